@@ -1,0 +1,37 @@
+# Every target installs what it lacks and says so; all are idempotent.
+SHELL := /bin/bash
+UV ?= $(shell command -v uv || echo /root/.local/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+BPF_OBJECTS := src/cilium/datapath/objects
+
+.PHONY: demo test bench lint setup bpf views format wheel clean
+
+demo: setup bpf ## bring up the lab, deploy, enforce, observe
+	@$(RUN) bash tools/demo.sh
+
+test: setup bpf ## every test this machine can run
+	@$(RUN) bash tools/test.sh
+
+bench: setup bpf ## the figures of docs/performance.md, as ratios in one run
+	@$(RUN) python -m bench
+
+lint: setup bpf ## the gate
+	@$(RUN) bash tools/lint.sh
+
+setup: ## system packages, uv, the virtual environment
+	@bash tools/setup.sh
+
+bpf: setup ## compile the datapath (build time only: no node needs a compiler)
+	@$(MAKE) --no-print-directory -C bpf OUT=$(abspath $(BPF_OBJECTS))
+
+views: bpf ## regenerate Python's view of maps, events and drop reasons from BTF
+	@$(RUN) python tools/generate_views.py
+
+format:
+	@$(RUN) ruff check --fix-only -q . ; $(RUN) ruff format -q .
+
+wheel: setup bpf
+	@$(UV) build --wheel -q
+
+clean:
+	rm -rf $(BPF_OBJECTS) dist build

@@ -1,0 +1,106 @@
+/* cilium_events: what happened to packets, as fixed 128-byte records in one ring. Nobody is woken per record: the
+ * reader polls the mapped ring (hubble/ring.py). cilium_events_lost counts what did not fit, per event type. */
+#pragma once
+
+enum event_type { /* upstream's monitor message types */
+	EVENT_DROP = 1,
+	EVENT_TRACE = 4,
+	EVENT_POLICY_VERDICT = 5,
+};
+
+enum flow_direction {
+	DIRECTION_UNKNOWN = 0,
+	DIRECTION_INGRESS = 1,
+	DIRECTION_EGRESS = 2,
+};
+
+enum flow_verdict { /* values of flow.Verdict */
+	VERDICT_FORWARDED = 1,
+	VERDICT_DROPPED = 2,
+	VERDICT_ERROR = 3,
+	VERDICT_AUDITED = 4,
+	VERDICT_REDIRECTED = 5,
+	VERDICT_TRANSLATED = 7,
+};
+
+enum observation_point { /* the kernel's values: flow.TraceObservationPoint with TO_ENDPOINT as 0 */
+	TO_ENDPOINT = 0,
+	TO_PROXY = 1,
+	TO_HOST = 2,
+	TO_STACK = 3,
+	TO_OVERLAY = 4,
+	FROM_ENDPOINT = 5,
+	FROM_PROXY = 6,
+	FROM_HOST = 7,
+	FROM_STACK = 8,
+	FROM_OVERLAY = 9,
+	FROM_NETWORK = 10,
+	TO_NETWORK = 11,
+};
+
+enum trace_reason { /* values of flow.TraceReason */
+	TRACE_UNKNOWN = 0,
+	TRACE_NEW = 1,
+	TRACE_ESTABLISHED = 2,
+	TRACE_REPLY = 3,
+	TRACE_RELATED = 4,
+};
+
+enum event_flags {
+	EVENT_REPLY = 1 << 0,          /* the packet goes from server to client */
+	EVENT_REPLY_KNOWN = 1 << 1,    /* otherwise is_reply is unset in the flow */
+	EVENT_EGRESS_DECIDED = 1 << 2, /* egress policy was evaluated: egress_cookie names the rule, 0 is default deny */
+	EVENT_INGRESS_DECIDED = 1 << 3,
+	EVENT_LOCAL = 1 << 4,          /* both ends on this node: one record tells egress, ingress and delivery */
+};
+
+/* One record is one packet worth telling about. hubble/ expands it into the flows upstream's users expect:
+ * a policy-verdict flow for each decided direction and a trace or drop flow. */
+struct event {
+	__u64 time;          /* bpf_ktime_get_ns(): CLOCK_MONOTONIC */
+	__u8 type;           /* enum event_type */
+	__u8 point;          /* enum observation_point */
+	__u8 reason;         /* drop reason, or enum trace_reason */
+	__u8 direction;      /* enum flow_direction, seen from the endpoint that the hook belongs to */
+	__u8 verdict;        /* enum flow_verdict */
+	__u8 protocol;       /* IPPROTO_* */
+	__u8 tcp_flags;      /* as in the header; with aggregation the union since the last event */
+	__u8 flags;          /* enum event_flags */
+	union addr source;
+	union addr destination;
+	__be16 source_port;      /* ICMP: type */
+	__be16 destination_port; /* ICMP: code */
+	__u32 ifindex;
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u16 source_endpoint;      /* endpoint id if it lives on this node, else 0 */
+	__u16 destination_endpoint;
+	__u32 length;               /* of the packet, in bytes */
+	__u32 egress_cookie;
+	__u32 ingress_cookie;
+	union addr translated; /* the source after masquerading or the destination after service translation */
+	__be16 translated_port;
+	__u8 egress_match; /* policy_match_type */
+	__u8 ingress_match;
+	__u8 ext_error; /* e.g. -errno of a helper */
+	__u8 pad[3];
+	__u32 packets; /* packets this record stands for (aggregation) */
+	__u32 tunnel_vni;
+	__u8 source_mac[6];
+	__u8 destination_mac[6];
+	__u32 pad2;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 * 1024 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cilium_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32); /* enum event_type */
+	__type(value, __u64);
+	__uint(max_entries, 8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cilium_events_lost SEC(".maps");

@@ -1,0 +1,19 @@
+/* cilium_netdev: the devices that connect this node to others, by ifindex, and what masquerading uses on them.
+ * Writer: the agent (features/devices). */
+#pragma once
+
+struct netdev {
+	union addr masquerade4; /* v4-mapped; all zero: no IPv4 masquerading through this device */
+	union addr masquerade6;
+	__u8 mac[6];
+	__u16 flags;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct netdev);
+	__uint(max_entries, 256);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} cilium_netdev SEC(".maps");

@@ -1,0 +1,24 @@
+"""What netlink says of this node: observed tables, written by sources/netlink."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface, IPv6Interface
+
+import msgspec
+
+from cilium.tables.types import Ifindex
+
+
+class Device(msgspec.Struct, frozen=True):
+    """Table `devices`, key `ifindex`, index `name`."""
+
+    ifindex: Ifindex
+    name: str
+    kind: str
+    """veth, vxlan, bridge, … as in IFLA_INFO_KIND; empty for hardware."""
+    mac: str
+    mtu: int
+    up: bool
+    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    selected: bool = False
+    """Connects this node to others: carries a default route or the node's InternalIP, or named by `devices`."""

@@ -1,0 +1,46 @@
+"""Security identities: the reserved ones, those of label sets, those of CIDRs."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from cilium.tables.types import Identity, Labels
+
+
+class Reserved(IntEnum):
+    """Identities every node knows (upstream's numbers)."""
+
+    UNKNOWN = 0
+    HOST = 1
+    WORLD = 2
+    UNMANAGED = 3
+    HEALTH = 4
+    INIT = 5
+    REMOTE_NODE = 6
+    KUBE_APISERVER = 7
+    INGRESS = 8
+    WORLD_IPV4 = 9
+    WORLD_IPV6 = 10
+
+    @property
+    def label(self) -> str:
+        return "reserved:" + self.name.lower().replace("_", "-")
+
+
+MIN_DYNAMIC, MAX_DYNAMIC = 256, 65535
+SCOPE_MASK = 0xFF00_0000
+SCOPE_CIDR = 1 << 24
+SCOPE_REMOTE_NODE = 2 << 24
+
+
+class IdentityRow(msgspec.Struct, frozen=True):
+    """Table `identities`, key `id`, index `labels`: every identity this node has to know.
+
+    `source` is reserved, cluster (a CiliumIdentity), cidr (allocated on this node) or remote-node.
+    """
+
+    id: Identity
+    labels: Labels
+    source: str

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The gate: style, types, layers, sizes, generated code.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+echo "lint: ruff";           ruff check -q . && ruff format --check -q .
+echo "lint: mypy";           mypy --no-error-summary
+echo "lint: import-linter";  lint-imports --no-logo 2>/dev/null | tail -n 12 || { lint-imports; exit 1; }
+echo "lint: sizes";          python tools/size_gate.py
+echo "lint: generated code"; python tools/generate_views.py --check
+echo "lint: all passed"
