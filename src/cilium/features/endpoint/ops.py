@@ -1,0 +1,136 @@
+"""Writes the endpoints of this node into the datapath and into the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
+from cilium.datapath.addresses import address_bytes, mac_bytes
+from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
+
+
+class MapPort(Protocol):
+    def update(self, keys: Any, values: Any) -> None: ...
+    def delete(self, keys: Any) -> None: ...
+    def dump(self) -> tuple[Any, Any]: ...
+
+
+class Epoch(Protocol):
+    def advance(self) -> None:
+        """Has every tracked connection judged anew."""
+
+
+def encode_keys(rows: Sequence[EndpointMapEntry]) -> Any:
+    keys = np.zeros(len(rows), dtype=ENDPOINT_KEY)
+    for number, row in enumerate(rows):
+        keys[number] = (address_bytes(row.address),)
+    return keys
+
+
+def encode_values(rows: Sequence[EndpointMapEntry]) -> Any:
+    values = np.zeros(len(rows), dtype=ENDPOINT)
+    for number, row in enumerate(rows):
+        value = values[number]
+        value["ifindex"], value["identity"], value["id"] = row.ifindex, row.identity, row.endpoint
+        value["ingress_policy"], value["egress_policy"] = row.ingress_policy, row.egress_policy
+        value["mac"], value["node_mac"] = mac_bytes(row.mac), mac_bytes(row.host_mac)
+        value["flags"] = (
+            EndpointFlags.HOST * row.host
+            | EndpointFlags.HEALTH * row.health
+            | EndpointFlags.NOT_READY * row.not_ready
+            | EndpointFlags.AUDIT * row.audit
+        )
+    return values
+
+
+class EndpointMapOps:
+    """Operations of the `endpoint-map` reconciler: rows of cilium_lxc."""
+
+    def __init__(self, *, port: MapPort, epoch: Epoch) -> None:
+        self._port, self._epoch = port, epoch
+
+    def update(self, rows: Sequence[EndpointMapEntry]) -> list[Exception | None]:
+        self._port.update(encode_keys(rows), encode_values(rows))
+        self._epoch.advance()
+        return [None] * len(rows)
+
+    def delete(self, rows: Sequence[EndpointMapEntry]) -> list[Exception | None]:
+        self._port.delete(encode_keys(rows))
+        return [None] * len(rows)
+
+    def prune(self, rows: Iterable[EndpointMapEntry]) -> None:
+        keep = {key.tobytes() for key in encode_keys(list(rows))}
+        present, _ = self._port.dump()
+        stale = [number for number, key in enumerate(present) if key.tobytes() not in keep]
+        if stale:
+            self._port.delete(present[stale])
+
+
+class Writes(Protocol):
+    """The writing half of the Kubernetes client that CiliumEndpoints need."""
+
+    async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None: ...
+    async def delete_endpoint(self, namespace: str, name: str) -> None: ...
+    async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
+        """(namespace, name, node IP) of every CiliumEndpoint."""
+
+
+class EndpointObjectOps:
+    """Operations of the `endpoint-objects` reconciler: CiliumEndpoints of this node's pods."""
+
+    def __init__(self, *, writes: Writes, node_ip: str) -> None:
+        self._writes, self._node_ip = writes, node_ip
+
+    async def update(self, rows: Sequence[EndpointObject]) -> list[Exception | None]:
+        return [await self._attempt(self._writes.apply_endpoint(row.namespace, row.name, endpoint_body(row))) for row in rows]
+
+    async def delete(self, rows: Sequence[EndpointObject]) -> list[Exception | None]:
+        return [await self._attempt(self._writes.delete_endpoint(row.namespace, row.name)) for row in rows]
+
+    async def prune(self, rows: Iterable[EndpointObject]) -> None:
+        keep = {(row.namespace, row.name) for row in rows}
+        for namespace, name, node_ip in await self._writes.list_endpoints():
+            if node_ip == self._node_ip and (namespace, name) not in keep:
+                await self._writes.delete_endpoint(namespace, name)
+
+    @staticmethod
+    async def _attempt(call: Any) -> Exception | None:
+        try:
+            await call
+        except Exception as error:
+            return error
+        return None
+
+
+def endpoint_body(row: EndpointObject) -> dict[str, Any]:
+    """The CiliumEndpoint; owned by its pod, so the API collects it if this node never comes back."""
+    pairs: dict[str, str] = {f"ipv{address.version}": str(address) for address in row.addresses}
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumEndpoint",
+        "metadata": {
+            "name": row.name,
+            "namespace": row.namespace,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": row.name, "uid": row.pod_uid}],
+        },
+        "status": {
+            "id": row.endpoint,
+            "identity": {"id": row.identity, "labels": list(row.labels)},
+            "networking": {"addressing": [pairs], "node": str(row.node_ip)},
+            "named-ports": [
+                {"name": port.name, "port": port.port, "protocol": port.protocol} for port in row.named_ports
+            ],
+            "policy": {
+                "ingress": {"enforcing": row.ingress_enforced, "state": _state(row.ingress_enforced)},
+                "egress": {"enforcing": row.egress_enforced, "state": _state(row.egress_enforced)},
+            },
+            "state": "ready",
+        },
+    }
+
+
+def _state(enforced: bool) -> str:
+    return "ENABLED" if enforced else "DISABLED"

@@ -1,0 +1,55 @@
+"""Creates the CiliumIdentities that endpoints of this node are waiting for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from cilium.features.identity.labels import NAMESPACE, to_map
+from cilium.features.identity.rows import IdentityRequest
+
+COLLECTION = "/apis/cilium.io/v2/ciliumidentities"
+
+
+class Writes(Protocol):
+    """The writing half of the Kubernetes client."""
+
+    async def create(self, collection: str, body: Any) -> Any:
+        """Raises an error with `.status` 409 if the name is taken."""
+
+
+class CreateIdentities:
+    """Operations of the `identity-requests` reconciler.
+
+    A name that is taken is no error if the watch shows the same labels under it soon; if it shows others, the request
+    gets a new candidate and is tried again. Rows leave the table when nobody waits any more: nothing to undo.
+    """
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+
+    async def update(self, rows: Sequence[IdentityRequest]) -> list[Exception | None]:
+        return [await self._create(row) for row in rows]
+
+    async def delete(self, rows: Sequence[IdentityRequest]) -> list[Exception | None]:
+        return [None] * len(rows)
+
+    async def prune(self, rows: Iterable[IdentityRequest]) -> None:
+        """The operator collects identities that no endpoint uses."""
+
+    async def _create(self, row: IdentityRequest) -> Exception | None:
+        labels = to_map(row.labels)
+        body = {
+            "apiVersion": "cilium.io/v2",
+            "kind": "CiliumIdentity",
+            "metadata": {
+                "name": str(row.candidate),
+                "labels": {NAMESPACE: labels.get(f"k8s:{NAMESPACE}", "")},
+            },
+            "security-labels": labels,
+        }
+        try:
+            await self._writes.create(COLLECTION, body)
+        except Exception as error:
+            return None if getattr(error, "status", 0) == 409 else error
+        return None

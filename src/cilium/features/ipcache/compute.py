@@ -1,0 +1,144 @@
+"""Which identity every known address has, and behind which node it lives.
+
+In: endpoints of this node and their identities, CiliumEndpoints and CiliumNodes of the others, this node's devices,
+CIDRs that policies name. Out: `ipcache`. Several sources may speak of one prefix; the strongest is heard, the others
+are remembered: when a pod's address leaves, the CIDR that contains exactly it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from ipaddress import ip_network
+
+from cilium.state import Change, RowChanges, View
+from cilium.tables.devices import Device
+from cilium.tables.identities import Reserved
+from cilium.tables.ipcache import IPCacheEntry
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.types import Identity, IPAddress, IPNetwork
+
+
+class Strength(IntEnum):
+    """Who is heard when several sources know a prefix."""
+
+    LOCAL = 5
+    HOST = 4
+    KUBERNETES = 3
+    NODE = 2
+    CIDR = 1
+
+
+Claim = tuple[IPNetwork, Strength, IPCacheEntry]
+
+
+def entry(prefix: IPNetwork, identity: int, strength: Strength, **more: object) -> Claim:
+    row = IPCacheEntry(prefix=prefix, identity=Identity(identity), source=strength.name.lower(), **more)  # type: ignore[arg-type]  # fields of the row
+    return prefix, strength, row
+
+
+def host_prefix(address: IPAddress) -> IPNetwork:
+    return ip_network(address)
+
+
+class IPCache:
+    """The derivation: claims by owner, the strongest claim per prefix."""
+
+    def __init__(self, *, node: str, node_ips: frozenset[IPAddress], underlay_version: int = 4) -> None:
+        self._node, self._own_ips, self._underlay = node, node_ips, underlay_version
+        self._claims: dict[tuple[str, object], tuple[Claim, ...]] = {}
+        self._by_prefix: dict[IPNetwork, dict[tuple[str, object], Claim]] = {}
+
+    def compute(self, view: View) -> Mapping[str, RowChanges]:
+        touched: set[IPNetwork] = set()
+        touched |= self._local(view)
+        for name, claims in (
+            ("devices", self._of_device),
+            ("cilium-nodes", self._of_node),
+            ("cilium-endpoints", self._of_remote),
+            ("cidr-identities", self._of_cidr),
+        ):
+            for change in view.changes.get(name, ()):
+                touched |= self._set((name, change.key), claims(change))
+        upserts, deletes = [], []
+        for prefix in touched:
+            owners = self._by_prefix.get(prefix)
+            if owners:
+                upserts.append(max(owners.values(), key=lambda claim: (claim[1], claim[2].owner))[2])
+            else:
+                deletes.append(prefix)
+        return {"ipcache": RowChanges(upserts=upserts, deletes=deletes)}
+
+    def _set(self, owner: tuple[str, object], claims: Iterable[Claim]) -> set[IPNetwork]:
+        """Replaces what an owner claims; returns the prefixes that may have changed hands."""
+        new = tuple(claims)
+        old = self._claims.get(owner, ())
+        if new == old:
+            return set()
+        for prefix, _, _ in old:
+            holders = self._by_prefix[prefix]
+            holders.pop(owner, None)
+            if not holders:
+                del self._by_prefix[prefix]
+        for claim in new:
+            self._by_prefix.setdefault(claim[0], {})[owner] = claim
+        if new:
+            self._claims[owner] = new
+        else:
+            self._claims.pop(owner, None)
+        return {claim[0] for claim in old} | {claim[0] for claim in new}
+
+    def _local(self, view: View) -> set[IPNetwork]:
+        touched: set[IPNetwork] = set()
+        numbers = {change.key for name in ("endpoints", "endpoint-identities") for change in view.changes[name]}
+        for number in numbers:
+            endpoint = view.snapshots["endpoints"].get(number)
+            identity = view.snapshots["endpoint-identities"].get(number)
+            claims = []
+            if endpoint is not None and identity is not None and endpoint.kind != "host":
+                owner = f"{endpoint.namespace}/{endpoint.pod}" if endpoint.kind == "pod" else endpoint.kind
+                claims = [
+                    entry(host_prefix(address), identity.identity, Strength.LOCAL, owner=owner)
+                    for address in endpoint.addresses
+                ]
+            touched |= self._set(("endpoints", number), claims)
+        return touched
+
+    def _of_device(self, change: Change[int, Device]) -> Iterable[Claim]:
+        if change.new is None:
+            return
+        for interface in change.new.addresses:
+            if not interface.ip.is_loopback and not interface.ip.is_link_local:
+                yield entry(host_prefix(interface.ip), Reserved.HOST, Strength.HOST, owner=self._node)
+
+    def _of_node(self, change: Change[str, CiliumNode]) -> Iterable[Claim]:
+        node = change.new
+        if node is None or node.name == self._node:
+            return
+        tunnel = next((ip for ip in node.internal_ips if ip.version == self._underlay), None)
+        for address in node.internal_ips:
+            yield entry(host_prefix(address), Reserved.REMOTE_NODE, Strength.NODE, owner=node.name)
+        for address in node.router_ips:
+            yield entry(
+                host_prefix(address), Reserved.REMOTE_NODE, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel
+            )
+        for address in node.health_ips:
+            yield entry(host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
+        for cidr in node.pod_cidrs:  # pods the API has not told of yet: reachable, but nobody's peer
+            yield entry(cidr, Reserved.UNMANAGED, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
+
+    def _of_remote(self, change: Change[str, CiliumEndpoint]) -> Iterable[Claim]:
+        pod = change.new
+        if pod is None or pod.node_ip is None or pod.identity == 0:
+            return
+        if pod.node_ip in self._own_ips:
+            return  # the agent knows its own endpoints better than the API does
+        for address in pod.ips:
+            yield entry(
+                host_prefix(address), pod.identity, Strength.KUBERNETES, owner=pod.key, tunnel_endpoint=pod.node_ip
+            )
+
+    def _of_cidr(self, change: Change[IPNetwork, object]) -> Iterable[Claim]:
+        row = change.new
+        if row is not None:
+            yield entry(change.key, row.identity, Strength.CIDR)  # type: ignore[attr-defined]  # features/policy's row

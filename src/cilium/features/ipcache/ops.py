@@ -1,0 +1,96 @@
+"""Writes `ipcache` into the two BPF maps: whole addresses into the hash, shorter prefixes into the trie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from cilium.datapath.addresses import address_bytes, prefix_bits
+from cilium.datapath.generated import IPCACHE_CIDR_KEY, IPCACHE_ENTRY, IPCACHE_KEY, IpcacheFlags
+from cilium.tables.ipcache import IPCacheEntry
+
+
+class MapPort(Protocol):
+    def update(self, keys: Any, values: Any) -> None: ...
+    def delete(self, keys: Any) -> None: ...
+    def dump(self) -> tuple[Any, Any]: ...
+
+
+class Epoch(Protocol):
+    def advance(self) -> None:
+        """Has every tracked connection judged anew."""
+
+
+def is_whole(row: IPCacheEntry) -> bool:
+    return row.prefix.prefixlen == row.prefix.max_prefixlen
+
+
+def host_keys(rows: Sequence[IPCacheEntry]) -> Any:
+    keys = np.zeros(len(rows), dtype=IPCACHE_KEY)
+    for number, row in enumerate(rows):
+        keys[number]["address"] = address_bytes(row.prefix.network_address)
+    return keys
+
+
+def cidr_keys(rows: Sequence[IPCacheEntry]) -> Any:
+    keys = np.zeros(len(rows), dtype=IPCACHE_CIDR_KEY)
+    for number, row in enumerate(rows):
+        keys[number]["prefixlen"] = 32 + prefix_bits(row.prefix)
+        keys[number]["address"] = address_bytes(row.prefix.network_address)
+    return keys
+
+
+def values(rows: Sequence[IPCacheEntry]) -> Any:
+    table = np.zeros(len(rows), dtype=IPCACHE_ENTRY)
+    for number, row in enumerate(rows):
+        value = table[number]
+        value["identity"], value["encrypt_key"] = row.identity, row.encrypt_key
+        value["flags"] = IpcacheFlags.SKIP_TUNNEL if row.skip_tunnel else 0
+        if row.tunnel_endpoint is not None:
+            value["tunnel_endpoint"] = address_bytes(row.tunnel_endpoint)
+    return table
+
+
+class IPCacheMaps:
+    """Operations of the `ipcache` reconciler."""
+
+    def __init__(self, *, hosts: MapPort, cidrs: MapPort, epoch: Epoch) -> None:
+        self._hosts, self._cidrs, self._epoch = hosts, cidrs, epoch
+
+    def update(self, rows: Sequence[IPCacheEntry]) -> list[Exception | None]:
+        errors = self._each(rows, lambda port, keys, part: port.update(keys, values(part)))
+        self._epoch.advance()
+        return errors
+
+    def delete(self, rows: Sequence[IPCacheEntry]) -> list[Exception | None]:
+        errors = self._each(rows, lambda port, keys, _: port.delete(keys))
+        self._epoch.advance()
+        return errors
+
+    def prune(self, rows: Iterable[IPCacheEntry]) -> None:
+        whole, short = [], []
+        for row in rows:
+            (whole if is_whole(row) else short).append(row)
+        for port, wanted in ((self._hosts, host_keys(whole)), (self._cidrs, cidr_keys(short))):
+            present, _ = port.dump()
+            keep = {key.tobytes() for key in wanted}
+            stale = [number for number, key in enumerate(present) if key.tobytes() not in keep]
+            if stale:
+                port.delete(present[stale])
+
+    def _each(self, rows: Sequence[IPCacheEntry], write: Any) -> list[Exception | None]:
+        """One batch per map; a failing batch is an error of its rows only."""
+        errors: list[Exception | None] = [None] * len(rows)
+        for port, whole, encode in ((self._hosts, True, host_keys), (self._cidrs, False, cidr_keys)):
+            numbers = [number for number, row in enumerate(rows) if is_whole(row) is whole]
+            if not numbers:
+                continue
+            part = [rows[number] for number in numbers]
+            try:
+                write(port, encode(part), part)
+            except Exception as error:
+                for number in numbers:
+                    errors[number] = error
+        return errors
