@@ -1,0 +1,61 @@
+"""Which program runs where.
+
+In: `endpoints`, `devices`. Out: `attachments`, `netdevs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.state import RowChanges, View
+from cilium.tables.devices import Device
+
+BASE = {
+    "cilium_host": (("egress", "from_host"),),
+    "cilium_vxlan": (("ingress", "from_overlay"),),
+    "cilium_geneve": (("ingress", "from_overlay"),),
+}
+ENDPOINT_HOOKS = (("ingress", "from_lxc"), ("egress", "to_lxc"))
+NETDEV_HOOKS = (("ingress", "from_netdev"), ("egress", "to_netdev"))
+
+
+class Attachments:
+    """The derivation."""
+
+    def __init__(self) -> None:
+        self._present: set[tuple[str, str]] = set()
+        self._netdevs: set[int] = set()
+
+    def compute(self, view: View) -> Mapping[str, RowChanges]:
+        rows = [*self._of_endpoints(view), *self._of_devices(view)]
+        keys = {row.key for row in rows}
+        gone, self._present = self._present - keys, keys
+        netdevs = [netdev(device) for device in view.snapshots["devices"] if device.selected and device.up]
+        indexes = {int(row.ifindex) for row in netdevs}
+        left, self._netdevs = self._netdevs - indexes, indexes
+        return {
+            "attachments": RowChanges(upserts=rows, deletes=list(gone)),
+            "netdevs": RowChanges(upserts=netdevs, deletes=list(left)),
+        }
+
+    def _of_endpoints(self, view: View) -> Iterable[Attachment]:
+        for endpoint in view.snapshots["endpoints"]:
+            if endpoint.ifname:
+                for hook, program in ENDPOINT_HOOKS:
+                    yield Attachment(device=endpoint.ifname, ifindex=endpoint.ifindex, hook=hook, program=program)
+
+    def _of_devices(self, view: View) -> Iterable[Attachment]:
+        for device in view.snapshots["devices"]:
+            hooks = BASE.get(device.name, NETDEV_HOOKS if device.selected else ())
+            for hook, program in hooks:
+                yield Attachment(device=device.name, ifindex=device.ifindex, hook=hook, program=program)
+
+
+def netdev(device: Device) -> NetdevEntry:
+    """The first global address of each family is what masqueraded packets carry."""
+    first = {4: "", 6: ""}
+    for interface in device.addresses:
+        if not interface.ip.is_link_local and not first[interface.version]:
+            first[interface.version] = str(interface.ip)
+    return NetdevEntry(ifindex=device.ifindex, mac=device.mac, masquerade4=first[4], masquerade6=first[6])

@@ -1,0 +1,93 @@
+"""Attaches programs and describes devices to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+import numpy as np
+
+from cilium.datapath.addresses import address_bytes, mac_bytes
+from cilium.datapath.generated import NETDEV
+from cilium.features.programs.rows import Attachment, NetdevEntry
+
+
+class LinkPort(Protocol):
+    """Pinned links. Methods raise OSError or a datapath error."""
+
+    def attach(self, *, device: str, ifindex: int, hook: str, program: str) -> None:
+        """Attaches, or replaces in place what is attached; idempotent."""
+
+    def detach(self, *, device: str, hook: str) -> None:
+        """Absence is no error."""
+
+    def attached(self) -> Sequence[tuple[str, str]]:
+        """(device, hook) of every pinned link of ours."""
+
+
+class AttachmentOps:
+    """Operations of the `attachments` reconciler. A device that vanished took its link along: no error."""
+
+    def __init__(self, port: LinkPort) -> None:
+        self._port = port
+
+    def update(self, rows: Sequence[Attachment]) -> list[Exception | None]:
+        return [self._attach(row) for row in rows]
+
+    def delete(self, rows: Sequence[Attachment]) -> list[Exception | None]:
+        for row in rows:
+            self._port.detach(device=row.device, hook=row.hook)
+        return [None] * len(rows)
+
+    def prune(self, rows: Iterable[Attachment]) -> None:
+        keep = {row.key for row in rows}
+        for device, hook in self._port.attached():
+            if (device, hook) not in keep:
+                self._port.detach(device=device, hook=hook)
+
+    def _attach(self, row: Attachment) -> Exception | None:
+        try:
+            self._port.attach(device=row.device, ifindex=row.ifindex, hook=row.hook, program=row.program)
+        except Exception as error:
+            return error
+        return None
+
+
+class MapPort(Protocol):
+    def update(self, keys: Any, values: Any) -> None: ...
+    def delete(self, keys: Any) -> None: ...
+    def dump(self) -> tuple[Any, Any]: ...
+
+
+class NetdevOps:
+    """Operations of the `netdevs` reconciler: rows of cilium_netdev."""
+
+    def __init__(self, port: MapPort) -> None:
+        self._port = port
+
+    def update(self, rows: Sequence[NetdevEntry]) -> list[Exception | None]:
+        values = np.zeros(len(rows), dtype=NETDEV)
+        for number, row in enumerate(rows):
+            if row.masquerade4:
+                values[number]["masquerade4"] = address_bytes(ip_address(row.masquerade4))
+            if row.masquerade6:
+                values[number]["masquerade6"] = address_bytes(ip_address(row.masquerade6))
+            values[number]["mac"] = mac_bytes(row.mac)
+        self._port.update(_keys(rows), values)
+        return [None] * len(rows)
+
+    def delete(self, rows: Sequence[NetdevEntry]) -> list[Exception | None]:
+        self._port.delete(_keys(rows))
+        return [None] * len(rows)
+
+    def prune(self, rows: Iterable[NetdevEntry]) -> None:
+        keep = {int(row.ifindex) for row in rows}
+        present, _ = self._port.dump()
+        stale = [key for key in present.tolist() if key not in keep]
+        if stale:
+            self._port.delete(np.array(stale, dtype=np.uint32))
+
+
+def _keys(rows: Sequence[NetdevEntry]) -> Any:
+    return np.array([row.ifindex for row in rows], dtype=np.uint32)
