@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
-from cilium.tables.types import Identity, Labels
+from cilium.tables.types import Identity, IPNetwork, Labels
 
 
 class Reserved(IntEnum):
@@ -44,3 +44,15 @@ class IdentityRow(msgspec.Struct, frozen=True):
     id: Identity
     labels: Labels
     source: str
+
+
+class CIDRIdentity(msgspec.Struct, frozen=True):
+    """Table `cidr-identities`, key `prefix`: every CIDR that a policy names. Writer: features/policy.
+
+    `labels` name this CIDR and every other named CIDR that contains it (`cidr:10.0.0.0/8`), and the world of its
+    family. The ipcache needs a row for each, the table `identities` too.
+    """
+
+    prefix: IPNetwork
+    identity: Identity
+    labels: Labels

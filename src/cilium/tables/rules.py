@@ -32,15 +32,14 @@ class CIDRPeer(msgspec.Struct, frozen=True):
 
 
 class PortRange(msgspec.Struct, frozen=True):
-    """`protocol` is an IP protocol number, 0 for ANY (TCP, UDP, SCTP). A named port has `name` and port 0.
+    """Ports `first` to `last`, both included; a named port has `name`, and the range says nothing.
 
-    ICMP types are ports of protocol 1 or 58.
+    `protocol` is an IP protocol number, 0 for ANY (TCP, UDP, SCTP). ICMP types are ports of protocol 1 or 58.
     """
 
     protocol: int
-    port: int = 0
-    end_port: int = 0
-    """Inclusive; equal to `port` for one port. port 0 and end_port 0 without a name: every port."""
+    first: int = 0
+    last: int = 65535
     name: str = ""
 
 
@@ -66,8 +65,8 @@ class DirectionRule(msgspec.Struct, frozen=True):
     section: str = ""
     """ingress, ingressDeny, egress or egressDeny."""
     unenforced: tuple[str, ...] = ()
-    """Parts that a later version implements (L7 rules, FQDNs, authentication): the rule then closes what it says
-    it closes and allows nothing through the part named here."""
+    """Paths of the parts that a later version implements (L7 rules, FQDNs, authentication). An allow rule opens nothing
+    through them; a deny rule that cannot tell its peers denies every peer."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -79,7 +78,7 @@ class Rule(msgspec.Struct, frozen=True):
     default_deny_ingress: bool = False
     default_deny_egress: bool = False
     node_subject: bool = False
-    """Selects nodes (nodeSelector of a CCNP), not pods."""
+    """Selects nodes (nodeSelector of a CCNP), not pods: not enforced by this version, selects nothing."""
     labels: tuple[str, ...] = ()
     description: str = ""
 
@@ -98,6 +97,8 @@ class PolicyObject(msgspec.Struct, frozen=True):
     generation: int
     rules: tuple[Rule, ...]
     error: str = ""
+    """Field path and reason; empty if the object is valid."""
+    warnings: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -115,6 +116,9 @@ class RuleReference(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     section: str
+    """ingress, ingressDeny, egress or egressDeny; empty for the built-in references."""
     index: int
+    spec: int = 0
+    """Position of the rule in `specs`; 0 for `spec`."""
     labels: tuple[str, ...] = ()
     deleted: bool = False

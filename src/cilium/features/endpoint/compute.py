@@ -53,16 +53,24 @@ class EndpointMap:
         self._addresses: dict[EndpointId, tuple[IPAddress, ...]] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges]:
-        touched = {change.key for name in ("endpoints", "endpoint-identities", "endpoint-policies") for change in view.changes[name]}
+        touched = {
+            change.key
+            for name in ("endpoints", "endpoint-identities", "endpoint-policies")
+            for change in view.changes[name]
+        }
         upserts: list[EndpointMapEntry] = []
         gone: set[IPAddress] = set()
         for number in touched:
             endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
-            rows = [] if endpoint is None else list(
-                map_entries(
-                    endpoint,
-                    view.snapshots["endpoint-identities"].get(number),
-                    view.snapshots["endpoint-policies"].get(number),
+            rows = (
+                []
+                if endpoint is None
+                else list(
+                    map_entries(
+                        endpoint,
+                        view.snapshots["endpoint-identities"].get(number),
+                        view.snapshots["endpoint-policies"].get(number),
+                    )
                 )
             )
             upserts += rows
@@ -82,7 +90,11 @@ class EndpointObjects:
         self._keys: dict[EndpointId, str] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges]:
-        touched = {change.key for name in ("endpoints", "endpoint-identities", "endpoint-policies") for change in view.changes[name]}
+        touched = {
+            change.key
+            for name in ("endpoints", "endpoint-identities", "endpoint-policies")
+            for change in view.changes[name]
+        }
         upserts, deletes = [], []
         for number in touched:
             endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
@@ -95,7 +107,11 @@ class EndpointObjects:
                 self._keys[number] = row.key
                 upserts.append(row)
         kept = {row.key for row in upserts} | set(self._keys.values())
-        return {"endpoint-objects": RowChanges(upserts=upserts, deletes=[key for key in deletes if key not in kept])}
+        return {
+            "endpoint-objects": RowChanges(
+                upserts=upserts, deletes=[key for key in deletes if key not in kept]
+            )
+        }
 
     def _object(
         self, endpoint: Endpoint, identity: EndpointIdentity, policy: EndpointPolicy | None

@@ -40,8 +40,14 @@ class Links(Protocol):
     """Connects namespaces. Methods raise OSError."""
 
     async def connect(
-        self, *, ifname: str, container_ifname: str, netns_fd: int, addresses: Sequence[IPAddress],
-        gateways: Sequence[IPAddress], mtu: int,
+        self,
+        *,
+        ifname: str,
+        container_ifname: str,
+        netns_fd: int,
+        addresses: Sequence[IPAddress],
+        gateways: Sequence[IPAddress],
+        mtu: int,
     ) -> Link: ...
 
     async def disconnect(self, ifname: str) -> None:
@@ -70,9 +76,18 @@ class EndpointManager:
     """Serves the CNI plugin (sources.cni.server.Handler)."""
 
     def __init__(
-        self, *, table: Table[EndpointId, Endpoint], writer: Writer[EndpointId, Endpoint], state: StateDirectory,
-        links: Links, addresses: Addresses, readiness: Readiness, gateways: Callable[[], Sequence[IPAddress]],
-        mtu: Callable[[], int], unavailable: Callable[[], str], patience: float = 20.0,
+        self,
+        *,
+        table: Table[EndpointId, Endpoint],
+        writer: Writer[EndpointId, Endpoint],
+        state: StateDirectory,
+        links: Links,
+        addresses: Addresses,
+        readiness: Readiness,
+        gateways: Callable[[], Sequence[IPAddress]],
+        mtu: Callable[[], int],
+        unavailable: Callable[[], str],
+        patience: float = 20.0,
     ) -> None:
         self._table, self._writer, self._state = table, writer, state
         self._links, self._addresses, self._readiness = links, addresses, readiness
@@ -164,7 +179,8 @@ class EndpointManager:
         namespace, pod = request.args.get("K8S_POD_NAMESPACE", ""), request.args.get("K8S_POD_NAME", "")
         if not namespace or not pod:
             raise CNIError(
-                ErrorCode.INVALID_ENVIRONMENT, "CNI_ARGS lacks K8S_POD_NAMESPACE or K8S_POD_NAME: set by the runtime"
+                ErrorCode.INVALID_ENVIRONMENT,
+                "CNI_ARGS lacks K8S_POD_NAMESPACE or K8S_POD_NAME: set by the runtime",
             )
         if reason := self._unavailable():
             raise CNIError(ErrorCode.TRY_AGAIN_LATER, reason)
@@ -176,8 +192,12 @@ class EndpointManager:
         ifname = "lxc" + sha256(f"{request.container_id}/{request.ifname}".encode()).hexdigest()[:12]
         try:
             link = await self._links.connect(
-                ifname=ifname, container_ifname=request.ifname, netns_fd=netns_fd, addresses=addresses,
-                gateways=self._gateways(), mtu=self._mtu(),
+                ifname=ifname,
+                container_ifname=request.ifname,
+                netns_fd=netns_fd,
+                addresses=addresses,
+                gateways=self._gateways(),
+                mtu=self._mtu(),
             )
         except OSError as error:
             await self._links.disconnect(ifname)
@@ -186,14 +206,29 @@ class EndpointManager:
                 ErrorCode.IO_FAILURE, f"connecting {request.netns} as {request.ifname}: {error}"
             ) from error
         endpoint = Endpoint(
-            id=self._free_id(), kind="pod", addresses=addresses, container_id=request.container_id,
-            container_ifname=request.ifname, netns=request.netns, ifname=ifname, ifindex=link.ifindex, mac=link.mac,
-            host_mac=link.host_mac, namespace=namespace, pod=pod, pod_uid=request.args.get("K8S_POD_UID", ""),
+            id=self._free_id(),
+            kind="pod",
+            addresses=addresses,
+            container_id=request.container_id,
+            container_ifname=request.ifname,
+            netns=request.netns,
+            ifname=ifname,
+            ifindex=link.ifindex,
+            mac=link.mac,
+            host_mac=link.host_mac,
+            namespace=namespace,
+            pod=pod,
+            pod_uid=request.args.get("K8S_POD_UID", ""),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self._state.save(endpoint)
         self._writer.upsert(endpoint)
-        log.info("endpoint created", endpoint=endpoint.id, pod=f"{namespace}/{pod}", addresses=list(map(str, addresses)))
+        log.info(
+            "endpoint created",
+            endpoint=endpoint.id,
+            pod=f"{namespace}/{pod}",
+            addresses=list(map(str, addresses)),
+        )
         return endpoint
 
     async def _replace_predecessor(self, namespace: str, pod: str, request: Request) -> None:
@@ -227,7 +262,9 @@ class EndpointManager:
             ],
             ips=[
                 Address(
-                    address=ip_interface((address, address.max_prefixlen)), gateway=gateways[address.version], interface=1
+                    address=ip_interface((address, address.max_prefixlen)),
+                    gateway=gateways[address.version],
+                    interface=1,
                 )
                 for address in endpoint.addresses
             ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
 from cilium.datapath.addresses import address_bytes, mac_bytes
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
+from cilium.state.outcomes import each_async
+from cilium.state.reconciler import Errors
 
 
 class MapPort(Protocol):
@@ -52,17 +54,15 @@ class EndpointMapOps:
     def __init__(self, *, port: MapPort, epoch: Epoch) -> None:
         self._port, self._epoch = port, epoch
 
-    def update(self, rows: Sequence[EndpointMapEntry]) -> list[Exception | None]:
+    def update(self, rows: Sequence[EndpointMapEntry]) -> None:
         self._port.update(encode_keys(rows), encode_values(rows))
         self._epoch.advance()
-        return [None] * len(rows)
 
-    def delete(self, rows: Sequence[EndpointMapEntry]) -> list[Exception | None]:
+    def delete(self, rows: Sequence[EndpointMapEntry]) -> None:
         self._port.delete(encode_keys(rows))
-        return [None] * len(rows)
 
-    def prune(self, rows: Iterable[EndpointMapEntry]) -> None:
-        keep = {key.tobytes() for key in encode_keys(list(rows))}
+    def prune(self, rows: Sequence[EndpointMapEntry]) -> None:
+        keep = {key.tobytes() for key in encode_keys(rows)}
         present, _ = self._port.dump()
         stale = [number for number, key in enumerate(present) if key.tobytes() not in keep]
         if stale:
@@ -84,25 +84,25 @@ class EndpointObjectOps:
     def __init__(self, *, writes: Writes, node_ip: str) -> None:
         self._writes, self._node_ip = writes, node_ip
 
-    async def update(self, rows: Sequence[EndpointObject]) -> list[Exception | None]:
-        return [await self._attempt(self._writes.apply_endpoint(row.namespace, row.name, endpoint_body(row))) for row in rows]
+    async def update(self, rows: Sequence[EndpointObject]) -> Errors:
+        return await each_async(
+            rows,
+            key=lambda row: row.key,
+            call=lambda row: self._writes.apply_endpoint(row.namespace, row.name, endpoint_body(row)),
+        )
 
-    async def delete(self, rows: Sequence[EndpointObject]) -> list[Exception | None]:
-        return [await self._attempt(self._writes.delete_endpoint(row.namespace, row.name)) for row in rows]
+    async def delete(self, rows: Sequence[EndpointObject]) -> Errors:
+        return await each_async(
+            rows,
+            key=lambda row: row.key,
+            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name),
+        )
 
-    async def prune(self, rows: Iterable[EndpointObject]) -> None:
+    async def prune(self, rows: Sequence[EndpointObject]) -> None:
         keep = {(row.namespace, row.name) for row in rows}
         for namespace, name, node_ip in await self._writes.list_endpoints():
             if node_ip == self._node_ip and (namespace, name) not in keep:
                 await self._writes.delete_endpoint(namespace, name)
-
-    @staticmethod
-    async def _attempt(call: Any) -> Exception | None:
-        try:
-            await call
-        except Exception as error:
-            return error
-        return None
 
 
 def endpoint_body(row: EndpointObject) -> dict[str, Any]:

@@ -51,7 +51,9 @@ class EndpointIdentities:
         self._requested = set(wanted)
         gone = [change.key for change in view.changes["endpoints"] if change.new is None]
         return {
-            "endpoint-identities": RowChanges(upserts=[row for row in resolved if row is not None], deletes=gone),
+            "endpoint-identities": RowChanges(
+                upserts=[row for row in resolved if row is not None], deletes=gone
+            ),
             "identity-requests": RowChanges(upserts=list(wanted.values()), deletes=list(stale)),
         }
 
@@ -60,7 +62,9 @@ class EndpointIdentities:
     ) -> EndpointIdentity | None:
         if endpoint.kind != "pod":
             reserved = Reserved.HOST if endpoint.kind == "host" else Reserved.HEALTH
-            return EndpointIdentity(endpoint=endpoint.id, identity=Identity(reserved), labels=(reserved.label,))
+            return EndpointIdentity(
+                endpoint=endpoint.id, identity=Identity(reserved), labels=(reserved.label,)
+            )
         pod: Pod | None = view.snapshots["pods"].get(f"{endpoint.namespace}/{endpoint.pod}")
         namespace: Namespace | None = view.snapshots["namespaces"].get(endpoint.namespace)
         if pod is None or namespace is None:

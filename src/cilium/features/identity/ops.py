@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from cilium.features.identity.labels import NAMESPACE, to_map
 from cilium.features.identity.rows import IdentityRequest
+from cilium.state.outcomes import each_async
+from cilium.state.reconciler import Errors
 
 COLLECTION = "/apis/cilium.io/v2/ciliumidentities"
 
@@ -28,16 +30,16 @@ class CreateIdentities:
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
 
-    async def update(self, rows: Sequence[IdentityRequest]) -> list[Exception | None]:
-        return [await self._create(row) for row in rows]
+    async def update(self, rows: Sequence[IdentityRequest]) -> Errors:
+        return await each_async(rows, key=lambda row: row.labels, call=self._create)
 
-    async def delete(self, rows: Sequence[IdentityRequest]) -> list[Exception | None]:
-        return [None] * len(rows)
+    def delete(self, rows: Sequence[IdentityRequest]) -> None:
+        """Somebody has made it, or nobody waits any more."""
 
-    async def prune(self, rows: Iterable[IdentityRequest]) -> None:
+    def prune(self, rows: Sequence[IdentityRequest]) -> None:
         """The operator collects identities that no endpoint uses."""
 
-    async def _create(self, row: IdentityRequest) -> Exception | None:
+    async def _create(self, row: IdentityRequest) -> None:
         labels = to_map(row.labels)
         body = {
             "apiVersion": "cilium.io/v2",
@@ -51,5 +53,5 @@ class CreateIdentities:
         try:
             await self._writes.create(COLLECTION, body)
         except Exception as error:
-            return None if getattr(error, "status", 0) == 409 else error
-        return None
+            if getattr(error, "status", 0) != 409:
+                raise

@@ -27,7 +27,11 @@ class Allocator:
     """The addresses of one node, both families."""
 
     def __init__(
-        self, *, table: Table[IPAddress, IPAllocation], writer: Writer[IPAddress, IPAllocation], families: Sequence[int]
+        self,
+        *,
+        table: Table[IPAddress, IPAllocation],
+        writer: Writer[IPAddress, IPAllocation],
+        families: Sequence[int],
     ) -> None:
         self._table, self._writer, self._families = table, writer, tuple(families)
         self._cidrs: tuple[IPNetwork, ...] = ()

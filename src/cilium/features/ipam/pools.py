@@ -44,7 +44,10 @@ class _Subnets:
         return cidr.version == self._pool.version and any(cidr.subnet_of(wide) for wide in self._pool.cidrs)  # type: ignore[arg-type]  # versions agree
 
     def take(self, cidr: IPNetwork) -> bool:
-        if any(cidr.overlaps(other) for other in self._taken if other.prefixlen != cidr.prefixlen) or cidr in self._taken:
+        if (
+            any(cidr.overlaps(other) for other in self._taken if other.prefixlen != cidr.prefixlen)
+            or cidr in self._taken
+        ):
             return False
         self._taken.add(cidr)
         return True

@@ -90,7 +90,9 @@ class IPCache:
 
     def _local(self, view: View) -> set[IPNetwork]:
         touched: set[IPNetwork] = set()
-        numbers = {change.key for name in ("endpoints", "endpoint-identities") for change in view.changes[name]}
+        numbers = {
+            change.key for name in ("endpoints", "endpoint-identities") for change in view.changes[name]
+        }
         for number in numbers:
             endpoint = view.snapshots["endpoints"].get(number)
             identity = view.snapshots["endpoint-identities"].get(number)
@@ -120,10 +122,16 @@ class IPCache:
             yield entry(host_prefix(address), Reserved.REMOTE_NODE, Strength.NODE, owner=node.name)
         for address in node.router_ips:
             yield entry(
-                host_prefix(address), Reserved.REMOTE_NODE, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel
+                host_prefix(address),
+                Reserved.REMOTE_NODE,
+                Strength.NODE,
+                owner=node.name,
+                tunnel_endpoint=tunnel,
             )
         for address in node.health_ips:
-            yield entry(host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
+            yield entry(
+                host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel
+            )
         for cidr in node.pod_cidrs:  # pods the API has not told of yet: reachable, but nobody's peer
             yield entry(cidr, Reserved.UNMANAGED, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
 
@@ -135,7 +143,11 @@ class IPCache:
             return  # the agent knows its own endpoints better than the API does
         for address in pod.ips:
             yield entry(
-                host_prefix(address), pod.identity, Strength.KUBERNETES, owner=pod.key, tunnel_endpoint=pod.node_ip
+                host_prefix(address),
+                pod.identity,
+                Strength.KUBERNETES,
+                owner=pod.key,
+                tunnel_endpoint=pod.node_ip,
             )
 
     def _of_cidr(self, change: Change[IPNetwork, object]) -> Iterable[Claim]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from cilium.datapath.addresses import address_bytes, prefix_bits
 from cilium.datapath.generated import IPCACHE_CIDR_KEY, IPCACHE_ENTRY, IPCACHE_KEY, IpcacheFlags
+from cilium.state.reconciler import Errors
 from cilium.tables.ipcache import IPCacheEntry
+from cilium.tables.types import IPNetwork
 
 
 class MapPort(Protocol):
@@ -59,17 +61,17 @@ class IPCacheMaps:
     def __init__(self, *, hosts: MapPort, cidrs: MapPort, epoch: Epoch) -> None:
         self._hosts, self._cidrs, self._epoch = hosts, cidrs, epoch
 
-    def update(self, rows: Sequence[IPCacheEntry]) -> list[Exception | None]:
+    def update(self, rows: Sequence[IPCacheEntry]) -> Errors:
         errors = self._each(rows, lambda port, keys, part: port.update(keys, values(part)))
         self._epoch.advance()
         return errors
 
-    def delete(self, rows: Sequence[IPCacheEntry]) -> list[Exception | None]:
+    def delete(self, rows: Sequence[IPCacheEntry]) -> Errors:
         errors = self._each(rows, lambda port, keys, _: port.delete(keys))
         self._epoch.advance()
         return errors
 
-    def prune(self, rows: Iterable[IPCacheEntry]) -> None:
+    def prune(self, rows: Sequence[IPCacheEntry]) -> None:
         whole, short = [], []
         for row in rows:
             (whole if is_whole(row) else short).append(row)
@@ -80,17 +82,15 @@ class IPCacheMaps:
             if stale:
                 port.delete(present[stale])
 
-    def _each(self, rows: Sequence[IPCacheEntry], write: Any) -> list[Exception | None]:
+    def _each(self, rows: Sequence[IPCacheEntry], write: Any) -> Errors:
         """One batch per map; a failing batch is an error of its rows only."""
-        errors: list[Exception | None] = [None] * len(rows)
+        errors: dict[IPNetwork, Exception] = {}
         for port, whole, encode in ((self._hosts, True, host_keys), (self._cidrs, False, cidr_keys)):
-            numbers = [number for number, row in enumerate(rows) if is_whole(row) is whole]
-            if not numbers:
+            part = [row for row in rows if is_whole(row) is whole]
+            if not part:
                 continue
-            part = [rows[number] for number in numbers]
             try:
                 write(port, encode(part), part)
             except Exception as error:
-                for number in numbers:
-                    errors[number] = error
+                errors |= dict.fromkeys((row.prefix for row in part), error)
         return errors

@@ -41,7 +41,9 @@ class Routes:
 
     def _own(self, own: NodeAddressing) -> Iterable[Route]:
         for cidr in own.pod_cidrs:
-            yield Route(destination=cidr, device=HOST_DEVICE, source=_of_version(own.router_ips, cidr.version))
+            yield Route(
+                destination=cidr, device=HOST_DEVICE, source=_of_version(own.router_ips, cidr.version)
+            )
 
     def _remote(self, node: CiliumNode, own: NodeAddressing) -> Iterable[Route]:
         for cidr in node.pod_cidrs:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from cilium.features.node.rows import NodeObject, Route
+from cilium.state.outcomes import each_async
+from cilium.state.reconciler import Errors
 
 
 class RoutePort(Protocol):
@@ -23,13 +25,13 @@ class RouteOps:
     def __init__(self, port: RoutePort) -> None:
         self._port = port
 
-    async def update(self, rows: Sequence[Route]) -> list[Exception | None]:
-        return [await attempt(self._port.replace(row)) for row in rows]
+    async def update(self, rows: Sequence[Route]) -> Errors:
+        return await each_async(rows, key=lambda row: row.destination, call=self._port.replace)
 
-    async def delete(self, rows: Sequence[Route]) -> list[Exception | None]:
-        return [await attempt(self._port.remove(row)) for row in rows]
+    async def delete(self, rows: Sequence[Route]) -> Errors:
+        return await each_async(rows, key=lambda row: row.destination, call=self._port.remove)
 
-    async def prune(self, rows: Iterable[Route]) -> None:
+    async def prune(self, rows: Sequence[Route]) -> None:
         keep = {row.destination for row in rows}
         for destination in await self._port.destinations():
             if destination not in keep:
@@ -46,21 +48,16 @@ class NodeObjectOps:
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
 
-    async def update(self, rows: Sequence[NodeObject]) -> list[Exception | None]:
-        return [await attempt(self._writes.apply_node(row.name, node_body(row))) for row in rows]
+    async def update(self, rows: Sequence[NodeObject]) -> Errors:
+        return await each_async(
+            rows, key=lambda row: row.name, call=lambda row: self._writes.apply_node(row.name, node_body(row))
+        )
 
-    async def delete(self, rows: Sequence[NodeObject]) -> list[Exception | None]:
-        return [None] * len(rows)
+    def delete(self, rows: Sequence[NodeObject]) -> None:
+        """The node stays a node."""
 
-    async def prune(self, rows: Iterable[NodeObject]) -> None: ...
-
-
-async def attempt(call: Any) -> Exception | None:
-    try:
-        await call
-    except Exception as error:
-        return error
-    return None
+    def prune(self, rows: Sequence[NodeObject]) -> None:
+        """Other nodes' objects are theirs."""
 
 
 def node_body(row: NodeObject) -> dict[str, Any]:

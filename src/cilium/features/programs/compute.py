@@ -43,7 +43,9 @@ class Attachments:
         for endpoint in view.snapshots["endpoints"]:
             if endpoint.ifname:
                 for hook, program in ENDPOINT_HOOKS:
-                    yield Attachment(device=endpoint.ifname, ifindex=endpoint.ifindex, hook=hook, program=program)
+                    yield Attachment(
+                        device=endpoint.ifname, ifindex=endpoint.ifindex, hook=hook, program=program
+                    )
 
     def _of_devices(self, view: View) -> Iterable[Attachment]:
         for device in view.snapshots["devices"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -11,6 +11,8 @@ import numpy as np
 from cilium.datapath.addresses import address_bytes, mac_bytes
 from cilium.datapath.generated import NETDEV
 from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.state.outcomes import each
+from cilium.state.reconciler import Errors
 
 
 class LinkPort(Protocol):
@@ -32,26 +34,24 @@ class AttachmentOps:
     def __init__(self, port: LinkPort) -> None:
         self._port = port
 
-    def update(self, rows: Sequence[Attachment]) -> list[Exception | None]:
-        return [self._attach(row) for row in rows]
+    def update(self, rows: Sequence[Attachment]) -> Errors:
+        return each(rows, key=lambda row: row.key, call=self._attach)
 
-    def delete(self, rows: Sequence[Attachment]) -> list[Exception | None]:
-        for row in rows:
-            self._port.detach(device=row.device, hook=row.hook)
-        return [None] * len(rows)
+    def delete(self, rows: Sequence[Attachment]) -> Errors:
+        return each(
+            rows,
+            key=lambda row: row.key,
+            call=lambda row: self._port.detach(device=row.device, hook=row.hook),
+        )
 
-    def prune(self, rows: Iterable[Attachment]) -> None:
+    def prune(self, rows: Sequence[Attachment]) -> None:
         keep = {row.key for row in rows}
         for device, hook in self._port.attached():
             if (device, hook) not in keep:
                 self._port.detach(device=device, hook=hook)
 
-    def _attach(self, row: Attachment) -> Exception | None:
-        try:
-            self._port.attach(device=row.device, ifindex=row.ifindex, hook=row.hook, program=row.program)
-        except Exception as error:
-            return error
-        return None
+    def _attach(self, row: Attachment) -> None:
+        self._port.attach(device=row.device, ifindex=row.ifindex, hook=row.hook, program=row.program)
 
 
 class MapPort(Protocol):
@@ -66,7 +66,7 @@ class NetdevOps:
     def __init__(self, port: MapPort) -> None:
         self._port = port
 
-    def update(self, rows: Sequence[NetdevEntry]) -> list[Exception | None]:
+    def update(self, rows: Sequence[NetdevEntry]) -> None:
         values = np.zeros(len(rows), dtype=NETDEV)
         for number, row in enumerate(rows):
             if row.masquerade4:
@@ -75,13 +75,11 @@ class NetdevOps:
                 values[number]["masquerade6"] = address_bytes(ip_address(row.masquerade6))
             values[number]["mac"] = mac_bytes(row.mac)
         self._port.update(_keys(rows), values)
-        return [None] * len(rows)
 
-    def delete(self, rows: Sequence[NetdevEntry]) -> list[Exception | None]:
+    def delete(self, rows: Sequence[NetdevEntry]) -> None:
         self._port.delete(_keys(rows))
-        return [None] * len(rows)
 
-    def prune(self, rows: Iterable[NetdevEntry]) -> None:
+    def prune(self, rows: Sequence[NetdevEntry]) -> None:
         keep = {int(row.ifindex) for row in rows}
         present, _ = self._port.dump()
         stale = [key for key in present.tolist() if key not in keep]

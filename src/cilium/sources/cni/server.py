@@ -107,12 +107,15 @@ class CNIServer:
             return 1, cni.encode_error(error, version)
         except Exception as error:
             log.exception("cni request crashed")
-            return 1, cni.encode_error(CNIError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), version)
+            return 1, cni.encode_error(
+                CNIError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), version
+            )
 
     async def _dispatch(self, request: Request, netns_fd: int) -> bytes:
         if netns_fd < 0 and request.command in {"ADD", "CHECK"}:
             raise CNIError(
-                ErrorCode.INVALID_ENVIRONMENT, f"CNI_NETNS {request.netns!r} came without an open network namespace"
+                ErrorCode.INVALID_ENVIRONMENT,
+                f"CNI_NETNS {request.netns!r} came without an open network namespace",
             )
         match request.command:
             case "ADD":
