@@ -6,6 +6,7 @@ In: `endpoints`, `endpoint-identities`, `endpoint-policies`, `devices`. Out: `en
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state import RowChanges, View
@@ -52,7 +53,7 @@ class EndpointMap:
     def __init__(self) -> None:
         self._addresses: dict[EndpointId, tuple[IPAddress, ...]] = {}
 
-    def compute(self, view: View) -> Mapping[str, RowChanges]:
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched = {
             change.key
             for name in ("endpoints", "endpoint-identities", "endpoint-policies")
@@ -89,7 +90,7 @@ class EndpointObjects:
         self._node_ip = node_ip
         self._keys: dict[EndpointId, str] = {}
 
-    def compute(self, view: View) -> Mapping[str, RowChanges]:
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched = {
             change.key
             for name in ("endpoints", "endpoint-identities", "endpoint-policies")
@@ -107,15 +108,9 @@ class EndpointObjects:
                 self._keys[number] = row.key
                 upserts.append(row)
         kept = {row.key for row in upserts} | set(self._keys.values())
-        return {
-            "endpoint-objects": RowChanges(
-                upserts=upserts, deletes=[key for key in deletes if key not in kept]
-            )
-        }
+        return {"endpoint-objects": RowChanges(upserts=upserts, deletes=[key for key in deletes if key not in kept])}
 
-    def _object(
-        self, endpoint: Endpoint, identity: EndpointIdentity, policy: EndpointPolicy | None
-    ) -> EndpointObject:
+    def _object(self, endpoint: Endpoint, identity: EndpointIdentity, policy: EndpointPolicy | None) -> EndpointObject:
         return EndpointObject(
             namespace=endpoint.namespace,
             name=endpoint.pod,

@@ -202,9 +202,7 @@ class EndpointManager:
         except OSError as error:
             await self._links.disconnect(ifname)
             self._addresses.release(addresses)
-            raise CNIError(
-                ErrorCode.IO_FAILURE, f"connecting {request.netns} as {request.ifname}: {error}"
-            ) from error
+            raise CNIError(ErrorCode.IO_FAILURE, f"connecting {request.netns} as {request.ifname}: {error}") from error
         endpoint = Endpoint(
             id=self._free_id(),
             kind="pod",

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
 from cilium.datapath.addresses import address_bytes, mac_bytes
+from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors

@@ -7,6 +7,7 @@ In: endpoints, pods, namespaces, CiliumIdentities, CIDR identities of the policy
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from cilium.features.identity.labels import LabelFilter, security_labels
 from cilium.features.identity.numbers import candidate, well_known
@@ -18,7 +19,7 @@ from cilium.tables.kubernetes import CiliumIdentity, Namespace, Pod
 from cilium.tables.types import Identity, Labels
 
 
-def known_identities(view: View) -> Mapping[str, RowChanges]:
+def known_identities(view: View) -> Mapping[str, RowChanges[Any, Any]]:
     """Mirrors cluster identities and CIDR identities into `identities`; the reserved ones are there from the start."""
     upserts: list[IdentityRow] = []
     deletes: list[Identity] = []
@@ -28,9 +29,9 @@ def known_identities(view: View) -> Mapping[str, RowChanges]:
         else:
             upserts.append(IdentityRow(id=change.new.id, labels=change.new.labels, source="cluster"))
     for change in view.changes.get("cidr-identities", ()):
-        if change.new is None:
+        if change.old is not None and (change.new is None or change.new.identity != change.old.identity):
             deletes.append(change.old.identity)
-        else:
+        if change.new is not None:
             upserts.append(IdentityRow(id=change.new.identity, labels=change.new.labels, source="cidr"))
     return {"identities": RowChanges(upserts=upserts, deletes=deletes)}
 
@@ -43,7 +44,7 @@ class EndpointIdentities:
         self._well_known = well_known(cluster)
         self._requested: set[Labels] = set()
 
-    def compute(self, view: View) -> Mapping[str, RowChanges]:
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         endpoints: Snapshot[int, Endpoint] = view.snapshots["endpoints"]
         wanted: dict[Labels, IdentityRequest] = {}
         resolved = [self._resolve(endpoint, view, wanted) for endpoint in endpoints]
@@ -51,9 +52,7 @@ class EndpointIdentities:
         self._requested = set(wanted)
         gone = [change.key for change in view.changes["endpoints"] if change.new is None]
         return {
-            "endpoint-identities": RowChanges(
-                upserts=[row for row in resolved if row is not None], deletes=gone
-            ),
+            "endpoint-identities": RowChanges(upserts=[row for row in resolved if row is not None], deletes=gone),
             "identity-requests": RowChanges(upserts=list(wanted.values()), deletes=list(stale)),
         }
 
@@ -62,9 +61,7 @@ class EndpointIdentities:
     ) -> EndpointIdentity | None:
         if endpoint.kind != "pod":
             reserved = Reserved.HOST if endpoint.kind == "host" else Reserved.HEALTH
-            return EndpointIdentity(
-                endpoint=endpoint.id, identity=Identity(reserved), labels=(reserved.label,)
-            )
+            return EndpointIdentity(endpoint=endpoint.id, identity=Identity(reserved), labels=(reserved.label,))
         pod: Pod | None = view.snapshots["pods"].get(f"{endpoint.namespace}/{endpoint.pod}")
         namespace: Namespace | None = view.snapshots["namespaces"].get(endpoint.namespace)
         if pod is None or namespace is None:

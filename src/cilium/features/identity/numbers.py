@@ -30,8 +30,7 @@ def candidate(labels: Labels, taken: Callable[[Identity], bool]) -> Identity:
 
 def reserved_rows() -> list[IdentityRow]:
     return [
-        IdentityRow(id=Identity(int(reserved)), labels=(reserved.label,), source="reserved")
-        for reserved in Reserved
+        IdentityRow(id=Identity(int(reserved)), labels=(reserved.label,), source="reserved") for reserved in Reserved
     ]
 
 

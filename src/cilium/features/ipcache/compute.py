@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from ipaddress import ip_network
+from typing import Any
 
 from cilium.state import Change, RowChanges, View
 from cilium.tables.devices import Device
@@ -49,7 +50,7 @@ class IPCache:
         self._claims: dict[tuple[str, object], tuple[Claim, ...]] = {}
         self._by_prefix: dict[IPNetwork, dict[tuple[str, object], Claim]] = {}
 
-    def compute(self, view: View) -> Mapping[str, RowChanges]:
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched: set[IPNetwork] = set()
         touched |= self._local(view)
         for name, claims in (
@@ -90,9 +91,7 @@ class IPCache:
 
     def _local(self, view: View) -> set[IPNetwork]:
         touched: set[IPNetwork] = set()
-        numbers = {
-            change.key for name in ("endpoints", "endpoint-identities") for change in view.changes[name]
-        }
+        numbers = {change.key for name in ("endpoints", "endpoint-identities") for change in view.changes[name]}
         for number in numbers:
             endpoint = view.snapshots["endpoints"].get(number)
             identity = view.snapshots["endpoint-identities"].get(number)
@@ -129,9 +128,7 @@ class IPCache:
                 tunnel_endpoint=tunnel,
             )
         for address in node.health_ips:
-            yield entry(
-                host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel
-            )
+            yield entry(host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
         for cidr in node.pod_cidrs:  # pods the API has not told of yet: reachable, but nobody's peer
             yield entry(cidr, Reserved.UNMANAGED, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
 

@@ -72,10 +72,9 @@ class IPCacheMaps:
         return errors
 
     def prune(self, rows: Sequence[IPCacheEntry]) -> None:
-        whole, short = [], []
-        for row in rows:
-            (whole if is_whole(row) else short).append(row)
-        for port, wanted in ((self._hosts, host_keys(whole)), (self._cidrs, cidr_keys(short))):
+        whole = host_keys([row for row in rows if is_whole(row)])
+        short = cidr_keys([row for row in rows if not is_whole(row)])
+        for port, wanted in ((self._hosts, whole), (self._cidrs, short)):
             present, _ = port.dump()
             keep = {key.tobytes() for key in wanted}
             stale = [number for number, key in enumerate(present) if key.tobytes() not in keep]

@@ -10,6 +10,7 @@ autoDirectNodeRoutes, and by the network's own routes otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cilium.features.node.rows import Route
 from cilium.state import RowChanges, View
@@ -27,7 +28,7 @@ class Routes:
         self._node, self._tunnel, self._direct, self._tunnel_mtu = node, tunnel, direct, tunnel_mtu
         self._routes: dict[IPNetwork, Route] = {}
 
-    def compute(self, view: View) -> Mapping[str, RowChanges]:
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         wanted: dict[IPNetwork, Route] = {}
         own: NodeAddressing | None = view.snapshots["node-addressing"].get(self._node)
         if own is not None:
@@ -41,9 +42,7 @@ class Routes:
 
     def _own(self, own: NodeAddressing) -> Iterable[Route]:
         for cidr in own.pod_cidrs:
-            yield Route(
-                destination=cidr, device=HOST_DEVICE, source=_of_version(own.router_ips, cidr.version)
-            )
+            yield Route(destination=cidr, device=HOST_DEVICE, source=_of_version(own.router_ips, cidr.version))
 
     def _remote(self, node: CiliumNode, own: NodeAddressing) -> Iterable[Route]:
         for cidr in node.pod_cidrs:

@@ -6,6 +6,7 @@ In: `endpoints`, `devices`. Out: `attachments`, `netdevs`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state import RowChanges, View
@@ -27,7 +28,7 @@ class Attachments:
         self._present: set[tuple[str, str]] = set()
         self._netdevs: set[int] = set()
 
-    def compute(self, view: View) -> Mapping[str, RowChanges]:
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         rows = [*self._of_endpoints(view), *self._of_devices(view)]
         keys = {row.key for row in rows}
         gone, self._present = self._present - keys, keys
@@ -43,9 +44,7 @@ class Attachments:
         for endpoint in view.snapshots["endpoints"]:
             if endpoint.ifname:
                 for hook, program in ENDPOINT_HOOKS:
-                    yield Attachment(
-                        device=endpoint.ifname, ifindex=endpoint.ifindex, hook=hook, program=program
-                    )
+                    yield Attachment(device=endpoint.ifname, ifindex=endpoint.ifindex, hook=hook, program=program)
 
     def _of_devices(self, view: View) -> Iterable[Attachment]:
         for device in view.snapshots["devices"]:

@@ -107,9 +107,7 @@ class CNIServer:
             return 1, cni.encode_error(error, version)
         except Exception as error:
             log.exception("cni request crashed")
-            return 1, cni.encode_error(
-                CNIError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), version
-            )
+            return 1, cni.encode_error(CNIError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), version)
 
     async def _dispatch(self, request: Request, netns_fd: int) -> bytes:
         if netns_fd < 0 and request.command in {"ADD", "CHECK"}:
@@ -157,9 +155,14 @@ async def receive_request(connection: socket.socket) -> tuple[bytes, int]:
 
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(connection, lambda: ready.done() or ready.set_result(None))
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection, _settle, ready)
     try:
         await ready
     finally:
         loop.remove_reader(connection)
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
