@@ -1,0 +1,1 @@
+"""What each kind says about its own writes: defaults, allocation, validation."""
