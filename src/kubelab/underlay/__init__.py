@@ -1,0 +1,1 @@
+"""The lab's ground: namespaces, the bridge between nodes, the world outside, cgroup trees."""

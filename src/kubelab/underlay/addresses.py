@@ -1,0 +1,85 @@
+"""Which addresses a lab uses: one IPv4 and one IPv6 subnet per lab, chosen so that nothing on the machine overlaps.
+
+In: the subnets of other labs and the machine's routes. Out: a frozen plan, recorded in the lab's state.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+Network = IPv4Network | IPv6Network
+
+WORLD_V4 = ("203.0.113.10", "203.0.113.11", "203.0.113.53")
+WORLD_V6 = ("2001:db8::10", "2001:db8::11", "2001:db8::53")
+DNS_V4, DNS_V6 = WORLD_V4[2], WORLD_V6[2]
+MAX_NODES = 100
+
+
+class NoFreeSubnetError(Exception):
+    """All candidate subnets overlap with something on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The addresses of one lab, all derived from ``index`` (1..254)."""
+
+    index: int
+
+    @property
+    def v4(self) -> IPv4Network:
+        return IPv4Network(f"172.30.{self.index}.0/24")
+
+    @property
+    def v6(self) -> IPv6Network:
+        return IPv6Network(f"fd00:172:30:{self.index}::/64")
+
+    @property
+    def host(self) -> tuple[str, str]:
+        """The machine's own addresses on the underlay: where nodes reach the API server."""
+        return str(self.v4[1]), str(self.v6[1])
+
+    @property
+    def router(self) -> tuple[str, str]:
+        """The external namespace: everybody's default gateway."""
+        return str(self.v4[254]), str(self.v6[254])
+
+    def node(self, number: int) -> tuple[str, str]:
+        """Addresses of node ``number`` (from 1)."""
+        if not 1 <= number <= MAX_NODES:
+            raise ValueError(f"node number {number}: a lab has 1 to {MAX_NODES} nodes")
+        return str(self.v4[10 + number]), str(self.v6[0x10 + number])
+
+    @property
+    def host_link(self) -> str:
+        return f"kubelab{self.index}"
+
+
+def choose(taken: Iterable[int], routes: Iterable[Network]) -> Plan:
+    """The first plan whose subnets no other lab has and no route of the machine overlaps."""
+    busy, used = set(taken), list(routes)
+    for index in range(1, 255):
+        plan = Plan(index)
+        if index not in busy and not any(_overlap(net, plan.v4) or _overlap(net, plan.v6) for net in used):
+            return plan
+    raise NoFreeSubnetError(
+        "every subnet 172.30.1.0/24 to 172.30.254.0/24 is in use: remove a lab or a route in 172.30.0.0/16"
+    )
+
+
+def machine_routes() -> list[Network]:
+    """Destinations in the machine's main routing tables, default routes left out."""
+    found: list[Network] = []
+    for family in ("-4", "-6"):
+        answer = subprocess.run(["ip", "-j", family, "route"], capture_output=True, text=True, check=True)
+        for route in json.loads(answer.stdout or "[]"):
+            if route["dst"] != "default":
+                found.append(ip_network(route["dst"], strict=False))
+    return found
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
