@@ -88,8 +88,7 @@ def open_netns(command, path):
             return None  # a namespace that is gone takes its interface with it
         fail(
             4,
-            "CNI_NETNS %s: %s; the runtime must create the namespace before %s"
-            % (path, error.strerror, command),
+            "CNI_NETNS %s: %s; the runtime must create the namespace before %s" % (path, error.strerror, command),
         )  # noqa: UP031
 
 
@@ -103,9 +102,7 @@ def main():
         posix.write(1, VERSIONS)
         posix._exit(0)
     stdin = read_all(0)
-    body = (
-        b"".join(name.encode() + b"=" + value + b"\0" for name, value in environment.items()) + b"\0" + stdin
-    )
+    body = b"".join(name.encode() + b"=" + value + b"\0" for name, value in environment.items()) + b"\0" + stdin
     request = len(body).to_bytes(4, "little") + body
     netns_fd = open_netns(command, environment.get("CNI_NETNS", b"").decode())
     deadline = time.monotonic() + (PATIENCE if command == "ADD" else 0)

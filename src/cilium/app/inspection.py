@@ -1,0 +1,47 @@
+"""What an agent can be asked about itself: read-only, the same for the REST API, probes and metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cilium.settings import Settings
+from cilium.state import Reconciler, Table
+
+
+@dataclass(kw_only=True)
+class Inspection:
+    """Filled by the composition root while it builds; readers cope with what is not there yet."""
+
+    settings: Settings
+    node: str
+    version: str
+    tables: dict[str, Table[Any, Any]] = field(default_factory=dict)
+    reconcilers: list[Reconciler[Any, Any]] = field(default_factory=list)
+    sections: dict[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
+    """Parts of the status that features contribute, by key of the JSON document."""
+    stage: str = "starting"
+    """What start-up is doing or waiting for; `ready` when it is done."""
+    started: float = field(default_factory=time.time)
+
+    def add_tables(self, tables: Sequence[Table[Any, Any]]) -> None:
+        self.tables.update((table.name, table) for table in tables)
+
+    def add_reconcilers(self, *reconcilers: Reconciler[Any, Any]) -> None:
+        self.reconcilers.extend(reconcilers)
+        self.add_tables([reconciler.status for reconciler in reconcilers])
+
+    @property
+    def ready(self) -> bool:
+        return self.stage == "ready"
+
+    def errors(self) -> list[str]:
+        """What the world does not follow at the moment, in words."""
+        found = []
+        for reconciler in self.reconcilers:
+            found += [f"{reconciler.name}: {row.key}: {row.error}" for row in reconciler.errors()]
+            if reconciler.prune_error:
+                found.append(f"{reconciler.name}: prune: {reconciler.prune_error}")
+        return found

@@ -1,0 +1,90 @@
+"""One active operator: a Lease of coordination.k8s.io, renewed by its holder and taken over when it runs out.
+
+The holder's own clock measures how long a Lease has not moved, so clocks of different machines need not agree.
+Source: Kubernetes' Lease API; the numbers are upstream's defaults (15 s, 10 s, 2 s).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+log = structlog.get_logger("leader")
+
+
+class LeaseLostError(Exception):
+    """Somebody else leads now: the process must end, for its view may be old."""
+
+
+class Leases(Protocol):
+    """Access to one Lease."""
+
+    async def read(self) -> dict[str, Any] | None: ...
+
+    async def write(self, lease: dict[str, Any] | None, spec: dict[str, Any]) -> bool:
+        """Creates (lease None) or replaces at the lease's resourceVersion; False if somebody was faster."""
+
+
+class Leader:
+    """`acquire` returns when we lead; `hold` keeps it and raises LeaseLostError when it is gone."""
+
+    def __init__(
+        self, *, leases: Leases, identity: str, duration: float, renew_deadline: float, retry_period: float
+    ) -> None:
+        self._leases, self._identity = leases, identity
+        self._duration, self._deadline, self._period = duration, renew_deadline, retry_period
+        self._seen: tuple[str, float] = ("", 0.0)
+        self.holder = ""
+
+    async def acquire(self) -> None:
+        while not await self._try():
+            await asyncio.sleep(self._period)
+        log.info("became leader", identity=self._identity)
+
+    async def hold(self) -> None:
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(self._period)
+            try:
+                if await self._try():
+                    renewed = time.monotonic()
+                elif self.holder != self._identity:
+                    raise LeaseLostError(f"the lease is held by {self.holder} now")
+            except LeaseLostError:
+                raise
+            except Exception as error:
+                log.warning("lease not renewed", error=str(error))
+            if time.monotonic() - renewed > self._deadline:
+                raise LeaseLostError(f"the lease could not be renewed for {self._deadline:.0f} s")
+
+    async def _try(self) -> bool:
+        lease = await self._leases.read()
+        spec = (lease or {}).get("spec", {})
+        self.holder = spec.get("holderIdentity") or ""
+        if lease is not None and self.holder not in {"", self._identity} and not self._expired(spec):
+            return False
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        ours = self.holder == self._identity
+        wrote = await self._leases.write(
+            lease,
+            {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": int(self._duration),
+                "acquireTime": spec.get("acquireTime", now) if ours else now,
+                "renewTime": now,
+                "leaseTransitions": spec.get("leaseTransitions", 0) + (0 if ours or lease is None else 1),
+            },
+        )
+        if wrote:
+            self.holder = self._identity
+        return wrote
+
+    def _expired(self, spec: dict[str, Any]) -> bool:
+        mark = f"{spec.get('holderIdentity')}/{spec.get('renewTime')}"
+        if mark != self._seen[0]:
+            self._seen = (mark, time.monotonic())
+        return time.monotonic() - self._seen[1] > float(spec.get("leaseDurationSeconds", self._duration))

@@ -1,0 +1,124 @@
+"""The agent's API on its unix socket, read by cilium-dbg.
+
+In: an Inspection. Out: JSON documents under /v1. Everything is read from snapshots; nothing is changed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from cilium.app.inspection import Inspection
+from cilium.app.rest import documents
+from cilium.state import dump
+
+
+class Api:
+    """Handlers, one per resource."""
+
+    def __init__(self, agent: Inspection) -> None:
+        self._agent = agent
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/healthz", self._of(lambda: documents.status(self._agent))),
+            web.get("/v1/endpoint", self._of(lambda: documents.endpoints(self._agent))),
+            web.get("/v1/endpoint/{id}", self.endpoint),
+            web.get("/v1/identity", self._of(lambda: self._rows("identities", documents.identity))),
+            web.get("/v1/identity/{id}", self.identity),
+            web.get("/v1/ip", self._of(lambda: self._rows("ipcache", documents.ip))),
+            web.get("/v1/cluster/nodes", self._of(self._nodes)),
+            web.get("/v1/config", self._of(self._config)),
+            web.get("/v1/statedb", self._of(self._tables)),
+            web.get("/v1/statedb/{table}", self.table),
+        ]
+
+    async def endpoint(self, request: web.Request) -> web.Response:
+        row = documents.get(self._agent, "endpoints", _number(request))
+        if row is None:
+            raise _missing(f"endpoint {request.match_info['id']} does not exist; see cilium-dbg endpoint list")
+        return _json(documents.endpoint(self._agent, row))
+
+    async def identity(self, request: web.Request) -> web.Response:
+        row = documents.get(self._agent, "identities", _number(request))
+        if row is None:
+            raise _missing(f"identity {request.match_info['id']} is not known; see cilium-dbg identity list")
+        return _json(documents.identity(row))
+
+    async def table(self, request: web.Request) -> web.Response:
+        name = request.match_info["table"]
+        table = self._agent.tables.get(name)
+        if table is None:
+            raise _missing(f"table {name!r} does not exist; tables: {', '.join(sorted(self._agent.tables))}")
+        return _json(dump(table, enc_hook=str))
+
+    def _of(self, document: Callable[[], Any]) -> Callable[[web.Request], Any]:
+        async def handler(request: web.Request) -> web.Response:
+            return _json(document())
+
+        return handler
+
+    def _rows(self, table: str, render: Callable[[Any], Any]) -> list[Any]:
+        return [render(row) for row in documents.rows(self._agent, table)]
+
+    def _nodes(self) -> list[Any]:
+        return [documents.node(row, local=self._agent.node) for row in documents.rows(self._agent, "cilium-nodes")]
+
+    def _tables(self) -> list[Any]:
+        return [
+            {"name": name, "rows": len(table), "revision": table.revision, "initialized": table.initialized}
+            for name, table in sorted(self._agent.tables.items())
+        ]
+
+    def _config(self) -> Any:
+        from cilium.settings import to_config_map
+
+        return to_config_map(self._agent.settings)
+
+
+def _number(request: web.Request) -> int:
+    text = request.match_info["id"]
+    if not text.isdecimal():
+        raise web.HTTPBadRequest(text=f"{text!r} is not a number\n")
+    return int(text)
+
+
+def _missing(text: str) -> web.HTTPNotFound:
+    return web.HTTPNotFound(text=text + "\n")
+
+
+def _json(document: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document, enc_hook=str), content_type="application/json")
+
+
+async def serve_api(path: Path, agent: Inspection, *more: web.RouteDef) -> web.AppRunner:
+    """Starts serving; the caller cleans the runner up."""
+    application = web.Application()
+    application.add_routes([*Api(agent).routes(), *more])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    await web.UnixSite(runner, str(path)).start()
+    path.chmod(0o660)
+    return runner
+
+
+async def serve_probes(port: int, agent: Inspection) -> web.AppRunner:
+    """/healthz on the loopback addresses: 200 once the agent serves, 503 with the reason before."""
+
+    async def healthz(request: web.Request) -> web.Response:
+        if agent.ready:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text=agent.stage + "\n")
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", healthz)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_port=True).start()
+    return runner

@@ -1,0 +1,64 @@
+"""Every shared table of the agent, in one place: the schema at a glance, and what `cilium-dbg statedb` enumerates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
+from cilium.features.identity.rows import IdentityRequest
+from cilium.features.ipam.rows import IPAllocation
+from cilium.features.node.rows import NodeObject, Route
+from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.state import Table
+from cilium.tables.devices import Device
+from cilium.tables.endpoints import Endpoint, EndpointIdentity
+from cilium.tables.identities import IdentityRow
+from cilium.tables.ipcache import IPCacheEntry
+from cilium.tables.nodes import NodeAddressing
+from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork, Labels
+
+
+class AgentTables:
+    """Tables that start-up and features share. The Kubernetes source and the policy feature bring their own."""
+
+    def __init__(self) -> None:
+        # observed
+        self.devices: Table[int, Device] = Table(
+            "devices", key=lambda row: row.ifindex, indexes={"name": lambda row: (row.name,)}
+        )
+        self.endpoints: Table[EndpointId, Endpoint] = Table(
+            "endpoints",
+            key=lambda row: row.id,
+            indexes={
+                "container": lambda row: (row.container_id,),
+                "pod": lambda row: (f"{row.namespace}/{row.pod}",) if row.pod else (),
+                "address": lambda row: row.addresses,
+            },
+        )
+        self.node_addressing: Table[str, NodeAddressing] = Table("node-addressing", key=lambda row: row.name)
+        self.allocations: Table[IPAddress, IPAllocation] = Table(
+            "ip-allocations", key=lambda row: row.address, indexes={"owner": lambda row: (row.owner,)}
+        )
+        # computed
+        self.identities: Table[Identity, IdentityRow] = Table(
+            "identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
+        )
+        self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
+            "endpoint-identities", key=lambda row: row.endpoint, indexes={"identity": lambda row: (row.identity,)}
+        )
+        # desired: of the kernel
+        self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
+        self.ipcache: Table[IPNetwork, IPCacheEntry] = Table(
+            "ipcache", key=lambda row: row.prefix, indexes={"identity": lambda row: (row.identity,)}
+        )
+        self.routes: Table[IPNetwork, Route] = Table("routes", key=lambda row: row.destination)
+        self.attachments: Table[tuple[str, str], Attachment] = Table("attachments", key=lambda row: row.key)
+        self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)
+        # desired: of the API
+        self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
+        self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)
+        self.node_objects: Table[str, NodeObject] = Table("node-objects", key=lambda row: row.name)
+
+    def __iter__(self) -> Iterator[Table[Any, Any]]:
+        return iter([table for table in vars(self).values() if isinstance(table, Table)])

@@ -1,0 +1,54 @@
+"""Writes the operator's decisions into CiliumNodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from cilium.features.ipam.pools import NodeCIDRs, Pool, assign
+from cilium.state import RowChanges, View
+from cilium.state.outcomes import each_async
+from cilium.state.reconciler import Errors
+from cilium.tables.kubernetes import CiliumNode
+
+
+class NodeCIDRDecisions:
+    """The derivation from `cilium-nodes` to `node-cidrs`."""
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        self._pools = tuple(pools)
+
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
+        nodes: list[CiliumNode] = list(view.snapshots["cilium-nodes"])
+        gone = [change.key for change in view.changes["cilium-nodes"] if change.new is None]
+        decisions = assign(((node.name, node.pod_cidrs) for node in nodes), self._pools)
+        return {"node-cidrs": RowChanges(upserts=decisions, deletes=gone)}
+
+
+class Writes(Protocol):
+    async def patch_node(self, name: str, body: Mapping[str, Any]) -> None:
+        """Merge-patches a CiliumNode."""
+
+    async def patch_node_status(self, name: str, body: Mapping[str, Any]) -> None: ...
+
+
+class NodeCIDROps:
+    """Operations of the `node-cidrs` reconciler."""
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+
+    async def update(self, rows: Sequence[NodeCIDRs]) -> Errors:
+        return await each_async(rows, key=lambda row: row.node, call=self._write)
+
+    def delete(self, rows: Sequence[NodeCIDRs]) -> None:
+        """The node is gone and its CIDRs with it."""
+
+    def prune(self, rows: Sequence[NodeCIDRs]) -> None:
+        """CIDRs live in the CiliumNodes themselves: nothing else bears our mark."""
+
+    async def _write(self, row: NodeCIDRs) -> None:
+        cidrs = [str(cidr) for cidr in row.cidrs]
+        await self._writes.patch_node(row.node, {"spec": {"ipam": {"podCIDRs": cidrs}}})
+        status = {"ipam": {"operator-status": {"error": row.error or None}}}
+        await self._writes.patch_node_status(row.node, {"status": status})
