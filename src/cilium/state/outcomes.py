@@ -8,9 +8,7 @@ from typing import TypeVar
 R = TypeVar("R")
 
 
-def each(
-    rows: Iterable[R], *, key: Callable[[R], Hashable], call: Callable[[R], object]
-) -> dict[Hashable, Exception]:
+def each(rows: Iterable[R], *, key: Callable[[R], Hashable], call: Callable[[R], object]) -> dict[Hashable, Exception]:
     """Calls `call` for every row; the failures by key, as a reconciler wants them."""
     errors: dict[Hashable, Exception] = {}
     for row in rows:
