@@ -1,0 +1,196 @@
+"""cilium-dbg endpoint, identity, ip, node, policy, statedb, config, version: what the agent's tables hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cilium.cli.columns import columns
+from cilium.cli.dbg.client import get, print_json
+
+output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+
+def _addresses(document: dict[str, Any]) -> tuple[str, str]:
+    pair = document["status"]["networking"]["addressing"][0]
+    return pair.get("ipv4", ""), pair.get("ipv6", "")
+
+
+@click.group()
+def endpoint() -> None:
+    """Endpoints of this node."""
+
+
+@endpoint.command("list")
+@output
+def endpoint_list(output: str) -> None:
+    """All endpoints, one per line."""
+    documents = get("/endpoint")
+    if output == "json":
+        print_json(documents)
+        return
+    rows = []
+    for document in documents:
+        state = document["status"]
+        identity = state["identity"] or {"id": "", "labels": []}
+        ipv4, ipv6 = _addresses(document)
+        rows.append(
+            (
+                document["id"],
+                state["policy"]["ingress"]["state"],
+                state["policy"]["egress"]["state"],
+                identity["id"],
+                state["external-identifiers"]["pod-name"] or f"({state['kind']})",
+                ipv6,
+                ipv4,
+                state["state"],
+                ",".join(identity["labels"]),
+            )
+        )
+    header = ("ENDPOINT", "INGRESS", "EGRESS", "IDENTITY", "POD", "IPv6", "IPv4", "STATUS", "LABELS")
+    click.echo(columns(header, rows))
+
+
+@endpoint.command("get")
+@click.argument("number", metavar="ID", type=int)
+def endpoint_get(number: int) -> None:
+    """One endpoint, whole."""
+    print_json(get(f"/endpoint/{number}"))
+
+
+@click.group()
+def identity() -> None:
+    """Security identities known to this node."""
+
+
+@identity.command("list")
+@output
+def identity_list(output: str) -> None:
+    """All identities with their labels."""
+    documents = sorted(get("/identity"), key=lambda document: int(document["id"]))
+    if output == "json":
+        print_json(documents)
+        return
+    rows = [(document["id"], document["source"], ",".join(document["labels"])) for document in documents]
+    click.echo(columns(("ID", "SOURCE", "LABELS"), rows))
+
+
+@identity.command("get")
+@click.argument("number", metavar="ID", type=int)
+def identity_get(number: int) -> None:
+    """One identity."""
+    print_json(get(f"/identity/{number}"))
+
+
+@click.group()
+def ip() -> None:
+    """Addresses and their identities."""
+
+
+@ip.command("list")
+@output
+def ip_list(output: str) -> None:
+    """Every address and CIDR this node knows."""
+    documents = get("/ip")
+    if output == "json":
+        print_json(documents)
+        return
+    rows = [
+        (d["cidr"], d["identity"], d["hostIP"] or "-", d["metadata"]["source"], d["metadata"]["name"])
+        for d in sorted(documents, key=lambda d: str(d["cidr"]))
+    ]
+    click.echo(columns(("IP", "IDENTITY", "BEHIND", "SOURCE", "OWNER"), rows))
+
+
+@click.group()
+def node() -> None:
+    """Nodes of the cluster."""
+
+
+@node.command("list")
+@output
+def node_list(output: str) -> None:
+    """Every node with its addresses and pod CIDRs."""
+    documents = get("/cluster/nodes")
+    if output == "json":
+        print_json(documents)
+        return
+    rows = [
+        (
+            d["name"] + (" (localhost)" if d["local"] else ""),
+            ",".join(d["internal-ips"]),
+            ",".join(d["router-ips"]),
+            ",".join(d["pod-cidrs"]),
+        )
+        for d in sorted(documents, key=lambda d: str(d["name"]))
+    ]
+    click.echo(columns(("NAME", "ADDRESSES", "ROUTER", "POD CIDRS"), rows))
+
+
+@click.group()
+def policy() -> None:
+    """Policies this node enforces."""
+
+
+@policy.command("get")
+@output
+def policy_get(output: str) -> None:
+    """Every policy object: valid or not, and what of it is not enforced."""
+    documents = get("/statedb/policy-status")
+    if output == "json":
+        print_json(documents)
+        return
+    rows = [
+        (
+            document.get("key", ""),
+            "yes" if document.get("valid") else "no",
+            document.get("revision", ""),
+            document.get("error") or "; ".join(document.get("unenforced", [])),
+        )
+        for document in documents
+    ]
+    click.echo(columns(("POLICY", "VALID", "REVISION", "MESSAGE"), rows))
+
+
+@click.command()
+@click.argument("table", required=False)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def statedb(table: str | None, output: str) -> None:
+    """Any table of the agent; without TABLE, the list of tables."""
+    documents = get(f"/statedb/{table}" if table else "/statedb")
+    if output == "json":
+        print_json(documents)
+        return
+    names: list[str] = []
+    for document in documents:
+        names += [name for name in document if name not in names]
+    rows = [[_cell(document.get(name, "")) for name in names] for document in documents]
+    click.echo(columns([name.upper() for name in names], rows) if documents else f"{table}: no rows")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+@click.command()
+@output
+def config(output: str) -> None:
+    """The settings the agent runs with."""
+    document = get("/config")
+    if output == "json":
+        print_json(document)
+        return
+    click.echo(columns(("KEY", "VALUE"), sorted(document.items())))
+
+
+@click.command()
+def version() -> None:
+    """The agent's version and this program's."""
+    from importlib.metadata import version as package_version
+
+    click.echo(f"Client: {package_version('cilium')}")
+    click.echo(f"Daemon: {get('/healthz')['version']}")

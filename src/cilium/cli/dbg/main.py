@@ -1,0 +1,26 @@
+"""cilium-dbg: looks into the agent of this node and into its BPF maps."""
+
+from __future__ import annotations
+
+import click
+
+from cilium.cli.dbg import agent, bpf, maps, monitor, status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Look into the Cilium agent of this node."""
+
+
+main.add_command(status.status)
+main.add_command(agent.endpoint)
+main.add_command(agent.identity)
+main.add_command(agent.ip)
+main.add_command(agent.node)
+main.add_command(agent.policy)
+main.add_command(agent.statedb)
+main.add_command(agent.config)
+main.add_command(agent.version)
+main.add_command(bpf.bpf)
+main.add_command(maps.map_group)
+main.add_command(monitor.monitor)
