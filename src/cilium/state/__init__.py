@@ -10,6 +10,7 @@ from cilium.state.derivation import Derivation, View
 from cilium.state.dump import dump
 from cilium.state.errors import DerivationError, StateError, TableError, WriterError
 from cilium.state.metrics import NoMetrics, ReconcilerMetrics
+from cilium.state.outcomes import each, each_async
 from cilium.state.reconciler import Operations, Reconciler
 from cilium.state.snapshot import Snapshot
 from cilium.state.status import Kind, RowStatus
@@ -38,4 +39,6 @@ __all__ = [
     "Writer",
     "WriterError",
     "dump",
+    "each",
+    "each_async",
 ]

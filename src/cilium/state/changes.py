@@ -16,7 +16,7 @@ K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
 
 
-class Change(msgspec.Struct, Generic[K, R], frozen=True):
+class Change(msgspec.Struct, Generic[K, R], frozen=True, gc=False):
     """`old` None: inserted; `new` None: deleted. `revision` is that of the commit that made `new`."""
 
     key: K

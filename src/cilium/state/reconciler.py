@@ -80,9 +80,7 @@ class Reconciler(Generic[K, R]):
         clock: Clock | None = None,
     ) -> None:
         self.name = name
-        self.status: Table[K, RowStatus[K]] = Table(
-            f"{name}-status", key=lambda row: row.key, indexes={"kind": lambda row: (row.kind,)}
-        )
+        self.status: Table[K, RowStatus[K]] = Table(f"{name}-status", key=lambda row: row.key)
         self.prune_error = ""
         """Why the last prune failed; empty when it did not."""
         self.pruned = False
@@ -100,6 +98,7 @@ class Reconciler(Generic[K, R]):
         self._retries: Retries[K, R] = Retries(minimum=retry_min, maximum=retry_max)
         self._prune_at: float | None = None
         self._prune_attempts = 0
+        self._unmarked: Sequence[Wish[K, R]] = ()
         self._settled = -1
         self._round_done = asyncio.Event()
 
@@ -114,7 +113,7 @@ class Reconciler(Generic[K, R]):
 
     def errors(self) -> list[RowStatus[K]]:
         """The rows the world does not follow at the moment."""
-        return self.status.snapshot().by("kind", Kind.ERROR)
+        return [row for row in self.status.snapshot() if row.kind is Kind.ERROR]
 
     async def run(self) -> None:
         """The task: never returns."""
@@ -130,11 +129,12 @@ class Reconciler(Generic[K, R]):
         steps = [("delete", True), ("update", False)]
         if self._order == "updates":
             steps.reverse()
-        self._writer.commit(RowStatus(w.key, Kind.PENDING, w.revision, "", w.attempts) for w in wishes)
+        self._unmarked = wishes
         for operation, delete in steps:
             await self._apply(operation, [wish for wish in wishes if wish.delete is delete])
         if self._prune_due():
             await self._prune()
+        self._unmarked = ()
         self._metrics.failing(self.name, len(self._retries))
         self._settled = max(self._settled, revision)
         if self._changes.seen_initialized:
@@ -191,7 +191,10 @@ class Reconciler(Generic[K, R]):
         failure: Exception | None = None
         try:
             outcome = method(rows)
-            errors = (await outcome if inspect.isawaitable(outcome) else outcome) or {}
+            if inspect.isawaitable(outcome):
+                self._mark_pending()
+                outcome = await outcome
+            errors = outcome or {}
         except Exception as error:
             failure = error
         self._metrics.operation(
@@ -202,6 +205,12 @@ class Reconciler(Generic[K, R]):
             seconds=self._time() - start,
         )
         return errors, failure
+
+    def _mark_pending(self) -> None:
+        """Before the first await of a round: nobody could see it earlier, and plain operations never need it."""
+        pending = [RowStatus(w.key, Kind.PENDING, w.revision, "", w.attempts) for w in self._unmarked]
+        self._unmarked = ()
+        self._writer.commit(pending)
 
     # ------------------------------------------------------------------------------------- prune and refresh
 
@@ -233,8 +242,8 @@ class Reconciler(Generic[K, R]):
         """Rows that are Done, and still what the table wants: the others have a round of their own coming."""
         wishes = []
         snapshot = self._table.snapshot()
-        for status in self.status.snapshot().by("kind", Kind.DONE):
-            row = snapshot.get(status.key)
+        for status in self.status.snapshot():
+            row = snapshot.get(status.key) if status.kind is Kind.DONE else None
             if row is not None and not self._changes.is_pending(status.key):
                 wishes.append(Wish(status.key, row, False, status.revision))
         await self._apply("update", wishes)

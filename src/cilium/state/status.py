@@ -22,7 +22,7 @@ class Kind(Enum):
     ERROR = "Error"
 
 
-class RowStatus(msgspec.Struct, Generic[K], frozen=True):
+class RowStatus(msgspec.Struct, Generic[K], frozen=True, gc=False):
     """Table `<reconciler>-status`, key `key`. A deleted row keeps its status until the deletion succeeded."""
 
     key: K
@@ -34,7 +34,7 @@ class RowStatus(msgspec.Struct, Generic[K], frozen=True):
     """That failed in a row."""
 
 
-class Wish(msgspec.Struct, Generic[K, R], frozen=True):
+class Wish(msgspec.Struct, Generic[K, R], frozen=True, gc=False):
     """What the table wants of one key: `row` there, or (delete) gone."""
 
     key: K
