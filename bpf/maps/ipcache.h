@@ -9,6 +9,7 @@ enum ipcache_flags {
 
 struct ipcache_key {
 	__u32 cluster; /* cluster id, 0 for the local cluster */
+	__u32 pad;
 	union addr address;
 };
 

@@ -1,0 +1,6 @@
+"""What C defines, as Python reads it. Generated from BTF by tools/generate_views.py: do not edit, run `make views`."""
+from cilium.datapath.generated.constants import CONSTANTS
+from cilium.datapath.generated.enums import CtFlags, DropReason, EndpointFlags, EventFlags, EventType, FlowDirection, FlowVerdict, IcmpType, Identity, IdentityScope, IpcacheFlags, NatDirection, ObservationPoint, RoutingMode, RuntimeFlags, TraceReason, TunnelProtocol, VerdictFlags
+from cilium.datapath.generated.structs import CT_ENTRY, CT_KEY, ENDPOINT, ENDPOINT_KEY, EVENT, FRAGMENT_KEY, FRAGMENT_PORTS, IPCACHE_CIDR_KEY, IPCACHE_ENTRY, IPCACHE_KEY, METRIC, NAT_ENTRY, NAT_KEY, NETDEV, POLICY_CLASS_KEY, POLICY_KEY, POLICY_VERDICT, RUNTIME, SAMPLER_SET
+
+__all__ = ['CONSTANTS', 'CT_ENTRY', 'CT_KEY', 'CtFlags', 'DropReason', 'ENDPOINT', 'ENDPOINT_KEY', 'EVENT', 'EndpointFlags', 'EventFlags', 'EventType', 'FRAGMENT_KEY', 'FRAGMENT_PORTS', 'FlowDirection', 'FlowVerdict', 'IPCACHE_CIDR_KEY', 'IPCACHE_ENTRY', 'IPCACHE_KEY', 'IcmpType', 'Identity', 'IdentityScope', 'IpcacheFlags', 'METRIC', 'NAT_ENTRY', 'NAT_KEY', 'NETDEV', 'NatDirection', 'ObservationPoint', 'POLICY_CLASS_KEY', 'POLICY_KEY', 'POLICY_VERDICT', 'RUNTIME', 'RoutingMode', 'RuntimeFlags', 'SAMPLER_SET', 'TraceReason', 'TunnelProtocol', 'VerdictFlags']

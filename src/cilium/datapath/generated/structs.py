@@ -1,0 +1,238 @@
+"""Map keys, map values and event records as numpy dtypes. Generated from bpf/maps by tools/generate_views.py: do not edit, run `make views`."""
+import numpy as np
+
+Dtype = np.dtype[np.void]
+
+CT_KEY: Dtype = np.dtype(
+    [
+        ('low', 'u1', (16,)),
+        ('high', 'u1', (16,)),
+        ('low_port', '>u2'),
+        ('high_port', '>u2'),
+        ('protocol', 'u1'),
+        ('pad', 'u1'),
+        ('zone', '<u2'),
+    ]
+)
+assert CT_KEY.itemsize == 40
+
+CT_ENTRY: Dtype = np.dtype(
+    [
+        ('expires', '<u8'),
+        ('packets', '<u8', (2,)),
+        ('bytes', '<u8', (2,)),
+        ('reported', '<u8', (2,)),
+        ('unreported', '<u4', (2,)),
+        ('policy_epoch', '<u4'),
+        ('client_identity', '<u4'),
+        ('server_identity', '<u4'),
+        ('egress_cookie', '<u4'),
+        ('ingress_cookie', '<u4'),
+        ('proxy_port', '>u2'),
+        ('rev_nat', '<u2'),
+        ('flags', 'u1'),
+        ('tcp_flags', 'u1', (2,)),
+        ('pad', 'u1', (5,)),
+    ]
+)
+assert CT_ENTRY.itemsize == 96
+
+ENDPOINT_KEY: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+    ]
+)
+assert ENDPOINT_KEY.itemsize == 16
+
+ENDPOINT: Dtype = np.dtype(
+    [
+        ('ifindex', '<u4'),
+        ('identity', '<u4'),
+        ('ingress_policy', '<u4'),
+        ('egress_policy', '<u4'),
+        ('id', '<u2'),
+        ('flags', '<u2'),
+        ('mac', 'u1', (6,)),
+        ('node_mac', 'u1', (6,)),
+    ]
+)
+assert ENDPOINT.itemsize == 32
+
+EVENT: Dtype = np.dtype(
+    [
+        ('time', '<u8'),
+        ('type', 'u1'),
+        ('point', 'u1'),
+        ('reason', 'u1'),
+        ('direction', 'u1'),
+        ('verdict', 'u1'),
+        ('protocol', 'u1'),
+        ('tcp_flags', 'u1'),
+        ('flags', 'u1'),
+        ('source', 'u1', (16,)),
+        ('destination', 'u1', (16,)),
+        ('source_port', '>u2'),
+        ('destination_port', '>u2'),
+        ('ifindex', '<u4'),
+        ('source_identity', '<u4'),
+        ('destination_identity', '<u4'),
+        ('source_endpoint', '<u2'),
+        ('destination_endpoint', '<u2'),
+        ('length', '<u4'),
+        ('egress_cookie', '<u4'),
+        ('ingress_cookie', '<u4'),
+        ('translated', 'u1', (16,)),
+        ('translated_port', '>u2'),
+        ('egress_match', 'u1'),
+        ('ingress_match', 'u1'),
+        ('ext_error', 'u1'),
+        ('pad', 'u1', (3,)),
+        ('packets', '<u4'),
+        ('tunnel_vni', '<u4'),
+        ('source_mac', 'u1', (6,)),
+        ('destination_mac', 'u1', (6,)),
+        ('pad2', '<u4'),
+    ]
+)
+assert EVENT.itemsize == 128
+
+FRAGMENT_KEY: Dtype = np.dtype(
+    [
+        ('source', 'u1', (16,)),
+        ('destination', 'u1', (16,)),
+        ('id', '>u4'),
+        ('protocol', 'u1'),
+        ('pad', 'u1', (3,)),
+    ]
+)
+assert FRAGMENT_KEY.itemsize == 40
+
+FRAGMENT_PORTS: Dtype = np.dtype(
+    [
+        ('source', '>u2'),
+        ('destination', '>u2'),
+        ('icmp_type', 'u1'),
+        ('shape', 'u1'),
+        ('pad', '<u2'),
+    ]
+)
+assert FRAGMENT_PORTS.itemsize == 8
+
+IPCACHE_KEY: Dtype = np.dtype(
+    [
+        ('cluster', '<u4'),
+        ('pad', '<u4'),
+        ('address', 'u1', (16,)),
+    ]
+)
+assert IPCACHE_KEY.itemsize == 24
+
+IPCACHE_CIDR_KEY: Dtype = np.dtype(
+    [
+        ('prefixlen', '<u4'),
+        ('cluster', '<u4'),
+        ('address', 'u1', (16,)),
+    ]
+)
+assert IPCACHE_CIDR_KEY.itemsize == 24
+
+IPCACHE_ENTRY: Dtype = np.dtype(
+    [
+        ('tunnel_endpoint', 'u1', (16,)),
+        ('identity', '<u4'),
+        ('encrypt_key', 'u1'),
+        ('flags', 'u1'),
+        ('pad', '<u2'),
+    ]
+)
+assert IPCACHE_ENTRY.itemsize == 24
+
+METRIC: Dtype = np.dtype(
+    [
+        ('packets', '<u8'),
+        ('bytes', '<u8'),
+    ]
+)
+assert METRIC.itemsize == 16
+
+NAT_KEY: Dtype = np.dtype(
+    [
+        ('source', 'u1', (16,)),
+        ('destination', 'u1', (16,)),
+        ('source_port', '>u2'),
+        ('destination_port', '>u2'),
+        ('protocol', 'u1'),
+        ('direction', 'u1'),
+        ('pad', '<u2'),
+    ]
+)
+assert NAT_KEY.itemsize == 40
+
+NAT_ENTRY: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('created', '<u8'),
+        ('used', '<u8'),
+        ('port', '>u2'),
+        ('pad', '<u2', (3,)),
+    ]
+)
+assert NAT_ENTRY.itemsize == 40
+
+NETDEV: Dtype = np.dtype(
+    [
+        ('masquerade4', 'u1', (16,)),
+        ('masquerade6', 'u1', (16,)),
+        ('mac', 'u1', (6,)),
+        ('flags', '<u2'),
+    ]
+)
+assert NETDEV.itemsize == 40
+
+POLICY_KEY: Dtype = np.dtype(
+    [
+        ('policy', '<u4'),
+        ('identity', '<u4'),
+    ]
+)
+assert POLICY_KEY.itemsize == 8
+
+POLICY_CLASS_KEY: Dtype = np.dtype(
+    [
+        ('prefixlen', '<u4'),
+        ('class', '<u4'),
+        ('protocol', 'u1'),
+        ('port', 'u1', (2,)),
+        ('pad', 'u1'),
+    ]
+)
+assert POLICY_CLASS_KEY.itemsize == 12
+
+POLICY_VERDICT: Dtype = np.dtype(
+    [
+        ('cookie', '<u4'),
+        ('proxy_port', '>u2'),
+        ('flags', 'u1'),
+        ('match', 'u1'),
+        ('auth_type', 'u1'),
+        ('pad', 'u1', (3,)),
+    ]
+)
+assert POLICY_VERDICT.itemsize == 12
+
+RUNTIME: Dtype = np.dtype(
+    [
+        ('policy_epoch', '<u4'),
+        ('flags', '<u4'),
+        ('aggregation', '<u8'),
+    ]
+)
+assert RUNTIME.itemsize == 16
+
+SAMPLER_SET: Dtype = np.dtype(
+    [
+        ('tag', '<u4', (2,)),
+        ('time', '<u4', (2,)),
+    ]
+)
+assert SAMPLER_SET.itemsize == 16
