@@ -1,0 +1,212 @@
+"""cilium-dbg bpf …: the pinned maps of this node as the kernel holds them, with or without an agent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from cilium.cli.columns import columns
+from cilium.cli.dbg.client import print_json
+
+output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
+
+
+def entries(name: str) -> Iterable[tuple[Any, Any]]:
+    """Key and value records of a pinned map. Raises click.ClickException if it is not there."""
+    from cilium.datapath.libbpf.errors import DatapathError
+    from cilium.datapath.maps import PinnedMap
+
+    try:
+        keys, values = PinnedMap(name).dump()
+    except (DatapathError, OSError) as error:
+        raise click.ClickException(f"map {name}: {error}") from None
+    return zip(keys, values, strict=True)
+
+
+def show(output: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    table = sorted(rows, key=lambda row: str(row[0]))
+    if output == "json":
+        names = [name.lower().replace(" ", "-") for name in header]
+        print_json([dict(zip(names, map(str, row), strict=True)) for row in table])
+    else:
+        click.echo(columns(header, table))
+
+
+def address(raw: Any) -> str:
+    from cilium.datapath.addresses import ip_of
+
+    return str(ip_of(bytes(raw)))
+
+
+def flag_names(flags: Any, kind: Any) -> str:
+    return ",".join(flag.name.lower() for flag in kind if int(flags) & flag) or "-"
+
+
+@click.group()
+def bpf() -> None:
+    """BPF maps of this node."""
+
+
+@bpf.group()
+def ipcache() -> None:
+    """cilium_ipcache, cilium_ipcache_cidr."""
+
+
+@ipcache.command("list")
+@output
+def ipcache_list(output: str) -> None:
+    """Address to identity and node."""
+    show(output, ("IP", "IDENTITY", "TUNNEL ENDPOINT", "ENCRYPT KEY", "FLAGS"), _ipcache_rows())
+
+
+def _ipcache_rows() -> Iterable[tuple[object, ...]]:
+    from cilium.datapath.addresses import network_of
+    from cilium.datapath.generated import IpcacheFlags
+
+    def value(prefix: str, entry: Any) -> tuple[object, ...]:
+        tunnel = address(entry["tunnel_endpoint"]) if entry["tunnel_endpoint"].any() else "-"
+        return prefix, entry["identity"], tunnel, entry["encrypt_key"], flag_names(entry["flags"], IpcacheFlags)
+
+    for key, entry in entries("cilium_ipcache"):
+        yield value(address(key["address"]), entry)
+    for key, entry in entries("cilium_ipcache_cidr"):
+        yield value(str(network_of(bytes(key["address"]), int(key["prefixlen"]) - 32)), entry)
+
+
+@bpf.group()
+def endpoint() -> None:
+    """cilium_lxc."""
+
+
+@endpoint.command("list")
+@output
+def endpoint_list(output: str) -> None:
+    """Endpoints and the node's own addresses."""
+    from cilium.datapath.generated import EndpointFlags
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        for key, value in entries("cilium_lxc"):
+            mac = ":".join(f"{byte:02x}" for byte in value["mac"])
+            yield (
+                address(key["address"]),
+                value["id"],
+                value["identity"],
+                value["ifindex"] or "-",
+                mac,
+                value["ingress_policy"] or "-",
+                value["egress_policy"] or "-",
+                flag_names(value["flags"], EndpointFlags),
+            )
+
+    header = ("IP", "ENDPOINT", "IDENTITY", "IFINDEX", "MAC", "INGRESS POLICY", "EGRESS POLICY", "FLAGS")
+    show(output, header, rows())
+
+
+@bpf.group()
+def policy() -> None:
+    """cilium_policy, cilium_policy_class."""
+
+
+@policy.command("get")
+@click.argument("number", metavar="[ENDPOINT]", type=int, required=False)
+@click.option("--all", "every", is_flag=True, help="Every policy of the node.")
+@output
+def policy_get(number: int | None, every: bool, output: str) -> None:
+    """The verdicts of one endpoint, or of all."""
+    if number is None and not every:
+        raise click.UsageError("name an endpoint id, or --all")
+    from cilium.cli.dbg.policy_view import verdict_rows
+
+    header = ("POLICY", "DIRECTION", "IDENTITY", "CLASS", "PROTOCOL", "PORT", "VERDICT", "RULE")
+    show(output, header, verdict_rows(number))
+
+
+@bpf.group()
+def ct() -> None:
+    """cilium_ct."""
+
+
+@ct.command("list")
+@click.argument("scope", default="global")
+@output
+def ct_list(scope: str, output: str) -> None:
+    """Tracked connections, client first."""
+    from cilium.datapath.generated import CtFlags
+
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        for key, value in entries("cilium_ct"):
+            ends = [(address(key[side]), int(key[f"{side}_port"])) for side in ("low", "high")]
+            if not int(value["flags"]) & CtFlags.LOW_OPENED:
+                ends.reverse()
+            yield (
+                PROTOCOLS.get(int(key["protocol"]), str(key["protocol"])),
+                _socket(*ends[0]),
+                _socket(*ends[1]),
+                f"{(int(value['expires']) - now) / 1e9:.0f}s",
+                int(value["packets"][0]),
+                int(value["packets"][1]),
+                int(value["client_identity"]),
+                int(value["server_identity"]),
+                flag_names(value["flags"], CtFlags),
+            )
+
+    header = (
+        "PROTOCOL", "CLIENT", "SERVER", "EXPIRES", "PACKETS OUT", "PACKETS BACK", "CLIENT ID", "SERVER ID", "FLAGS"
+    )  # fmt: skip
+    show(output, header, rows())
+
+
+@bpf.group()
+def nat() -> None:
+    """cilium_snat."""
+
+
+@nat.command("list")
+@output
+def nat_list(output: str) -> None:
+    """Masqueraded connections, both directions."""
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        for key, value in entries("cilium_snat"):
+            yield (
+                PROTOCOLS.get(int(key["protocol"]), str(key["protocol"])),
+                "OUT" if int(key["direction"]) == 0 else "IN",
+                _socket(address(key["source"]), int(key["source_port"])),
+                _socket(address(key["destination"]), int(key["destination_port"])),
+                _socket(address(value["address"]), int(value["port"])),
+            )
+
+    show(output, ("PROTOCOL", "DIRECTION", "SOURCE", "DESTINATION", "TRANSLATED"), rows())
+
+
+@bpf.group()
+def metrics() -> None:
+    """cilium_metrics."""
+
+
+@metrics.command("list")
+@output
+def metrics_list(output: str) -> None:
+    """Packets and bytes per reason and direction, summed over processors."""
+    from cilium.datapath.generated import DropReason, FlowDirection
+
+    def rows() -> Iterable[tuple[object, ...]]:
+        for key, value in entries("cilium_metrics"):
+            packets, size = int(value["packets"].sum()), int(value["bytes"].sum())
+            if packets:
+                reason, direction = divmod(int(key), 4)
+                name = "forwarded" if reason == 0 else DropReason(reason).name.lower()
+                yield name, FlowDirection(direction).name.lower(), packets, size
+
+    show(output, ("REASON", "DIRECTION", "PACKETS", "BYTES"), rows())
+
+
+def _socket(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
