@@ -1,0 +1,1 @@
+"""Kubernetes: list and watch into tables, parsing at the edge, writing back."""

@@ -1,0 +1,51 @@
+"""What all policy kinds have in common: the object's name, and what becomes of content that is wrong.
+
+In: JSON and a parser of its spec. Out: a `PolicyObject`, always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
+from cilium.sources.kubernetes.policies.wire import Object
+from cilium.tables.rules import PolicyObject, Rule
+
+Content = tuple[tuple[Rule, ...], tuple[str, ...]]
+"""Rules and warnings."""
+
+
+def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content]) -> PolicyObject:
+    """`parse` gets the namespace of the object; its PolicyError or DecodeError becomes the object's `error`."""
+    try:
+        metadata = msgspec.json.decode(raw, type=Object).metadata
+    except msgspec.DecodeError as error:
+        return PolicyObject(kind, "", "", "", 0, (), error=str(from_decoder(error)))
+    rules: tuple[Rule, ...] = ()
+    warnings: tuple[str, ...] = ()
+    problem = ""
+    try:
+        rules, warnings = parse(metadata.namespace)
+    except PolicyError as error:
+        problem = str(error)
+    except msgspec.DecodeError as error:
+        problem = str(from_decoder(error))
+    return PolicyObject(
+        kind=kind,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        rules=rules,
+        error=problem,
+        warnings=warnings,
+    )
+
+
+def merge_generation(old: PolicyObject | None, new: PolicyObject) -> PolicyObject:
+    """`new` as it should enter the table: an invalid update keeps the rules of the same object's last valid one."""
+    if not new.error or old is None or old.uid != new.uid:
+        return new
+    return msgspec.structs.replace(new, rules=old.rules)
