@@ -28,6 +28,7 @@ struct ct_entry {
 	__u64 packets[2];     /* [0] from the client, [1] from the server */
 	__u64 bytes[2];
 	__u64 reported[2];    /* time of the last event for this direction: aggregation */
+	__u32 unreported[2];  /* packets since then */
 	__u32 policy_epoch;   /* of cilium_runtime when the verdict was taken; older: decide again */
 	__u32 client_identity;
 	__u32 server_identity;
@@ -37,7 +38,7 @@ struct ct_entry {
 	__u16 rev_nat;        /* 0; room for services */
 	__u8 flags;           /* enum ct_flags */
 	__u8 tcp_flags[2];    /* seen from the client, from the server, since the last event */
-	__u8 pad;
+	__u8 pad[5];
 };
 
 struct {

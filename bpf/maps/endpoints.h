@@ -1,13 +1,15 @@
 /* cilium_lxc: the endpoints of this node and the node's own addresses, by IP address.
  * Writer: the agent (features/endpoint). One lookup of a packet's source gives identity, policy and anti-spoofing
- * (the row must name the interface the packet came from). */
+ * (the row must name the interface the packet came from). A copy of an endpoint's row under the address ::ifindex
+ * (ifindex in network byte order in the last word; ::/96 never names a peer) is optional: it tells the datapath whose
+ * interface it is when the source address does not: link-local neighbour discovery, ENDPOINT_NO_SOURCE_CHECK. */
 #pragma once
 
 enum endpoint_flags {
 	ENDPOINT_HOST = 1 << 0,      /* an address of this node itself: deliver to the stack */
 	ENDPOINT_NOT_READY = 1 << 1, /* no policy computed yet: drop with DROP_EP_NOT_READY, both directions */
 	ENDPOINT_AUDIT = 1 << 2,     /* verdicts are reported as AUDIT, nothing is dropped by policy */
-	ENDPOINT_NO_SOURCE_CHECK = 1 << 3, /* anti-spoofing disabled by annotation */
+	ENDPOINT_NO_SOURCE_CHECK = 1 << 3, /* anti-spoofing disabled by annotation; read from the row by interface */
 	ENDPOINT_HEALTH = 1 << 4,
 };
 

@@ -1,0 +1,25 @@
+/* The agent's switches, and counters that never depend on events. */
+#pragma once
+
+#include "lib/common.h"
+#include "lib/flow.h"
+#include "maps/metrics.h"
+#include "maps/runtime.h"
+
+static __always_inline const struct runtime *runtime(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cilium_runtime, &zero);
+}
+
+static __always_inline void count(struct __sk_buff *skb, __u32 reason, __u32 direction)
+{
+	__u32 index = reason * 4 + direction;
+	struct metric *metric = bpf_map_lookup_elem(&cilium_metrics, &index);
+
+	if (metric) {
+		metric->packets++;
+		metric->bytes += skb->len;
+	}
+}

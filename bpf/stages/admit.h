@@ -1,0 +1,178 @@
+/* May this packet pass? Conntrack and policy in one place, the same for every hook.
+ * In: a parsed flow with the rows of its local ends. Out: 0 or the reason to drop; what the event will say. */
+#pragma once
+
+#include "stages/conntrack.h"
+#include "stages/identity.h"
+#include "stages/policy.h"
+
+static __always_inline bool enforced(const struct flow *flow)
+{
+	return flow->from.ingress_policy | flow->from.egress_policy | flow->to.ingress_policy | flow->to.egress_policy;
+}
+
+static __always_inline void opening_of(struct opening *opening, const struct flow *flow, enum ct_side side)
+{
+	if (side == CT_CLIENT) {
+		opening->client = flow->from;
+		opening->server = flow->to;
+		opening->client_identity = flow->source_identity;
+		opening->server_identity = flow->destination_identity;
+		opening->port = flow->destination_port;
+	} else {
+		opening->client = flow->to;
+		opening->server = flow->from;
+		opening->client_identity = flow->destination_identity;
+		opening->server_identity = flow->source_identity;
+		opening->port = flow->source_port;
+	}
+	opening->protocol = flow->protocol;
+	if (flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6) {
+		__u8 type = flow->icmp_type;
+
+		if (side == CT_SERVER && flow->shape & SHAPE_ECHO) /* what opened it was the request */
+			type = flow->shape & SHAPE_V6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO;
+		opening->port = bpf_htons(type);
+	}
+}
+
+/* Asks the policies whether the connection may be opened; the flow learns who decided. */
+STAGE int judge(struct flow *flow, __u32 side)
+{
+	struct opening opening = {};
+	int reason;
+
+	if (!flow)
+		return DROP_POLICY_DENIED;
+	resolve_identities(flow);
+	opening_of(&opening, flow, side);
+	reason = policy_verdict(&opening);
+	flow->egress_cookie = opening.egress_cookie;
+	flow->ingress_cookie = opening.ingress_cookie;
+	flow->egress_match = opening.egress_match;
+	flow->ingress_match = opening.ingress_match;
+	flow->flags |= opening.decided;
+	if (opening.audited)
+		flow->verdict = VERDICT_AUDITED;
+	if (reason && side == CT_SERVER)
+		flow->flags |= EVENT_REPLY | EVENT_REPLY_KNOWN;
+	return reason;
+}
+
+/* A connection that is not known: judged, and remembered if it may pass. */
+static __always_inline int admit_new(struct flow *flow, const struct ct_key *key, __u64 now, __u32 epoch,
+				     bool source_is_low)
+{
+	enum ct_side side = ct_guess_side(flow);
+	int reason = judge(flow, side);
+
+	if (reason)
+		return reason;
+	flow->trace = side == CT_CLIENT ? TRACE_NEW : TRACE_REPLY;
+	flow->report = events_on();
+	if (flow->shape & SHAPE_ICMP_ERROR) /* allowed by itself, belongs to nothing, opens nothing */
+		return 0;
+	flow->flags |= EVENT_REPLY_KNOWN;
+	if (side == CT_SERVER)
+		flow->flags |= EVENT_REPLY;
+	return ct_create(flow, key, now, epoch, (side == CT_CLIENT) == source_is_low);
+}
+
+/* A connection from before the policies changed: judged again in the direction in which it was opened. */
+static __always_inline int admit_again(struct flow *flow, const struct ct_key *key, struct ct_entry *entry,
+				       enum ct_side side, __u32 epoch)
+{
+	int reason = judge(flow, side);
+
+	if (reason) {
+		bpf_map_delete_elem(&cilium_ct, key);
+		return reason;
+	}
+	entry->policy_epoch = epoch;
+	entry->client_identity = side == CT_CLIENT ? flow->source_identity : flow->destination_identity;
+	entry->server_identity = side == CT_CLIENT ? flow->destination_identity : flow->source_identity;
+	entry->egress_cookie = flow->egress_cookie;
+	entry->ingress_cookie = flow->ingress_cookie;
+	if (flow->verdict == VERDICT_AUDITED)
+		entry->flags |= CT_AUDIT;
+	else
+		entry->flags &= ~CT_AUDIT;
+	return 0;
+}
+
+/* An ICMP error passes with the connection it is about. */
+STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 epoch)
+{
+	struct quoted inner = {};
+	struct ct_entry *entry;
+	struct ct_key key;
+	bool low;
+
+	if (!flow || !parse_quoted(skb, flow, &inner))
+		return false;
+	/* The error goes to the sender of what it quotes. */
+	if (!addr_equal(&inner.source, &flow->destination))
+		return false;
+	low = ct_key_of(&inner, &key);
+	entry = ct_lookup(&key, now);
+	if (!entry || entry->policy_epoch != epoch)
+		return false;
+	flow->flags |= EVENT_REPLY_KNOWN;
+	if (ct_side(entry, low) == CT_CLIENT)
+		flow->flags |= EVENT_REPLY;
+	flow->trace = TRACE_RELATED;
+	flow->egress_cookie = entry->egress_cookie;
+	flow->ingress_cookie = entry->ingress_cookie;
+	flow->report = sample(flow);
+	return true;
+}
+
+static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flow)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	const struct runtime *settings = runtime();
+	struct ct_entry *entry;
+	enum ct_side side = CT_CLIENT;
+	struct ct_key key;
+	bool low, first;
+	int reason;
+
+	if (!settings)
+		return DROP_POLICY_DENIED;
+	if (unlikely(flow->shape & SHAPE_ICMP_ERROR) && related(skb, flow, now, settings->policy_epoch))
+		return 0;
+	low = ct_key_of(flow, &key);
+	entry = ct_lookup(&key, now);
+	if (entry)
+		side = ct_side(entry, low);
+	if (unlikely(!entry || ct_reopens(flow, entry, side)))
+		return admit_new(flow, &key, now, settings->policy_epoch, low);
+	if (unlikely(entry->policy_epoch != settings->policy_epoch)) {
+		reason = admit_again(flow, &key, entry, side, settings->policy_epoch);
+		if (reason)
+			return reason;
+	}
+	first = side == CT_SERVER && !(entry->flags & CT_SEEN_REPLY);
+	ct_touch(entry, flow, side, now);
+	ct_report(entry, flow, side, first, now);
+	if (flow->report) {
+		flow->trace = side == CT_SERVER ? TRACE_REPLY : TRACE_ESTABLISHED;
+		flow->source_identity = side == CT_CLIENT ? entry->client_identity : entry->server_identity;
+		flow->destination_identity = side == CT_CLIENT ? entry->server_identity : entry->client_identity;
+	}
+	return 0;
+}
+
+STAGE int admit(struct __sk_buff *skb, struct flow *flow)
+{
+	if (!flow)
+		return DROP_INVALID_PACKET_DROPPED;
+	if (unlikely((flow->from.flags | flow->to.flags) & ENDPOINT_NOT_READY))
+		return DROP_EP_NOT_READY;
+	if (enforced(flow))
+		return admit_tracked(skb, flow);
+	report_untracked(flow);
+	if (flow->report)
+		resolve_identities(flow);
+	return 0;
+}
