@@ -149,8 +149,8 @@ async def tour(directory: Path) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """A visitor of a directory has no change stream: it looks again and again, 10 s at most."""
     async with asyncio.timeout(10.0):
-        while not condition():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110  # files set no event
+        while not condition():  # noqa: ASYNC110  # files set no event
+            await asyncio.sleep(0.001)
 
 
 def main() -> None:
