@@ -15,6 +15,10 @@ import time
 
 import _socket
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 RUN = posix.environ.get(b"CILIUM_RUN_DIR", b"/var/run/cilium").decode()
 SOCKET = RUN + "/cni.sock"
 DELETE_QUEUE = RUN + "/deleteQueue"
@@ -24,8 +28,8 @@ CHUNK = 65536
 VERSIONS = b'{"cniVersion":"1.1.0","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}'
 
 
-def read_all(fd):
-    parts = []
+def read_all(fd: int) -> bytes:
+    parts: list[bytes] = []
     while True:
         part = posix.read(fd, CHUNK)
         if not part:
@@ -33,13 +37,13 @@ def read_all(fd):
         parts.append(part)
 
 
-def fail(code, message):
+def fail(code: int, message: str) -> "NoReturn":
     text = message.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    posix.write(1, ('{"cniVersion":"1.0.0","code":%d,"msg":"%s"}' % (code, text)).encode())  # noqa: UP031 - no imports
+    posix.write(1, ('{"cniVersion":"1.0.0","code":%d,"msg":"%s"}' % (code, text)).encode())
     posix._exit(1)
 
 
-def receive(sock, count):
+def receive(sock: _socket.socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
         part = sock.recv(min(CHUNK, count - len(data)))
@@ -49,12 +53,12 @@ def receive(sock, count):
     return data
 
 
-def exchange(request, netns_fd):
+def exchange(request: bytes, netns_fd: int | None) -> tuple[int, bytes]:
     """Sends the request and returns (exit status, stdout). Raises OSError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0)
     try:
         sock.connect(SOCKET)
-        rights = []
+        rights: list[tuple[int, int, bytes]] = []
         if netns_fd is not None:
             rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, netns_fd.to_bytes(4, sys.byteorder))]
         sent = sock.sendmsg([request], rights)
@@ -65,7 +69,7 @@ def exchange(request, netns_fd):
         sock.close()
 
 
-def enqueue(request, container_id):
+def enqueue(request: bytes, container_id: str) -> None:
     """Leaves a DEL for the agent. The name makes a repeated DEL one entry; the rename makes it whole."""
     try:
         posix.mkdir(DELETE_QUEUE, 0o700)
@@ -78,7 +82,7 @@ def enqueue(request, container_id):
     posix.rename(path + ".part", path)
 
 
-def open_netns(command, path):
+def open_netns(command: str, path: str) -> int | None:
     if not path:
         return None
     try:
@@ -89,10 +93,10 @@ def open_netns(command, path):
         fail(
             4,
             "CNI_NETNS %s: %s; the runtime must create the namespace before %s" % (path, error.strerror, command),
-        )  # noqa: UP031
+        )
 
 
-def main():
+def main() -> None:
     environment = {}
     for name, value in posix.environ.items():
         if name.startswith(b"CNI_"):
@@ -115,11 +119,12 @@ def main():
             if time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
-            away = "the Cilium agent does not answer on %s: %s" % (SOCKET, error.strerror or error)  # noqa: UP031
+            away = "the Cilium agent does not answer on %s: %s" % (SOCKET, error.strerror or error)
             if command == "DEL":
                 enqueue(request, environment.get("CNI_CONTAINERID", b"unknown").decode().replace("/", "_"))
                 posix._exit(0)
             fail(50 if command == "STATUS" else 11, away + "; try again when the agent is up")
 
 
-main()
+if __name__ == "__main__":
+    main()

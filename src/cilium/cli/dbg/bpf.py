@@ -38,9 +38,15 @@ def show(output: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]
 
 
 def address(raw: Any) -> str:
-    from cilium.datapath.addresses import ip_of
+    from cilium.datapath.addresses import address_from
 
-    return str(ip_of(bytes(raw)))
+    return str(address_from(raw))
+
+
+def network(raw: Any, bits: int) -> str:
+    """A prefix of the 128-bit form in its family's own notation."""
+    text = address(raw)
+    return f"{text}/{bits}" if ":" in text else f"{text}/{bits - 96}"
 
 
 def flag_names(flags: Any, kind: Any) -> str:
@@ -65,7 +71,6 @@ def ipcache_list(output: str) -> None:
 
 
 def _ipcache_rows() -> Iterable[tuple[object, ...]]:
-    from cilium.datapath.addresses import network_of
     from cilium.datapath.generated import IpcacheFlags
 
     def value(prefix: str, entry: Any) -> tuple[object, ...]:
@@ -75,7 +80,7 @@ def _ipcache_rows() -> Iterable[tuple[object, ...]]:
     for key, entry in entries("cilium_ipcache"):
         yield value(address(key["address"]), entry)
     for key, entry in entries("cilium_ipcache_cidr"):
-        yield value(str(network_of(bytes(key["address"]), int(key["prefixlen"]) - 32)), entry)
+        yield value(network(key["address"], int(key["prefixlen"]) - 32), entry)
 
 
 @bpf.group()

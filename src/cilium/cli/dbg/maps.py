@@ -23,7 +23,7 @@ def map_list() -> None:
     """Every pinned map with its size."""
     from cilium.datapath.maps import PinnedMap
 
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for path in sorted(ROOT.glob("cilium_*")):
         if path.name == "cilium_events":
             rows.append((path.name, "ring buffer", ""))
@@ -58,8 +58,8 @@ def _field(value: object) -> object:
     if shape and shape[-1] in {6, 16} and getattr(value, "dtype", None) == "u1":
         raw = bytes(value)  # type: ignore[call-overload]  # an array of bytes
         if len(raw) == 16:
-            from cilium.datapath.addresses import ip_of
+            from cilium.datapath.addresses import address_from
 
-            return str(ip_of(raw))
+            return str(address_from(raw))
         return ":".join(f"{byte:02x}" for byte in raw)
     return value.tolist() if hasattr(value, "tolist") else value

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cilium.datapath.addresses import address_bytes, mac_bytes
+from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state.outcomes import each_async
@@ -27,8 +27,7 @@ class Epoch(Protocol):
 
 def encode_keys(rows: Sequence[EndpointMapEntry]) -> Any:
     keys = np.zeros(len(rows), dtype=ENDPOINT_KEY)
-    for number, row in enumerate(rows):
-        keys[number] = (address_bytes(row.address),)
+    keys["address"] = addresses_array(row.address for row in rows)
     return keys
 
 
@@ -38,7 +37,7 @@ def encode_values(rows: Sequence[EndpointMapEntry]) -> Any:
         value = values[number]
         value["ifindex"], value["identity"], value["id"] = row.ifindex, row.identity, row.endpoint
         value["ingress_policy"], value["egress_policy"] = row.ingress_policy, row.egress_policy
-        value["mac"], value["node_mac"] = mac_bytes(row.mac), mac_bytes(row.host_mac)
+        value["mac"], value["node_mac"] = list(mac_bytes(row.mac)), list(mac_bytes(row.host_mac))
         value["flags"] = (
             EndpointFlags.HOST * row.host
             | EndpointFlags.HEALTH * row.health

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cilium.datapath.addresses import address_bytes, prefix_bits
+from cilium.datapath.addresses import addresses_array, prefix_bits
 from cilium.datapath.generated import IPCACHE_CIDR_KEY, IPCACHE_ENTRY, IPCACHE_KEY, IpcacheFlags
 from cilium.state.reconciler import Errors
 from cilium.tables.ipcache import IPCacheEntry
@@ -31,27 +31,23 @@ def is_whole(row: IPCacheEntry) -> bool:
 
 def host_keys(rows: Sequence[IPCacheEntry]) -> Any:
     keys = np.zeros(len(rows), dtype=IPCACHE_KEY)
-    for number, row in enumerate(rows):
-        keys[number]["address"] = address_bytes(row.prefix.network_address)
+    keys["address"] = addresses_array(row.prefix.network_address for row in rows)
     return keys
 
 
 def cidr_keys(rows: Sequence[IPCacheEntry]) -> Any:
     keys = np.zeros(len(rows), dtype=IPCACHE_CIDR_KEY)
-    for number, row in enumerate(rows):
-        keys[number]["prefixlen"] = 32 + prefix_bits(row.prefix)
-        keys[number]["address"] = address_bytes(row.prefix.network_address)
+    keys["prefixlen"] = [32 + prefix_bits(row.prefix) for row in rows]
+    keys["address"] = addresses_array(row.prefix.network_address for row in rows)
     return keys
 
 
 def values(rows: Sequence[IPCacheEntry]) -> Any:
     table = np.zeros(len(rows), dtype=IPCACHE_ENTRY)
-    for number, row in enumerate(rows):
-        value = table[number]
-        value["identity"], value["encrypt_key"] = row.identity, row.encrypt_key
-        value["flags"] = IpcacheFlags.SKIP_TUNNEL if row.skip_tunnel else 0
-        if row.tunnel_endpoint is not None:
-            value["tunnel_endpoint"] = address_bytes(row.tunnel_endpoint)
+    table["identity"] = [row.identity for row in rows]
+    table["encrypt_key"] = [row.encrypt_key for row in rows]
+    table["flags"] = [IpcacheFlags.SKIP_TUNNEL if row.skip_tunnel else 0 for row in rows]
+    table["tunnel_endpoint"] = addresses_array(row.tunnel_endpoint for row in rows)
     return table
 
 

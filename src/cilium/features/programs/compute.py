@@ -11,6 +11,7 @@ from typing import Any
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state import RowChanges, View
 from cilium.tables.devices import Device
+from cilium.tables.types import IPAddress
 
 BASE = {
     "cilium_host": (("egress", "from_host"),),
@@ -55,8 +56,8 @@ class Attachments:
 
 def netdev(device: Device) -> NetdevEntry:
     """The first global address of each family is what masqueraded packets carry."""
-    first = {4: "", 6: ""}
+    first: dict[int, IPAddress | None] = {4: None, 6: None}
     for interface in device.addresses:
-        if not interface.ip.is_link_local and not first[interface.version]:
-            first[interface.version] = str(interface.ip)
+        if not interface.ip.is_link_local and first[interface.version] is None:
+            first[interface.version] = interface.ip
     return NetdevEntry(ifindex=device.ifindex, mac=device.mac, masquerade4=first[4], masquerade6=first[6])

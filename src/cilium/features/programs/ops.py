@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import Any, Protocol
 
 import numpy as np
 
-from cilium.datapath.addresses import address_bytes, mac_bytes
+from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.generated import NETDEV
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state.outcomes import each
@@ -68,12 +67,10 @@ class NetdevOps:
 
     def update(self, rows: Sequence[NetdevEntry]) -> None:
         values = np.zeros(len(rows), dtype=NETDEV)
+        values["masquerade4"] = addresses_array(row.masquerade4 for row in rows)
+        values["masquerade6"] = addresses_array(row.masquerade6 for row in rows)
         for number, row in enumerate(rows):
-            if row.masquerade4:
-                values[number]["masquerade4"] = address_bytes(ip_address(row.masquerade4))
-            if row.masquerade6:
-                values[number]["masquerade6"] = address_bytes(ip_address(row.masquerade6))
-            values[number]["mac"] = mac_bytes(row.mac)
+            values[number]["mac"] = list(mac_bytes(row.mac))
         self._port.update(_keys(rows), values)
 
     def delete(self, rows: Sequence[NetdevEntry]) -> None:

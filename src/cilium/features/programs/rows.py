@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from cilium.tables.types import Ifindex
+from cilium.tables.types import Ifindex, IPAddress
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -27,6 +27,6 @@ class NetdevEntry(msgspec.Struct, frozen=True):
 
     ifindex: Ifindex
     mac: str
-    masquerade4: str = ""
-    """Source address of masqueraded IPv4 packets that leave here; empty: none."""
-    masquerade6: str = ""
+    masquerade4: IPAddress | None = None
+    """Source address of masqueraded IPv4 packets that leave here."""
+    masquerade6: IPAddress | None = None

@@ -1,0 +1,67 @@
+"""Wires endpoint management: the endpoint map, CiliumEndpoints, and who waits for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cilium.features.endpoint.compute import EndpointMap, EndpointObjects
+from cilium.features.endpoint.ops import EndpointMapOps, EndpointObjectOps, Epoch, MapPort, Writes
+from cilium.features.endpoint.readiness import Readiness
+from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
+from cilium.state import Derivation, Reconciler, Table
+from cilium.state.cell import Cell
+from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
+from cilium.tables.types import EndpointId, IPAddress
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointCell:
+    cell: Cell
+    readiness: Readiness
+
+
+def build(
+    *,
+    node_ip: IPAddress,
+    port: MapPort,
+    epoch: Epoch,
+    writes: Writes,
+    endpoints: Table[EndpointId, Endpoint],
+    endpoint_identities: Table[EndpointId, EndpointIdentity],
+    endpoint_policies: Table[EndpointId, EndpointPolicy],
+    endpoint_map: Table[IPAddress, EndpointMapEntry],
+    endpoint_objects: Table[str, EndpointObject],
+) -> EndpointCell:
+    inputs = {
+        "endpoints": endpoints,
+        "endpoint-identities": endpoint_identities,
+        "endpoint-policies": endpoint_policies,
+    }
+    maps = Reconciler("endpoint-map", table=endpoint_map, operations=EndpointMapOps(port=port, epoch=epoch))
+    objects = Reconciler(
+        "endpoint-objects",
+        table=endpoint_objects,
+        operations=EndpointObjectOps(writes=writes, node_ip=str(node_ip)),
+        debounce=0.05,
+    )
+    readiness = Readiness(entries=endpoint_map, status=maps.status)
+    cell = Cell(
+        name="endpoint",
+        derivations=(
+            Derivation(
+                "endpoint-map",
+                inputs=inputs,
+                outputs={"endpoint-map": endpoint_map.writer("endpoint")},
+                compute=EndpointMap().compute,
+            ),
+            Derivation(
+                "endpoint-objects",
+                inputs=inputs,
+                outputs={"endpoint-objects": endpoint_objects.writer("endpoint")},
+                compute=EndpointObjects(node_ip=node_ip).compute,
+            ),
+        ),
+        reconcilers=(maps, objects),
+        tasks=(("endpoint readiness", readiness.run),),
+    )
+    return EndpointCell(cell=cell, readiness=readiness)

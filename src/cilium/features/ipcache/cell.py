@@ -1,0 +1,53 @@
+"""Wires the ipcache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cilium.features.ipcache.compute import IPCache
+from cilium.features.ipcache.ops import Epoch, IPCacheMaps, MapPort
+from cilium.state import Derivation, Reconciler, Table
+from cilium.state.cell import Cell
+from cilium.tables.devices import Device
+from cilium.tables.endpoints import Endpoint, EndpointIdentity
+from cilium.tables.ipcache import IPCacheEntry
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.types import EndpointId, IPAddress, IPNetwork
+
+
+def build(
+    *,
+    node: str,
+    node_ips: frozenset[IPAddress],
+    hosts: MapPort,
+    cidrs: MapPort,
+    epoch: Epoch,
+    endpoints: Table[EndpointId, Endpoint],
+    endpoint_identities: Table[EndpointId, EndpointIdentity],
+    cilium_endpoints: Table[str, CiliumEndpoint],
+    cilium_nodes: Table[str, CiliumNode],
+    devices: Table[int, Device],
+    cidr_identities: Table[Any, Any],
+    ipcache: Table[IPNetwork, IPCacheEntry],
+) -> Cell:
+    return Cell(
+        name="ipcache",
+        derivations=(
+            Derivation(
+                "ipcache",
+                inputs={
+                    "endpoints": endpoints,
+                    "endpoint-identities": endpoint_identities,
+                    "cilium-endpoints": cilium_endpoints,
+                    "cilium-nodes": cilium_nodes,
+                    "devices": devices,
+                    "cidr-identities": cidr_identities,
+                },
+                outputs={"ipcache": ipcache.writer("ipcache")},
+                compute=IPCache(node=node, node_ips=node_ips).compute,
+            ),
+        ),
+        reconcilers=(
+            Reconciler("ipcache", table=ipcache, operations=IPCacheMaps(hosts=hosts, cidrs=cidrs, epoch=epoch)),
+        ),
+    )
