@@ -132,9 +132,9 @@ class Reconciler(Generic[K, R]):
         self._unmarked = wishes
         for operation, delete in steps:
             await self._apply(operation, [wish for wish in wishes if wish.delete is delete])
+            self._unmarked = [wish for wish in self._unmarked if wish.delete is not delete]
         if self._prune_due():
             await self._prune()
-        self._unmarked = ()
         self._metrics.failing(self.name, len(self._retries))
         self._settled = max(self._settled, revision)
         if self._changes.seen_initialized:
