@@ -35,10 +35,10 @@ Rules for callers:
 import copy
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -48,7 +48,7 @@ from kubelab.apiserver.patches import merge_patch
 from kubelab.apiserver.persistence import Database, StoredObject
 from kubelab.apiserver.resources import Registry, Resource
 from kubelab.apiserver.selectors import Selector
-from kubelab.apiserver.strategies.base import Object, Strategies, Strategy, plain
+from kubelab.apiserver.strategies.base import Object, Strategies, plain
 from kubelab.apiserver.watch import Change, Channel, Entry, Event, EventType, Watch
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
@@ -148,6 +148,8 @@ class Store:
             listing = self.select(resource, namespace=namespace, selector=selector)
             initial = [Event("ADDED", entry.object, entry.raw) for entry in listing.entries]
             initial.append(self.bookmark(resource, initial_end=True))
+        elif since > self._version:
+            raise errors.Expired(f"resource version {since} lies in the future of this server ({self._version})")
         else:
             backlog = channel.since(since)
         return Watch(channel, namespace=namespace, selector=selector, initial=initial, backlog=backlog)
@@ -434,9 +436,6 @@ class Store:
             channel.close()
         self._database.close()
 
-    def resources(self) -> Iterator[Resource]:
-        yield from self.registry
-
     def _channel(self, resource: str) -> Channel:
         channel = self._channels.get(resource)
         if channel is None:
@@ -451,15 +450,9 @@ class Store:
             raise NotFound(f"the server could not find the requested resource {key!r}")
         return resource
 
-    def _strategy(self, resource: Resource) -> Strategy:
-        return self._strategies(resource)
-
     def _conflict(self, known: Resource, name: str, why: str = "") -> Conflict:
         return errors.conflict(group=known.group, plural=known.plural, name=name, why=why)
 
     def _timestamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
-
-def as_json(value: Any) -> bytes:
-    return msgspec.json.encode(value)
