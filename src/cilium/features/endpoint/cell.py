@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from cilium.datapath.maps import BpfMap
 from cilium.features.endpoint.compute import EndpointMap, EndpointObjects
-from cilium.features.endpoint.ops import EndpointMapOps, EndpointObjectOps, Epoch, MapPort, Writes
+from cilium.features.endpoint.ops import EndpointMapOps, EndpointObjectOps, Epoch, Writes
 from cilium.features.endpoint.readiness import Readiness
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
-from cilium.state import Derivation, Reconciler, Table
+from cilium.state import Derivation, Reconciler, RowStatus, Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
 from cilium.tables.types import EndpointId, IPAddress
@@ -23,16 +25,17 @@ class EndpointCell:
 def build(
     *,
     node_ip: IPAddress,
-    port: MapPort,
+    port: BpfMap,
     epoch: Epoch,
     writes: Writes,
+    attachment_status: Table[tuple[str, str], RowStatus[tuple[str, str]]],
     endpoints: Table[EndpointId, Endpoint],
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     endpoint_policies: Table[EndpointId, EndpointPolicy],
     endpoint_map: Table[IPAddress, EndpointMapEntry],
     endpoint_objects: Table[str, EndpointObject],
 ) -> EndpointCell:
-    inputs = {
+    inputs: dict[str, Table[Any, Any]] = {
         "endpoints": endpoints,
         "endpoint-identities": endpoint_identities,
         "endpoint-policies": endpoint_policies,
@@ -44,7 +47,7 @@ def build(
         operations=EndpointObjectOps(writes=writes, node_ip=str(node_ip)),
         debounce=0.05,
     )
-    readiness = Readiness(entries=endpoint_map, status=maps.status)
+    readiness = Readiness(entries=endpoint_map, status=maps.status, attachments=attachment_status)
     cell = Cell(
         name="endpoint",
         derivations=(

@@ -68,8 +68,8 @@ class Addresses(Protocol):
 
 
 class Readiness(Protocol):
-    async def wait(self, addresses: Sequence[IPAddress], seconds: float) -> None:
-        """Until the datapath holds these endpoints, ready. Raises TimeoutError saying what is missing."""
+    async def wait(self, endpoint: Endpoint, seconds: float) -> None:
+        """Until the datapath serves the endpoint. Raises TimeoutError saying what is missing."""
 
 
 class EndpointManager:
@@ -118,7 +118,7 @@ class EndpointManager:
         async with self._lock(request):
             endpoint = self._find(request) or await self._create(request, netns_fd)
             try:
-                await self._readiness.wait(endpoint.addresses, self._patience)
+                await self._readiness.wait(endpoint, self._patience)
             except TimeoutError as error:
                 await self._remove(endpoint)
                 raise CNIError(
@@ -147,7 +147,7 @@ class EndpointManager:
         if missing:
             raise CNIError(ErrorCode.CHECK_FAILED, f"interface {request.ifname} lacks {', '.join(missing)}")
         try:
-            await self._readiness.wait(endpoint.addresses, 1.0)
+            await self._readiness.wait(endpoint, 1.0)
         except TimeoutError as error:
             raise CNIError(ErrorCode.CHECK_FAILED, f"endpoint {endpoint.id}: {error}") from None
 

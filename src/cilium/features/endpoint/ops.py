@@ -8,16 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from cilium.datapath.addresses import addresses_array, mac_bytes
+from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
+from cilium.datapath.maps import BpfMap
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
-
-
-class MapPort(Protocol):
-    def update(self, keys: Any, values: Any) -> None: ...
-    def delete(self, keys: Any) -> None: ...
-    def dump(self) -> tuple[Any, Any]: ...
 
 
 class Epoch(Protocol):
@@ -50,22 +46,19 @@ def encode_values(rows: Sequence[EndpointMapEntry]) -> Any:
 class EndpointMapOps:
     """Operations of the `endpoint-map` reconciler: rows of cilium_lxc."""
 
-    def __init__(self, *, port: MapPort, epoch: Epoch) -> None:
+    def __init__(self, *, port: BpfMap, epoch: Epoch) -> None:
         self._port, self._epoch = port, epoch
 
-    def update(self, rows: Sequence[EndpointMapEntry]) -> None:
-        self._port.update(encode_keys(rows), encode_values(rows))
+    def update(self, rows: Sequence[EndpointMapEntry]) -> Errors:
+        errors = update_rows(self._port, rows, keys=encode_keys, values=encode_values, name=lambda row: row.address)
         self._epoch.advance()
+        return errors
 
-    def delete(self, rows: Sequence[EndpointMapEntry]) -> None:
-        self._port.delete(encode_keys(rows))
+    def delete(self, rows: Sequence[EndpointMapEntry]) -> Errors:
+        return delete_rows(self._port, rows, keys=encode_keys, name=lambda row: row.address)
 
     def prune(self, rows: Sequence[EndpointMapEntry]) -> None:
-        keep = {key.tobytes() for key in encode_keys(rows)}
-        present, _ = self._port.dump()
-        stale = [number for number, key in enumerate(present) if key.tobytes() not in keep]
-        if stale:
-            self._port.delete(present[stale])
+        prune(self._port, encode_keys(rows))
 
 
 class Writes(Protocol):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from cilium.datapath.maps import BpfMap
 from cilium.features.ipcache.compute import IPCache
-from cilium.features.ipcache.ops import Epoch, IPCacheMaps, MapPort
+from cilium.features.ipcache.ops import Epoch, IPCacheMaps
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
@@ -19,8 +20,8 @@ def build(
     *,
     node: str,
     node_ips: frozenset[IPAddress],
-    hosts: MapPort,
-    cidrs: MapPort,
+    hosts: BpfMap,
+    cidrs: BpfMap,
     epoch: Epoch,
     endpoints: Table[EndpointId, Endpoint],
     endpoint_identities: Table[EndpointId, EndpointIdentity],

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from cilium.datapath.addresses import addresses_array, prefix_bits
+from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import IPCACHE_CIDR_KEY, IPCACHE_ENTRY, IPCACHE_KEY, IpcacheFlags
+from cilium.datapath.maps import BpfMap
 from cilium.state.reconciler import Errors
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.types import IPNetwork
-
-
-class MapPort(Protocol):
-    def update(self, keys: Any, values: Any) -> None: ...
-    def delete(self, keys: Any) -> None: ...
-    def dump(self) -> tuple[Any, Any]: ...
 
 
 class Epoch(Protocol):
@@ -52,40 +47,29 @@ def values(rows: Sequence[IPCacheEntry]) -> Any:
 
 
 class IPCacheMaps:
-    """Operations of the `ipcache` reconciler."""
+    """Operations of the `ipcache` reconciler. A failing map is an error of its own rows only."""
 
-    def __init__(self, *, hosts: MapPort, cidrs: MapPort, epoch: Epoch) -> None:
+    def __init__(self, *, hosts: BpfMap, cidrs: BpfMap, epoch: Epoch) -> None:
         self._hosts, self._cidrs, self._epoch = hosts, cidrs, epoch
 
     def update(self, rows: Sequence[IPCacheEntry]) -> Errors:
-        errors = self._each(rows, lambda port, keys, part: port.update(keys, values(part)))
+        errors = {}
+        for port, keys, part in self._split(rows):
+            errors |= update_rows(port, part, keys=keys, values=values, name=lambda row: row.prefix)
         self._epoch.advance()
         return errors
 
     def delete(self, rows: Sequence[IPCacheEntry]) -> Errors:
-        errors = self._each(rows, lambda port, keys, _: port.delete(keys))
+        errors = {}
+        for port, keys, part in self._split(rows):
+            errors |= delete_rows(port, part, keys=keys, name=lambda row: row.prefix)
         self._epoch.advance()
         return errors
 
     def prune(self, rows: Sequence[IPCacheEntry]) -> None:
-        whole = host_keys([row for row in rows if is_whole(row)])
-        short = cidr_keys([row for row in rows if not is_whole(row)])
-        for port, wanted in ((self._hosts, whole), (self._cidrs, short)):
-            present, _ = port.dump()
-            keep = {key.tobytes() for key in wanted}
-            stale = [number for number, key in enumerate(present) if key.tobytes() not in keep]
-            if stale:
-                port.delete(present[stale])
+        for port, keys, part in self._split(rows):
+            prune(port, keys(part))
 
-    def _each(self, rows: Sequence[IPCacheEntry], write: Any) -> Errors:
-        """One batch per map; a failing batch is an error of its rows only."""
-        errors: dict[IPNetwork, Exception] = {}
-        for port, whole, encode in ((self._hosts, True, host_keys), (self._cidrs, False, cidr_keys)):
-            part = [row for row in rows if is_whole(row) is whole]
-            if not part:
-                continue
-            try:
-                write(port, encode(part), part)
-            except Exception as error:
-                errors |= dict.fromkeys((row.prefix for row in part), error)
-        return errors
+    def _split(self, rows: Sequence[IPCacheEntry]) -> Iterable[tuple[BpfMap, Callable[..., Any], list[IPCacheEntry]]]:
+        yield self._hosts, host_keys, [row for row in rows if is_whole(row)]
+        yield self._cidrs, cidr_keys, [row for row in rows if not is_whole(row)]

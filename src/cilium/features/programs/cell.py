@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cilium.datapath.maps import BpfMap
 from cilium.features.programs.compute import Attachments
-from cilium.features.programs.ops import AttachmentOps, LinkPort, MapPort, NetdevOps
+from cilium.features.programs.ops import AttachmentOps, LinkPort, NetdevOps
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
@@ -15,7 +16,7 @@ from cilium.tables.types import EndpointId
 def build(
     *,
     links: LinkPort,
-    netdev_map: MapPort,
+    netdev_map: BpfMap,
     endpoints: Table[EndpointId, Endpoint],
     devices: Table[int, Device],
     attachments: Table[tuple[str, str], Attachment],

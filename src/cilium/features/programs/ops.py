@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from cilium.datapath.addresses import addresses_array, mac_bytes
+from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import NETDEV
+from cilium.datapath.maps import BpfMap
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
@@ -53,35 +55,29 @@ class AttachmentOps:
         self._port.attach(device=row.device, ifindex=row.ifindex, hook=row.hook, program=row.program)
 
 
-class MapPort(Protocol):
-    def update(self, keys: Any, values: Any) -> None: ...
-    def delete(self, keys: Any) -> None: ...
-    def dump(self) -> tuple[Any, Any]: ...
-
-
 class NetdevOps:
     """Operations of the `netdevs` reconciler: rows of cilium_netdev."""
 
-    def __init__(self, port: MapPort) -> None:
+    def __init__(self, port: BpfMap) -> None:
         self._port = port
 
-    def update(self, rows: Sequence[NetdevEntry]) -> None:
-        values = np.zeros(len(rows), dtype=NETDEV)
-        values["masquerade4"] = addresses_array(row.masquerade4 for row in rows)
-        values["masquerade6"] = addresses_array(row.masquerade6 for row in rows)
-        for number, row in enumerate(rows):
-            values[number]["mac"] = list(mac_bytes(row.mac))
-        self._port.update(_keys(rows), values)
+    def update(self, rows: Sequence[NetdevEntry]) -> Errors:
+        return update_rows(self._port, rows, keys=_keys, values=_values, name=lambda row: row.ifindex)
 
-    def delete(self, rows: Sequence[NetdevEntry]) -> None:
-        self._port.delete(_keys(rows))
+    def delete(self, rows: Sequence[NetdevEntry]) -> Errors:
+        return delete_rows(self._port, rows, keys=_keys, name=lambda row: row.ifindex)
 
     def prune(self, rows: Sequence[NetdevEntry]) -> None:
-        keep = {int(row.ifindex) for row in rows}
-        present, _ = self._port.dump()
-        stale = [key for key in present.tolist() if key not in keep]
-        if stale:
-            self._port.delete(np.array(stale, dtype=np.uint32))
+        prune(self._port, _keys(rows))
+
+
+def _values(rows: Sequence[NetdevEntry]) -> Any:
+    values = np.zeros(len(rows), dtype=NETDEV)
+    values["masquerade4"] = addresses_array(row.masquerade4 for row in rows)
+    values["masquerade6"] = addresses_array(row.masquerade6 for row in rows)
+    for number, row in enumerate(rows):
+        values[number]["mac"] = list(mac_bytes(row.mac))
+    return values
 
 
 def _keys(rows: Sequence[NetdevEntry]) -> Any:

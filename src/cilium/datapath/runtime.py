@@ -1,0 +1,36 @@
+"""cilium_runtime: what the agent changes while programs run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cilium.datapath.generated import RUNTIME
+from cilium.datapath.maps import BpfMap
+
+_KEY = np.zeros(1, dtype=np.uint32)
+
+
+class Runtime:
+    """The one writer of the entry; reads it first, so that a restart goes on where the last agent was."""
+
+    def __init__(self, port: BpfMap) -> None:
+        self._port = port
+        values, found = port.lookup(_KEY)
+        self._value = values if found[0] else np.zeros(1, dtype=RUNTIME)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._value["policy_epoch"][0])
+
+    def advance(self) -> None:
+        """Has every tracked connection judged anew at its next packet. 0 is skipped: it marks no epoch."""
+        self._value["policy_epoch"] = self.epoch % 0xFFFF_FFFF + 1
+        self._port.update(_KEY, self._value)
+
+    def configure(self, *, aggregation: float, events: bool) -> None:
+        """`aggregation`: seconds between two events of one direction of one connection."""
+        from cilium.datapath.generated import RuntimeFlags
+
+        self._value["aggregation"] = int(aggregation * 1e9)
+        self._value["flags"] = RuntimeFlags.HOST_READY | (0 if events else RuntimeFlags.EVENTS_OFF)
+        self._port.update(_KEY, self._value)
