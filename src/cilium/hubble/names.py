@@ -1,0 +1,224 @@
+"""Who is behind the numbers of a record: pods, labels, workloads, interfaces, rules.
+
+Owns: `Names`, an index over snapshots of the agent's tables, kept current from their change streams.
+Comes in: table changes. Goes out: `Party` for (address, endpoint, identity), and for filters the addresses of pods
+and the identities that bear labels. Pods and identities that are gone keep their names for a while: flows outlive
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import TypeVar
+
+from cilium.datapath.generated import FlowDirection as Direction
+from cilium.hubble.addresses import is_ipv4, packed
+from cilium.state.table import Table
+from cilium.tables.devices import Device
+from cilium.tables.endpoints import Endpoint, EndpointIdentity
+from cilium.tables.identities import IdentityRow, Reserved
+from cilium.tables.ipcache import IPCacheEntry
+from cilium.tables.kubernetes import CiliumEndpoint, Pod
+from cilium.tables.rules import RuleReference
+from cilium.tables.types import Cookie, EndpointId, Identity, Ifindex, IPAddress, IPNetwork, Labels
+
+REMEMBERED = 4096
+"""Pods, endpoints and identities each that keep their names after they are gone."""
+SETTLE = 0.1
+"""Seconds between two updates of the index."""
+CLUSTER_LABEL = "k8s:io.cilium.k8s.policy.cluster="
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One end of a flow."""
+
+    endpoint: int = 0
+    identity: int = 0
+    namespace: str = ""
+    pod: str = ""
+    labels: Labels = ()
+    workload_kind: str = ""
+    workload_name: str = ""
+    cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTables:
+    """What names are taken from."""
+
+    pods: Table[str, Pod]
+    cilium_endpoints: Table[str, CiliumEndpoint]
+    endpoints: Table[EndpointId, Endpoint]
+    endpoint_identities: Table[EndpointId, EndpointIdentity]
+    identities: Table[Identity, IdentityRow]
+    ipcache: Table[IPNetwork, IPCacheEntry]
+    devices: Table[Ifindex, Device]
+    rule_references: Table[Cookie, RuleReference]
+
+
+class Remembering(dict[K, V]):
+    """A dictionary whose forgotten keys can still be asked for, the latest `REMEMBERED` of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gone: dict[K, V] = {}
+
+    def learn(self, key: K, value: V) -> None:
+        self[key] = value
+        self._gone.pop(key, None)
+
+    def forget(self, key: K) -> None:
+        if key in self:
+            self._gone[key] = self.pop(key)
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
+
+    def recall(self, key: K) -> V | None:
+        value = self.get(key)
+        return self._gone.get(key) if value is None else value
+
+    def with_gone(self) -> Iterable[tuple[K, V]]:
+        yield from self._gone.items()
+        yield from self.items()
+
+
+class Names:
+    """`generation` grows with every change: what was derived from an older one may be stale.
+
+    `default_deny` names the policies whose default deny closes a direction of an endpoint; without it such drops
+    name no policy.
+    """
+
+    def __init__(
+        self,
+        tables: NameTables,
+        *,
+        default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
+    ) -> None:
+        self.generation = 0
+        self._tables = tables
+        self._default_deny = default_deny
+        self._wake = asyncio.Event()
+        self._pods = tables.pods.changes(wake=self._wake)
+        self._ciliums = tables.cilium_endpoints.changes(wake=self._wake)
+        self._endpoints = tables.endpoints.changes(wake=self._wake)
+        self._identities = tables.identities.changes(wake=self._wake)
+        self._own = tables.endpoint_identities.changes(wake=self._wake)
+        self._workloads: Remembering[str, tuple[str, str]] = Remembering()
+        self._of_address: Remembering[bytes, str] = Remembering()
+        self._of_endpoint: Remembering[int, tuple[str, str]] = Remembering()
+        self._labels: Remembering[int, Labels] = Remembering()
+        self._parties: dict[tuple[bytes, int, int], Party] = {}
+        self.refresh()
+
+    async def run(self) -> None:
+        """Keep the index current, so that what comes and goes between two questions is known too."""
+        while True:
+            await self._wake.wait()
+            self.refresh()
+            await asyncio.sleep(SETTLE)
+
+    def refresh(self) -> None:
+        """Take in what changed in the tables."""
+        changed = False
+        for pod in self._pods.pop():
+            changed = True
+            self._index(pod.key, _pod_addresses(pod.old), _pod_addresses(pod.new))
+            if pod.new is None:
+                self._workloads.forget(pod.key)
+            else:
+                self._workloads.learn(pod.key, (pod.new.workload_kind, pod.new.workload_name))
+        for other in self._ciliums.pop():
+            changed = True
+            self._index(other.key, other.old.ips if other.old else (), other.new.ips if other.new else ())
+        for endpoint in self._endpoints.pop():
+            changed = True
+            if endpoint.new is None:
+                self._of_endpoint.forget(endpoint.key)
+            else:
+                self._of_endpoint.learn(endpoint.key, (endpoint.new.namespace, endpoint.new.pod))
+        for identity in self._identities.pop():
+            changed = True
+            self._learn_labels(identity.key, identity.new.labels if identity.new else None)
+        for own in self._own.pop():
+            if own.new is not None:
+                changed = True
+                self._learn_labels(own.new.identity, own.new.labels)
+        if changed:
+            self.generation += 1
+            self._parties.clear()
+
+    def party(self, address: bytes, endpoint: int, identity: int) -> Party:
+        """Who that is; `endpoint` is 0 for those of other nodes. Fields that nobody knows are empty."""
+        key = (address, endpoint, identity)
+        party = self._parties.get(key)
+        if party is None:
+            if len(self._parties) >= 16 * REMEMBERED:
+                self._parties.clear()
+            party = self._parties[key] = self._find(*key)
+        return party
+
+    def addresses(self, accept: Callable[[str, str], bool]) -> list[bytes]:
+        """Addresses of the pods whose namespace and name are accepted, gone ones included."""
+        return [address for address, pod in self._of_address.with_gone() if accept(*pod.split("/", 1))]
+
+    def endpoints(self, accept: Callable[[str, str], bool]) -> list[int]:
+        """Endpoint ids on this node of such pods."""
+        return [number for number, pod in self._of_endpoint.with_gone() if accept(*pod)]
+
+    def identities(self, accept: Callable[[Labels], bool]) -> list[int]:
+        """Identities whose labels are accepted."""
+        known = {**{int(r): (r.label,) for r in Reserved}, **dict(self._labels.with_gone())}
+        return [number for number, labels in known.items() if accept(labels)]
+
+    def interface(self, ifindex: int) -> str:
+        device = self._tables.devices.snapshot().get(Ifindex(ifindex))
+        return device.name if device else ""
+
+    def rule(self, cookie: int) -> RuleReference | None:
+        return self._tables.rule_references.snapshot().get(Cookie(cookie)) if cookie else None
+
+    def default_deny(self, endpoint: int, direction: Direction) -> Sequence[RuleReference]:
+        return self._default_deny(endpoint, direction) if self._default_deny and endpoint else ()
+
+    def _find(self, address: bytes, endpoint: int, identity: int) -> Party:
+        namespace, pod = self._of_endpoint.recall(endpoint) or ("", "")
+        if not pod and (key := self._of_address.recall(address)):
+            namespace, pod = key.split("/", 1)
+        identity = identity or self._identity_of(address)
+        labels = self._labels.recall(identity)
+        if labels is None:
+            labels = (Reserved(identity).label,) if identity in Reserved._value2member_map_ else ()
+        kind, name = self._workloads.recall(f"{namespace}/{pod}") or ("", "")
+        cluster = next((one.removeprefix(CLUSTER_LABEL) for one in labels if one.startswith(CLUSTER_LABEL)), "")
+        return Party(endpoint, identity, namespace, pod, labels, kind, name, cluster)
+
+    def _identity_of(self, address: bytes) -> int:
+        prefix = ip_network(IPv4Address(address[12:]) if is_ipv4(address) else IPv6Address(address))
+        entry = self._tables.ipcache.snapshot().get(prefix)
+        return entry.identity if entry else 0
+
+    def _index(self, pod: str, before: Sequence[IPAddress], after: Sequence[IPAddress]) -> None:
+        for address in before:
+            if address not in after and self._of_address.get(packed(address)) == pod:
+                self._of_address.forget(packed(address))
+        for address in after:
+            self._of_address.learn(packed(address), pod)
+
+    def _learn_labels(self, identity: int, labels: Labels | None) -> None:
+        if labels is None:
+            self._labels.forget(identity)
+        else:
+            self._labels.learn(identity, labels)
+
+
+def _pod_addresses(pod: Pod | None) -> tuple[IPAddress, ...]:
+    """Addresses that are the pod's own: with hostNetwork they are the node's."""
+    return () if pod is None or pod.host_network else pod.ips
