@@ -1,0 +1,91 @@
+/* The hooks on devices that connect this node to others. from_netdev: replies to masqueraded traffic, and traffic routed
+ * natively to pods of this node; everything else is the stack's. to_netdev: what pods send to the world gets an address
+ * of the node. */
+#include "lib/common.h"
+#include "stages/admit.h"
+#include "stages/deliver.h"
+#include "stages/nat.h"
+#include "lib/contract.h"
+
+static __always_inline bool is_ip(const struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6);
+}
+
+static __always_inline bool masquerading(const struct flow *flow)
+{
+	return flow->shape & SHAPE_V6 ? config_masquerade6 : config_masquerade4;
+}
+
+/* Only what the kernel's routes send here with the address of a local pod. */
+static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod)
+{
+	int reason;
+
+	/* Nobody outside has the address of a pod or of the node itself. */
+	if (unlikely(endpoint_at(&flow->source)))
+		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
+	flow_to(flow, pod);
+	reason = admit(skb, flow);
+	if (reason)
+		return drop(skb, flow, reason);
+	return deliver_to_pod(skb, flow, pod);
+}
+
+SEC("tc")
+int from_netdev(struct __sk_buff *skb)
+{
+	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK };
+	const struct endpoint *row;
+	int reason;
+
+	if (!is_ip(skb) || parse_network(skb, &flow))
+		return TC_ACT_OK;
+	row = endpoint_at(&flow.destination);
+	if (!row || addr_is_reserved(&flow.destination))
+		return TC_ACT_OK;
+	if (!(row->flags & ENDPOINT_HOST)) {
+		reason = parse_transport(skb, &flow);
+		return reason ? drop(skb, &flow, reason) : to_local_pod(skb, &flow, row);
+	}
+	if (!masquerading(&flow) || parse_transport(skb, &flow))
+		return TC_ACT_OK;
+	reason = unmasquerade(skb, &flow);
+	if (reason < 0)
+		return TC_ACT_OK;
+	if (reason)
+		return drop(skb, &flow, reason);
+	row = endpoint_at(&flow.destination);
+	if (!row)
+		return drop(skb, &flow, DROP_STALE_OR_UNROUTABLE_IP);
+	return to_local_pod(skb, &flow, row);
+}
+
+SEC("tc")
+int to_netdev(struct __sk_buff *skb)
+{
+	struct flow flow = { .direction = DIRECTION_EGRESS, .point = TO_NETWORK };
+	const struct endpoint *pod;
+	const struct netdev *device;
+	__u32 ifindex = skb->ifindex;
+	union addr address;
+	int reason;
+
+	/* What the node itself sends, tunnels included, came from no interface. */
+	if (!skb->ingress_ifindex || !is_ip(skb) || parse_network(skb, &flow))
+		return TC_ACT_OK;
+	if (!masquerading(&flow))
+		return TC_ACT_OK;
+	pod = endpoint_at(&flow.source);
+	if (!pod || pod->flags & ENDPOINT_HOST)
+		return TC_ACT_OK;
+	device = bpf_map_lookup_elem(&cilium_netdev, &ifindex);
+	if (!device || !masquerades(&flow))
+		return TC_ACT_OK;
+	flow_from(&flow, pod);
+	address = flow.shape & SHAPE_V6 ? device->masquerade6 : device->masquerade4;
+	reason = parse_transport(skb, &flow) ?: masquerade(skb, &flow, &address);
+	return reason ? drop(skb, &flow, reason) : TC_ACT_OK;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,65 @@
+/* from_overlay: tcx ingress of the tunnel device. The sender's identity comes in the tunnel key, put there by the node
+ * that judged its egress. */
+#include "lib/common.h"
+#include "stages/admit.h"
+#include "stages/deliver.h"
+#include "lib/contract.h"
+
+/* The other node calls itself host; here it is a remote node, or what the ipcache knows more precisely. */
+static __always_inline __u32 sender_identity(__u32 carried, const union addr *address)
+{
+	const struct ipcache_entry *entry;
+
+	if (carried != IDENTITY_HOST)
+		return carried;
+	entry = ipcache_at(address);
+	if (entry && (entry->identity == IDENTITY_KUBE_APISERVER ||
+		      (entry->identity & SCOPE_MASK) == SCOPE_REMOTE_NODE))
+		return entry->identity;
+	return IDENTITY_REMOTE_NODE;
+}
+
+/* Inner frames bear the MACs of another node's pods: the stack must not take them for somebody else's. */
+static __always_inline void take_in(struct __sk_buff *skb)
+{
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+}
+
+SEC("tc")
+int from_overlay(struct __sk_buff *skb)
+{
+	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_OVERLAY };
+	struct bpf_tunnel_key key = {};
+	const struct endpoint *pod;
+	int reason;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
+		return consume(skb, &flow, DROP_UNSUPPORTED_L2_PROTOCOL);
+	reason = parse(skb, &flow);
+	if (unlikely(reason))
+		return drop(skb, &flow, reason);
+	/* The first field is enough: the key's family does not matter, but the kernel wants to be told. */
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0) &&
+	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
+		return drop(skb, &flow, DROP_ERROR_RETRIEVING_TUNNEL_KEY);
+	flow.tunnel_vni = key.tunnel_id;
+	if (key.tunnel_id == IDENTITY_UNKNOWN)
+		return drop(skb, &flow, DROP_INVALID_IDENTITY);
+	flow.source_identity = sender_identity(key.tunnel_id, &flow.source);
+	pod = endpoint_at(&flow.destination);
+	if (unlikely(!pod || addr_is_reserved(&flow.destination)))
+		return drop(skb, &flow, DROP_STALE_OR_UNROUTABLE_IP);
+	flow_to(&flow, pod);
+	reason = admit(skb, &flow);
+	if (reason)
+		return drop(skb, &flow, reason);
+	take_in(skb);
+	if (pod->flags & ENDPOINT_HOST) {
+		count(skb, DROP_NONE, DIRECTION_INGRESS);
+		return deliver_to_stack(skb, &flow);
+	}
+	return deliver_to_pod(skb, &flow, pod);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
