@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,14 +53,14 @@ class IPCacheMaps:
         self._hosts, self._cidrs, self._epoch = hosts, cidrs, epoch
 
     def update(self, rows: Sequence[IPCacheEntry]) -> Errors:
-        errors = {}
+        errors: dict[Hashable, Exception] = {}
         for port, keys, part in self._split(rows):
             errors |= update_rows(port, part, keys=keys, values=values, name=lambda row: row.prefix)
         self._epoch.advance()
         return errors
 
     def delete(self, rows: Sequence[IPCacheEntry]) -> Errors:
-        errors = {}
+        errors: dict[Hashable, Exception] = {}
         for port, keys, part in self._split(rows):
             errors |= delete_rows(port, part, keys=keys, name=lambda row: row.prefix)
         self._epoch.advance()
