@@ -30,7 +30,7 @@ def map_list() -> None:
             continue
         port = PinnedMap(path.name)
         keys, _ = port.dump()
-        rows.append((path.name, len(keys), port.max_entries))
+        rows.append((path.name, len(keys), port.spec.max_entries))
     click.echo(columns(("NAME", "ENTRIES", "CAPACITY"), rows))
 
 
