@@ -114,8 +114,9 @@ def prefix_of(name: str, members: list[str]) -> str:
     if len(members) == 1:
         prefix = name.split("_")[0].upper() + "_"
         return prefix if members[0].startswith(prefix) else ""
-    common = os.path.commonprefix(members)
-    prefix = common[: common.rfind("_") + 1]
+    first, last = min(members), max(members)
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    prefix = first[: first.rfind("_", 0, common) + 1]
     return prefix if all(member[len(prefix) :].isidentifier() for member in members) else ""
 
 

@@ -88,6 +88,8 @@ int bpf_tc_query(const struct bpf_tc_hook *hook, struct bpf_tc_opts *opts);
 
 long syscall(long number, ...);
 int setns(int fd, int nstype);
+int statfs(const char *path, long *buffer); /* 64-bit: f_type is its first word */
+int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 int vsnprintf(char *buffer, size_t size, const char *format, void *arguments);
 
 /* ---- bpf(2): the members of union bpf_attr, one struct per command ---- */

@@ -33,11 +33,16 @@ def library() -> Any:
         handle = ffi.dlopen("libbpf.so.1")
     except OSError as error:
         raise MissingFeature(f"libbpf 1.x is not installed ({error}); install the package libbpf1") from None
-    handle.libbpf_set_print(_print)
+    handle.libbpf_set_print(_printer())
     return handle
 
 
-@ffi.callback("int(int, const char *, void *)")
+@cache
+def _printer() -> Any:
+    """The C form of `_print`, kept alive for as long as libbpf may call it."""
+    return ffi.callback("libbpf_print_fn_t", _print)
+
+
 def _print(level: int, template: Any, arguments: Any) -> int:
     lines = getattr(_lines, "collected", None)
     if lines is None or level > 1:  # LIBBPF_DEBUG
