@@ -1,0 +1,120 @@
+"""Identities of the CIDRs that policies name.
+
+In: `policies`. Out: `cidr-identities`, and the selectors by which rules find these identities.
+
+An address gets the identity of the longest named prefix it lies in. That identity carries the labels of all named
+prefixes around it, so `10.0.0.0/8 except 10.1.0.0/16` is one label present and another absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cilium.features.policy.ids import StableIds
+from cilium.state import RowChanges, View
+from cilium.tables.identities import SCOPE_CIDR, CIDRIdentity, Reserved
+from cilium.tables.rules import CIDRPeer, PolicyObject, Requirement, Selector
+from cilium.tables.types import Identity, IPNetwork
+
+
+def cidr_label(prefix: IPNetwork) -> str:
+    """`cidr:10.0.0.0/8`. Colons of IPv6 become dashes: `cidr:2001-db8--0/32` is 2001:db8::/32."""
+    address = str(prefix.network_address).replace(":", "-")
+    if address.startswith("-"):
+        address = "0" + address
+    if address.endswith("-"):
+        address += "0"
+    return f"cidr:{address}/{prefix.prefixlen}"
+
+
+def world_label(version: int, *, dual_stack: bool) -> str:
+    """The world has an identity per family only where there are two families."""
+    if not dual_stack:
+        return Reserved.WORLD.label
+    return (Reserved.WORLD_IPV4 if version == 4 else Reserved.WORLD_IPV6).label
+
+
+def cidr_selector(peer: CIDRPeer, *, dual_stack: bool) -> Selector:
+    """What lies in the CIDR and in none of its exceptions."""
+    inside = _label(peer.cidr, dual_stack=dual_stack)
+    holes = sorted({_label(hole, dual_stack=dual_stack) for hole in peer.excepts})
+    return Selector((Requirement(inside, "Exists"), *(Requirement(label, "DoesNotExist") for label in holes)))
+
+
+def _label(prefix: IPNetwork, *, dual_stack: bool) -> str:
+    """A whole family is the world."""
+    return cidr_label(prefix) if prefix.prefixlen else world_label(prefix.version, dual_stack=dual_stack)
+
+
+def named_prefixes(policy: PolicyObject) -> set[IPNetwork]:
+    """Every prefix in the rules of an object that needs an identity of its own."""
+    peers = (
+        peer for rule in policy.rules for direction in (*rule.ingress, *rule.egress) for peer in direction.peers.cidrs
+    )
+    return {prefix for peer in peers for prefix in (peer.cidr, *peer.excepts) if prefix.prefixlen}
+
+
+class CIDRIdentities:
+    """Keeps `cidr-identities`. The number of a prefix follows from the prefix, so that it survives restarts."""
+
+    def __init__(self, *, dual_stack: bool) -> None:
+        self._dual_stack = dual_stack
+        self._ids = StableIds(first=SCOPE_CIDR | 1, last=SCOPE_CIDR | 0xFF_FFFF)
+        self._uses: dict[IPNetwork, int] = {}
+        self._rows: dict[IPNetwork, CIDRIdentity] = {}
+
+    def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
+        before = self._uses.keys() | set()
+        for change in sorted(view.changes["policies"], key=lambda change: str(change.key)):
+            for prefix in named_prefixes(change.new) if change.new else ():
+                self._uses[prefix] = self._uses.get(prefix, 0) + 1
+            for prefix in named_prefixes(change.old) if change.old else ():
+                self._uses[prefix] -= 1
+                if not self._uses[prefix]:
+                    del self._uses[prefix]
+        if self._uses.keys() == before:
+            return {}
+        return {"cidr-identities": self._renew()}
+
+    def _renew(self) -> RowChanges[IPNetwork, CIDRIdentity]:
+        gone = [prefix for prefix in self._rows if prefix not in self._uses]
+        for prefix in gone:
+            del self._rows[prefix]
+            self._ids.free(str(prefix).encode())
+        upserts = []
+        around = _Containment(self._uses)
+        for prefix in sorted(self._uses, key=str):
+            labels = [cidr_label(outer) for outer in around(prefix)]
+            row = CIDRIdentity(
+                prefix=prefix,
+                identity=Identity(self._ids.get(str(prefix).encode())),
+                labels=tuple(sorted((*labels, world_label(prefix.version, dual_stack=self._dual_stack)))),
+            )
+            if self._rows.get(prefix) != row:
+                self._rows[prefix] = row
+                upserts.append(row)
+        return RowChanges(upserts=upserts, deletes=gone)
+
+
+class _Containment:
+    """Which of a set of prefixes contain a prefix; asks once per prefix length that occurs."""
+
+    def __init__(self, prefixes: Iterable[IPNetwork]) -> None:
+        self._known = {(p.version, int(p.network_address), p.prefixlen): p for p in prefixes}
+        self._lengths = {
+            version: sorted({length for v, _, length in self._known if v == version}) for version in (4, 6)
+        }
+
+    def __call__(self, prefix: IPNetwork) -> list[IPNetwork]:
+        """Shortest first; the prefix itself included if it is in the set."""
+        found = []
+        address, bits = int(prefix.network_address), prefix.max_prefixlen
+        for length in self._lengths[prefix.version]:
+            if length > prefix.prefixlen:
+                break
+            masked = address >> (bits - length) << (bits - length)
+            outer = self._known.get((prefix.version, masked, length))
+            if outer is not None:
+                found.append(outer)
+        return found

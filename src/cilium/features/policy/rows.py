@@ -1,0 +1,84 @@
+"""Tables that the policy engine owns."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from cilium.tables.types import ClassId, Identity, PolicyId
+
+
+class Match(IntEnum):
+    """How specific the deciding rule is (upstream's policy_match_type)."""
+
+    L3_ONLY = 1
+    L3_L4 = 2
+    L4_ONLY = 3
+    ALL = 4
+    L3_PROTO = 5
+    PROTO_ONLY = 6
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a class says about the traffic under one prefix of (protocol, port).
+
+    `prefix` counts bits: 0 is any traffic, 8 one protocol, 8 + n one protocol and the first n bits of the port.
+    """
+
+    prefix: int
+    protocol: int
+    port: int
+    cookie: int
+    deny: bool
+    match: int
+
+
+class PolicyClass(msgspec.Struct, frozen=True, gc=False):
+    """Desired table `policy-map`, key `id`: the rows of one class in cilium_policy_class. Immutable: other verdicts are
+    another class."""
+
+    id: ClassId
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def key(self) -> int:
+        return self.id
+
+
+class PolicyEntry(msgspec.Struct, frozen=True, gc=False):
+    """Desired table `policy-map`, key `policy << 32 | identity`: one row of cilium_policy.
+
+    Classes and entries share a table because they are written in one round, classes first.
+    """
+
+    policy: PolicyId
+    identity: Identity
+    class_id: ClassId
+
+    @property
+    def key(self) -> int:
+        return self.policy << 32 | self.identity
+
+
+PolicyMapRow = PolicyClass | PolicyEntry
+
+
+class PolicyStatus(msgspec.Struct, frozen=True):
+    """Table `policy-status`, key `kind/namespace/name`: what became of one policy object on this node."""
+
+    kind: str
+    namespace: str
+    name: str
+    generation: int
+    valid: bool
+    error: str
+    revision: int
+    """Policy revision from which on the kernel enforces this generation."""
+    warnings: tuple[str, ...] = ()
+    unenforced: tuple[str, ...] = ()
+    """Paths of the parts this version parses and does not enforce."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
