@@ -4,7 +4,6 @@
 #include "stages/admit.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
-#include "lib/contract.h"
 
 /* bpf_redirect_peer works from ingress only: the pod's interface is entered as the stack would, and to_lxc judges. */
 static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod)

@@ -5,7 +5,6 @@
 #include "stages/admit.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
-#include "lib/contract.h"
 
 /* Anti-spoofing: the source's row must name the interface the packet came from. */
 static __always_inline const struct endpoint *sender(struct __sk_buff *skb, const struct flow *flow)

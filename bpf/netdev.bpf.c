@@ -5,7 +5,6 @@
 #include "stages/admit.h"
 #include "stages/deliver.h"
 #include "stages/nat.h"
-#include "lib/contract.h"
 
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {

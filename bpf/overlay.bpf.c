@@ -3,7 +3,6 @@
 #include "lib/common.h"
 #include "stages/admit.h"
 #include "stages/deliver.h"
-#include "lib/contract.h"
 
 /* The other node calls itself host; here it is a remote node, or what the ipcache knows more precisely. */
 static __always_inline __u32 sender_identity(__u32 carried, const union addr *address)

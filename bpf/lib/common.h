@@ -80,5 +80,5 @@ enum identity_scope {
 	SCOPE_GLOBAL = 0,
 	SCOPE_CIDR = 1 << 24,
 	SCOPE_REMOTE_NODE = 2 << 24,
-	SCOPE_MASK = 0xff << 24,
+	SCOPE_MASK = 0xff000000,
 };

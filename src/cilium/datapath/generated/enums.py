@@ -36,7 +36,7 @@ class IdentityScope(IntEnum):
     GLOBAL = 0
     CIDR = 16777216
     REMOTE_NODE = 33554432
-    MASK = -16777216
+    MASK = 4278190080
 
 
 class DropReason(IntEnum):
