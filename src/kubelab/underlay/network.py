@@ -77,8 +77,7 @@ def create(lab: str, plan: Plan) -> None:
     _configure(
         external,
         plan.router,
-        [f"addr add {v4}/32 dev lo" for v4 in WORLD_V4]
-        + [f"addr add {v6}/128 dev lo nodad" for v6 in WORLD_V6],
+        [f"addr add {v4}/32 dev lo" for v4 in WORLD_V4] + [f"addr add {v6}/128 dev lo nodad" for v6 in WORLD_V6],
     )
 
 

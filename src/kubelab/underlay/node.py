@@ -71,9 +71,7 @@ def create(space: NodeSpace, addresses: tuple[str, str], plan: Plan) -> None:
 
     def body() -> None:
         cgroups.join(space.cgroup)
-        flags = (
-            syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWCGROUP
-        )
+        flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWCGROUP
         syscalls.unshare(flags)
         syscalls.sethostname(space.name)
         namespaces.loopback_up()
@@ -124,9 +122,7 @@ def _mount_sys(root: str) -> None:
 
 def _write_etc(root: Path, name: str, addresses: tuple[str, str], plan: Plan) -> None:
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
-    lines += [f"{address} {name}" for address in addresses] + [
-        f"{address} kubernetes" for address in plan.host
-    ]
+    lines += [f"{address} {name}" for address in addresses] + [f"{address} kubernetes" for address in plan.host]
     files = {
         "hosts": lines,
         "hostname": [name],
@@ -146,11 +142,7 @@ def outside_mounts() -> list[str]:
         fields = line.split()
         target, kind = fields[4], fields[fields.index("-") + 1]
         target = target.encode().decode("unicode_escape")  # blanks are written as \040
-        if (
-            target == "/"
-            or target.startswith(("/proc", "/sys", "/dev", "/run", "/boot"))
-            or not os.path.isdir(target)
-        ):
+        if target == "/" or target.startswith(("/proc", "/sys", "/dev", "/run", "/boot")) or not os.path.isdir(target):
             continue
         if kind not in _PSEUDO or any(path.startswith(target + "/") for path in needed):
             found.add(target)

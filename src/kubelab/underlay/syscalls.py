@@ -123,3 +123,35 @@ def exit_status_by_pidfd(pidfd: int) -> int | None:
         return None
     fields = struct.unpack("=QQ11Ii", request)
     return int(fields[-1]) if fields[0] & _PIDFD_INFO_EXIT else None
+
+
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442  # the same on every architecture
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOUNT_ATTR_RDONLY = 1
+
+
+def clone_tree(path: str) -> int:
+    """A detached copy of the mounts at ``path`` (open_tree(2)), to be attached later, even under another root."""
+    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+    numbers = ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_long(_AT_FDCWD)
+    return _check(_libc.syscall(*numbers, os.fsencode(path), ctypes.c_ulong(flags)), f"open_tree({path})")
+
+
+def attach_tree(fd: int, target: str) -> None:
+    """Attaches what ``clone_tree`` gave at ``target`` (move_mount(2))."""
+    numbers = ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_long(fd)
+    arguments = b"", ctypes.c_long(_AT_FDCWD), os.fsencode(target), ctypes.c_ulong(_MOVE_MOUNT_F_EMPTY_PATH)
+    _check(_libc.syscall(*numbers, *arguments), f"move_mount to {target}")
+
+
+def set_tree(fd: int, *, readonly: bool = False, propagation: int = 0) -> None:
+    """Sets attributes of a whole tree of mounts (mount_setattr(2)); ``propagation`` is MS_PRIVATE, _SLAVE, _SHARED."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY if readonly else 0, 0, propagation, 0)
+    numbers = ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_long(fd)
+    flags = ctypes.c_ulong(_AT_EMPTY_PATH | _AT_RECURSIVE)
+    result = _libc.syscall(*numbers, b"", flags, attributes, ctypes.c_size_t(len(attributes)))
+    _check(result, "mount_setattr")

@@ -1,0 +1,50 @@
+"""What a kubelet is told at its start; read from the file that the lab writes before it starts the process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Object = dict[str, Any]
+"""A Kubernetes object as it comes off the wire."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeletConfig:
+    """Settings of one kubelet; all paths but ``socket_outside`` are seen from inside the node."""
+
+    node: str
+    addresses: tuple[str, ...]  # of the node, the primary family first
+    server: str  # https://ADDRESS:PORT, with an address and not a name: no resolver threads
+    ca: str
+    certificate: str
+    key: str
+    socket: str
+    socket_outside: str  # the same socket as the API server sees it
+    directory: str = "/var/lib/kubelet"
+    cni_config: str = "/etc/cni/net.d"
+    cni_bin: str = "/opt/cni/bin"
+    cluster_dns: str | None = None
+    heartbeat: float = 30.0  # seconds between lease renewals
+
+    @classmethod
+    def read(cls, path: Path) -> KubeletConfig:
+        """Raises OSError, ValueError with the offending key."""
+        raw = json.loads(path.read_text())
+        try:
+            return cls(**{**raw, "addresses": tuple(raw["addresses"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2))
+
+    @property
+    def api_host(self) -> str:
+        return self.server.removeprefix("https://").rpartition(":")[0].strip("[]")
+
+    @property
+    def api_port(self) -> str:
+        return self.server.rpartition(":")[2]

@@ -1,0 +1,293 @@
+"""One container of a pod through its lives: start, probes, end, back-off, restart; adopted when the kubelet restarts.
+
+In: a way to describe the container (``describe``), its spec. Out: states to ``changed``, a record on disk, events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from kubelab.kubelet import execution, logs, probes
+from kubelab.kubelet.config import Object
+from kubelab.kubelet.environment import MissingReferenceError
+from kubelab.kubelet.inotify import Inotify
+from kubelab.kubelet.launch import ContainerSpec, LaunchError, launch
+from kubelab.kubelet.processes import Process
+from kubelab.kubelet.status import ContainerState, now
+from kubelab.kubelet.volumes import VolumeError
+from kubelab.underlay import cgroups
+
+log = structlog.get_logger(__name__)
+
+BACKOFF_MIN, BACKOFF_MAX = 1.0, 60.0
+BACKOFF_RESET = 60.0
+"""Seconds: shorter than on a real cluster (10 s, 300 s, 600 s), in the same proportion of waiting to trying."""
+
+CONFIG_RETRY = 2.0
+
+
+class Host(Protocol):
+    """What a container needs of its pod."""
+
+    ip: str
+
+    async def describe(self, container: Object, attempt: int) -> ContainerSpec: ...
+    def changed(self) -> None: ...
+    def event(self, kind: str, reason: str, message: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a later kubelet must know to adopt the container."""
+
+    pid: int
+    started: int
+    attempt: int
+    state: dict[str, object]
+
+
+class Container:
+    """Runs one container until it may rest, by the pod's restart policy."""
+
+    def __init__(self, spec: Object, host: Host, directory: Path, inotify: Inotify, *, policy: str) -> None:
+        self.spec, self._host, self._directory, self._inotify, self._policy = spec, host, directory, inotify, policy
+        self.state = ContainerState()
+        self.attempt = 0
+        self.process: Process | None = None
+        self.cgroup: Path | None = None
+        self.launched: ContainerSpec | None = None
+        self._stopping = False
+        self._killed_by = ""
+        self._backoff = 0.0
+        self._wake = asyncio.Event()
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    def log_path(self, attempt: int) -> Path:
+        return self._directory / f"{attempt}.log"
+
+    @property
+    def running(self) -> bool:
+        return self.state.kind == "running"
+
+    async def run(self) -> int:
+        """Until the container has ended for good; its last exit code."""
+        adopted = await self._adopt()
+        while not self._stopping:
+            if not adopted and self.state.kind != "terminated":
+                if not await self._start():
+                    continue
+            adopted = False
+            if self.running:
+                await self._live()
+            if self._stopping or not self._again():
+                break
+            await self._wait_backoff()
+        return self.state.exit_code
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns."""
+        self._stopping = True
+        self._wake.set()
+        if self.process is not None and self.running:
+            await self._terminate(self.process, grace)
+
+    async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
+        """Runs a command inside, for exec probes and hooks."""
+        if self.process is None or self.launched is None or not self.running:
+            return 1, "the container is not running"
+        return await execution.run(self.process.pid, self.launched, command, timeout)
+
+    # -- the parts of a life ------------------------------------------------------------------------------------
+
+    async def _start(self) -> bool:
+        try:
+            spec = await self._host.describe(self.spec, self.attempt)
+        except (MissingReferenceError, VolumeError) as error:
+            await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
+            return False
+        self.launched, self.cgroup = spec, spec.cgroup
+        identity = f"kubelab://{uuid.uuid4().hex}"
+        try:
+            process = await launch(spec)
+        except LaunchError as error:
+            self.state = replace(self.state, container_id=identity, started_at=now())
+            self._ended(128, "StartError", str(error))
+            self._host.event("Warning", "Failed", f"Error: {error}")
+            return True
+        self.process = process
+        probed = "startupProbe" in self.spec
+        self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
+                             container_id=identity, started=not probed,
+                             ready=not probed and "readinessProbe" not in self.spec)  # fmt: skip
+        self._save()
+        self._host.event("Normal", "Started", f"Started container {self.name}")
+        self._host.changed()
+        return True
+
+    async def _live(self) -> None:
+        """From start (or adoption) to the end of the process."""
+        assert self.process is not None
+        born = time.monotonic()
+        tasks = [asyncio.create_task(logs.index(self.log_path(self.attempt), self._inotify))]
+        tasks.append(asyncio.create_task(self._probe()))
+        hook = ((self.spec.get("lifecycle") or {}).get("postStart") or {}).get("exec")
+        if hook:
+            await self.execute(hook["command"], 30)
+        try:
+            code = await self.process.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if time.monotonic() - born > BACKOFF_RESET:
+            self._backoff = 0.0
+        known = self.process.exit_known
+        reason, self._killed_by = self._killed_by, ""
+        self._ended(code, None if known else "ContainerStatusUnknown", reason)
+
+    def _ended(self, code: int, reason: str | None, message: str) -> None:
+        self.state = self.state.terminated(code, reason, message)
+        if self.cgroup is not None:
+            cgroups.kill(self.cgroup)  # with its PID namespace gone only what escaped it can be left
+        self._save()
+        # Whoever follows the log waits for its file to change.
+        self.log_path(self.attempt).open("a").close()
+        self._host.changed()
+
+    def _again(self) -> bool:
+        if self._policy == "Always":
+            return True
+        return self._policy == "OnFailure" and self.state.exit_code != 0
+
+    async def _wait_backoff(self) -> None:
+        last, delay = self.state.wire, self._backoff
+        self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
+        self.attempt += 1
+        message = f"back-off {delay:g}s restarting failed container={self.name}"
+        self.state = ContainerState(kind="waiting", reason="CrashLoopBackOff" if delay else "ContainerCreating",
+                                    message=message if delay else "", restarts=self.state.restarts + 1,
+                                    container_id=self.state.container_id, last=last)  # fmt: skip
+        self._save()
+        self._host.changed()
+        old = self.log_path(self.attempt - 2)
+        for path in (old, logs.index_path(old)):
+            path.unlink(missing_ok=True)
+        if delay:
+            self._host.event("Warning", "BackOff", f"Back-off restarting failed container {self.name}")
+            await self._sleep(delay)
+
+    async def _cannot(self, reason: str, message: str, delay: float) -> None:
+        if self.state.message != message:
+            self._host.event("Warning", "Failed", f"Error: {message}")
+        self.state = replace(self.state, kind="waiting", reason=reason, message=message)
+        self._host.changed()
+        await self._sleep(delay)
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    async def _terminate(self, process: Process, grace: float) -> None:
+        hook = ((self.spec.get("lifecycle") or {}).get("preStop") or {}).get("exec")
+        if hook and grace > 0:
+            await self.execute(hook["command"], grace)
+        # The first process of a PID namespace ignores what it does not catch: waiting for it would be in vain.
+        if grace > 0 and process.heeds(signal.SIGTERM):
+            process.signal(signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), grace)
+                return
+        process.signal(signal.SIGKILL)
+        if self.cgroup is not None:
+            cgroups.kill(self.cgroup)
+        await process.wait()
+
+    # -- probes -------------------------------------------------------------------------------------------------
+
+    async def _probe(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            if (startup := self.spec.get("startupProbe")) and not self.state.started:
+                await probes.watch(startup, self._try(startup), self._on_startup, until_success=True)
+            if readiness := self.spec.get("readinessProbe"):
+                group.create_task(probes.watch(readiness, self._try(readiness), self._on_readiness))
+            if liveness := self.spec.get("livenessProbe"):
+                group.create_task(probes.watch(liveness, self._try(liveness), self._on_liveness))
+
+    def _try(self, probe: Object) -> Callable[[], Awaitable[None]]:
+        return lambda: probes.attempt(probe, self.spec, self._host.ip, self.execute)
+
+    def _on_startup(self, good: bool, text: str) -> None:
+        if not good:
+            self._unhealthy("Startup", text, kill=True)
+            return
+        self._set(started=True, ready="readinessProbe" not in self.spec)
+
+    def _on_readiness(self, good: bool, text: str) -> None:
+        if not good:
+            self._unhealthy("Readiness", text)
+        self._set(started=True, ready=good)
+
+    def _on_liveness(self, good: bool, text: str) -> None:
+        if not good:
+            self._unhealthy("Liveness", text, kill=True)
+
+    def _set(self, *, started: bool, ready: bool) -> None:
+        if self.running and (self.state.started, self.state.ready) != (started, ready):
+            self.state = replace(self.state, started=started, ready=ready)
+            self._save()
+            self._host.changed()
+
+    def _unhealthy(self, kind: str, text: str, *, kill: bool = False) -> None:
+        self._host.event("Warning", "Unhealthy", f"{kind} probe failed: {text}")
+        if kill and self.process is not None and not self._killed_by:
+            self._killed_by = f"{kind.lower()} probe failed: {text}"
+            self._host.event(
+                "Normal", "Killing", f"Container {self.name} failed {kind.lower()} probe, will be restarted"
+            )
+            process = self.process
+            self._killer = asyncio.create_task(self._terminate(process, 5.0))
+
+    # -- across restarts of the kubelet -------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        process = self.process
+        record = Record(
+            process.pid if process else 0, process.started if process else 0, self.attempt, asdict(self.state)
+        )
+        path = self._directory / "state.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(record)))
+        fresh.rename(path)
+
+    async def _adopt(self) -> bool:
+        """Takes over what an earlier kubelet started; True when there is nothing to start now."""
+        path = self._directory / "state.json"
+        if not path.exists():
+            return False
+        record = Record(**json.loads(path.read_text()))
+        self.attempt = record.attempt
+        self.state = ContainerState(**record.state)  # type: ignore[arg-type]  # the same fields, from JSON
+        if not self.running:
+            return self.state.kind == "terminated"
+        self.launched = await self._host.describe(self.spec, self.attempt)
+        self.cgroup = self.launched.cgroup
+        self.process = Process.adopt(record.pid, record.started)
+        if self.process is None:
+            self._ended(137, "ContainerStatusUnknown", "the container ended while the kubelet was away")
+        log.info("container adopted", container=self.name, running=self.running)
+        return True

@@ -1,0 +1,121 @@
+"""The environment of a container: literal values, references, what Kubernetes adds.
+
+In: the container's spec, its pod, ConfigMaps and Secrets. Out: a dict, or MissingReferenceError naming what is absent.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from collections.abc import Awaitable, Callable
+
+from kubelab.kubelet.config import KubeletConfig, Object
+
+Fetch = Callable[[str, str, str], Awaitable["dict[str, bytes] | None"]]
+"""(``configmaps`` or ``secrets``, namespace, name) -> its data, None when there is no such object."""
+
+_REFERENCE = re.compile(r"\$\$|\$\(([^()\s]+)\)")
+_SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
+
+
+class MissingReferenceError(Exception):
+    """A ConfigMap, Secret, key or field that the pod needs does not exist."""
+
+
+def decode(obj: Object) -> dict[str, bytes]:
+    """Data of a ConfigMap or Secret."""
+    if "stringData" in obj or obj.get("kind") == "Secret" or "type" in obj:
+        return {key: base64.b64decode(value or "") for key, value in (obj.get("data") or {}).items()}
+    data = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
+    data.update({key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()})
+    return data
+
+
+def field(pod: Object, path: str, config: KubeletConfig, ips: list[str]) -> str:
+    """A downward API field. Raises MissingReferenceError for one that is not offered."""
+    meta, spec = pod["metadata"], pod["spec"]
+    if match := _SUBSCRIPT.fullmatch(path):
+        return str((meta.get(match[1]) or {}).get(match[2], ""))
+    if path in ("metadata.labels", "metadata.annotations"):
+        items = (meta.get(path.split(".")[1]) or {}).items()
+        return "\n".join(f'{key}="{value}"' for key, value in sorted(items))
+    values = {
+        "metadata.name": meta["name"],
+        "metadata.namespace": meta["namespace"],
+        "metadata.uid": meta["uid"],
+        "spec.nodeName": config.node,
+        "spec.serviceAccountName": spec.get("serviceAccountName", "default"),
+        "status.hostIP": config.addresses[0],
+        "status.hostIPs": ",".join(config.addresses),
+        "status.podIP": ips[0] if ips else "",
+        "status.podIPs": ",".join(ips),
+    }
+    if path not in values:
+        raise MissingReferenceError(f"fieldRef: {path}: not a field a container can see")
+    return values[path]
+
+
+async def build(pod: Object, container: Object, config: KubeletConfig, ips: list[str], fetch: Fetch) -> dict[str, str]:
+    """All variables of the container, references resolved."""
+    namespace = pod["metadata"]["namespace"]
+    result = {
+        "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else pod["metadata"]["name"],
+        "KUBERNETES_SERVICE_HOST": config.api_host,
+        "KUBERNETES_SERVICE_PORT": config.api_port,
+        "KUBERNETES_SERVICE_PORT_HTTPS": config.api_port,
+        "KUBERNETES_PORT": f"tcp://{config.api_host}:{config.api_port}",
+    }
+    for source in container.get("envFrom") or []:
+        prefix = source.get("prefix", "")
+        for kind, key in (("configmaps", "configMapRef"), ("secrets", "secretRef")):
+            if key in source:
+                data = await _data(fetch, kind, namespace, source[key]) or {}
+                result.update({prefix + name: value.decode() for name, value in data.items()})
+    for variable in container.get("env") or []:
+        name = variable["name"]
+        if "valueFrom" in variable:
+            value = await _value_from(variable["valueFrom"], pod, container, config, ips, fetch)
+            if value is not None:
+                result[name] = value
+        else:
+            result[name] = expand(variable.get("value") or "", result)
+    return result
+
+
+def expand(text: str, variables: dict[str, str]) -> str:
+    """Replaces $(NAME) as Kubernetes does: unknown names stay, $$ is a dollar."""
+
+    def replace(match: re.Match[str]) -> str:
+        return "$" if match[0] == "$$" else variables.get(match[1], match[0])
+
+    return _REFERENCE.sub(replace, text)
+
+
+async def _value_from(
+    source: Object, pod: Object, container: Object, config: KubeletConfig, ips: list[str], fetch: Fetch
+) -> str | None:
+    if "fieldRef" in source:
+        return field(pod, source["fieldRef"]["fieldPath"], config, ips)
+    if "resourceFieldRef" in source:
+        section, _, resource = source["resourceFieldRef"]["resource"].partition(".")
+        return str(((container.get("resources") or {}).get(section) or {}).get(resource, "0"))
+    for kind, key in (("configmaps", "configMapKeyRef"), ("secrets", "secretKeyRef")):
+        if key in source:
+            reference = source[key]
+            data = await _data(fetch, kind, pod["metadata"]["namespace"], reference)
+            if data is not None and reference["key"] in data:
+                return data[reference["key"]].decode()
+            if reference.get("optional"):
+                return None
+            raise MissingReferenceError(f"{kind[:-1]} {reference['name']}: no key {reference['key']}")
+    raise MissingReferenceError(f"env: valueFrom: unknown source {sorted(source)}")
+
+
+async def _data(fetch: Fetch, kind: str, namespace: str, reference: Object) -> dict[str, bytes] | None:
+    data = await fetch(kind, namespace, reference["name"])
+    if data is None and not reference.get("optional"):
+        raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" not found in namespace {namespace}')
+    return data

@@ -1,0 +1,200 @@
+"""The kubelet's composition: watches, workers, node reports, server, all tasks of one group.
+
+In: the pods assigned to this node. Out: workers, one per pod; what an earlier kubelet left is adopted or removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from kubelab.kubelet import cni, sandbox
+from kubelab.kubelet.client import ApiClient, ApiError
+from kubelab.kubelet.config import KubeletConfig, Object
+from kubelab.kubelet.environment import decode
+from kubelab.kubelet.inotify import Inotify
+from kubelab.kubelet.node import NodeReporter
+from kubelab.kubelet.reports import Reporter
+from kubelab.kubelet.server import KubeletServer
+from kubelab.kubelet.volumes import Sources
+from kubelab.kubelet.worker import CGROUP_ROOT, PodWorker, Surroundings
+from kubelab.underlay import cgroups
+
+log = structlog.get_logger(__name__)
+
+FETCH_RETRY = 1.0
+
+
+async def run(config: KubeletConfig) -> None:
+    """Runs until cancelled. Containers go on without us."""
+    async with ApiClient(config) as client:
+        kubelet = Kubelet(config, client)
+        await kubelet.run()
+
+
+class Kubelet:
+    """One node's pods."""
+
+    def __init__(self, config: KubeletConfig, client: ApiClient) -> None:
+        self._config, self._client = config, client
+        self._directory = Path(config.directory)
+        self._inotify = Inotify()
+        self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
+        self._network_changed = asyncio.Condition()
+        self._reporter = Reporter(client, config.node)
+        self._node = NodeReporter(client, config)
+        self._around = Surroundings(
+            config=config,
+            plugins=self._plugins,
+            network_changed=self._network_changed,
+            inotify=self._inotify,
+            reporter=self._reporter,
+            sources=Sources(self._fetch, self._token, config),
+        )
+        self.workers: dict[str, PodWorker] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        cgroups.create(CGROUP_ROOT)
+        server = KubeletServer(self.workers, self._inotify)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._node.run(), name="node")
+                tasks.create_task(self._reporter.run(), name="reports")
+                tasks.create_task(self._watch_network(), name="network")
+                tasks.create_task(server.run(Path(self._config.socket)), name="server")
+                tasks.create_task(self._watch_data("configmaps"), name="configmaps")
+                tasks.create_task(self._watch_data("secrets"), name="secrets")
+                tasks.create_task(self._watch_pods(), name="pods")
+        finally:
+            self._inotify.close()
+
+    # -- pods ---------------------------------------------------------------------------------------------------
+
+    async def _watch_pods(self) -> None:
+        selector = f"spec.nodeName={self._config.node}"
+        async for event in self._client.list_and_watch("/api/v1/pods", fieldSelector=selector):
+            if event.kind == "replace":
+                await self._replace(event.objects)
+                continue
+            for pod in event.objects:
+                if event.kind == "delete":
+                    if worker := self.workers.get(pod["metadata"]["uid"]):
+                        worker.vanished()
+                else:
+                    self._assign(pod)
+
+    async def _replace(self, pods: list[Object]) -> None:
+        present = {pod["metadata"]["uid"] for pod in pods}
+        for uid, worker in self.workers.items():
+            if uid not in present:
+                worker.vanished()
+        await self._collect_garbage(present | self.workers.keys())
+        for pod in pods:
+            self._assign(pod)
+
+    def _assign(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        if (worker := self.workers.get(uid)) is not None:
+            worker.update(pod)
+            return
+        worker = self.workers[uid] = PodWorker(pod, self._around)
+        directory = self._directory / "pods" / uid
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "pod.json").write_text(json.dumps(pod))
+        assert self._tasks is not None
+        self._tasks.create_task(self._run_worker(worker), name=f"pod {worker.name}")
+
+    async def _run_worker(self, worker: PodWorker) -> None:
+        try:
+            await worker.run()
+        except Exception:
+            # One broken pod must not take the others' kubelet down; it stays as it is until it is deleted.
+            log.exception("pod worker failed", pod=worker.name)
+            worker.event("Warning", "FailedSync", "internal error, see the kubelet's log")
+            return
+        self.workers.pop(worker.uid, None)
+
+    async def _collect_garbage(self, keep: set[str]) -> None:
+        """Removes what an earlier kubelet left of pods that no longer exist, attachments included."""
+        for group in CGROUP_ROOT.glob("pod*"):
+            if group.name.removeprefix("pod") not in keep:
+                cgroups.remove(group)
+        for place in self._plugins.cached():
+            if place.uid not in keep:
+                log.info("leftover sandbox removed", pod=f"{place.namespace}/{place.pod}")
+                await sandbox.undo(self._plugins, place)
+        for directory in (self._directory / "pods").glob("*"):
+            if directory.name not in keep:
+                shutil.rmtree(directory, ignore_errors=True)
+
+    # -- network ------------------------------------------------------------------------------------------------
+
+    async def _watch_network(self) -> None:
+        """Follows the CNI directories: the node is ready when a configuration and its plugins are there."""
+        directories = [Path(self._config.cni_config), Path(self._config.cni_bin)]
+        for directory in directories:
+            directory.mkdir(parents=True, exist_ok=True)
+        subscriptions = [self._inotify.subscribe(str(directory)) for directory in directories]
+        while True:
+            self._node.network(self._plugins.ready())
+            async with self._network_changed:
+                self._network_changed.notify_all()
+            waits = [asyncio.create_task(subscription.changed()) for subscription in subscriptions]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+    # -- data of the API that pods see --------------------------------------------------------------------------
+
+    async def _watch_data(self, kind: str) -> None:
+        async for event in self._client.list_and_watch(f"/api/v1/{kind}"):
+            if event.kind != "upsert":
+                continue
+            for obj in event.objects:
+                meta = obj["metadata"]
+                for worker in list(self.workers.values()):
+                    if worker.pod["metadata"]["namespace"] == meta["namespace"]:
+                        await worker.refresh(kind, meta["name"])
+
+    async def _fetch(self, kind: str, namespace: str, name: str) -> dict[str, bytes] | None:
+        while True:
+            try:
+                obj = await self._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+                return decode({**obj, "kind": "Secret" if kind == "secrets" else "ConfigMap"})
+            except ApiError as error:
+                if error.code == 404:
+                    return None
+                log.warning("reference not fetched", kind=kind, name=name, error=str(error))
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                log.warning("reference not fetched", kind=kind, name=name, error=repr(error))
+            await asyncio.sleep(FETCH_RETRY)
+
+    async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:
+        meta, account = pod["metadata"], pod["spec"].get("serviceAccountName") or "default"
+        bound = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": [audience] if audience else [],
+                "expirationSeconds": seconds,
+                "boundObjectRef": bound,
+            },
+        }
+        path = f"/api/v1/namespaces/{meta['namespace']}/serviceaccounts/{account}/token"
+        while True:
+            try:
+                answer = await self._client.request("POST", path, body)
+                return str(answer["status"]["token"])
+            except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                log.warning("no token yet", account=f"{meta['namespace']}/{account}", error=str(error) or repr(error))
+            await asyncio.sleep(FETCH_RETRY)

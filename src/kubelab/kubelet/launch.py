@@ -1,0 +1,224 @@
+"""Starts a container: a process in its own mount and PID namespaces, on an overlay of the machine's root.
+
+In: a frozen description. Out: the process, a child of the caller. No byte of the node's or the machine's files is
+written by the container except through its volumes.
+
+Two forks: the first enters cgroup and namespaces and makes the second a sibling (CLONE_PARENT), which is process 1 of
+the PID namespace, builds its mounts and executes the command. Errors travel through a pipe that exec closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from kubelab.kubelet.processes import Process, readable
+from kubelab.underlay import cgroups, syscalls
+from kubelab.underlay.node import LOWER
+
+Propagation = Literal["None", "HostToContainer", "Bidirectional"]
+_PROPAGATION = {"None": syscalls.MS_PRIVATE, "HostToContainer": syscalls.MS_SLAVE, "Bidirectional": 0}
+
+
+class LaunchError(Exception):
+    """The container could not be started; the text says at which step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A path of the node that appears in the container."""
+
+    source: str
+    target: str
+    readonly: bool = False
+    propagation: Propagation = "None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """Everything that starting a container needs."""
+
+    argv: list[str]
+    fallback: list[str] | None  # executed when argv[0] does not exist on this machine
+    environment: dict[str, str]
+    directory: Path  # on a tmpfs: holds the container's layer
+    cgroup: Path
+    log: Path
+    mounts: tuple[Mount, ...] = ()
+    netns: str | None = None  # None: the node's
+    hostname: str | None = None  # None: the node's
+    host_pid: bool = False
+    cwd: str = "/"
+    uid: int = 0
+    gid: int = 0
+    readonly_root: bool = False
+
+
+async def launch(spec: ContainerSpec) -> Process:
+    """Starts the container. Raises LaunchError when any step up to exec fails."""
+    for part in ("upper", "work", "root"):
+        (spec.directory / part).mkdir(parents=True, exist_ok=True)
+    cgroups.create(spec.cgroup)
+    errors, write_errors = os.pipe()
+    pids, write_pid = os.pipe()
+    first = os.fork()
+    if first == 0:
+        _first(spec, write_errors, write_pid)
+    os.close(write_errors)
+    os.close(write_pid)
+    try:
+        error = (await _read_all(errors)).decode(errors="replace")
+        pid = await _read_all(pids)
+    finally:
+        os.close(errors)
+        os.close(pids)
+    os.waitpid(first, 0)  # it has exited, or the pipes would still be open
+    if not pid:
+        raise LaunchError(error or "the container's first process died without a word")
+    process = Process.child(int(pid))
+    if error:
+        await process.wait()
+        raise LaunchError(error)
+    return process
+
+
+async def _read_all(fd: int) -> bytes:
+    data = b""
+    while True:
+        await readable(fd)
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            return data
+        data += chunk
+
+
+def _first(spec: ContainerSpec, errors: int, pids: int) -> NoReturn:
+    try:
+        cgroups.join(spec.cgroup)
+        if spec.netns is not None:
+            syscalls.enter(spec.netns, syscalls.CLONE_NEWNET)
+        flags = syscalls.CLONE_NEWNS
+        if spec.hostname is not None:
+            flags |= syscalls.CLONE_NEWUTS
+        if not spec.host_pid:
+            flags |= syscalls.CLONE_NEWPID
+        syscalls.unshare(flags)
+        if spec.hostname is not None:
+            syscalls.sethostname(spec.hostname)
+        pid = syscalls.fork_sibling()
+        if pid == 0:
+            _second(spec, errors)
+        os.write(pids, b"%d" % pid)
+    except BaseException as error:
+        os.write(errors, _text(error))
+    os._exit(0)
+
+
+def _second(spec: ContainerSpec, errors: int) -> NoReturn:
+    step = "log"
+    try:
+        _attach_output(spec.log)
+        step = "mounts"
+        build_root(spec)
+        step = "exec"
+        os.setsid()
+        _reset_signals()
+        os.umask(0o022)
+        os.chdir(spec.cwd)
+        if spec.gid:
+            os.setgroups([spec.gid])
+            os.setgid(spec.gid)
+        if spec.uid:
+            os.setuid(spec.uid)
+        execute(spec)
+    except BaseException as error:
+        os.write(errors, step.encode() + b": " + _text(error))
+    os._exit(127)
+
+
+def execute(spec: ContainerSpec) -> NoReturn:
+    """Replaces the process. Raises FileNotFoundError when neither command nor fallback exists."""
+    try:
+        os.execvpe(spec.argv[0], spec.argv, spec.environment)
+    except (FileNotFoundError, NotADirectoryError):
+        if spec.fallback is None:
+            raise FileNotFoundError(errno.ENOENT, "no such command on this machine", spec.argv[0]) from None
+        os.write(2, f"kubelab: {spec.argv[0]}: not on this machine, the stand-in takes its place\n".encode())
+        os.execve(spec.fallback[0], spec.fallback, spec.environment)
+
+
+def build_root(spec: ContainerSpec) -> None:
+    """Makes the container's mount tree and moves into it."""
+    clones = [(mount, _clone(mount)) for mount in (*system_mounts(), *spec.mounts)]
+    # From here on nothing we do reaches the node; the detached copies keep their own propagation.
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    root = str(spec.directory / "root")
+    layers = f"lowerdir={LOWER},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
+    syscalls.mount("overlay", root, "overlay", 0, layers)
+    syscalls.mount("proc", root + "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    syscalls.mount("sysfs", root + "/sys", "sysfs")
+    syscalls.mount("tmpfs", root + "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
+    os.mkdir(root + "/run/lock", 0o1777)
+    os.chdir(root)
+    syscalls.pivot_root(".", ".")  # the old root now lies on top of the new one (pivot_root(2), NOTES)
+    syscalls.umount(".")
+    os.chdir("/")
+    for mount, fd in clones:
+        place(mount.target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
+        syscalls.attach_tree(fd, mount.target)
+        os.close(fd)
+    if spec.readonly_root:
+        syscalls.mount(None, "/", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)
+
+
+def system_mounts() -> list[Mount]:
+    """What every container sees of its node: devices, its cgroups, file systems beside the root."""
+    outside = Path("/run/kubelab/mounts").read_text().splitlines()
+    return [
+        Mount("/dev", "/dev", propagation="HostToContainer"),
+        Mount("/sys/fs/cgroup", "/sys/fs/cgroup"),
+        *(Mount(path, path, readonly=True) for path in outside),
+    ]
+
+
+def _clone(mount: Mount) -> int:
+    fd = syscalls.clone_tree(mount.source)
+    syscalls.set_tree(fd, readonly=mount.readonly, propagation=_PROPAGATION[mount.propagation])
+    return fd
+
+
+def place(target: str, *, is_directory: bool) -> None:
+    """Makes the mount point."""
+    if is_directory:
+        os.makedirs(target, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.islink(target):
+        os.unlink(target)  # /etc/resolv.conf is a link on many machines
+    with suppress(FileExistsError):
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o644))
+
+
+def _attach_output(log: Path) -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+
+
+def _reset_signals() -> None:
+    # The interpreter ignores SIGPIPE and SIGXFSZ; a command must find the defaults.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _text(error: BaseException) -> bytes:
+    return str(error).encode(errors="replace")[:4000] or repr(error).encode()

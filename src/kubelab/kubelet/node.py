@@ -1,0 +1,168 @@
+"""The Node object: registration, conditions, the lease that says the kubelet lives.
+
+In: config, whether the network is ready. Out: writes to the API; a condition only when it changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from kubelab.kubelet.client import ApiClient, ApiError
+from kubelab.kubelet.config import KubeletConfig, Object
+from kubelab.kubelet.status import merge_conditions
+
+log = structlog.get_logger(__name__)
+
+SOCKET_ANNOTATION = "kubelab.io/kubelet-socket"
+KUBELET_PORT = 10250
+VERSION = "v1.31.0"
+MAX_PODS = 250
+
+
+def node_object(config: KubeletConfig) -> Object:
+    """The node as it registers itself."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": config.node,
+            "labels": {
+                "kubernetes.io/hostname": config.node,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(
+                    os.uname().machine, os.uname().machine
+                ),
+            },
+            "annotations": {SOCKET_ANNOTATION: config.socket_outside},
+        },
+        "spec": {},
+    }
+
+
+def node_status(config: KubeletConfig, network: str | None, old: Object) -> Object:
+    """The node's status; ``network`` is None or the reason why pods cannot be attached."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
+    capacity = {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": f"{memory}Ki",
+        "pods": str(MAX_PODS),
+        "ephemeral-storage": "10Gi",
+    }
+    ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
+    if network is not None:
+        message = (
+            f"container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:{network}"
+        )
+        ready = {"status": "False", "reason": "KubeletNotReady", "message": message}
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fine = ("MemoryPressure", "KubeletHasSufficientMemory"), ("DiskPressure", "KubeletHasNoDiskPressure"), (
+        "PIDPressure", "KubeletHasSufficientPID")  # fmt: skip
+    conditions = [
+        {"type": kind, "status": "False", "reason": reason, "lastHeartbeatTime": moment} for kind, reason in fine
+    ]
+    conditions.append({"type": "Ready", **ready, "lastHeartbeatTime": moment})
+    return {
+        "addresses": [
+            *({"type": "InternalIP", "address": address} for address in config.addresses),
+            {"type": "Hostname", "address": config.node},
+        ],
+        "capacity": capacity,
+        "allocatable": capacity,
+        "conditions": merge_conditions(old.get("conditions") or [], conditions),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        "nodeInfo": {
+            "kubeletVersion": VERSION,
+            "kubeProxyVersion": VERSION,
+            "containerRuntimeVersion": "kubelab://1",
+            "kernelVersion": platform.release(),
+            "osImage": _os_name(),
+            "operatingSystem": "linux",
+            "architecture": os.uname().machine,
+            "machineID": "", "systemUUID": "",
+            "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        },
+    }  # fmt: skip
+
+
+class NodeReporter:
+    """Keeps Node and Lease up to date."""
+
+    def __init__(self, client: ApiClient, config: KubeletConfig) -> None:
+        self._client, self._config = client, config
+        self._path = f"/api/v1/nodes/{config.node}"
+        self._network: str | None = "cni plugin not initialized"
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def network(self, reason: str | None) -> None:
+        """Whether pods can be attached now (None), or why not."""
+        if reason != self._network:
+            self._network = reason
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Registers, then writes the status when it changes and the lease every ``heartbeat`` seconds."""
+        delay = 0.1
+        while True:
+            try:
+                if self._wake.is_set():
+                    self._wake.clear()
+                    await self._write()
+                await self._lease()
+                delay = 0.1
+                try:
+                    await asyncio.wait_for(self._wake.wait(), self._config.heartbeat)
+                except TimeoutError:
+                    continue
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                log.warning("node not reported", error=str(error) or repr(error))
+                self._wake.set()
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+
+    async def _write(self) -> None:
+        try:
+            node = await self._client.get(self._path)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            node = await self._client.request("POST", "/api/v1/nodes", node_object(self._config))
+            log.info("node registered", node=self._config.node)
+        else:
+            meta = node_object(self._config)["metadata"]
+            await self._client.patch(
+                self._path, {"metadata": {"labels": meta["labels"], "annotations": meta["annotations"]}}
+            )
+        status = node_status(self._config, self._network, node.get("status") or {})
+        await self._client.patch(f"{self._path}/status", {"status": status})
+
+    async def _lease(self) -> None:
+        path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self._config.node}"
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": self._config.node, "leaseDurationSeconds": 40, "renewTime": moment}
+        try:
+            await self._client.patch(path, {"spec": spec})
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                     "metadata": {"name": self._config.node, "namespace": "kube-node-lease"}, "spec": spec}  # fmt: skip
+            try:
+                await self._client.request("POST", path.rpartition("/")[0], lease)
+            except ApiError as missing:
+                # The namespace comes with the controllers, perhaps a moment after us: the next heartbeat will do.
+                log.info("lease not written", error=str(missing))
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

@@ -1,0 +1,115 @@
+"""Processes known by pid and start time, watched through pidfds: children and those adopted after a restart.
+
+In: pids. Out: exit codes in the shell's way (128 + signal). Nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from kubelab.underlay import syscalls
+
+UNKNOWN_EXIT = 137
+"""Reported when nobody saw how a process ended, as Kubernetes does (ContainerStatusUnknown)."""
+
+
+def start_time(pid: int) -> int | None:
+    """Clock ticks since boot at which the process started (proc(5), field 22); None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+class Process:
+    """A running process; ``close`` after ``wait``."""
+
+    def __init__(self, pid: int, pidfd: int, started: int) -> None:
+        self.pid = pid
+        self.started = started
+        self._pidfd = pidfd
+        self._exit: int | None = None
+        self._known = True
+
+    @classmethod
+    def child(cls, pid: int) -> Process:
+        """A child of ours, not yet waited for."""
+        return cls(pid, os.pidfd_open(pid), start_time(pid) or 0)
+
+    @classmethod
+    def adopt(cls, pid: int, started: int) -> Process | None:
+        """The process recorded earlier, if it still is the same one."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except (ProcessLookupError, OSError):
+            return None
+        if start_time(pid) != started:
+            os.close(pidfd)
+            return None
+        return cls(pid, pidfd, started)
+
+    @property
+    def exit_known(self) -> bool:
+        """False when the process ended unseen and ``wait`` returned UNKNOWN_EXIT."""
+        return self._known
+
+    def signal(self, number: int) -> None:
+        """Sends a signal; a process already gone is no error."""
+        with suppress(ProcessLookupError, OSError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def heeds(self, number: int) -> bool:
+        """Whether the process catches the signal: the first process of a PID namespace gets no default action."""
+        try:
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        return False
+
+    async def wait(self) -> int:
+        """The exit code, once the process has ended. May be awaited by several."""
+        if self._exit is None:
+            await readable(self._pidfd)
+            self._collect()
+        assert self._exit is not None
+        return self._exit
+
+    def _collect(self) -> None:
+        if self._exit is not None:
+            return
+        try:
+            info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            assert info is not None
+            self._exit = info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
+        except ChildProcessError:
+            status = syscalls.exit_status_by_pidfd(self._pidfd)
+            self._known = status is not None
+            code = os.waitstatus_to_exitcode(status) if status is not None else UNKNOWN_EXIT
+            self._exit = code if code >= 0 else 128 - code
+        os.close(self._pidfd)
+        self._pidfd = -1
+
+
+async def readable(fd: int) -> None:
+    """Waits until a descriptor is readable; several tasks may wait for the same one (each on a duplicate)."""
+    loop = asyncio.get_running_loop()
+    copy = os.dup(fd)
+    future: asyncio.Future[None] = loop.create_future()
+
+    def ready() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_reader(copy, ready)
+    try:
+        await future
+    finally:
+        loop.remove_reader(copy)
+        os.close(copy)
