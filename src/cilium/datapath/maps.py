@@ -56,6 +56,13 @@ class BpfMap(Protocol):
         """(keys, values) of all elements, in no order. While others write, an element may be missed or seen twice."""
 
 
+def check_column(name: str, array: Array, dtype: np.dtype[Any], what: str) -> Array:
+    """The array, contiguous. Raises ValueError when it is of another type than the map's."""
+    if array.dtype != dtype:
+        raise ValueError(f"map {name}: {what} are {array.dtype}, not {dtype}")
+    return np.ascontiguousarray(array)
+
+
 def possible_cpus() -> int:
     """How many values a per-CPU element has: the highest possible CPU + 1."""
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
@@ -196,9 +203,7 @@ class Map:
         return padded
 
     def _checked(self, array: Array, dtype: np.dtype[Any], what: str) -> Array:
-        if array.dtype != dtype:
-            raise ValueError(f"map {self.spec.name}: {what} are {array.dtype}, not {dtype}")
-        return np.ascontiguousarray(array)
+        return check_column(self.spec.name, array, dtype, what)
 
 
 class PinnedMap(Map):
