@@ -191,7 +191,8 @@ def _tcp_flags(values: Values, _: Context) -> RowTest:
 
     def test(rows: FlowRows) -> Mask:
         flags = rows.column("tcp_flags")
-        return _any([flags & one == one for one in wanted]) & (rows.column("protocol") == texts.TCP)
+        mask: Mask = _any([flags & one == one for one in wanted]) & (rows.column("protocol") == texts.TCP)
+        return mask
 
     return test
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cilium.datapath.generated import FlowDirection as Direction
 from cilium.hubble.addresses import is_ipv4, packed
@@ -23,7 +23,7 @@ from cilium.tables.identities import IdentityRow, Reserved
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, Pod
 from cilium.tables.rules import RuleReference
-from cilium.tables.types import Cookie, EndpointId, Identity, Ifindex, IPAddress, IPNetwork, Labels
+from cilium.tables.types import IPAddress, Labels
 
 REMEMBERED = 4096
 """Pods, endpoints and identities each that keep their names after they are gone."""
@@ -53,14 +53,14 @@ class Party:
 class NameTables:
     """What names are taken from."""
 
-    pods: Table[str, Pod]
-    cilium_endpoints: Table[str, CiliumEndpoint]
-    endpoints: Table[EndpointId, Endpoint]
-    endpoint_identities: Table[EndpointId, EndpointIdentity]
-    identities: Table[Identity, IdentityRow]
-    ipcache: Table[IPNetwork, IPCacheEntry]
-    devices: Table[Ifindex, Device]
-    rule_references: Table[Cookie, RuleReference]
+    pods: Table[Any, Pod]
+    cilium_endpoints: Table[Any, CiliumEndpoint]
+    endpoints: Table[Any, Endpoint]
+    endpoint_identities: Table[Any, EndpointIdentity]
+    identities: Table[Any, IdentityRow]
+    ipcache: Table[Any, IPCacheEntry]
+    devices: Table[Any, Device]
+    rule_references: Table[Any, RuleReference]
 
 
 class Remembering(dict[K, V]):
@@ -179,11 +179,11 @@ class Names:
         return [number for number, labels in known.items() if accept(labels)]
 
     def interface(self, ifindex: int) -> str:
-        device = self._tables.devices.snapshot().get(Ifindex(ifindex))
+        device = self._tables.devices.snapshot().get(ifindex)
         return device.name if device else ""
 
     def rule(self, cookie: int) -> RuleReference | None:
-        return self._tables.rule_references.snapshot().get(Cookie(cookie)) if cookie else None
+        return self._tables.rule_references.snapshot().get(cookie) if cookie else None
 
     def default_deny(self, endpoint: int, direction: Direction) -> Sequence[RuleReference]:
         return self._default_deny(endpoint, direction) if self._default_deny and endpoint else ()
