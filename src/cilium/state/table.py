@@ -63,6 +63,10 @@ class Table(Generic[K, R]):
     async def wait_initialized(self) -> None:
         await self._initialized.wait()
 
+    def key_of(self, row: R) -> K:
+        """The primary key of a row, whether it is in the table or not."""
+        return self._key(row)
+
     def snapshot(self) -> Snapshot[K, R]:
         """The table as it is now, in O(1). The same object until the next change."""
         if self._snapshot is None:

@@ -1,0 +1,146 @@
+"""The Kubernetes source: one reflector per resource, each into its table.
+
+In: a client, the name of this node, which resources the process needs. Out: the tables of `KubernetesTables`,
+initialised once listed, and a health report. An agent needs the pods of its own node only: of the rest of the cluster
+it needs addresses and identities, and those are in CiliumEndpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Hashable
+from enum import Enum
+from typing import Any, TypeVar
+
+from cilium.sources.kubernetes import decoders, policies
+from cilium.sources.kubernetes.client import Client
+from cilium.sources.kubernetes.feed import Decode, Feed, Merge
+from cilium.sources.kubernetes.quarantine import Quarantined
+from cilium.sources.kubernetes.reflector import Health, Reflector
+from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.state import Table, Writer
+
+K = TypeVar("K", bound=Hashable)
+R = TypeVar("R")
+
+
+class Resource(Enum):
+    """What can be followed; the value is the collection's path."""
+
+    PODS = "/api/v1/pods"
+    NAMESPACES = "/api/v1/namespaces"
+    NODES = "/api/v1/nodes"
+    CILIUM_NODES = "/apis/cilium.io/v2/ciliumnodes"
+    CILIUM_ENDPOINTS = "/apis/cilium.io/v2/ciliumendpoints"
+    CILIUM_IDENTITIES = "/apis/cilium.io/v2/ciliumidentities"
+    NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
+    CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
+    CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
+
+    @property
+    def plural(self) -> str:
+        return self.value.rpartition("/")[2]
+
+
+AGENT = frozenset(Resource)
+OPERATOR = frozenset(
+    {
+        Resource.PODS,
+        Resource.NODES,
+        Resource.CILIUM_NODES,
+        Resource.CILIUM_ENDPOINTS,
+        Resource.CILIUM_IDENTITIES,
+    }
+)
+
+
+class KubernetesSource:
+    """`node`: follow only the pods of this node; empty: of every node. `run()` is the task.
+
+    A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        tables: KubernetesTables,
+        node: str = "",
+        resources: Collection[Resource] = AGENT,
+        watch_timeout: float = 300.0,
+    ) -> None:
+        self.tables = tables
+        self._client = client
+        self._resources = frozenset(resources)
+        self._watch_timeout = watch_timeout
+        self._reflectors: list[Reflector[Any, Any]] = []
+        own = {"fieldSelector": f"spec.nodeName={node}"} if node else {}
+        self._follow(Resource.PODS, tables.pods, decoders.decode_pod, selectors=own)
+        self._follow(Resource.NAMESPACES, tables.namespaces, decoders.decode_namespace)
+        self._follow(Resource.NODES, tables.kube_nodes, decoders.decode_node)
+        self._follow(Resource.CILIUM_NODES, tables.cilium_nodes, decoders.decode_cilium_node)
+        self._follow(Resource.CILIUM_ENDPOINTS, tables.cilium_endpoints, decoders.decode_cilium_endpoint)
+        self._follow(Resource.CILIUM_IDENTITIES, tables.cilium_identities, decoders.decode_cilium_identity)
+        self._follow_policies(tables)
+
+    def health(self) -> list[Health]:
+        return [reflector.health for reflector in self._reflectors]
+
+    def quarantine(self) -> list[Quarantined]:
+        """Every object that could not become a row."""
+        return [row for reflector in self._reflectors for row in reflector.feed.quarantine.rows()]
+
+    async def run(self) -> None:
+        """Never returns. Loss of the API server is waited out; the tables keep what they have."""
+        async with asyncio.TaskGroup() as tasks:
+            for reflector in self._reflectors:
+                tasks.create_task(reflector.run(), name=f"reflector {reflector.resource}")
+
+    def _follow_policies(self, tables: KubernetesTables) -> None:
+        """Three kinds share a table and its writer; each feed deletes only what is its own."""
+        kinds = {
+            Resource.NETWORK_POLICIES: policies.decode_knp,
+            Resource.CILIUM_NETWORK_POLICIES: policies.decode_cnp,
+            Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: policies.decode_ccnp,
+        }
+        wanted = {resource: decode for resource, decode in kinds.items() if resource in self._resources}
+        if not wanted:
+            return
+        writer = tables.policies.writer("kubernetes")
+        initializers = {resource: writer.initializer(resource.plural) for resource in wanted}
+        for resource, decode in wanted.items():
+            self._reflect(resource, writer, initializers[resource], decode, merge=policies.merge_generation)
+
+    def _follow(
+        self,
+        resource: Resource,
+        table: Table[K, R],
+        decode: Decode[R],
+        *,
+        selectors: dict[str, str] | None = None,
+    ) -> None:
+        if resource in self._resources:
+            writer = table.writer("kubernetes")
+            self._reflect(resource, writer, writer.initializer(resource.plural), decode, selectors=selectors)
+
+    def _reflect(
+        self,
+        resource: Resource,
+        writer: Writer[K, R],
+        done: Callable[[], None],
+        decode: Decode[R],
+        *,
+        merge: Merge[R] | None = None,
+        selectors: dict[str, str] | None = None,
+    ) -> None:
+        self._reflectors.append(
+            Reflector(
+                resource.plural,
+                client=self._client,
+                path=resource.value,
+                feed=Feed(resource.plural, writer=writer, decode=decode, merge=merge),
+                done=done,
+                selectors=selectors,
+                watch_timeout=self._watch_timeout,
+            )
+        )

@@ -1,0 +1,35 @@
+"""The tables that this source writes, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cilium.state import Table
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumIdentity, CiliumNode, KubeNode, Namespace, Pod
+from cilium.tables.rules import PolicyObject
+from cilium.tables.types import Identity
+
+
+class KubernetesTables:
+    """Iteration yields every table, for `cilium-dbg statedb`."""
+
+    def __init__(self) -> None:
+        self.pods: Table[str, Pod] = Table(
+            "pods", key=lambda row: row.key, indexes={"node": lambda row: (row.node,), "uid": lambda row: (row.uid,)}
+        )
+        self.namespaces: Table[str, Namespace] = Table("namespaces", key=lambda row: row.name)
+        self.kube_nodes: Table[str, KubeNode] = Table("kube-nodes", key=lambda row: row.name)
+        self.cilium_nodes: Table[str, CiliumNode] = Table("cilium-nodes", key=lambda row: row.name)
+        self.cilium_endpoints: Table[str, CiliumEndpoint] = Table(
+            "cilium-endpoints",
+            key=lambda row: row.key,
+            indexes={"node": lambda row: (row.node_ip,), "identity": lambda row: (row.identity,)},
+        )
+        self.cilium_identities: Table[Identity, CiliumIdentity] = Table(
+            "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
+        )
+        self.policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
+
+    def __iter__(self) -> Iterator[Table[Any, Any]]:
+        return iter([table for table in vars(self).values() if isinstance(table, Table)])
