@@ -89,12 +89,13 @@ class Datapath:
     def _object(self, name: str) -> LoadedObject:
         if name not in self._objects:
             path = OBJECT_DIRECTORY / f"{name}.bpf.o"
-            known = {c: v for c, v in self._constants.items() if name != "host" or "nat" not in c}
-            self._objects[name] = load(path, constants=known, pin_dir=self._pins, max_entries=SMALL)
+            self._objects[name] = load(path, constants=self._constants, pin_dir=self._pins, max_entries=SMALL)
         return self._objects[name]
 
     def map(self, name: str) -> PinnedMap:
         if name not in self._maps:
+            if name in ("cilium_netdev", "cilium_snat"):
+                self._object("netdev")
             self._maps[name] = PinnedMap(name, self._pins)
         return self._maps[name]
 
