@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernel.datapath.namespaces import Namespace, namespace
 
 from cilium.datapath.mapspec import MapSpec, MapType
 
@@ -54,3 +55,25 @@ def bpf_dir() -> Iterator[Path]:
     directory = Path(f"/sys/fs/bpf/test-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def left() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+
+
+@pytest.fixture
+def right() -> Iterator[Namespace]:
+    with namespace() as made:
+        yield made
+
+
+@pytest.fixture
+def pair(left: Namespace, right: Namespace) -> tuple[Namespace, Namespace]:
+    """Two namespaces joined by the veth pair `veth0` - `veth0`, 10.9.9.1 and 10.9.9.2."""
+    left.ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", right.name)
+    for each, address in ((left, "10.9.9.1/24"), (right, "10.9.9.2/24")):
+        each.ip("address", "add", address, "dev", "veth0")
+        each.ip("link", "set", "veth0", "up")
+    return left, right

@@ -126,6 +126,13 @@ struct attr_test_run {
 	__u32 flags, cpu, batch_size;
 };
 
+struct attr_query {
+	__u32 target, attach_type, query_flags, attach_flags;
+	__u64 prog_ids;
+	__u32 count, pad;
+	__u64 prog_attach_flags, link_ids, link_attach_flags, revision;
+};
+
 struct attr_id {
 	__u32 id, next_id, open_flags;
 };

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cilium.datapath.libbpf import syscall
 from cilium.datapath.libbpf.btf import Btf, Member
 from cilium.datapath.libbpf.errors import LoadError, MissingPrivilege, ObjectError
 from cilium.datapath.libbpf.library import captured_log, ffi, library, text
@@ -47,6 +48,11 @@ class Program:
     name: str
     section: str
     fd: int
+
+    @property
+    def id(self) -> int:
+        """The kernel's id, by which links name their program."""
+        return int(syscall.info(self.fd, "prog_info").id)
 
 
 class BpfObject:

@@ -33,6 +33,7 @@ class Command(IntEnum):
     PROG_GET_FD_BY_ID = 13
     MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
+    PROG_QUERY = 16
     MAP_LOOKUP_BATCH = 24
     MAP_LOOKUP_AND_DELETE_BATCH = 25
     MAP_UPDATE_BATCH = 26
@@ -143,6 +144,12 @@ def link_update(link_fd: int, prog_fd: int) -> None:
 def link_detach(link_fd: int) -> None:
     attr = ffi.new("struct attr_link_detach *", (link_fd,))
     checked(Command.LINK_DETACH, attr, "detach a link")
+
+
+def query_supported(target: int, attach_type: int) -> bool:
+    """Whether the kernel knows this attach type on this target."""
+    attr = ffi.new("struct attr_query *", (target, attach_type))
+    return call(Command.PROG_QUERY, attr) >= 0
 
 
 def test_run(attr: Any) -> None:

@@ -1,0 +1,42 @@
+"""The port for programs on network devices: what `links` (tcx) and `clsact` offer alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cilium.datapath.libbpf.objects import Program
+
+
+class Direction(StrEnum):
+    """Of a device, as the kernel sees it: ingress is what arrives on the device."""
+
+    INGRESS = "ingress"
+    EGRESS = "egress"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A program at a hook of a device. `ifindex` 0: the device has gone, the link is a leftover."""
+
+    device: str
+    direction: Direction
+    ifindex: int
+    program_id: int
+
+
+class DeviceLinks(Protocol):
+    """tc programs on devices of this network namespace, one of ours per device and direction."""
+
+    def attach(self, device: str, ifindex: int, direction: Direction, program: Program) -> bool:
+        """Attach, or replace what is attached; no packet passes unseen. Returns whether anything changed.
+
+        Raises KernelError (ENODEV: no such device), MissingPrivilege.
+        """
+
+    def detach(self, device: str, direction: Direction) -> None:
+        """Remove ours; what is absent is no error."""
+
+    def attached(self) -> list[Attachment]:
+        """All of ours, also those whose device has gone."""
