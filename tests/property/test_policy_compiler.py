@@ -1,0 +1,131 @@
+"""The compiler against the oracle, and the compiler against itself: small steps must end where one big step ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from property.policy_node import Node, lookup
+from property.policy_oracle import Peer, allowed
+from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, policies
+
+LOCAL = PODS[:4]
+WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
+EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
+
+relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def key_of(policy: dict[str, Any]) -> str:
+    return f"{policy['kind']}/{policy['metadata'].get('namespace', '')}/{policy['metadata']['name']}"
+
+
+def node_with(applied: list[dict[str, Any]]) -> Node:
+    node = Node()
+    for peer in (*PODS, *RESERVED, *WORLD):
+        node.add_peer(peer)
+    for pod in LOCAL:
+        node.add_endpoint(pod)
+    for policy in applied:
+        node.add_policy(policy)
+    node.settle()
+    return node
+
+
+def compare(node: Node, applied: list[dict[str, Any]], subjects: tuple[Peer, ...], peers: tuple[Peer, ...]) -> None:
+    for subject in subjects:
+        for direction in ("ingress", "egress"):
+            for peer in peers:
+                row = node.class_of(subject, direction, peer)
+                for flow in FLOWS:
+                    expected = allowed(applied, subject, direction, peer, flow)
+                    found = lookup(row, *flow)
+                    assert found == expected, (subject.labels, direction, peer, flow)
+
+
+@relaxed
+@given(st.lists(policies(), max_size=4, unique_by=key_of))
+def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
+    compare(node_with(applied), applied, LOCAL, EVERYONE)
+
+
+class Step:
+    """One change of the cluster's state."""
+
+    def __init__(self, kind: str, subject: Any) -> None:
+        self.kind, self.subject = kind, subject
+
+    def __repr__(self) -> str:
+        return f"{self.kind} {self.subject}"
+
+
+steps = st.one_of(
+    st.builds(Step, st.just("policy"), policies()),
+    st.builds(Step, st.just("no policy"), policies().map(key_of)),
+    st.builds(Step, st.just("peer"), st.sampled_from(PODS)),
+    st.builds(Step, st.just("no peer"), st.sampled_from(PODS)),
+    st.builds(Step, st.just("relabelled"), st.sampled_from(PODS)),
+    st.builds(Step, st.just("endpoint"), st.sampled_from(LOCAL)),
+    st.builds(Step, st.just("no endpoint"), st.sampled_from(LOCAL)),
+)
+
+
+def take(node: Node, step: Step) -> None:
+    subject = step.subject
+    match step.kind:
+        case "policy":
+            node.add_policy(subject)
+        case "no policy":
+            node.remove_policy(subject)
+        case "peer":
+            node.add_peer(subject)
+        case "no peer":
+            node.remove_peer(subject)
+        case "relabelled":
+            node.add_peer(Peer(subject.identity, dict(subject.labels) | {"k8s:tier": "back"}))
+        case "endpoint":
+            node.add_endpoint(subject)
+        case "no endpoint":
+            node.remove_endpoint(subject)
+
+
+@relaxed
+@given(
+    st.lists(policies(), max_size=3, unique_by=key_of), st.lists(st.lists(steps, min_size=1, max_size=3), max_size=5)
+)
+def test_small_steps_end_where_one_big_step_ends(applied: list[dict[str, Any]], rounds: list[list[Step]]) -> None:
+    node = node_with(applied)
+    for batch in rounds:
+        for step in batch:
+            take(node, step)
+        node.settle()
+    fresh = Node()
+    for name in ("policies", "identities", "endpoint-identities", "cilium-endpoints"):
+        fresh.write[name].commit(list(node.write[name].table.snapshot()))
+    fresh.settle()
+    assert rows(node) == rows(fresh)
+    assert enforced(node) == enforced(fresh)
+
+
+def rows(node: Node) -> dict[int, Any]:
+    return {row.key: row for row in node.rows.snapshot()}
+
+
+def enforced(node: Node) -> dict[int, Any]:
+    return {row.endpoint: (row.identity, row.ingress, row.egress) for row in node.endpoint_policies.snapshot()}
+
+
+@relaxed
+@given(st.lists(policies(), max_size=3, unique_by=key_of))
+def test_no_class_without_an_entry_and_no_entry_without_its_class(applied: list[dict[str, Any]]) -> None:
+    node = node_with(applied)
+    classes = {key for key, row in rows(node).items() if hasattr(row, "verdicts")}
+    named = {row.class_id for row in rows(node).values() if hasattr(row, "class_id")}
+    assert classes == named
+    cookies = {row.cookie for row in node.references.snapshot()}
+    assert {verdict.cookie for row in node.rows.snapshot() for verdict in getattr(row, "verdicts", ())} <= cookies
+    for policy in applied:
+        node.remove_policy(key_of(policy))
+    node.settle()
+    assert not len(node.rows)
