@@ -1,0 +1,100 @@
+"""What all controllers have in common: watched resources become keys, keys are reconciled one by one.
+
+In: commits of the store. Out: calls of `reconcile(key)`, retried with back-off. Reconciling reads the store itself
+(it is in this process and never stale) and writes through it, so a controller needs no cache of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+import structlog
+
+from kubelab.apiserver.errors import ApiError, Conflict
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.store import Store
+from kubelab.apiserver.watch import Change
+from kubelab.controllers.queue import WorkQueue
+
+log = structlog.get_logger(__name__)
+
+Object = dict[str, Any]
+Key = tuple[str, str]
+"""Namespace ("" for cluster-wide objects) and name."""
+Mapper = Callable[[Object], Iterable[Key]]
+
+
+class Controller(ABC):
+    """One control loop. Subclasses name what they watch and bring one key at a time to what it should be."""
+
+    name: ClassVar[str]
+
+    def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
+        self.store = store
+        self.now = now
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self._watches = self.watches()
+
+    @abstractmethod
+    def watches(self) -> Mapping[str, Mapper]:
+        """Resource -> the keys that a change of one of its objects concerns. Called with the old object as well."""
+
+    @abstractmethod
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring `key` to what it should be. Returns seconds after which to look again, if any. May raise ApiError."""
+
+    def observe(self, resource: Resource, change: Change) -> None:
+        """Called in every commit; must not block."""
+        mapper = self._watches.get(resource.key)
+        if mapper is None:
+            return
+        for key in mapper(change.entry.object):
+            self.queue.add(key)
+        if change.previous is not None and change.previous is not change.entry:
+            for key in mapper(change.previous.object):
+                self.queue.add(key)
+
+    def resync(self) -> None:
+        """Look at everything that is there: at start."""
+        for resource, mapper in self._watches.items():
+            for obj in self.store.peek_all(resource):
+                for key in mapper(obj):
+                    self.queue.add(key)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                await self._work(await self.queue.get())
+                # The store never suspends, so without this a busy controller would starve the server.
+                await asyncio.sleep(0)
+        finally:
+            self.queue.close()
+
+    async def drain(self) -> None:
+        """Work until there is nothing to do now: for tests and for orderly starts."""
+        while not self.queue.idle:
+            await self._work(await self.queue.get())
+
+    async def _work(self, key: Key) -> None:
+        try:
+            delay = await self.reconcile(key)
+        except Conflict:
+            self.queue.retry(key)
+        except ApiError as error:
+            again = self.queue.retry(key)
+            log.warning("reconcile refused", controller=self.name, key="/".join(key), error=str(error), retry_in=again)
+        except Exception:
+            # A defect in one object's reconciliation must not end the loop for all others.
+            again = self.queue.retry(key)
+            log.exception("reconcile failed", controller=self.name, key="/".join(key), retry_in=again)
+        else:
+            self.queue.forget(key)
+            if delay is not None:
+                self.queue.add_after(key, delay)
+        finally:
+            self.queue.done(key)

@@ -1,0 +1,92 @@
+"""All controllers of the lab's control plane, in one place.
+
+In: the store and options. Out: running controllers: `await ControllerManager(store, options).run()`, until cancelled.
+Commits reach controllers synchronously; whoever has nothing to do sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.store import Store
+from kubelab.apiserver.watch import Change
+from kubelab.controllers.controller import Controller
+from kubelab.controllers.daemon_sets import DaemonSetController
+from kubelab.controllers.deployments import DeploymentController
+from kubelab.controllers.endpoint_slices import EndpointSliceController
+from kubelab.controllers.endpoints import EndpointsController
+from kubelab.controllers.garbage import GarbageCollector
+from kubelab.controllers.namespaces import NamespaceController
+from kubelab.controllers.node_ipam import ClusterCIDR, NodeIpamController
+from kubelab.controllers.nodes import NodeController
+from kubelab.controllers.replica_sets import ReplicaSetController
+from kubelab.controllers.scheduler import Scheduler
+from kubelab.controllers.service_accounts import ServiceAccountController
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerOptions:
+    """What differs between clusters."""
+
+    cluster_cidrs: tuple[ClusterCIDR, ...] = ()
+    """Pods' CIDRs for Node.spec.podCIDRs, one per family, the primary first; none: nodes get no pod CIDRs."""
+    node_grace: float = 100.0
+    """Seconds without a sign of life after which a node is not ready."""
+    ca: str = ""
+    """PEM text of the API server's CA, published in every namespace."""
+
+
+class ControllerManager:
+    """Construct it before the server accepts writes: it sees every commit from then on."""
+
+    def __init__(
+        self,
+        store: Store,
+        options: ControllerOptions,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.controllers: tuple[Controller, ...] = (
+            NamespaceController(store, now=now),
+            ServiceAccountController(store, now=now, ca=options.ca),
+            NodeController(store, now=now, grace=options.node_grace),
+            *([NodeIpamController(store, now=now, cidrs=options.cluster_cidrs)] if options.cluster_cidrs else []),
+            DeploymentController(store, now=now),
+            ReplicaSetController(store, now=now),
+            DaemonSetController(store, now=now),
+            Scheduler(store, now=now),
+            EndpointSliceController(store, now=now),
+            EndpointsController(store, now=now),
+            GarbageCollector(store, now=now),
+        )
+        self._stopped = False
+        store.on_commit(self._observe)
+
+    def _observe(self, resource: Resource, change: Change) -> None:
+        if not self._stopped:
+            for controller in self.controllers:
+                controller.observe(resource, change)
+
+    async def run(self) -> None:
+        """Look at everything, then work until cancelled."""
+        for controller in self.controllers:
+            controller.resync()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for controller in self.controllers:
+                    tasks.create_task(controller.run(), name=controller.name)
+        finally:
+            self._stopped = True
+
+    async def settle(self, *, rounds: int = 1000) -> None:
+        """Work until no controller has anything to do now (tests). Raises RuntimeError if they never agree."""
+        for _ in range(rounds):
+            if all(controller.queue.idle for controller in self.controllers):
+                return
+            for controller in self.controllers:
+                await controller.drain()
+        raise RuntimeError("the controllers keep undoing each other's work")
