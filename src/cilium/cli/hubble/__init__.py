@@ -1,0 +1,1 @@
+"""The `hubble` command: asks a node's flow service and prints what it says."""
