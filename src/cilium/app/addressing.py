@@ -138,9 +138,7 @@ class Addressing:
             "InternalIP must be an address of this machine"
         )
 
-    def _publish(
-        self, kube: KubeNode, *, router_ips: tuple[IPAddress, ...], cidrs: Sequence[IPNetwork] | None
-    ) -> None:
+    def _publish(self, kube: KubeNode, *, router_ips: tuple[IPAddress, ...], cidrs: Sequence[IPNetwork] | None) -> None:
         self._objects.upsert(
             NodeObject(
                 name=self._node,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cilium.datapath.maps import BpfMap
 from cilium.settings import Settings
 from cilium.state import Reconciler, Table
 
@@ -20,6 +21,8 @@ class Inspection:
     version: str
     tables: dict[str, Table[Any, Any]] = field(default_factory=dict)
     reconcilers: list[Reconciler[Any, Any]] = field(default_factory=list)
+    maps: dict[str, BpfMap] = field(default_factory=dict)
+    """Pinned maps by name, once the datapath is loaded."""
     sections: dict[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
     """Parts of the status that features contribute, by key of the JSON document."""
     stage: str = "starting"

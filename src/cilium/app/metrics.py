@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,12 +17,15 @@ from cilium.app.inspection import Inspection
 from cilium.datapath.generated import DropReason, FlowDirection
 from cilium.datapath.maps import BpfMap
 
+PRESSURED = ("cilium_lxc", "cilium_ipcache", "cilium_ipcache_cidr", "cilium_policy", "cilium_policy_class")
+"""Maps that the agent fills; those that packets fill evict their oldest entries."""
+
 
 class AgentCollector(Collector):
     """One per agent; register it in the process's registry."""
 
-    def __init__(self, *, agent: Inspection, packets: BpfMap | None, pressured: Mapping[str, BpfMap]) -> None:
-        self._agent, self._packets, self._pressured = agent, packets, pressured
+    def __init__(self, agent: Inspection) -> None:
+        self._agent = agent
 
     def collect(self) -> Iterable[Metric]:
         yield from self._tables()
@@ -68,7 +71,7 @@ class AgentCollector(Collector):
         bytes_forwarded = CounterMetricFamily("cilium_forward_bytes", "Bytes forwarded", labels=["direction"])
         drops = CounterMetricFamily("cilium_drop_count", "Packets dropped", labels=["reason", "direction"])
         bytes_dropped = CounterMetricFamily("cilium_drop_bytes", "Bytes dropped", labels=["reason", "direction"])
-        for reason, direction, packets, size in packet_counts(self._packets):
+        for reason, direction, packets, size in packet_counts(self._agent.maps.get("cilium_metrics")):
             if reason == 0:
                 forwards.add_metric([direction], packets)
                 bytes_forwarded.add_metric([direction], size)
@@ -78,9 +81,11 @@ class AgentCollector(Collector):
                 bytes_dropped.add_metric([name, direction], size)
         yield from (forwards, bytes_forwarded, drops, bytes_dropped)
         pressure = GaugeMetricFamily("cilium_bpf_map_pressure", "Share of a map in use", labels=["map_name"])
-        for name, port in self._pressured.items():
-            keys, _ = port.dump()
-            pressure.add_metric([name.removeprefix("cilium_")], len(keys) / port.spec.max_entries)
+        for name in PRESSURED:
+            port = self._agent.maps.get(name)
+            if port is not None:
+                keys, _ = port.dump()
+                pressure.add_metric([name.removeprefix("cilium_")], len(keys) / port.spec.max_entries)
         yield pressure
 
     def _process(self) -> Iterator[Metric]:

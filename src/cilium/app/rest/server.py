@@ -11,9 +11,12 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 
 from cilium.app.inspection import Inspection
 from cilium.app.rest import documents
+from cilium.settings import split_address, to_config_map
 from cilium.state import dump
 
 
@@ -75,8 +78,6 @@ class Api:
         ]
 
     def _config(self) -> Any:
-        from cilium.settings import to_config_map
-
         return to_config_map(self._agent.settings)
 
 
@@ -95,30 +96,55 @@ def _json(document: Any) -> web.Response:
     return web.Response(body=msgspec.json.encode(document, enc_hook=str), content_type="application/json")
 
 
-async def serve_api(path: Path, agent: Inspection, *more: web.RouteDef) -> web.AppRunner:
-    """Starts serving; the caller cleans the runner up."""
-    application = web.Application()
-    application.add_routes([*Api(agent).routes(), *more])
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
+async def serve_api(path: Path, agent: Inspection) -> web.AppRunner:
+    """Starts serving on the unix socket; the caller cleans the runner up."""
+    runner = await _runner(Api(agent).routes())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - likewise
     await web.UnixSite(runner, str(path)).start()
-    path.chmod(0o660)
+    path.chmod(0o660)  # noqa: ASYNC240 - likewise
     return runner
 
 
-async def serve_probes(port: int, agent: Inspection) -> web.AppRunner:
-    """/healthz on the loopback addresses: 200 once the agent serves, 503 with the reason before."""
+async def serve_probes(address: str, agent: Inspection) -> web.AppRunner:
+    """/healthz and /readyz: 200 once the process serves, 503 with what it waits for before."""
 
     async def healthz(request: web.Request) -> web.Response:
         if agent.ready:
             return web.Response(text="ok\n")
         return web.Response(status=503, text=agent.stage + "\n")
 
+    runner = await _runner([web.get("/healthz", healthz), web.get("/readyz", healthz)])
+    await _listen(runner, address)
+    return runner
+
+
+async def serve_metrics(address: str, *collectors: Collector) -> web.AppRunner:
+    """/metrics in Prometheus' text format; an empty address serves nobody."""
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in collectors:
+        registry.register(collector)
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    runner = await _runner([web.get("/metrics", metrics)])
+    if address:
+        await _listen(runner, address)
+    return runner
+
+
+async def _runner(routes: list[web.RouteDef]) -> web.AppRunner:
     application = web.Application()
-    application.add_routes([web.get("/healthz", healthz)])
+    application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, reuse_port=True).start()
     return runner
+
+
+async def _listen(runner: web.AppRunner, address: str) -> None:
+    host, port = split_address(address)
+    try:
+        await web.TCPSite(runner, host or None, port).start()
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error

@@ -25,6 +25,7 @@ def build(
     *,
     cluster: str,
     labels: LabelFilter,
+    use_well_known: bool,
     writes: Writes,
     endpoints: Table[EndpointId, Endpoint],
     pods: Table[str, Pod],
@@ -58,7 +59,7 @@ def build(
                     "endpoint-identities": endpoint_identities.writer("identity"),
                     "identity-requests": requests.writer("identity"),
                 },
-                compute=EndpointIdentities(cluster=cluster, labels=labels).compute,
+                compute=EndpointIdentities(cluster=cluster, labels=labels, use_well_known=use_well_known).compute,
             ),
         ),
         reconcilers=(

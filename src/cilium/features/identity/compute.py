@@ -39,9 +39,9 @@ def known_identities(view: View) -> Mapping[str, RowChanges[Any, Any]]:
 class EndpointIdentities:
     """Resolves the endpoints of one node; a pod whose labels nobody gave an identity yet becomes a request."""
 
-    def __init__(self, *, cluster: str, labels: LabelFilter) -> None:
+    def __init__(self, *, cluster: str, labels: LabelFilter, use_well_known: bool = False) -> None:
         self._cluster, self._filter = cluster, labels
-        self._well_known = well_known(cluster)
+        self._well_known = well_known(cluster) if use_well_known else {}
         self._requested: set[Labels] = set()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cilium.datapath.libbpf.objects import Program
+from cilium.datapath.links import DeviceLinks
 from cilium.datapath.maps import BpfMap
 from cilium.features.programs.compute import Attachments
-from cilium.features.programs.ops import AttachmentOps, LinkPort, NetdevOps
+from cilium.features.programs.ops import AttachmentOps, NetdevOps
 from cilium.features.programs.rows import Attachment, NetdevEntry
-from cilium.state import Derivation, Reconciler, Table
+from cilium.state import Derivation, Reconciler, RowStatus, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint
 from cilium.tables.types import EndpointId
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProgramsCell:
+    cell: Cell
+    status: Table[tuple[str, str], RowStatus[tuple[str, str]]]
+    """Of attachments, by (device, hook)."""
+
+
 def build(
     *,
-    links: LinkPort,
+    links: DeviceLinks,
+    programs: Mapping[str, Program],
     netdev_map: BpfMap,
     endpoints: Table[EndpointId, Endpoint],
     devices: Table[int, Device],
     attachments: Table[tuple[str, str], Attachment],
     netdevs: Table[int, NetdevEntry],
-) -> Cell:
-    return Cell(
+) -> ProgramsCell:
+    attached = Reconciler("attachments", table=attachments, operations=AttachmentOps(links=links, programs=programs))
+    cell = Cell(
         name="programs",
         derivations=(
             Derivation(
@@ -34,6 +48,7 @@ def build(
         ),
         reconcilers=(
             Reconciler("netdevs", table=netdevs, operations=NetdevOps(netdev_map)),
-            Reconciler("attachments", table=attachments, operations=AttachmentOps(links)),
+            attached,
         ),
     )
+    return ProgramsCell(cell=cell, status=attached.status)

@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import NETDEV
+from cilium.datapath.libbpf.objects import Program
+from cilium.datapath.links import DeviceLinks, Direction
 from cilium.datapath.maps import BpfMap
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
 
 
-class LinkPort(Protocol):
-    """Pinned links. Methods raise OSError or a datapath error."""
-
-    def attach(self, *, device: str, ifindex: int, hook: str, program: str) -> None:
-        """Attaches, or replaces in place what is attached; idempotent."""
-
-    def detach(self, *, device: str, hook: str) -> None:
-        """Absence is no error."""
-
-    def attached(self) -> Sequence[tuple[str, str]]:
-        """(device, hook) of every pinned link of ours."""
-
-
 class AttachmentOps:
     """Operations of the `attachments` reconciler. A device that vanished took its link along: no error."""
 
-    def __init__(self, port: LinkPort) -> None:
-        self._port = port
+    def __init__(self, *, links: DeviceLinks, programs: Mapping[str, Program]) -> None:
+        self._links, self._programs = links, programs
 
     def update(self, rows: Sequence[Attachment]) -> Errors:
         return each(rows, key=lambda row: row.key, call=self._attach)
 
     def delete(self, rows: Sequence[Attachment]) -> Errors:
-        return each(
-            rows,
-            key=lambda row: row.key,
-            call=lambda row: self._port.detach(device=row.device, hook=row.hook),
-        )
+        return each(rows, key=lambda row: row.key, call=self._detach)
 
     def prune(self, rows: Sequence[Attachment]) -> None:
         keep = {row.key for row in rows}
-        for device, hook in self._port.attached():
-            if (device, hook) not in keep:
-                self._port.detach(device=device, hook=hook)
+        for found in self._links.attached():
+            if (found.device, found.direction.value) not in keep:
+                self._links.detach(found.device, found.direction)
 
     def _attach(self, row: Attachment) -> None:
-        self._port.attach(device=row.device, ifindex=row.ifindex, hook=row.hook, program=row.program)
+        self._links.attach(row.device, row.ifindex, Direction(row.hook), self._programs[row.program])
+
+    def _detach(self, row: Attachment) -> None:
+        self._links.detach(row.device, Direction(row.hook))
 
 
 class NetdevOps:

@@ -1,0 +1,154 @@
+"""cilium-agent: the composition root of the process that runs on every node. Read it as a table of contents.
+
+Order: tables and sources, then who this node is, then the datapath, then features over both, then those who ask.
+A restart takes the same way: pinned maps and links carry traffic all along; what nobody wants any more is pruned when
+every source has been heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from cilium.app import logs
+from cilium.app.addressing import Addressing, guard_ipam_mode, node_name
+from cilium.app.building import Built, Endpoints, build_features, build_hubble
+from cilium.app.datapath import Datapath, load_datapath
+from cilium.app.devices import Network, prepare_devices
+from cilium.app.inspection import Inspection
+from cilium.app.metrics import AgentCollector
+from cilium.app.objects import ObjectWrites
+from cilium.app.plugin_install import install_configuration, install_plugin
+from cilium.app.processes import run_process
+from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
+from cilium.app.sections import add_sections
+from cilium.app.tables import AgentTables
+from cilium.features.ipam.allocator import Allocator
+from cilium.features.node import cell as node_cell
+from cilium.settings import Settings, SettingsError, from_flags
+from cilium.sources.kubernetes.client import Client
+from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.source import KubernetesSource
+from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.sources.kubernetes.writes import Writes
+from cilium.tables.nodes import NodeAddressing
+
+log = structlog.get_logger("agent")
+
+
+async def run(settings: Settings) -> None:
+    """Until cancelled; an error in any task ends the process, and the next one takes over what it finds."""
+    node = node_name(settings)
+    state = Path(settings.process.state_dir)
+    guard_ipam_mode(state, settings.ipam.mode)
+    tables, kubernetes = AgentTables(), KubernetesTables()
+    agent = Inspection(settings=settings, node=node, version=version("cilium"))
+    agent.add_tables([*tables, *kubernetes])
+    config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
+    async with Client(config, user_agent="cilium-agent") as client, asyncio.TaskGroup() as tasks:
+        runners = [
+            await serve_probes(f"127.0.0.1:{settings.health.port}", agent),
+            await serve_api(Path(settings.process.api_socket), agent),
+            await serve_metrics(settings.metrics.listen, AgentCollector(agent)),
+        ]
+        try:
+            await _start(settings, node, state, tables, kubernetes, agent, client, tasks)
+            await asyncio.Event().wait()
+        finally:
+            for runner in runners:
+                await runner.cleanup()
+
+
+async def _start(
+    settings: Settings,
+    node: str,
+    state: Path,
+    tables: AgentTables,
+    kubernetes: KubernetesTables,
+    agent: Inspection,
+    client: Client,
+    tasks: asyncio.TaskGroup,
+) -> None:
+    writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
+    network = Network(settings)
+    source = KubernetesSource(client=client, tables=kubernetes, node=node)
+    tasks.create_task(source.run(), name="kubernetes")
+    tasks.create_task(network.watch(tables.devices), name="netlink")
+    await tables.devices.wait_initialized()
+
+    allocator = Allocator(
+        table=tables.allocations,
+        writer=tables.allocations.writer("ipam"),
+        families=[version for version, on in ((4, settings.families.ipv4), (6, settings.families.ipv6)) if on],
+    )
+    publication = node_cell.build_publication(writes=writes, node_objects=tables.node_objects)
+    publication.start(tasks)
+    agent.add_reconcilers(*publication.reconcilers)
+    addressing = await Addressing(
+        settings=settings,
+        node=node,
+        kube_nodes=kubernetes.kube_nodes,
+        cilium_nodes=kubernetes.cilium_nodes,
+        devices=tables.devices,
+        objects=tables.node_objects.writer("node"),
+        rows=tables.node_addressing.writer("node"),
+        allocator=allocator,
+        progress=lambda stage: _progress(agent, stage),
+    ).settle()
+
+    _progress(agent, "preparing devices and loading the datapath")
+    datapath = await _datapath(settings, network, addressing)
+    agent.maps.update(datapath.maps)
+    built = Built(
+        settings=settings,
+        node=addressing,
+        tables=tables,
+        kubernetes=kubernetes,
+        datapath=datapath,
+        network=network,
+        writes=writes,
+        allocator=allocator,
+        agent=agent,
+        state=state,
+    )
+    add_sections(agent, built=built, source=source)
+    features = build_features(built)
+    endpoints = Endpoints(built, features)
+    _progress(agent, "restoring endpoints")
+    await endpoints.restore()
+    for cell in features.cells:
+        cell.start(tasks)
+        agent.add_reconcilers(*cell.reconcilers)
+    if settings.hubble.enabled:
+        tasks.create_task(build_hubble(built, features.policy).run(), name="hubble")
+    tasks.create_task(endpoints.follow_host(), name="host endpoint")
+    tasks.create_task(endpoints.serve(tasks), name="cni")
+    install_plugin(Path(settings.cni.binary_dir))
+    if settings.cni.configuration:
+        install_configuration(Path(settings.cni.configuration), exclusive=settings.cni.exclusive)
+    agent.stage = "ready"
+    log.info("ready", node=node, endpoints=len(tables.endpoints))
+
+
+async def _datapath(settings: Settings, network: Network, node: NodeAddressing) -> Datapath:
+    devices = await prepare_devices(settings, network, node)
+    return load_datapath(settings, node, tunnel_ifindex=devices.tunnel, host_ifindex=devices.host)
+
+
+def _progress(agent: Inspection, stage: str) -> None:
+    agent.stage = stage
+    log.info(stage)
+
+
+def main() -> None:
+    """The `cilium-agent` command."""
+    try:
+        settings = from_flags(sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(f"cilium-agent: {error}")
+    logs.configure(debug=settings.log.debug, format=settings.log.format)
+    run_process("cilium-agent", run(settings))

@@ -1,0 +1,238 @@
+"""Constructs the features of the agent over a settled node and a loaded datapath.
+
+In: `Built`, everything that exists before features do. Out: cells, in the order in which they depend on each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cilium.app.datapath import Datapath
+from cilium.app.devices import Network
+from cilium.app.inspection import Inspection
+from cilium.app.objects import ObjectWrites
+from cilium.app.tables import AgentTables
+from cilium.features.endpoint import cell as endpoint_cell
+from cilium.features.endpoint.manager import EndpointManager
+from cilium.features.endpoint.readiness import Readiness
+from cilium.features.endpoint.statedir import StateDirectory
+from cilium.features.identity import cell as identity_cell
+from cilium.features.identity.labels import LabelFilter
+from cilium.features.ipam.allocator import Allocator
+from cilium.features.ipcache import cell as ipcache_cell
+from cilium.features.node import cell as node_cell
+from cilium.features.policy import cell as policy_cell
+from cilium.features.programs import cell as programs_cell
+from cilium.hubble.names import NameTables
+from cilium.hubble.server import HubbleServer
+from cilium.settings import RoutingMode, Settings
+from cilium.sources.cni.server import CNIServer
+from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.state.cell import Cell
+from cilium.tables.endpoints import Endpoint
+from cilium.tables.nodes import NodeAddressing
+from cilium.tables.types import EndpointId
+
+HOST_ENDPOINT = EndpointId(65535)
+TUNNEL_OVERHEAD = 50
+"""Bytes that VXLAN and Geneve without options add over IPv4; 70 over IPv6."""
+
+
+@dataclass(kw_only=True)
+class Built:
+    """What features are built from."""
+
+    settings: Settings
+    node: NodeAddressing
+    tables: AgentTables
+    kubernetes: KubernetesTables
+    datapath: Datapath
+    network: Network
+    writes: ObjectWrites
+    allocator: Allocator
+    agent: Inspection
+    state: Path
+    hubble: HubbleServer | None = None
+
+    @property
+    def tunnel(self) -> bool:
+        return self.settings.routing.mode is RoutingMode.TUNNEL
+
+    @property
+    def pod_mtu(self) -> int:
+        return self.node.mtu - (TUNNEL_OVERHEAD if self.tunnel else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Cells in the order in which they were built, and what the endpoint manager waits for."""
+
+    cells: tuple[Cell, ...]
+    readiness: Readiness
+    policy: policy_cell.PolicyCell
+
+
+def build_features(built: Built) -> Features:
+    """The table of contents of what an agent does."""
+    tables, kubernetes, settings = built.tables, built.kubernetes, built.settings
+    maps, epoch = built.datapath.maps, built.datapath.runtime
+    policy = policy_cell.build(
+        policies=kubernetes.policies,
+        identities=tables.identities,
+        endpoint_identities=tables.endpoint_identities,
+        cilium_endpoints=kubernetes.cilium_endpoints,
+        entries=maps["cilium_policy"],
+        classes=maps["cilium_policy_class"],
+        epoch=epoch,
+        enforcement=settings.policy.enforcement.value,
+        audit=settings.policy.audit,
+        dual_stack=settings.families.ipv4 and settings.families.ipv6,
+    )
+    identity = identity_cell.build(
+        cluster=settings.cluster.name,
+        labels=LabelFilter(" ".join(settings.identity.labels)),
+        use_well_known=settings.identity.well_known,
+        writes=built.writes,
+        endpoints=tables.endpoints,
+        pods=kubernetes.pods,
+        namespaces=kubernetes.namespaces,
+        cilium_identities=kubernetes.cilium_identities,
+        cidr_identities=policy.cidr_identities,
+        identities=tables.identities,
+        endpoint_identities=tables.endpoint_identities,
+        requests=tables.identity_requests,
+    )
+    ipcache = ipcache_cell.build(
+        node=built.node.name,
+        node_ips=frozenset(built.node.internal_ips),
+        hosts=maps["cilium_ipcache"],
+        cidrs=maps["cilium_ipcache_cidr"],
+        epoch=epoch,
+        endpoints=tables.endpoints,
+        endpoint_identities=tables.endpoint_identities,
+        cilium_endpoints=kubernetes.cilium_endpoints,
+        cilium_nodes=kubernetes.cilium_nodes,
+        devices=tables.devices,
+        cidr_identities=policy.cidr_identities,
+        ipcache=tables.ipcache,
+    )
+    programs = programs_cell.build(
+        links=built.network.links,
+        programs=built.datapath.programs,
+        netdev_map=maps["cilium_netdev"],
+        endpoints=tables.endpoints,
+        devices=tables.devices,
+        attachments=tables.attachments,
+        netdevs=tables.netdevs,
+    )
+    endpoint = endpoint_cell.build(
+        node_ip=built.node.internal_ips[0],
+        port=maps["cilium_lxc"],
+        epoch=epoch,
+        writes=built.writes,
+        attachment_status=programs.status,
+        endpoints=tables.endpoints,
+        endpoint_identities=tables.endpoint_identities,
+        endpoint_policies=policy.endpoint_policies,
+        endpoint_map=tables.endpoint_map,
+        endpoint_objects=tables.endpoint_objects,
+    )
+    node = node_cell.build(
+        node=built.node.name,
+        tunnel=built.tunnel,
+        direct=settings.routing.auto_direct_node_routes,
+        tunnel_mtu=built.node.mtu - TUNNEL_OVERHEAD,
+        port=built.network.routes,
+        cilium_nodes=kubernetes.cilium_nodes,
+        node_addressing=tables.node_addressing,
+        routes=tables.routes,
+    )
+    built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
+    return Features(
+        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, node),
+        readiness=endpoint.readiness,
+        policy=policy,
+    )
+
+
+class Endpoints:
+    """The endpoint manager with everything it touches, and the socket it is asked through."""
+
+    def __init__(self, built: Built, features: Features) -> None:
+        self._writer = built.tables.endpoints.writer("endpoint")
+        self._restored = self._writer.initializer("restore")
+        self._manager = EndpointManager(
+            table=built.tables.endpoints,
+            writer=self._writer,
+            state=StateDirectory(built.state / "state"),
+            links=built.network.pods,
+            addresses=built.allocator,
+            readiness=features.readiness,
+            gateways=lambda: built.node.router_ips,
+            mtu=lambda: built.pod_mtu,
+            unavailable=lambda: "" if built.allocator.ready else "no pod CIDR is assigned to this node yet",
+        )
+        self._server = CNIServer(
+            path=Path(built.settings.process.cni_socket),
+            delete_queue=built.state / "deleteQueue",
+            handler=self._manager,
+        )
+        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=())
+        self._devices = built.tables.devices
+
+    async def restore(self) -> None:
+        """Endpoints of the last agent, and the node itself."""
+        await self._manager.restore()
+        self._writer.upsert(self._host_row())
+        self._restored()
+
+    async def serve(self, tasks: asyncio.TaskGroup) -> None:
+        await self._server.run(tasks)
+
+    async def follow_host(self) -> None:
+        """The node's own addresses are whatever its devices have."""
+        changes = self._devices.changes()
+        while True:
+            await changes.wait()
+            changes.pop()
+            self._writer.upsert(self._host_row())
+
+    def _host_row(self) -> Endpoint:
+        addresses = {
+            interface.ip
+            for device in self._devices.snapshot()
+            for interface in device.addresses
+            if not interface.ip.is_loopback and not interface.ip.is_link_local
+        }
+        ordered = sorted(addresses, key=lambda address: (address.version, int(address)))
+        return msgspec.structs.replace(self._host, addresses=tuple(ordered))
+
+
+def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
+    tables, kubernetes, settings = built.tables, built.kubernetes, built.settings
+    built.hubble = HubbleServer(
+        ring=built.datapath.ring(),
+        lost=built.datapath.lost_events,
+        tables=NameTables(
+            pods=kubernetes.pods,
+            cilium_endpoints=kubernetes.cilium_endpoints,
+            endpoints=tables.endpoints,
+            endpoint_identities=tables.endpoint_identities,
+            identities=tables.identities,
+            ipcache=tables.ipcache,
+            devices=tables.devices,
+            rule_references=policy.rule_references,
+        ),
+        nodes=kubernetes.cilium_nodes,
+        policies=kubernetes.policies,
+        cluster=settings.cluster.name,
+        node_name=built.node.name,
+        capacity=settings.hubble.capacity,
+        socket_path=settings.hubble.socket,
+        listen=settings.hubble.listen,
+    )
+    return built.hubble

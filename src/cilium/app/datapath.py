@@ -1,0 +1,117 @@
+"""The datapath of this node: objects loaded with the node's constants, maps open, programs by name.
+
+In: settings and the node's addresses. Out: what features write to. Programs are loaded once, whatever the number of
+pods; maps that are pinned keep what they hold, so traffic goes on while the agent starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from cilium.datapath.addresses import prefix_bits
+from cilium.datapath.generated import RoutingMode as KernelRouting
+from cilium.datapath.generated import TunnelProtocol as KernelTunnel
+from cilium.datapath.generated.maps import MAPS
+from cilium.datapath.libbpf.objects import Program
+from cilium.datapath.loader import Constant, LoadedObject, load
+from cilium.datapath.maps import BpfMap, PinnedMap
+from cilium.datapath.paths import OBJECT_DIRECTORY
+from cilium.datapath.ringbuf import RingBuffer
+from cilium.datapath.runtime import Runtime
+from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings, TunnelProtocol
+from cilium.tables.nodes import NodeAddressing
+
+OBJECTS = ("lxc", "host", "overlay", "netdev")
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datapath:
+    """Loaded objects live as long as this does; attached programs and pinned maps longer."""
+
+    objects: tuple[LoadedObject, ...]
+    programs: Mapping[str, Program]
+    maps: Mapping[str, BpfMap]
+    """Every pinned map with elements, by name."""
+    runtime: Runtime
+
+    def lost_events(self) -> int:
+        """Events that did not fit into the ring since the map was made, over types and processors."""
+        _, values = self.maps["cilium_events_lost"].dump()
+        return int(values.sum())
+
+    def ring(self) -> RingBuffer:
+        return RingBuffer("cilium_events")
+
+
+def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: int, host_ifindex: int) -> Datapath:
+    """Raises a DatapathError that says what the kernel refused."""
+    values = constants(settings, node, tunnel_ifindex=tunnel_ifindex, host_ifindex=host_ifindex)
+    sizes = map_sizes(settings)
+    objects = tuple(load(OBJECT_DIRECTORY / f"{name}.bpf.o", constants=values, max_entries=sizes) for name in OBJECTS)
+    runtime = Runtime(PinnedMap("cilium_runtime"))
+    runtime.configure(
+        aggregation=0 if settings.events.aggregation is MonitorAggregation.NONE else settings.events.interval,
+        events=settings.hubble.enabled,
+    )
+    return Datapath(
+        objects=objects,
+        programs={name: program for loaded in objects for name, program in loaded.programs.items()},
+        maps={name: PinnedMap(name) for name in MAPS if name != "cilium_events"},
+        runtime=runtime,
+    )
+
+
+def constants(
+    settings: Settings, node: NodeAddressing, *, tunnel_ifindex: int, host_ifindex: int
+) -> dict[str, Constant]:
+    """Values of bpf/config/node.h."""
+    routing = settings.routing
+    tunnel = routing.mode is RoutingMode.TUNNEL
+    found: dict[str, Constant] = {
+        "config_routing_mode": KernelRouting.TUNNEL if tunnel else KernelRouting.NATIVE,
+        "config_tunnel_protocol": (
+            KernelTunnel.VXLAN if routing.tunnel_protocol is TunnelProtocol.VXLAN else KernelTunnel.GENEVE
+        ),
+        "config_tunnel_ifindex": tunnel_ifindex,
+        "config_host_ifindex": host_ifindex,
+        "config_enable_ipv4": int(settings.families.ipv4),
+        "config_enable_ipv6": int(settings.families.ipv6),
+        "config_masquerade4": int(settings.masquerade_ipv4 and settings.masquerade.bpf),
+        "config_masquerade6": int(settings.masquerade_ipv6 and settings.masquerade.bpf),
+        "config_allow_localhost": int(settings.policy.allow_localhost is not AllowLocalhost.POLICY),
+        "config_fragments": int(settings.maps.fragments),
+        "config_ct_tcp_syn": int(settings.conntrack.tcp_syn * SECOND),
+        "config_ct_tcp_established": int(settings.conntrack.tcp * SECOND),
+        "config_ct_tcp_closing": int(settings.conntrack.tcp_fin * SECOND),
+        "config_ct_any": int(settings.conntrack.other * SECOND),
+    }
+    for address in node.router_ips:
+        found[f"config_router{address.version}"] = address
+    for native in native_cidrs(settings, node):
+        found[f"config_native{native.version}"] = native.network_address
+        found[f"config_native{native.version}_bits"] = prefix_bits(native)
+    return found
+
+
+def native_cidrs(settings: Settings, node: NodeAddressing) -> list[IPv4Network | IPv6Network]:
+    """Destinations that need no masquerading; in tunnel mode the node's own CIDR if nothing else is said."""
+    found: list[IPv4Network | IPv6Network] = []
+    for version, given in ((4, settings.routing.native_ipv4), (6, settings.routing.native_ipv6)):
+        own = next((cidr for cidr in node.pod_cidrs if cidr.version == version), None)
+        chosen = given or own
+        if chosen is not None:
+            found.append(chosen)
+    return found
+
+
+def map_sizes(settings: Settings) -> dict[str, int]:
+    return {
+        "cilium_ct": settings.conntrack.max_entries,
+        "cilium_snat": settings.maps.nat_max,
+        "cilium_policy": settings.maps.policy_max,
+        "cilium_frags": settings.maps.fragments_max,
+        "cilium_events": settings.events.ring_bytes,
+    }

@@ -1,0 +1,97 @@
+"""The API objects that features write, by the verbs they know. In: bodies. Out: calls of the Kubernetes client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cilium.sources.kubernetes.errors import ApiError
+from cilium.sources.kubernetes.writes import Writes
+
+CILIUM = "/apis/cilium.io/v2"
+NODES = f"{CILIUM}/ciliumnodes"
+IDENTITIES = f"{CILIUM}/ciliumidentities"
+
+
+def _endpoints(namespace: str) -> str:
+    return f"{CILIUM}/namespaces/{namespace}/ciliumendpoints"
+
+
+class ObjectWrites:
+    """Implements the `Writes` protocols of the features."""
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+
+    # features/identity
+    async def create(self, collection: str, body: Any) -> Any:
+        return await self._writes.create(collection, body)
+
+    async def delete_identity(self, number: int) -> None:
+        await self._writes.delete(IDENTITIES, str(number))
+
+    # features/endpoint
+    async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None:
+        await self._writes.ensure(_endpoints(namespace), name, body)
+
+    async def delete_endpoint(self, namespace: str, name: str) -> None:
+        await self._writes.delete(_endpoints(namespace), name)
+
+    async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
+        items = await self._writes.list(f"{CILIUM}/ciliumendpoints")
+        return [
+            (
+                item["metadata"]["namespace"],
+                item["metadata"]["name"],
+                item.get("status", {}).get("networking", {}).get("node", ""),
+            )
+            for item in items
+        ]
+
+    # features/node, features/ipam
+    async def apply_node(self, name: str, body: Any) -> None:
+        await self._writes.ensure(NODES, name, body)
+
+    async def patch_node(self, name: str, body: Mapping[str, Any]) -> None:
+        await self._writes.patch(NODES, name, body)
+
+    async def patch_node_status(self, name: str, body: Mapping[str, Any]) -> None:
+        await self._writes.patch_status(NODES, name, body)
+
+    # features/policy
+    async def patch_policy_status(self, collection: str, name: str, body: Mapping[str, Any]) -> None:
+        await self._writes.patch_status(collection, name, body)
+
+
+class LeaseObject:
+    """One Lease, for app.leader."""
+
+    def __init__(self, writes: Writes, *, namespace: str, name: str) -> None:
+        self._writes, self._name = writes, name
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+    async def read(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = await self._writes.find(self._collection, self._name)
+        return found
+
+    async def write(self, lease: dict[str, Any] | None, spec: dict[str, Any]) -> bool:
+        metadata: dict[str, Any] = {"name": self._name}
+        if lease is not None:
+            metadata["resourceVersion"] = lease["metadata"]["resourceVersion"]
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        try:
+            if lease is None:
+                await self._writes.create(self._collection, body)
+            else:
+                await self._writes.replace(self._collection, self._name, body)
+        except ApiError as error:
+            if error.status == 409:
+                return False
+            raise
+        return True
+
+
+def identity_of_this_process() -> str:
+    """Who holds a Lease: the pod's name if it has one."""
+    return f"{os.environ.get('HOSTNAME') or os.uname().nodename}-{os.getpid()}"

@@ -1,0 +1,142 @@
+"""cilium-operator: the composition root of what one process does for the whole cluster.
+
+Pod CIDRs for nodes (cluster-pool), garbage collection of identities and endpoints, the CRDs themselves. One operator
+is active, by Lease; the others wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from importlib.metadata import version
+
+import structlog
+
+from cilium.api import crds
+from cilium.app import logs
+from cilium.app.inspection import Inspection
+from cilium.app.leader import Leader
+from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
+from cilium.app.processes import run_process
+from cilium.app.rest.server import serve_probes
+from cilium.features.endpoint.collect import EndpointCollector
+from cilium.features.identity.collect import IdentityCollector
+from cilium.features.ipam.ops import NodeCIDRDecisions, NodeCIDROps
+from cilium.features.ipam.pools import NodeCIDRs, Pool
+from cilium.settings import IpamMode, Settings, SettingsError, from_flags
+from cilium.sources.kubernetes.client import Client
+from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource
+from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.sources.kubernetes.writes import Writes
+from cilium.state import Derivation, Reconciler, Table
+from cilium.state.cell import Cell
+
+log = structlog.get_logger("operator")
+
+LEASE = "cilium-operator-resource-lock"
+
+
+async def run(settings: Settings) -> None:
+    """Until cancelled, or until the Lease is lost."""
+    agent = Inspection(settings=settings, node="", version=version("cilium"))
+    config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
+    async with Client(config, user_agent="cilium-operator") as client, asyncio.TaskGroup() as tasks:
+        await serve_probes(settings.operator.listen, agent)
+        writes = Writes(client, field_manager="cilium-operator")
+        leader = Leader(
+            leases=LeaseObject(writes, namespace=settings.process.namespace, name=LEASE),
+            identity=identity_of_this_process(),
+            duration=settings.operator.lease_duration,
+            renew_deadline=settings.operator.renew_deadline,
+            retry_period=settings.operator.retry_period,
+        )
+        agent.stage = "ready"  # a waiting operator is a healthy one
+        await leader.acquire()
+        tasks.create_task(leader.hold(), name="leader")
+        await ensure_crds(writes)
+        source = KubernetesSource(client=client, tables=KubernetesTables(), resources=OPERATOR)
+        tasks.create_task(source.run(), name="kubernetes")
+        objects = ObjectWrites(writes)
+        if settings.ipam.mode is IpamMode.CLUSTER_POOL:
+            build_ipam(settings, source, objects).start(tasks)
+        tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
+        tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
+
+
+async def ensure_crds(writes: Writes) -> None:
+    for crd in crds.load():
+        await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd["metadata"]["name"], crd)
+
+
+def build_ipam(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> Cell:
+    decisions: Table[str, NodeCIDRs] = Table("node-cidrs", key=lambda row: row.node)
+    return Cell(
+        name="ipam",
+        derivations=(
+            Derivation(
+                "node-cidrs",
+                inputs={"cilium-nodes": source.tables.cilium_nodes},
+                outputs={"node-cidrs": decisions.writer("ipam")},
+                compute=NodeCIDRDecisions(pools_of(settings)).compute,
+            ),
+        ),
+        reconcilers=(Reconciler("node-cidrs", table=decisions, operations=NodeCIDROps(objects)),),
+    )
+
+
+def pools_of(settings: Settings) -> list[Pool]:
+    pools = []
+    if settings.families.ipv4 and settings.ipam.ipv4_pools:
+        pools.append(Pool(cidrs=settings.ipam.ipv4_pools, mask=settings.ipam.ipv4_mask_size))
+    if settings.families.ipv6 and settings.ipam.ipv6_pools:
+        pools.append(Pool(cidrs=settings.ipam.ipv6_pools, mask=settings.ipam.ipv6_mask_size))
+    return pools
+
+
+async def collect_identities(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> None:
+    collector = IdentityCollector(patience=settings.operator.identity_timeout)
+    tables = source.tables
+    await tables.cilium_identities.wait_initialized()
+    await tables.cilium_endpoints.wait_initialized()
+    while True:
+        unused = collector.collect(
+            identities=tables.cilium_identities.snapshot(),
+            endpoints=tables.cilium_endpoints.snapshot(),
+            now=time.monotonic(),
+        )
+        for number in unused:
+            await _quietly(objects.delete_identity(number), what=f"identity {number}")
+        await asyncio.sleep(settings.operator.identity_gc)
+
+
+async def collect_endpoints(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> None:
+    collector = EndpointCollector()
+    tables = source.tables
+    await tables.pods.wait_initialized()
+    await tables.cilium_endpoints.wait_initialized()
+    while True:
+        pods = {pod.key for pod in tables.pods.snapshot()}
+        for row in collector.collect(endpoints=tables.cilium_endpoints.snapshot(), pods=pods):
+            await _quietly(objects.delete_endpoint(row.namespace, row.name), what=f"endpoint {row.key}")
+        await asyncio.sleep(settings.operator.endpoint_gc)
+
+
+async def _quietly(call: object, *, what: str) -> None:
+    """What fails is tried again in the next round."""
+    try:
+        await call  # type: ignore[misc]  # a coroutine
+        log.info("collected", what=what)
+    except Exception as error:
+        log.warning("not collected", what=what, error=str(error))
+
+
+def main() -> None:
+    """The `cilium-operator` command."""
+    try:
+        settings = from_flags(sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(f"cilium-operator: {error}")
+    logs.configure(debug=settings.log.debug, format=settings.log.format)
+    run_process("cilium-operator", run(settings))

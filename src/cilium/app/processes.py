@@ -1,0 +1,44 @@
+"""How a long-running process begins and ends: SIGTERM is a wish to stop, an error in any task is the end of all."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger("process")
+
+
+def run_process(name: str, body: Coroutine[Any, Any, None]) -> None:
+    """Runs `body` until it ends, fails (exit status 1) or the process is told to stop (0)."""
+    try:
+        asyncio.run(_until_stopped(body))
+    except BaseExceptionGroup as group:
+        for error in _leaves(group):
+            log.error("task failed", process=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+        sys.exit(1)
+    except Exception as error:
+        log.error("failed", process=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+        sys.exit(1)
+
+
+async def _until_stopped(body: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(body)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        log.info("stopped")
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

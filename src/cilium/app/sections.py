@@ -1,0 +1,87 @@
+"""The parts of `cilium-dbg status`, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cilium.app.inspection import Inspection
+from cilium.settings import RoutingMode
+from cilium.sources.kubernetes.source import KubernetesSource
+
+if TYPE_CHECKING:
+    from cilium.app.building import Built
+
+
+def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -> None:
+    agent.sections.update(
+        {
+            "kubernetes": lambda: kubernetes(source),
+            "kube-proxy-replacement": lambda: {"mode": "False", "msg": "False"},
+            "ipam": lambda: ipam(built),
+            "routing": lambda: routing(built),
+            "masquerading": lambda: masquerading(built),
+            "policy": lambda: policy(built),
+            "hubble": lambda: hubble(built),
+            "cluster": lambda: cluster(built),
+        }
+    )
+
+
+def kubernetes(source: KubernetesSource) -> Mapping[str, Any]:
+    """Lost reflectors are named: what they follow may be old."""
+    lost = [health for health in source.health() if not health.connected]
+    quarantined = [f"{row.resource} {row.name}: {row.reason}" for row in source.quarantine()]
+    if lost:
+        message = "; ".join(f"{health.resource}: {health.error or 'connecting'}" for health in lost)
+        return {"state": "Failure", "msg": message, "quarantine": quarantined}
+    return {"state": "Ok", "msg": f"{len(source.health())} resources followed", "quarantine": quarantined}
+
+
+def ipam(built: Built) -> Mapping[str, Any]:
+    used = [row.address for row in built.tables.allocations.snapshot()]
+    parts = []
+    for cidr in built.node.pod_cidrs:
+        count = sum(1 for address in used if address.version == cidr.version and address in cidr)
+        parts.append(f"IPv{cidr.version}: {count}/{cidr.num_addresses - 2} allocated from {cidr}")
+    return {
+        "mode": built.settings.ipam.mode.value,
+        "pod-cidrs": [str(cidr) for cidr in built.node.pod_cidrs],
+        "allocated": sorted(map(str, used)),
+        "msg": ", ".join(parts),
+    }
+
+
+def routing(built: Built) -> Mapping[str, Any]:
+    settings = built.settings.routing
+    tunnel = settings.mode is RoutingMode.TUNNEL
+    how = f"Tunnel [{settings.tunnel_protocol.value}, port {settings.port}]" if tunnel else "Native"
+    return {"mode": settings.mode.value, "mtu": built.pod_mtu, "msg": f"{how}   Host: BPF   MTU: {built.pod_mtu}"}
+
+
+def masquerading(built: Built) -> Mapping[str, Any]:
+    families = [name for name, on in (("IPv4", built.settings.masquerade_ipv4), ("IPv6", built.settings.masquerade_ipv6))
+                if on]  # fmt: skip
+    devices = sorted(row.name for row in built.tables.devices.snapshot() if row.selected)
+    return {
+        "enabled": bool(families),
+        "msg": f"BPF   [{', '.join(devices)}]   {', '.join(families)}" if families else "Disabled",
+    }
+
+
+def policy(built: Built) -> Mapping[str, Any]:
+    mode = built.settings.policy.enforcement.value
+    count = len(built.kubernetes.policies)
+    return {"mode": mode, "objects": count, "msg": f"{mode}   {count} object(s)"}
+
+
+def hubble(built: Built) -> Mapping[str, Any]:
+    store = built.hubble.store if built.hubble is not None else None
+    if store is None:
+        return {"state": "Disabled", "msg": "Disabled"}
+    return {"state": "Ok", "msg": f"Ok   Current/Max flows: {store.num_flows()}/{store.capacity}"}
+
+
+def cluster(built: Built) -> Mapping[str, Any]:
+    nodes = sorted(row.name for row in built.kubernetes.cilium_nodes.snapshot())
+    return {"name": built.settings.cluster.name, "nodes": nodes, "msg": f"{len(nodes)} node(s)"}
