@@ -100,7 +100,7 @@ class ApiClient:
                 log.warning("watch refused", path=path, error=str(error))
                 version = ""
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                log.warning("watch interrupted", path=path, error=repr(error))
+                log.warning("watch interrupted", path=path, error=str(error) or repr(error))
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, BACKOFF_MAX)
 

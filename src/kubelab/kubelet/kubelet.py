@@ -175,7 +175,7 @@ class Kubelet:
                     return None
                 log.warning("reference not fetched", kind=kind, name=name, error=str(error))
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                log.warning("reference not fetched", kind=kind, name=name, error=repr(error))
+                log.warning("reference not fetched", kind=kind, name=name, error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)
 
     async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:

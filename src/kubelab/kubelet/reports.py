@@ -87,7 +87,7 @@ class Reporter:
                     break
                 log.warning("pod not deleted", pod=meta["name"], error=str(error))
             except _TRANSIENT as error:
-                log.warning("pod not deleted", pod=meta["name"], error=repr(error))
+                log.warning("pod not deleted", pod=meta["name"], error=str(error) or repr(error))
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MAX)
         self._sent.pop(meta["uid"], None)
@@ -101,7 +101,7 @@ class Reporter:
                 await self._flush()
                 delay = RETRY_MIN
             except _TRANSIENT as error:
-                log.warning("reports wait for the API server", error=repr(error))
+                log.warning("reports wait for the API server", error=str(error) or repr(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_MAX)
                 self._wake.set()

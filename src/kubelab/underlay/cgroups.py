@@ -89,3 +89,9 @@ def remove(path: Path, timeout: float = 5.0) -> None:
 
 def _subtree(path: Path) -> list[Path]:
     return [Path(directory) for directory, _, _ in os.walk(path)]
+
+
+def remove_if_empty(path: Path) -> None:
+    """Removes a cgroup that nobody uses any more; one that is used stays."""
+    with suppress(OSError):
+        path.rmdir()

@@ -60,8 +60,9 @@ class Child:
             os.write(report, b"ok")
         except OSError as error:
             os.write(report, str(error.args[-1] if len(error.args) < 3 else error).encode()[:4000])
-        except BaseException:
-            os.write(report, traceback.format_exc().encode()[-4000:])
+        except BaseException as error:
+            ours = type(error).__module__.startswith("kubelab.")
+            os.write(report, (str(error) if ours else traceback.format_exc()).encode()[-4000:])
         os.close(report)
         os.read(release, 1)
         os._exit(0)

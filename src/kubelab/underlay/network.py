@@ -56,10 +56,10 @@ def create(lab: str, plan: Plan) -> None:
     underlay, external = netns(lab, "underlay"), netns(lab, "external")
     namespaces.create_network(underlay)
     namespaces.create_network(external)
-    batch([f"link add {plan.host_link} type veth peer name host netns {underlay}"])
+    batch([f"link add name {plan.host_link} type veth peer name host netns {underlay}"])
     batch(
         [
-            "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            "link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             "link set br0 addrgenmode none",
             f"link set br0 mtu {MTU} up",
             f"link set host mtu {MTU} master br0 up",
@@ -85,7 +85,7 @@ def plug(lab: str, port: str, member: Path) -> None:
     """A cable from the bridge to ``eth0`` of a member's namespace."""
     batch(
         [
-            f"link add {port} type veth peer name eth0 netns {member}",
+            f"link add name {port} type veth peer name eth0 netns {member}",
             f"link set {port} mtu {MTU} master br0 up",
         ],
         within=netns(lab, "underlay"),

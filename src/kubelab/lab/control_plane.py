@@ -1,0 +1,55 @@
+"""The lab's control plane in one process: API server and controllers.
+
+    python -m kubelab.lab.control_plane CONFIG
+
+In: a JSON file with data directory, addresses, pod CIDRs. Out: an API server, ready when it says so on the descriptor
+given by ``--ready-fd``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from kubelab.apiserver.server import ApiServer
+from kubelab.controllers.manager import ControllerManager, ControllerOptions
+from kubelab.controllers.node_ipam import ClusterCIDR
+from kubelab.lab.logging import configure_logging
+
+
+async def serve(config: dict[str, Any], ready: int) -> None:
+    """Runs until SIGTERM. Raises RuntimeError naming an address that is taken."""
+    server = ApiServer(
+        data_dir=Path(config["data_dir"]),
+        binds=[(address, int(config["port"])) for address in config["addresses"]],
+    )
+    cidrs = tuple(ClusterCIDR(ip_network(pool), mask) for pool, mask in config["pod_cidrs"])
+    options = ControllerOptions(cluster_cidrs=cidrs, ca=server.authority.certificate.decode())
+    controllers = ControllerManager(server.store, options)
+    async with server:
+        os.write(ready, b"ready")
+        os.close(ready)
+        task = asyncio.create_task(controllers.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def main() -> int:
+    configure_logging()
+    config, ready = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
+    asyncio.run(serve(config, ready))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
