@@ -1,0 +1,216 @@
+"""Objects as the API serves them become rows, and the odd ones are refused by field."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import msgspec
+import pytest
+
+from cilium.sources.kubernetes.decoders import (
+    decode_cilium_endpoint,
+    decode_cilium_identity,
+    decode_cilium_node,
+    decode_namespace,
+    decode_node,
+    decode_pod,
+)
+from cilium.sources.kubernetes.errors import ObjectError
+from cilium.tables.kubernetes import (
+    CiliumEndpoint,
+    CiliumIdentity,
+    CiliumNode,
+    KubeNode,
+    NamedPort,
+    Namespace,
+    Pod,
+)
+from cilium.tables.types import Identity
+
+
+def encode(**body: Any) -> bytes:
+    return msgspec.json.encode(body)
+
+
+def test_pod_in_full() -> None:
+    raw = encode(
+        metadata={
+            "name": "web-5d4f-x",
+            "namespace": "shop",
+            "uid": "u",
+            "labels": {"app": "web", "pod-template-hash": "5d4f"},
+            "annotations": {"a": "b"},
+            "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "web-5d4f", "uid": "r", "controller": True}],
+            "managedFields": [{"manager": "whoever"}],
+        },
+        spec={
+            "nodeName": "n1",
+            "serviceAccountName": "shop",
+            "hostNetwork": True,
+            "containers": [
+                {"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]},
+                {"ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]},
+            ],
+            "initContainers": [
+                {"ports": [{"name": "once", "containerPort": 1}]},
+                {"restartPolicy": "Always", "ports": [{"name": "mesh", "containerPort": 15001}]},
+            ],
+        },
+        status={"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+    )
+    assert decode_pod(raw) == Pod(
+        namespace="shop",
+        name="web-5d4f-x",
+        uid="u",
+        node="n1",
+        labels={"app": "web", "pod-template-hash": "5d4f"},
+        annotations={"a": "b"},
+        service_account="shop",
+        host_network=True,
+        phase="Running",
+        ips=(ip_address("10.0.0.1"), ip_address("fd00::1")),
+        named_ports=(
+            NamedPort("http", 80, "TCP"),
+            NamedPort("dns", 53, "UDP"),
+            NamedPort("mesh", 15001, "TCP"),
+        ),
+        workload_kind="Deployment",
+        workload_name="web",
+        deleting=True,
+    )
+
+
+def test_pod_that_is_just_created() -> None:
+    pod = decode_pod(encode(metadata={"name": "p", "namespace": "d", "labels": None}, spec={}, status={}))
+    assert (pod.node, pod.ips, pod.service_account, pod.workload_kind, pod.workload_name) == (
+        "",
+        (),
+        "default",
+        "Pod",
+        "p",
+    )
+
+
+@pytest.mark.parametrize(
+    ("owner", "labels", "workload"),
+    [
+        ({"kind": "ReplicaSet", "name": "web-5d4f"}, {"pod-template-hash": "5d4f"}, ("Deployment", "web")),
+        ({"kind": "ReplicaSet", "name": "bare"}, {}, ("ReplicaSet", "bare")),
+        ({"kind": "StatefulSet", "name": "db"}, {}, ("StatefulSet", "db")),
+        ({"kind": "Job", "name": "backup-29123456"}, {}, ("CronJob", "backup")),
+        ({"kind": "Job", "name": "once"}, {}, ("Job", "once")),
+        ({"kind": "Node", "name": "n1"}, {}, ("Node", "n1")),
+    ],
+)
+def test_workload(owner: dict[str, str], labels: dict[str, str], workload: tuple[str, str]) -> None:
+    other = {"kind": "Gang", "name": "g", "uid": "g"}
+    references = [other, {**owner, "uid": "o", "controller": True}]
+    pod = decode_pod(encode(metadata={"name": "p", "labels": labels, "ownerReferences": references}))
+    assert (pod.workload_kind, pod.workload_name) == workload
+
+
+def test_namespace_and_node() -> None:
+    assert decode_namespace(encode(metadata={"name": "d", "labels": {"a": "b"}})) == Namespace("d", {"a": "b"}, {})
+    raw = encode(
+        metadata={"name": "n1"},
+        spec={"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd00:1::/64"]},
+        status={
+            "addresses": [
+                {"type": "Hostname", "address": "n1"},
+                {"type": "InternalIP", "address": "192.168.0.1"},
+                {"type": "InternalIP", "address": "fd00::1"},
+            ]
+        },
+    )
+    assert decode_node(raw) == KubeNode(
+        name="n1",
+        labels={},
+        annotations={},
+        internal_ips=(ip_address("192.168.0.1"), ip_address("fd00::1")),
+        pod_cidrs=(ip_network("10.1.0.0/24"), ip_network("fd00:1::/64")),
+    )
+    lone = decode_node(encode(metadata={"name": "n1"}, spec={"podCIDR": "10.1.0.0/24"}))
+    assert lone.pod_cidrs == (ip_network("10.1.0.0/24"),)
+    assert decode_node(encode(metadata={"name": "n1"})).pod_cidrs == ()
+
+
+def test_cilium_node() -> None:
+    raw = encode(
+        metadata={"name": "n1", "labels": {"zone": "a"}},
+        spec={
+            "addresses": [
+                {"type": "InternalIP", "ip": "192.168.0.1"},
+                {"type": "CiliumInternalIP", "ip": "10.1.0.5"},
+                {"type": "CiliumInternalIP", "ip": "fd00:1::5"},
+            ],
+            "health": {"ipv4": "10.1.0.9"},
+            "ipam": {"podCIDRs": ["10.1.0.0/24"], "pools": {}},
+            "bootid": "b",
+        },
+    )
+    assert decode_cilium_node(raw) == CiliumNode(
+        name="n1",
+        labels={"zone": "a"},
+        internal_ips=(ip_address("192.168.0.1"),),
+        router_ips=(ip_address("10.1.0.5"), ip_address("fd00:1::5")),
+        health_ips=(ip_address("10.1.0.9"),),
+        pod_cidrs=(ip_network("10.1.0.0/24"),),
+        boot_id="b",
+    )
+    assert decode_cilium_node(encode(metadata={"name": "new"})).pod_cidrs == ()
+
+
+def test_cilium_endpoint() -> None:
+    metadata = {"name": "p", "namespace": "d", "ownerReferences": [{"kind": "Pod", "name": "p", "uid": "u"}]}
+    status = {
+        "id": 7,
+        "identity": {"id": 4711, "labels": ["k8s:b=2", "k8s:a=1"]},
+        "networking": {"addressing": [{"ipv4": "10.0.0.1", "ipv6": "fd00::1"}], "node": "192.168.0.1"},
+        "named-ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+        "state": "ready",
+    }
+    assert decode_cilium_endpoint(encode(metadata=metadata, status=status)) == CiliumEndpoint(
+        namespace="d",
+        name="p",
+        endpoint_id=7,
+        identity=Identity(4711),
+        labels=("k8s:a=1", "k8s:b=2"),
+        ips=(ip_address("10.0.0.1"), ip_address("fd00::1")),
+        node_ip=ip_address("192.168.0.1"),
+        named_ports=(NamedPort("http", 80, "TCP"),),
+        pod_uid="u",
+    )
+    assert decode_cilium_endpoint(encode(metadata=metadata)) is None
+    assert decode_cilium_endpoint(encode(metadata=metadata, status={"id": 7})) is None
+
+
+def test_cilium_identity() -> None:
+    raw = encode(
+        metadata={"name": "4711", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        **{"security-labels": {"k8s:b": "", "k8s:a": "x=y", "reserved:host": ""}},
+    )
+    assert decode_cilium_identity(raw) == CiliumIdentity(
+        id=Identity(4711), labels=("k8s:a=x=y", "k8s:b=", "reserved:host"), created="2026-01-01T00:00:00Z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("decode", "body", "message"),
+    [
+        (decode_pod, {"metadata": {}}, "name"),
+        (decode_pod, {"metadata": {"name": "p"}, "status": {"podIPs": [{"ip": "nonsense"}]}}, r"status\.podIPs"),
+        (decode_node, {"metadata": {"name": "n"}, "spec": {"podCIDRs": ["10.0.0.0/33"]}}, r"spec\.podCIDRs"),
+        (decode_cilium_identity, {"metadata": {"name": "web"}, "security-labels": {}}, r"metadata\.name.*no number"),
+        (decode_cilium_identity, {"metadata": {"name": "1"}}, "security-labels"),
+        (
+            decode_cilium_node,
+            {"metadata": {"name": "n"}, "spec": {"addresses": [{"type": "InternalIP", "ip": "::g"}]}},
+            r"spec\.addresses",
+        ),
+    ],
+)
+def test_what_cannot_be_a_row_is_refused_by_field(decode: Any, body: dict[str, Any], message: str) -> None:
+    with pytest.raises((ObjectError, msgspec.DecodeError), match=message):
+        decode(msgspec.json.encode(body))
