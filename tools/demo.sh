@@ -79,7 +79,7 @@ The lab is running. Try next:
     kubectl -n kube-system exec ds/cilium -- hubble observe --follow
     kubectl -n kube-system exec ds/cilium -- cilium-dbg bpf policy get --all
     kubectl -n bookshop edit cnp catalog                change a policy, watch the flows change
-    cilium lab node $LAB-1 -- ip route                     a command on a node
+    cilium lab node node1 -- ip route                     a command on a node
     cilium lab down --name $LAB                            leaves nothing behind
 
 (Activate the virtual environment first: source .venv/bin/activate)

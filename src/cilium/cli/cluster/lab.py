@@ -1,0 +1,175 @@
+"""cilium lab: a Kubernetes of several nodes on this machine, with Cilium installed as on any cluster.
+
+The only place where Cilium and kubelab meet: settings become manifests, manifests are given to the lab.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cilium.cli.columns import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cilium.settings import Settings
+
+name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
+
+AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
+
+
+@click.group()
+def lab() -> None:
+    """A Kubernetes of several nodes on this machine, made of namespaces."""
+
+
+@lab.command()
+@name_option
+@click.option("--nodes", default=3, show_default=True, type=click.IntRange(1), help="Number of nodes.")
+@click.option("--values", type=click.Path(path_type=Path), help="Helm values for Cilium.")
+def up(name: str, nodes: int, values: Path | None) -> None:
+    """Bring a lab up and wait until pods can be run."""
+    from kubelab.lab.lab import Lab
+
+    started = time.monotonic()
+    with errors():
+        settings = load_settings(values)
+        created = Lab(name)
+        created.up(nodes=nodes, manifests=lambda _: install(settings), progress=_progress(started))
+        try:
+            _wait_for_cilium(created, nodes, _progress(started))
+        except BaseException:
+            click.echo(f"lab {name}: Cilium did not become ready; look at `cilium lab status --name {name}` and the")
+            click.echo(f"logs (kubectl -n kube-system logs ds/cilium), then `cilium lab down --name {name}`")
+            raise
+    click.echo(f"lab {name} is up: {nodes} node(s) in {time.monotonic() - started:.1f} s")
+    suffix = "" if name == "lab" else f" --name {name}"
+    click.echo(f'  eval "$(cilium lab env{suffix})"    then kubectl works')
+
+
+@lab.command()
+@name_option
+def down(name: str) -> None:
+    """Take a lab away, whatever state it is in; nothing is left behind."""
+    from kubelab.lab.lab import Lab
+
+    with errors():
+        found = Lab(name).down()
+    click.echo(f"lab {name} is down" if found else f"lab {name} was not up")
+
+
+@lab.command()
+@name_option
+def status(name: str) -> None:
+    """What runs; exit status 1 if the lab is not up or something in it is not."""
+    from kubelab.lab.lab import Lab
+
+    with errors():
+        found = Lab(name).status()
+    if not found.present or not found.complete:
+        click.echo(f"lab {name} is {'half-finished: take it down' if found.present else 'not up'}")
+        sys.exit(1)
+    click.echo(f"lab {name}: API server {found.server}, networks {', '.join(found.subnets)}")
+    rows = [(node.name, ", ".join(node.addresses), "running" if node.kubelet else "stopped") for node in found.nodes]
+    click.echo(columns(("NODE", "ADDRESSES", "KUBELET"), rows))
+    dead = sorted(process for process, alive in found.processes.items() if not alive)
+    if dead:
+        click.echo(f"not running: {', '.join(dead)}")
+        sys.exit(1)
+
+
+@lab.command()
+@name_option
+def env(name: str) -> None:
+    """Print exports for a shell: KUBECONFIG, and PATH with kubectl."""
+    from kubelab.lab.lab import Lab
+
+    with errors():
+        for variable, value in Lab(name).env().items():
+            click.echo(f"export {variable}={shlex.quote(value)}")
+
+
+@lab.command(context_settings={"ignore_unknown_options": True})
+@name_option
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def node(name: str, node: str, command: tuple[str, ...]) -> None:
+    """Run a command in a node's namespaces: cilium lab node node1 -- ip route."""
+    from kubelab.lab.lab import Lab
+
+    with errors():
+        sys.exit(Lab(name).node_exec(node, command))
+
+
+@lab.command()
+def preflight() -> None:
+    """Whether this machine can carry a lab; what it lacks is named with the way out."""
+    from kubelab.lab.preflight import preflight as find
+
+    findings = find()
+    for finding in findings:
+        click.echo(f"{'ok  ' if finding.ok else 'LACK'}  {finding.need}")
+        if not finding.ok:
+            click.echo(f"      {finding.problem}: {finding.remedy}")
+    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def load_settings(values: Path | None) -> Settings:
+    """Raises SettingsError with every problem of the file."""
+    from cilium.settings import Settings, load_values
+
+    return load_values(values) if values is not None else Settings()
+
+
+def install(settings: Settings) -> Iterable[dict[str, Any]]:
+    """What `cilium install` applies to any cluster: CRDs first, then our own objects."""
+    from cilium.api import crds
+    from cilium.api.install import manifests
+
+    return [*crds.load(), *manifests(settings)]
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turns the errors that people can mend into one message and exit status 1."""
+    from cilium.settings import SettingsError
+    from kubelab.lab.errors import LabError
+
+    try:
+        yield
+    except (LabError, SettingsError) as error:
+        notes = "\n".join(getattr(error, "__notes__", []))
+        raise click.ClickException(f"{error}\n{notes}".rstrip()) from None
+
+
+def _progress(started: float) -> Callable[[str], None]:
+    def show(text: str) -> None:
+        click.echo(f"{time.monotonic() - started:5.1f} s  {text}")
+
+    return show
+
+
+def _wait_for_cilium(created: Any, nodes: int, progress: Callable[[str], None]) -> None:
+    progress("waiting for the Cilium agents")
+
+    def ready(items: list[dict[str, Any]]) -> bool:
+        return len(items) >= nodes and all(_is_ready(item) for item in items)
+
+    path = f"/api/v1/namespaces/kube-system/pods?{AGENT_SELECTOR}"
+    created.api().wait(path, ready, 90, f"readiness of {nodes} Cilium agents")
+    progress("waiting for the nodes")
+    created.wait_ready()
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

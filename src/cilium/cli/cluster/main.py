@@ -1,0 +1,24 @@
+"""cilium: the cluster CLI."""
+
+from __future__ import annotations
+
+import click
+
+from cilium.cli.cluster import lab, status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Cilium for a cluster: its state, and a lab to try it in."""
+
+
+@main.command()
+def version() -> None:
+    """This program's version."""
+    from importlib.metadata import version as package_version
+
+    click.echo(f"cilium {package_version('cilium')}")
+
+
+main.add_command(lab.lab)
+main.add_command(status.status)

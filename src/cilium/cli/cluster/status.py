@@ -1,0 +1,121 @@
+"""cilium status: agents, operator and their errors, asked of the cluster's API server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cilium.cli.columns import columns
+
+if TYPE_CHECKING:
+    from cilium.sources.kubernetes.writes import Writes
+
+SYMBOLS = {True: "OK", False: "errors"}
+
+
+@click.command()
+@click.option("-n", "--namespace", default="kube-system", show_default=True, help="Where Cilium runs.")
+@click.option("--wait", is_flag=True, help="Wait until everything is ready.")
+@click.option("--wait-duration", default=300.0, show_default=True, help="Seconds --wait waits.")
+@click.option("--kubeconfig", help="Default: $KUBECONFIG, then ~/.kube/config.")
+def status(namespace: str, wait: bool, wait_duration: float, kubeconfig: str | None) -> None:
+    """Show agents, operator and their errors; exit status 1 if something is not ready."""
+    path = kubeconfig or os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+    deadline = time.monotonic() + (wait_duration if wait else 0)
+    ok, text = asyncio.run(_follow(path, namespace, deadline))
+    click.echo(text)
+    sys.exit(0 if ok else 1)
+
+
+async def _follow(kubeconfig: str, namespace: str, deadline: float) -> tuple[bool, str]:
+    from cilium.sources.kubernetes.client import Client
+    from cilium.sources.kubernetes.config import resolve
+    from cilium.sources.kubernetes.errors import ApiError, ConfigError, Unreachable
+    from cilium.sources.kubernetes.writes import Writes
+
+    try:
+        async with Client(resolve(kubeconfig=kubeconfig), user_agent="cilium-cli") as client:
+            while True:
+                ok, text = await _look(Writes(client), namespace)
+                if ok or time.monotonic() >= deadline:
+                    return ok, text
+                await asyncio.sleep(0.5)
+    except (ApiError, ConfigError, Unreachable) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _look(reads: Writes, namespace: str) -> tuple[bool, str]:
+    apps = f"/apis/apps/v1/namespaces/{namespace}"
+    daemon_set = await reads.find(f"{apps}/daemonsets", "cilium")
+    deployment = await reads.find(f"{apps}/deployments", "cilium-operator")
+    pods = await reads.list(f"/api/v1/namespaces/{namespace}/pods")
+    agents = [pod for pod in pods if pod["metadata"].get("labels", {}).get("k8s-app") == "cilium"]
+    operators = [pod for pod in pods if pod["metadata"].get("labels", {}).get("io.cilium/app") == "operator"]
+    problems = [*_problems("cilium", daemon_set, agents), *_problems("cilium-operator", deployment, operators)]
+    rows = [
+        ("DaemonSet", "cilium", *_counts(daemon_set, "desiredNumberScheduled", "numberReady")),
+        ("Deployment", "cilium-operator", *_counts(deployment, "replicas", "readyReplicas")),
+    ]
+    lines = [
+        columns(("KIND", "NAME", "DESIRED", "READY"), rows),
+        "",
+        columns(("POD", "NODE", "STATE"), map(_pod, pods_of(agents, operators))),
+    ]
+    policies = await _invalid_policies(reads)
+    lines += ["", *problems, *policies] if problems or policies else ["", "no errors"]
+    ready = bool(daemon_set and deployment) and all(row[2] == row[3] and row[2] != "0" for row in rows)
+    return ready and not problems, "\n".join(lines)
+
+
+def pods_of(*groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [pod for group in groups for pod in sorted(group, key=lambda pod: str(pod["spec"].get("nodeName", "")))]
+
+
+def _counts(owner: dict[str, Any] | None, desired: str, ready: str) -> tuple[str, str]:
+    if owner is None:
+        return "absent", "absent"
+    status = owner.get("status") or {}
+    return str(status.get(desired, 0)), str(status.get(ready, 0))
+
+
+def _pod(pod: dict[str, Any]) -> tuple[str, str, str]:
+    return pod["metadata"]["name"], pod["spec"].get("nodeName", ""), _state(pod)
+
+
+def _state(pod: dict[str, Any]) -> str:
+    states = (pod.get("status") or {}).get("containerStatuses") or []
+    restarts = sum(int(state.get("restartCount", 0)) for state in states)
+    text = str((pod.get("status") or {}).get("phase", "Unknown"))
+    text += "" if states and all(state.get("ready") for state in states) else ", not ready"
+    return f"{text}, {restarts} restart(s)" if restarts else text
+
+
+def _problems(name: str, owner: dict[str, Any] | None, pods: list[dict[str, Any]]) -> list[str]:
+    if owner is None:
+        return [f"{name}: not installed in this namespace"]
+    found = []
+    for pod in pods:
+        for state in (pod.get("status") or {}).get("containerStatuses") or []:
+            if not state.get("ready"):
+                waiting = (state.get("state") or {}).get("waiting") or {}
+                reason = " ".join(filter(None, (waiting.get("reason"), waiting.get("message")))) or "not ready"
+                found.append(f"{name}: {pod['metadata']['name']}: {reason}")
+    return found
+
+
+async def _invalid_policies(reads: Writes) -> list[str]:
+    """Policies the agents refuse, in their words."""
+    found = []
+    for plural in ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"):
+        for item in await reads.list(f"/apis/cilium.io/v2/{plural}"):
+            for condition in (item.get("status") or {}).get("conditions") or []:
+                if condition.get("type") == "Valid" and condition.get("status") == "False":
+                    metadata = item["metadata"]
+                    where = f"{metadata.get('namespace', '')}/{metadata['name']}".lstrip("/")
+                    found.append(f"{item.get('kind', plural)} {where}: {condition.get('message', '')}")
+    return found
