@@ -16,6 +16,7 @@ from cilium.app.devices import Network
 from cilium.app.inspection import Inspection
 from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
+from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.endpoint import cell as endpoint_cell
 from cilium.features.endpoint.manager import EndpointManager
 from cilium.features.endpoint.readiness import Readiness
@@ -151,9 +152,16 @@ def build_features(built: Built) -> Features:
         node_addressing=tables.node_addressing,
         routes=tables.routes,
     )
+    conntrack = conntrack_cell.build(
+        connections=maps["cilium_ct"],
+        nat=maps["cilium_snat"],
+        interval=settings.conntrack.gc_interval,
+        tcp=settings.conntrack.tcp,
+        other=settings.conntrack.other,
+    )
     built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
     return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, node),
+        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, node, conntrack),
         readiness=endpoint.readiness,
         policy=policy,
     )

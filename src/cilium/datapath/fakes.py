@@ -6,6 +6,8 @@ test that passes on it says something about the kernel; the kernel tests run the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import errno
 from typing import Any
 
@@ -89,6 +91,10 @@ class FakeMap:
         for i, row in enumerate(self._rows.values()):
             values[i] = row
         return keys, values
+
+    def chunks(self) -> Iterator[tuple[Array, Array]]:
+        """See BpfMap."""
+        yield self.dump()
 
     def drain(self) -> tuple[Array, Array]:
         """See Map."""

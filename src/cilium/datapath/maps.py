@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -54,6 +55,9 @@ class BpfMap(Protocol):
 
     def dump(self) -> tuple[Array, Array]:
         """(keys, values) of all elements, in no order. While others write, an element may be missed or seen twice."""
+
+    def chunks(self) -> Iterator[tuple[Array, Array]]:
+        """The same in parts, for maps too large to be held whole."""
 
 
 def check_column(name: str, array: Array, dtype: np.dtype[Any], what: str) -> Array:
@@ -119,6 +123,10 @@ class Map:
         """See BpfMap."""
         return self._read_all(Command.MAP_LOOKUP_BATCH)
 
+    def chunks(self) -> Iterator[tuple[Array, Array]]:
+        """What `dump` returns, in parts of at most some 65,536 elements: for maps too large to be held whole."""
+        return self._chunks(Command.MAP_LOOKUP_BATCH)
+
     def drain(self) -> tuple[Array, Array]:
         """Like `dump`, but removes what it returns, so that nothing is lost in between. Hash kinds only."""
         return self._read_all(Command.MAP_LOOKUP_AND_DELETE_BATCH)
@@ -158,8 +166,10 @@ class Map:
             raise MapWriteError(self.spec.name, failures, total)
 
     def _read_all(self, command: Command) -> tuple[Array, Array]:
-        keys_read: list[Array] = []
-        values_read: list[Array] = []
+        parts = list(self._chunks(command))
+        return np.concatenate([keys for keys, _ in parts]), np.concatenate([values for _, values in parts])
+
+    def _chunks(self, command: Command) -> Iterator[tuple[Array, Array]]:
         token = [np.zeros(max(self._key.itemsize, 8), np.uint8) for _ in range(2)]
         after, room, error = 0, min(self.spec.max_entries, _FIRST_BATCH), 0
         while error != errno.ENOENT:
@@ -179,12 +189,10 @@ class Map:
                 continue
             if error not in (0, errno.ENOENT):
                 raise _error(self.spec.name, "read", error)
-            keys_read.append(keys[: result.count])
-            values_read.append(values[: result.count])
+            yield keys[: result.count], self._from_kernel(values[: result.count])
             token.reverse()
             after = token[1].ctypes.data
             room = min(room * 2, 1 << 16)
-        return np.concatenate(keys_read), self._from_kernel(np.concatenate(values_read))
 
     def _buffer(self, length: int) -> Array:
         return np.zeros((length, *self._layout.shape), self._layout.base)

@@ -1,0 +1,71 @@
+"""Removes what is dead from cilium_ct and cilium_snat.
+
+The datapath treats an expired entry as none; collecting it makes room before the LRU has to take a living one, and
+keeps a NAT port from staying taken. In: the maps, the kernel's monotonic clock. Out: what was removed, and how long to
+wait until the next round: the more dead there were, the sooner (upstream's range, 10 s to 12 h, adapted the same way).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from cilium.datapath.maps import Array, BpfMap
+
+MIN_INTERVAL, FIRST_INTERVAL, MAX_INTERVAL = 10.0, 30.0, 1800.0
+"""Seconds. The longest is far below upstream's 12 h: a round costs milliseconds and dead NAT ports are worth them."""
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """What one round over one map found."""
+
+    seen: int = 0
+    deleted: int = 0
+
+    def __add__(self, other: Collected) -> Collected:
+        return Collected(self.seen + other.seen, self.deleted + other.deleted)
+
+
+def collect(port: BpfMap, dead: Callable[[Array, Array], Array]) -> Collected:
+    """Deletes every element for which `dead(keys, values)` is true, part by part."""
+    total = Collected()
+    doomed: list[Array] = []
+    for keys, values in port.chunks():
+        mask = dead(keys, values)
+        if mask.any():
+            doomed.append(keys[mask])
+        total += Collected(len(keys), int(mask.sum()))
+    for keys in doomed:
+        port.delete(keys)
+    return total
+
+
+def expired(now: int) -> Callable[[Array, Array], Array]:
+    """Of cilium_ct; `now` in ns of CLOCK_MONOTONIC."""
+
+    def dead(keys: Array, values: Array) -> Array:
+        return np.asarray(values["expires"] < now)
+
+    return dead
+
+
+def idle(now: int, *, tcp: float, other: float) -> Callable[[Array, Array], Array]:
+    """Of cilium_snat: not used for the lifetime of a connection of its protocol; seconds."""
+
+    def dead(keys: Array, values: Array) -> Array:
+        lifetime = np.where(keys["protocol"] == 6, int(tcp * 1e9), int(other * 1e9)).astype(np.int64)
+        return np.asarray(values["used"].astype(np.int64) + lifetime < now)
+
+    return dead
+
+
+def next_interval(before: float, collected: Collected) -> float:
+    """Twice as long after a round that found little, half as long after one that found much."""
+    share = collected.deleted / collected.seen if collected.seen else 0.0
+    if share > 0.25:
+        return max(MIN_INTERVAL, before / 2)
+    if share < 0.05:
+        return min(MAX_INTERVAL, before * 1.5)
+    return before
