@@ -34,7 +34,10 @@ _POD_FIELDS = (
     "status.nominatedNodeName",
 )
 _EVENT_FIELDS = (
-    *(f"involvedObject.{n}" for n in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
+    *(
+        f"involvedObject.{n}"
+        for n in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+    ),
     "reason",
     "reportingComponent",
     "source",

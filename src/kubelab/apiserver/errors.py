@@ -166,9 +166,7 @@ def already_exists(*, group: str, plural: str, name: str) -> AlreadyExists:
 
 
 def conflict(*, group: str, plural: str, name: str, why: str = "") -> Conflict:
-    why = why or (
-        "the object has been modified; please apply your changes to the latest version and try again"
-    )
+    why = why or ("the object has been modified; please apply your changes to the latest version and try again")
     return Conflict(
         f'Operation cannot be fulfilled on {qualified(plural, group)} "{name}": {why}',
         group=group,

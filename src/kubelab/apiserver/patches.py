@@ -29,8 +29,8 @@ class SchemaNode(Protocol):
     def merges(self) -> bool:
         """Whether a list merges at all (x-kubernetes-patch-strategy: merge)."""
 
-    @property
-    def retains_keys(self) -> bool: ...
+    def merged(self) -> "SchemaNode":
+        """For a merging list: the node of one element."""
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -206,9 +206,9 @@ def _merge_list(target: list[Any], patch: list[Any], node: SchemaNode, field: st
         if element.get(_DIRECTIVE) == _DELETE:
             merged = [v for v in merged if v.get(key) != element[key]]
         elif place is None:
-            merged.append(_merge_object({}, element, node))
+            merged.append(_merge_object({}, element, node.merged()))
         else:
-            merged[place] = _merge_object(merged[place], element, node)
+            merged[place] = _merge_object(merged[place], element, node.merged())
     return merged
 
 

@@ -42,7 +42,9 @@ class Database:
             self._connection.execute("INSERT OR REPLACE INTO versions SELECT * FROM versions LIMIT 1")
         except sqlite3.OperationalError as error:
             self._connection.close()
-            raise RuntimeError(f"data file {path}: {error}; is another API server running on this directory?") from error
+            raise RuntimeError(
+                f"data file {path}: {error}; is another API server running on this directory?"
+            ) from error
 
     def load(self) -> Iterator[StoredObject]:
         for row in self._connection.execute("SELECT resource, namespace, name, version, body FROM objects"):

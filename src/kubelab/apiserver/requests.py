@@ -65,7 +65,7 @@ def negotiate(accept: str) -> Negotiation:
                 return Negotiation()
             case "Table", "meta.k8s.io", "v1":
                 return Negotiation("Table")
-            case ("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1":
+            case (("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1"):
                 return Negotiation("PartialObjectMetadata")
             case "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2":
                 return Negotiation(

@@ -115,7 +115,9 @@ def parse_fields(text: str, *, allowed: Iterable[str]) -> tuple[FieldTerm, ...]:
     for term in filter(None, (t.strip() for t in text.split(","))):
         match = re.match(r"^([^!=]+)(==|=|!=)(.*)$", term)
         if match is None:
-            raise BadRequest(f"invalid field selector {text!r}: {term!r} is neither <field>=<value> nor <field>!=<value>")
+            raise BadRequest(
+                f"invalid field selector {text!r}: {term!r} is neither <field>=<value> nor <field>!=<value>"
+            )
         path, operator, value = match.groups()
         if path not in supported:
             raise BadRequest(f"field label not supported: {path}; supported: {', '.join(sorted(supported))}")
@@ -178,10 +180,14 @@ def _parse_term(term: str) -> Requirement:
         return Requirement(_label_key(match["key"]), operators[match["op"]], frozenset({match["value"]}))
     if match := _EXISTS_TERM.match(term):
         return Requirement(_label_key(match["key"]), "absent" if match["absent"] else "exists")
-    raise BadRequest(f"unable to parse label selector requirement {term!r}: use key=value, key!=value, key in (a,b), key or !key")
+    raise BadRequest(
+        f"unable to parse label selector requirement {term!r}: use key=value, key!=value, key in (a,b), key or !key"
+    )
 
 
 def _label_key(key: str) -> str:
     if not _LABEL_KEY.match(key):
-        raise BadRequest(f"invalid label key {key!r} in selector: want [prefix/]name of letters, digits, '-', '_' and '.'")
+        raise BadRequest(
+            f"invalid label key {key!r} in selector: want [prefix/]name of letters, digits, '-', '_' and '.'"
+        )
     return key

@@ -35,7 +35,7 @@ Rules for callers:
 import copy
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -97,7 +97,7 @@ class Store:
         entry = self._objects.get(resource, {}).get((namespace, name))
         return entry.object if entry else None
 
-    def peek_all(self, resource: str, *, namespace: str | None = None) -> list[Object]:
+    def peek_all(self, resource: str, *, namespace: str | None = None) -> Sequence[Object]:
         entries = self._objects.get(resource, {})
         return [e.object for (ns, _), e in entries.items() if namespace is None or ns == namespace]
 
@@ -112,9 +112,7 @@ class Store:
             raise errors.not_found(group=known.group, plural=known.plural, name=name)
         return entry
 
-    async def list(
-        self, resource: str, *, namespace: str | None = None, labels: str = "", fields: str = ""
-    ) -> Listing:
+    async def list(self, resource: str, *, namespace: str | None = None, labels: str = "", fields: str = "") -> Listing:
         return self.select(resource, namespace=namespace, selector=self.selector(resource, labels, fields))
 
     def select(self, resource: str, *, namespace: str | None, selector: Selector) -> Listing:
@@ -146,7 +144,7 @@ class Store:
         backlog: list[Change] = []
         if since is None:
             listing = self.select(resource, namespace=namespace, selector=selector)
-            initial = [Event("ADDED", entry.object, entry.raw) for entry in listing.entries]
+            initial += [Event("ADDED", entry.object, entry.raw) for entry in listing.entries]
             initial.append(self.bookmark(resource, initial_end=True))
         elif since > self._version:
             raise errors.Expired(f"resource version {since} lies in the future of this server ({self._version})")
@@ -168,9 +166,7 @@ class Store:
 
     # ---- writing -------------------------------------------------------------------------------------------------
 
-    async def create(
-        self, resource: str, obj: Object, *, namespace: str = "", dry_run: bool = False
-    ) -> Object:
+    async def create(self, resource: str, obj: Object, *, namespace: str = "", dry_run: bool = False) -> Object:
         known = self._resource(resource)
         strategy = self._strategies(known)
         obj = copy.deepcopy(obj)
@@ -249,6 +245,30 @@ class Store:
         dry_run: bool = False,
     ) -> Object:
         """Delete, or mark for deletion. Returns the object as it was left (or as it went)."""
+        return self.delete_now(
+            resource,
+            name,
+            namespace=namespace,
+            grace_seconds=grace_seconds,
+            propagation=propagation,
+            uid=uid,
+            version=version,
+            dry_run=dry_run,
+        )
+
+    def delete_now(
+        self,
+        resource: str,
+        name: str,
+        *,
+        namespace: str = "",
+        grace_seconds: int | None = None,
+        propagation: Propagation | None = None,
+        uid: str | None = None,
+        version: str | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """`delete` for commit listeners, which cannot wait."""
         known = self._resource(resource)
         strategy = self._strategies(known)
         entry = self.entry(resource, name, namespace=namespace)
@@ -269,11 +289,16 @@ class Store:
             self._mark_deleted(known, obj, grace)
         return self._commit("MODIFIED", known, obj, entry).object
 
+    def replace(self, resource: str, obj: Object) -> Object:
+        """Store `obj` as it is, by the server itself: no defaults, no validation. For commit listeners."""
+        known = self._resource(resource)
+        metadata = obj["metadata"]
+        entry = self.entry(resource, metadata["name"], namespace=metadata.get("namespace", ""))
+        return self._write(known, copy.deepcopy(obj), entry, subresource="server", dry_run=False)
+
     # ---- the steps of a write ------------------------------------------------------------------------------------
 
-    def _write(
-        self, known: Resource, obj: Object, entry: Entry, *, subresource: str, dry_run: bool
-    ) -> Object:
+    def _write(self, known: Resource, obj: Object, entry: Entry, *, subresource: str, dry_run: bool) -> Object:
         old, strategy = entry.object, self._strategies(known)
         if subresource == "status":
             obj = strategy.status_update(obj, old)
@@ -343,7 +368,9 @@ class Store:
     def _generate_name(self, known: Resource, metadata: Object) -> str:
         prefix = metadata.get("generateName")
         if not prefix:
-            cause = errors.Cause("metadata.name", "FieldValueRequired", "Required value: name or generateName is required")
+            cause = errors.Cause(
+                "metadata.name", "FieldValueRequired", "Required value: name or generateName is required"
+            )
             raise errors.invalid(group=known.group, kind=known.kind, name="", causes=[cause])
         taken = self._objects.get(known.key, {})
         while True:
@@ -351,9 +378,7 @@ class Store:
             if (metadata.get("namespace", ""), name) not in taken:
                 return str(name)
 
-    def _check_preconditions(
-        self, known: Resource, old: Object, *, uid: str | None, version: str | None
-    ) -> None:
+    def _check_preconditions(self, known: Resource, old: Object, *, uid: str | None, version: str | None) -> None:
         metadata = old["metadata"]
         if uid and uid != metadata["uid"]:
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}"
@@ -378,7 +403,7 @@ class Store:
         if known.key == "namespaces":
             obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
 
-    def _refuse_if(self, known: Resource, obj: Object, causes: "list[errors.Cause]") -> None:
+    def _refuse_if(self, known: Resource, obj: Object, causes: Sequence[errors.Cause]) -> None:
         if causes:
             name = obj["metadata"].get("name", "")
             raise errors.invalid(group=known.group, kind=known.kind, name=name, causes=causes)
@@ -430,10 +455,13 @@ class Store:
             self._versions[resource] = self._version
             channel.close()
 
-    def close(self) -> None:
-        """End all watches and release the file."""
+    def close_watches(self) -> None:
         for channel in self._channels.values():
             channel.close()
+
+    def close(self) -> None:
+        """End all watches and release the file."""
+        self.close_watches()
         self._database.close()
 
     def _channel(self, resource: str) -> Channel:
@@ -455,4 +483,3 @@ class Store:
 
     def _timestamp(self) -> str:
         return self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-

@@ -4,7 +4,7 @@ Owns: the hooks between a request and the store. Comes in: a private copy of the
 the object with defaults, or causes why it is refused. The base class is what most resources need.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kubelab.apiserver.errors import Cause
@@ -17,7 +17,7 @@ class Reader(Protocol):
     """What strategies may look at in the store."""
 
     def peek(self, resource: str, name: str, *, namespace: str = "") -> Object | None: ...
-    def peek_all(self, resource: str, *, namespace: str | None = None) -> list[Object]: ...
+    def peek_all(self, resource: str, *, namespace: str | None = None) -> Sequence[Object]: ...
 
 
 class Strategy:

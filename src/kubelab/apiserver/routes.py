@@ -1,0 +1,199 @@
+"""From URL to handler.
+
+Owns: the URL space of the server, authentication and error rendering around it. Comes in: HTTP requests. Goes out:
+responses; every error leaves as a Status object.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from kubelab.apiserver import discovery
+from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer, User
+from kubelab.apiserver.errors import ApiError, InternalError, NotFound, RequestEntityTooLarge
+from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.openapi import OpenApi
+from kubelab.apiserver.requests import Target, negotiate, parse_target
+from kubelab.apiserver.resources import Registry
+from kubelab.apiserver.responses import error_response, json_response
+from kubelab.apiserver.subresources import Subresources
+
+log = structlog.get_logger(__name__)
+
+_OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
+_MAX_BODY = 8 * 1024 * 1024
+
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Routes:
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        handlers: ResourceHandlers,
+        subresources: Subresources,
+        openapi: OpenApi,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+    ) -> None:
+        self._registry = registry
+        self._handlers = handlers
+        self._subresources = subresources
+        self._openapi = openapi
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
+        router = application.router
+        for path in ("/healthz", "/readyz", "/livez"):
+            router.add_get(path, _healthy)
+            router.add_get(path + "/{check:.*}", _healthy)
+        router.add_get("/version", _version)
+        router.add_get("/version/", _version)
+        router.add_get("/", self._index)
+        router.add_get("/openapi/v2", self._openapi_v2)
+        router.add_get("/openapi/v3", self._openapi_index)
+        router.add_get("/openapi/v3/{path:.+}", self._openapi_v3)
+        for path in ("/api", "/api/"):
+            router.add_get(path, self._core)
+        for path in ("/apis", "/apis/"):
+            router.add_get(path, self._groups)
+        router.add_get("/apis/{group}", self._group)
+        router.add_get("/apis/{group}/", self._group)
+        for path in ("/api/{version}", "/api/{version}/", "/apis/{group}/{version}", "/apis/{group}/{version}/"):
+            router.add_get(path, self._resources)
+        router.add_route("*", "/api/{version}/{path:.+}", self._resource)
+        router.add_route("*", "/apis/{group}/{version}/{path:.+}", self._resource)
+        return application
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Know the user; turn errors into Status objects."""
+        try:
+            if not request.path.startswith(_OPEN_PATHS):
+                tls: Any = request.transport.get_extra_info("ssl_object") if request.transport else None
+                request["user"] = self._authenticator.authenticate(
+                    certificate=tls.getpeercert() if tls else None,
+                    authorization=request.headers.get("Authorization", ""),
+                )
+            return await handler(request)
+        except ApiError as error:
+            return error_response(error)
+        except web.HTTPRequestEntityTooLarge:
+            return error_response(RequestEntityTooLarge(f"the request is larger than {_MAX_BODY} bytes"))
+        except web.HTTPException as error:
+            return error_response(
+                NotFound("the server could not find the requested resource")
+                if error.status == 404
+                else _http_error(error)
+            )
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:
+            log.exception("request failed", method=request.method, path=request.path)
+            return error_response(InternalError(f"internal error: {type(error).__name__}: {error}"))
+
+    # ---- resources -----------------------------------------------------------------------------------------------
+
+    async def _resource(self, request: web.Request) -> web.StreamResponse:
+        info = request.match_info
+        target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
+        self._authorizer.authorize(_attributes(request, target))
+        if target.subresource:
+            return await self._subresources.handle(request, target)
+        return await self._handlers.handle(request, target)
+
+    # ---- discovery -----------------------------------------------------------------------------------------------
+
+    async def _index(self, request: web.Request) -> web.Response:
+        paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+        paths += [f"/apis/{g}" for g in self._registry.groups() if g]
+        return json_response({"paths": sorted(paths)})
+
+    async def _core(self, request: web.Request) -> web.Response:
+        return self._aggregated(request, core=True) or json_response(discovery.core_versions())
+
+    async def _groups(self, request: web.Request) -> web.Response:
+        return self._aggregated(request, core=False) or json_response(discovery.group_list(self._registry))
+
+    def _aggregated(self, request: web.Request, *, core: bool) -> web.Response | None:
+        negotiation = negotiate(request.headers.get("Accept", ""))
+        if negotiation.form != "APIGroupDiscoveryList":
+            return None
+        body = discovery.encode(discovery.aggregated(self._registry, core=core))
+        headers = {"ETag": discovery.etag(body), "Content-Type": negotiation.content_type, "Vary": "Accept"}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, headers=headers)
+
+    async def _group(self, request: web.Request) -> web.Response:
+        return _found(discovery.group(self._registry, request.match_info["group"]))
+
+    async def _resources(self, request: web.Request) -> web.Response:
+        info = request.match_info
+        return _found(discovery.resource_list(self._registry, info.get("group", ""), info["version"]))
+
+    # ---- OpenAPI -------------------------------------------------------------------------------------------------
+
+    async def _openapi_v2(self, request: web.Request) -> web.Response:
+        return self._document(request, self._openapi.v2())
+
+    async def _openapi_index(self, request: web.Request) -> web.Response:
+        return json_response(self._openapi.index())
+
+    async def _openapi_v3(self, request: web.Request) -> web.Response:
+        document = self._openapi.v3(request.match_info["path"].strip("/"))
+        if document is None:
+            raise NotFound("the server could not find the requested resource")
+        return self._document(request, document)
+
+    def _document(self, request: web.Request, body: bytes) -> web.Response:
+        headers = {"ETag": discovery.etag(body), "Content-Type": "application/json"}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, headers=headers)
+
+
+async def _healthy(request: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+async def _version(request: web.Request) -> web.Response:
+    return json_response(discovery.VERSION)
+
+
+def _found(obj: dict[str, Any] | None) -> web.Response:
+    if obj is None:
+        raise NotFound("the server could not find the requested resource")
+    return json_response(obj)
+
+
+def _http_error(error: web.HTTPException) -> ApiError:
+    class _HttpError(ApiError):
+        code, reason = error.status, error.reason.replace(" ", "")
+
+    return _HttpError(error.text or error.reason)
+
+
+def _attributes(request: web.Request, target: Target) -> Attributes:
+    verb = _VERBS.get(request.method, request.method.lower())
+    if not target.name:
+        verb = {"get": "list", "delete": "deletecollection"}.get(verb, verb)
+    if request.query.get("watch") in ("true", "1"):
+        verb = "watch"
+    return Attributes(
+        user=request["user"],
+        verb=verb,
+        group=target.resource.group,
+        resource=target.resource.plural,
+        subresource=target.subresource,
+        namespace=target.namespace,
+        name=target.name,
+    )

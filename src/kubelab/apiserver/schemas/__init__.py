@@ -1,0 +1,153 @@
+"""The shape of every kind.
+
+Owns: `Node`, a place in a schema, and `Schemas`, the OpenAPI definitions of the built-in kinds (`builtins.json`, made by
+tools/prune_openapi.py) plus those that CRDs bring. Comes in: group, version and kind. Goes out: nodes for decoding,
+defaulting, validation and strategic merge; definitions for the OpenAPI documents.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+Schema = Mapping[str, Any]
+_REF = "#/definitions/"
+_PREFIX = "io.k8s.apimachinery.pkg."
+OBJECT_META = f"{_PREFIX}apis.meta.v1.ObjectMeta"
+LIST_META = f"{_PREFIX}apis.meta.v1.ListMeta"
+# The publisher leaves the scalars with a notation of their own untyped.
+_SCALARS: dict[str, Schema] = {
+    f"{_PREFIX}util.intstr.IntOrString": {
+        "type": "string",
+        "format": "int-or-string",
+        "x-kubernetes-int-or-string": True,
+    },
+    f"{_PREFIX}api.resource.Quantity": {"type": "string", "format": "quantity", "x-kubernetes-int-or-string": True},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A schema with the definitions that its references point to. `extra` stands beside a `$ref`.
+
+    `structural`: of a CRD, where an object knows only what is declared, even if nothing is.
+    """
+
+    schema: Schema
+    definitions: Mapping[str, Schema] = field(repr=False)
+    extra: Schema = field(default_factory=dict)
+    structural: bool = False
+
+    def child(self, name: str) -> "Node | None":
+        """The node of property `name`, or of any property of a map; None when there is none."""
+        found = self.schema.get("properties", {}).get(name)
+        if found is None:
+            found = self.schema.get("additionalProperties")
+        return self._resolve(found) if isinstance(found, Mapping) else None
+
+    @property
+    def items(self) -> "Node | None":
+        found = self.schema.get("items")
+        return self._resolve(found) if isinstance(found, Mapping) else None
+
+    @property
+    def properties(self) -> Mapping[str, Schema]:
+        found: Mapping[str, Schema] = self.schema.get("properties", {})
+        return found
+
+    @property
+    def closed(self) -> bool:
+        """Only declared properties are known here; others are pruned."""
+        return (
+            (bool(self.properties) or (self.structural and self.type == "object"))
+            and "additionalProperties" not in self.schema
+            and not self.schema.get("x-kubernetes-preserve-unknown-fields")
+        )
+
+    @property
+    def type(self) -> str:
+        return str(self.schema.get("type", ""))
+
+    @property
+    def int_or_string(self) -> bool:
+        return bool(self.schema.get("x-kubernetes-int-or-string"))
+
+    @property
+    def merge_key(self) -> str | None:
+        return self._own("x-kubernetes-patch-merge-key")
+
+    @property
+    def merges(self) -> bool:
+        return "merge" in (self._own("x-kubernetes-patch-strategy") or "").split(",")
+
+    def merged(self) -> "Node":
+        """For elements of a merging list: the node of one element."""
+        return self.items or self
+
+    def beside(self, schema: Schema) -> "Node":
+        """Another schema of the same place (a branch of allOf, anyOf, oneOf, not)."""
+        return self._resolve(schema)
+
+    def _own(self, name: str) -> Any:
+        return self.extra.get(name, self.schema.get(name))
+
+    def _resolve(self, schema: Schema) -> "Node":
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            return Node(self.definitions.get(reference.removeprefix(_REF), {}), self.definitions, schema)
+        return Node(schema, self.definitions, structural=self.structural)
+
+
+class Schemas:
+    def __init__(self) -> None:
+        raw = resources.files("kubelab.apiserver.schemas").joinpath("builtins.json").read_bytes()
+        self._definitions: dict[str, Schema] = {**msgspec.json.decode(raw), **_SCALARS}
+        self._names: dict[tuple[str, str, str], str] = {}
+        self._custom: set[str] = set()
+        for name, schema in self._definitions.items():
+            for gvk in schema.get("x-kubernetes-group-version-kind", ()):
+                self._names.setdefault((gvk["group"], gvk["version"], gvk["kind"]), name)
+
+    def node(self, group: str, version: str, kind: str) -> Node | None:
+        name = self._names.get((group, version, kind))
+        if not name:
+            return None
+        return Node(self._definitions[name], self._definitions, structural=name in self._custom)
+
+    def definition(self, name: str) -> Node:
+        return Node(self._definitions[name], self._definitions)
+
+    def set_custom(self, group: str, version: str, kind: str, schema: Schema) -> None:
+        """Learn a CRD's kind. The metadata of its objects is ObjectMeta whatever its schema says."""
+        properties = {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            **schema.get("properties", {}),
+            "metadata": {"$ref": _REF + OBJECT_META},
+        }
+        name = custom_name(group, version, kind)
+        gvk = {"group": group, "version": version, "kind": kind}
+        self._definitions[name] = {
+            **schema,
+            "type": "object",
+            "properties": properties,
+            "x-kubernetes-group-version-kind": [gvk],
+        }
+        self._names[group, version, kind] = name
+        self._custom.add(name)
+
+    def drop_custom(self, group: str, version: str, kind: str) -> None:
+        name = self._names.pop((group, version, kind), None)
+        if name:
+            del self._definitions[name]
+            self._custom.discard(name)
+
+    def items(self) -> Iterator[tuple[str, Schema]]:
+        yield from self._definitions.items()
+
+
+def custom_name(group: str, version: str, kind: str) -> str:
+    """`io.cilium.v2.CiliumNode` for cilium.io/v2: the name of a CRD's definition."""
+    return ".".join([*reversed(group.split(".")), version, kind])

@@ -1,0 +1,165 @@
+"""The API server: composition and life.
+
+Owns: the pieces of one server, wired. Comes in: a data directory, addresses, names for the certificate. Goes out: a
+running server, its `store` for in-process controllers, kubeconfigs.
+
+    async with ApiServer(data_dir=Path("/tmp/x"), binds=[("127.0.0.1", 0)]) as server:
+        server.store            see store.py
+        server.url              https://127.0.0.1:<port>
+        server.write_kubeconfig(Path("admin.kubeconfig"), user="kubernetes-admin", groups=["system:masters"])
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from kubelab.apiserver.authentication import AllowAuthenticated, Authenticator, Authorizer
+from kubelab.apiserver.bootstrap import create_namespaces
+from kubelab.apiserver.builtins import builtin_resources
+from kubelab.apiserver.crds import CustomResources
+from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
+from kubelab.apiserver.openapi import OpenApi
+from kubelab.apiserver.persistence import Database
+from kubelab.apiserver.proxy import KubeletProxy
+from kubelab.apiserver.resources import Registry
+from kubelab.apiserver.responses import Renderer
+from kubelab.apiserver.routes import Routes
+from kubelab.apiserver.schemas import Schemas
+from kubelab.apiserver.store import Store
+from kubelab.apiserver.strategies.catalog import StrategyCatalog
+from kubelab.apiserver.subresources import Subresources
+from kubelab.apiserver.tables import Tables
+from kubelab.apiserver.tls import Authority
+from kubelab.apiserver.tokens import Tokens
+
+Address = tuple[str, int]
+_ALWAYS_NAMED = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "127.0.0.1",
+    "::1",
+    "10.96.0.1",
+    "fd00:10:96::1",
+)
+
+log = structlog.get_logger(__name__)
+
+
+class ApiServer:
+    """See the module docstring. `binds` with port 0 take a free port; `addresses` tells which."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        binds: Sequence[Address] = (("127.0.0.1", 0),),
+        tls_names: Iterable[str] = (),
+        authorizer: Authorizer | None = None,
+    ) -> None:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self._binds = list(binds)
+        self._names = list(tls_names)
+        self.registry = Registry(builtin_resources())
+        self.schemas = Schemas()
+        self.tables = Tables()
+        strategies = StrategyCatalog(self.schemas)
+        self.store = Store(self.registry, strategies=strategies, database=Database(data_dir / "objects.sqlite"))
+        self.crds = CustomResources(self.store, self.registry, self.schemas, self.tables)
+        self.authority = Authority(data_dir / "pki")
+        self.tokens = Tokens(self.authority.signing_key())
+        self.addresses: list[Address] = []
+        self._proxy = KubeletProxy(self.store)
+        renderer = Renderer(self.tables)
+        handlers = ResourceHandlers(self.store, self.schemas, renderer)
+        self._routes = Routes(
+            registry=self.registry,
+            handlers=handlers,
+            subresources=Subresources(self.store, handlers, self.tokens, self._proxy),
+            openapi=OpenApi(self.registry, self.schemas),
+            authenticator=Authenticator(self.tokens, self.store),
+            authorizer=authorizer or AllowAuthenticated(),
+        )
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The first address, as clients write it."""
+        host, port = self.addresses[0]
+        return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+    async def start(self) -> None:
+        """Serve. Raises RuntimeError naming the address that is taken."""
+        self.crds.load()
+        await create_namespaces(self.store)
+        # Handlers of idle watches must end when their client goes, not at their next write.
+        self._runner = web.AppRunner(
+            self._routes.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
+        )
+        await self._runner.setup()
+        context = self.authority.server_context([*_ALWAYS_NAMED, *(h for h, _ in self._binds), *self._names])
+        for host, port in self._binds:
+            try:
+                listener = _listen(host, port)
+                await web.SockSite(self._runner, listener, ssl_context=context).start()
+            except OSError as error:
+                await self.stop()
+                raise RuntimeError(
+                    f"cannot listen on {host} port {port}: {error.strerror}; choose another --bind"
+                ) from error
+            self.addresses.append((host, listener.getsockname()[1]))
+        log.info("API server ready", addresses=[f"{h} {p}" for h, p in self.addresses], version=self.store.version)
+
+    async def stop(self) -> None:
+        """End watches first, so that connections can close, then the listeners, then the file."""
+        self.store.close_watches()
+        await self._proxy.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        self.store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.shield(self.stop())
+
+    def write_kubeconfig(
+        self, path: Path, *, user: str, groups: Sequence[str] = (), server: str = "", cluster: str = "kubelab"
+    ) -> None:
+        """A kubeconfig with a fresh client certificate for `user`; `server` defaults to the first address."""
+        client = self.authority.client(user, groups=groups)
+        content = kubeconfig(
+            server=server or self.url,
+            authority=self.authority.certificate,
+            client=client,
+            cluster=cluster,
+            user=user,
+        )
+        write_kubeconfig(path, content)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener

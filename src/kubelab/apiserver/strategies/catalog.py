@@ -1,0 +1,48 @@
+"""Which strategy serves which resource."""
+
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.schemas import Schemas
+from kubelab.apiserver.strategies import cluster, configuration, networking, workloads
+from kubelab.apiserver.strategies.base import Strategy
+from kubelab.apiserver.strategies.common import NamedStrategy
+from kubelab.apiserver.strategies.custom import CustomStrategy
+from kubelab.apiserver.strategies.definitions import CRDS, DefinitionStrategy
+from kubelab.apiserver.strategies.pods import PodStrategy
+from kubelab.apiserver.strategies.services import ServiceStrategy
+
+_BUILTIN: dict[str, type[NamedStrategy]] = {
+    "namespaces": cluster.NamespaceStrategy,
+    "nodes": cluster.NodeStrategy,
+    "pods": PodStrategy,
+    "services": ServiceStrategy,
+    "configmaps": configuration.ConfigMapStrategy,
+    "secrets": configuration.SecretStrategy,
+    "deployments.apps": workloads.DeploymentStrategy,
+    "replicasets.apps": workloads.WorkloadStrategy,
+    "daemonsets.apps": workloads.DaemonSetStrategy,
+    "statefulsets.apps": workloads.StatefulSetStrategy,
+    "replicationcontrollers": workloads.ReplicationControllerStrategy,
+    "jobs.batch": workloads.JobStrategy,
+    "endpointslices.discovery.k8s.io": networking.EndpointSliceStrategy,
+    "networkpolicies.networking.k8s.io": networking.NetworkPolicyStrategy,
+    "ingresses.networking.k8s.io": networking.IngressStrategy,
+    CRDS: DefinitionStrategy,
+}
+
+
+class StrategyCatalog:
+    """Strategies are made anew for each write of a custom resource: its schema may have changed."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._known: dict[str, Strategy] = {}
+
+    def __call__(self, resource: Resource) -> Strategy:
+        if resource.custom:
+            node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
+            return CustomStrategy(resource, node)
+        strategy = self._known.get(resource.key)
+        if strategy is None:
+            node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
+            strategy = self._known[resource.key] = _BUILTIN.get(resource.key, NamedStrategy)(resource, node)
+        return strategy

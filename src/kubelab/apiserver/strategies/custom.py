@@ -1,0 +1,52 @@
+"""Custom resources: pruning, defaulting and validation by the schema of their storage version."""
+
+from kubelab.apiserver.decoding import Cleaner
+from kubelab.apiserver.errors import Cause
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.schemas import Node
+from kubelab.apiserver.strategies.base import Object, Strategy
+from kubelab.apiserver.strategies.common import metadata_causes
+from kubelab.apiserver.structural import apply_defaults, validate
+
+
+class CustomStrategy(Strategy):
+    def __init__(self, resource: Resource, node: Node | None) -> None:
+        super().__init__(resource)
+        self._node = node
+
+    def default(self, obj: Object) -> None:
+        if self._node is not None:
+            apply_defaults(obj, self._node)
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = list(metadata_causes(obj["metadata"], self.resource))
+        if self._node is not None:
+            self._prune(obj)
+            causes += validate(obj, self._node)
+        return causes
+
+    def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        status = self._node.child("status") if self._node is not None else None
+        if status is None or "status" not in obj:
+            return []
+        apply_defaults(obj["status"], status)
+        return list(validate(obj["status"], status, "status"))
+
+    def status_update(self, obj: Object, old: Object) -> Object:
+        """Only the status: the metadata of custom objects does not change by this door."""
+        merged = {**old}
+        merged.pop("status", None)
+        if "status" in obj:
+            merged["status"] = obj["status"]
+        return {**merged, "metadata": dict(old["metadata"])}
+
+    def spec_changed(self, obj: Object, old: Object) -> bool:
+        ignored = {"metadata", "apiVersion", "kind", *(("status",) if self.resource.has_status else ())}
+        return {k: v for k, v in obj.items() if k not in ignored} != {k: v for k, v in old.items() if k not in ignored}
+
+    def _prune(self, obj: Object) -> None:
+        """In-process callers have not passed the decoder; their unknown fields go as well."""
+        cleaner = Cleaner(self.resource.kind, check_types=False)
+        cleaned = cleaner.clean(obj, self._node)
+        obj.clear()
+        obj.update(cleaned)

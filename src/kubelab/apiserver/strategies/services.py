@@ -1,0 +1,204 @@
+"""Services: defaults, allocation of cluster IPs and node ports, validation.
+
+Owns: the ranges 10.96.0.0/16, fd00:10:96::/112 and 30000-32767. What is taken is read from the stored Services, so there
+is no second book that could disagree. Explicit addresses are honoured when they are free and in range.
+"""
+
+import ipaddress
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from kubelab.apiserver.errors import Cause, invalid
+from kubelab.apiserver.strategies.base import Object, Reader
+from kubelab.apiserver.strategies.common import NamedStrategy, duplicate, invalid_value, required, unsupported
+
+IPV4_RANGE = ipaddress.IPv4Network("10.96.0.0/16")
+IPV6_RANGE = ipaddress.IPv6Network("fd00:10:96::/112")
+NODE_PORTS = range(30000, 32768)
+_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+# Addresses handed out at random come from behind this offset, so that chosen low ones stay free.
+_RESERVED = 256
+
+
+class ServiceStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return
+        spec.setdefault("type", "ClusterIP")
+        spec.setdefault("sessionAffinity", "None")
+        if spec["sessionAffinity"] == "ClientIP":
+            spec.setdefault("sessionAffinityConfig", {"clientIP": {"timeoutSeconds": 10800}})
+        for port in spec.get("ports") or ():
+            port.setdefault("protocol", "TCP")
+            if "port" in port:
+                port.setdefault("targetPort", port["port"])
+        if spec["type"] in ("NodePort", "LoadBalancer"):
+            spec.setdefault("externalTrafficPolicy", "Cluster")
+        if spec["type"] == "LoadBalancer":
+            spec.setdefault("allocateLoadBalancerNodePorts", True)
+        if spec["type"] != "ExternalName":
+            spec.setdefault("internalTrafficPolicy", "Cluster")
+
+    def prepare_create(self, obj: Object, store: Reader) -> None:
+        obj["status"] = {"loadBalancer": {}}
+        self._allocate(obj, None, store)
+
+    def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
+        spec, before = obj.get("spec"), old["spec"]
+        if isinstance(spec, dict) and spec.get("type") != "ExternalName" and before.get("type") != "ExternalName":
+            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                if field in before:
+                    spec.setdefault(field, before[field])
+            known = {(p.get("name"), p["port"], p["protocol"]): p.get("nodePort") for p in before.get("ports") or ()}
+            for port in spec.get("ports") or ():
+                kept = known.get((port.get("name"), port.get("port"), port.get("protocol")))
+                if kept and spec["type"] in ("NodePort", "LoadBalancer"):
+                    port.setdefault("nodePort", kept)
+                elif spec["type"] == "ClusterIP" and port.get("nodePort") == kept:
+                    port.pop("nodePort", None)
+        self._allocate(obj, old, store)
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return [*causes, required("spec")]
+        causes += _spec_causes(spec)
+        if old is not None and "ExternalName" not in (spec.get("type"), old["spec"].get("type")):
+            if spec.get("clusterIP") != old["spec"].get("clusterIP"):
+                causes.append(invalid_value("spec.clusterIPs[0]", spec.get("clusterIP"), "may not change once set"))
+        return causes
+
+    def _allocate(self, obj: Object, old: Object | None, store: Reader) -> None:
+        spec = obj.get("spec")
+        if not isinstance(spec, dict) or any(_spec_causes(spec)):
+            return  # validate() says why.
+        others = [s["spec"] for s in store.peek_all("services") if s["metadata"]["uid"] != obj["metadata"]["uid"]]
+        causes: list[Cause] = []
+        if spec["type"] == "ExternalName":
+            for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                spec.pop(field, None)
+        else:
+            causes += _allocate_addresses(spec, others)
+        if spec["type"] == "NodePort" or (spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts")):
+            causes += _allocate_ports(spec, others)
+        if causes:
+            raise invalid(group="", kind="Service", name=obj["metadata"]["name"], causes=causes)
+
+
+def _spec_causes(spec: Object) -> Iterator[Cause]:
+    kind = spec.get("type")
+    if kind not in _TYPES:
+        yield unsupported("spec.type", kind, _TYPES)
+    if kind == "ExternalName":
+        if not spec.get("externalName"):
+            yield required("spec.externalName")
+        return
+    ports = spec.get("ports") or []
+    if not ports and spec.get("clusterIP") != "None":
+        yield required("spec.ports")
+    if spec.get("sessionAffinity") not in ("None", "ClientIP"):
+        yield unsupported("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
+    if spec.get("ipFamilyPolicy") is not None and spec["ipFamilyPolicy"] not in _POLICIES:
+        yield unsupported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], _POLICIES)
+    if spec.get("clusterIP") == "None" and kind in ("NodePort", "LoadBalancer"):
+        yield invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services")
+    seen: set[Any] = set()
+    for index, port in enumerate(ports):
+        where = f"spec.ports[{index}]"
+        if len(ports) > 1 and not port.get("name"):
+            yield required(f"{where}.name")
+        for identity in (("name", port.get("name")), ("port", port.get("port"), port.get("protocol"))):
+            if identity in seen and identity != ("name", None):
+                yield duplicate(where, {"port": port.get("port"), "protocol": port.get("protocol")})
+            seen.add(identity)
+        if not isinstance(port.get("port"), int) or not 0 < port["port"] < 65536:
+            yield invalid_value(f"{where}.port", port.get("port"), "must be between 1 and 65535, inclusive")
+        if port.get("protocol") not in _PROTOCOLS:
+            yield unsupported(f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
+        target = port.get("targetPort")
+        if isinstance(target, int) and not 0 < target < 65536:
+            yield invalid_value(f"{where}.targetPort", target, "must be between 1 and 65535, inclusive")
+
+
+def _allocate_addresses(spec: Object, others: list[Object]) -> list[Cause]:
+    asked = list(spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else []))
+    families = _families(spec, asked)
+    spec.setdefault("ipFamilyPolicy", "SingleStack" if len(families) == 1 else "RequireDualStack")
+    spec["ipFamilies"] = families
+    if asked and asked[0] == "None":
+        spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
+        return []
+    taken = {ip for other in others for ip in other.get("clusterIPs") or ()}
+    addresses: list[str] = []
+    causes: list[Cause] = []
+    for index, family in enumerate(families):
+        network = IPV4_RANGE if family == "IPv4" else IPV6_RANGE
+        address = asked[index] if index < len(asked) else _free_address(network, taken)
+        fault = _address_fault(address, network, taken)
+        if fault:
+            causes.append(
+                invalid_value("spec.clusterIPs", asked or [address], f"failed to allocate IP {address}: {fault}")
+            )
+        addresses.append(address)
+    if not causes:
+        spec["clusterIP"], spec["clusterIPs"] = addresses[0], addresses
+    return causes
+
+
+def _families(spec: Object, asked: list[str]) -> list[str]:
+    """The address families in order: as given, else of the given addresses, else IPv4 first."""
+    families = list(spec.get("ipFamilies") or ())
+    if not families:
+        families = ["IPv6" if ":" in ip else "IPv4" for ip in asked if ip != "None"] or ["IPv4"]
+    if spec.get("ipFamilyPolicy") in ("PreferDualStack", "RequireDualStack") and len(families) == 1:
+        families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+    return families[:1] if spec.get("ipFamilyPolicy") == "SingleStack" else families[:2]
+
+
+def _free_address(network: ipaddress.IPv4Network | ipaddress.IPv6Network, taken: set[str]) -> str:
+    size = network.num_addresses
+    start = random.randrange(_RESERVED, size - 1)
+    for offset in range(size):
+        place = (start + offset) % (size - 2) + 1
+        address = str(network[place])
+        if address not in taken:
+            return address
+    return "None"
+
+
+def _address_fault(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network, taken: set[str]) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "not an IP address" if address != "None" else f"the range {network} is full"
+    if parsed.version != network.version or parsed not in network:
+        return f"the provided IP is not in the valid range {network}"
+    return "provided IP is already allocated" if str(parsed) in taken else ""
+
+
+def _allocate_ports(spec: Object, others: list[Object]) -> list[Cause]:
+    taken = {
+        (p["nodePort"], p.get("protocol")) for other in others for p in other.get("ports") or () if p.get("nodePort")
+    }
+    causes: list[Cause] = []
+    for index, port in enumerate(spec.get("ports") or ()):
+        where, protocol = f"spec.ports[{index}].nodePort", port["protocol"]
+        number = port.get("nodePort")
+        if number:
+            if number not in NODE_PORTS:
+                causes.append(invalid_value(where, number, "provided port is not in the valid range: 30000-32767"))
+            elif (number, protocol) in taken:
+                causes.append(invalid_value(where, number, "provided port is already allocated"))
+        else:
+            free = [n for n in NODE_PORTS if (n, protocol) not in taken]
+            if not free:
+                causes.append(invalid_value(where, 0, "the range of node ports 30000-32767 is full"))
+                continue
+            number = port["nodePort"] = random.choice(free)
+        taken.add((number, protocol))
+    return causes

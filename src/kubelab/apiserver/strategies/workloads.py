@@ -1,0 +1,151 @@
+"""Deployments, ReplicaSets, DaemonSets, StatefulSets, ReplicationControllers, Jobs: defaults, selectors, templates."""
+
+from typing import Any
+
+from kubelab.apiserver import selectors
+from kubelab.apiserver.errors import Cause
+from kubelab.apiserver.strategies.base import Object, Reader
+from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
+from kubelab.apiserver.strategies.pods import default_template, pod_spec_causes
+
+_ROLLING: dict[str, Any] = {"maxUnavailable": "25%", "maxSurge": "25%"}
+
+
+class WorkloadStrategy(NamedStrategy):
+    """What all workloads share: a selector that never changes and matches the labels of the template."""
+
+    selector_required = True
+
+    def default(self, obj: Object) -> None:
+        spec = obj.get("spec")
+        if isinstance(spec, dict):
+            self.default_spec(spec)
+            default_template(spec)
+
+    def default_spec(self, spec: Object) -> None:
+        spec.setdefault("replicas", 1)
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return [*causes, required("spec")]
+        if (spec.get("replicas") or 0) < 0:
+            causes.append(invalid_value("spec.replicas", spec["replicas"], "must be greater than or equal to 0"))
+        causes += self._template_causes(spec)
+        if self.selector_required:
+            causes += self._selector_causes(spec)
+            if old is not None and spec.get("selector") != old["spec"].get("selector"):
+                causes.append(invalid_value("spec.selector", spec.get("selector"), "field is immutable"))
+        return causes
+
+    def _template_causes(self, spec: Object) -> list[Cause]:
+        pod = (spec.get("template") or {}).get("spec")
+        if not isinstance(pod, dict):
+            return [required("spec.template.spec")]
+        causes = pod_spec_causes(pod, "spec.template.spec")
+        if pod.get("restartPolicy") != "Always":
+            causes.append(unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy"), ("Always",)))
+        return causes
+
+    def _selector_causes(self, spec: Object) -> list[Cause]:
+        selector = spec.get("selector")
+        if not selector or not (selector.get("matchLabels") or selector.get("matchExpressions")):
+            return [invalid_value("spec.selector", selector or {}, "empty selector is invalid for this workload")]
+        causes = list(selector_causes(selector, "spec.selector"))
+        labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+        parsed = None if causes else selectors.from_spec(selector)
+        if parsed is not None and not parsed.matches(labels):
+            causes.append(
+                invalid_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+            )
+        return causes
+
+
+class DeploymentStrategy(WorkloadStrategy):
+    def default_spec(self, spec: Object) -> None:
+        super().default_spec(spec)
+        spec.setdefault("revisionHistoryLimit", 10)
+        spec.setdefault("progressDeadlineSeconds", 600)
+        strategy = spec.setdefault("strategy", {})
+        strategy.setdefault("type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            strategy["rollingUpdate"] = {**_ROLLING, **(strategy.get("rollingUpdate") or {})}
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        strategy = (obj.get("spec") or {}).get("strategy") or {}
+        if strategy.get("type") not in ("Recreate", "RollingUpdate"):
+            causes.append(unsupported("spec.strategy.type", strategy.get("type"), ("Recreate", "RollingUpdate")))
+        elif strategy["type"] == "Recreate" and strategy.get("rollingUpdate"):
+            why = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+            causes.append(Cause("spec.strategy.rollingUpdate", "FieldValueForbidden", why))
+        return causes
+
+    def spec_changed(self, obj: Object, old: Object) -> bool:
+        annotations = obj["metadata"].get("annotations") != old["metadata"].get("annotations")
+        return super().spec_changed(obj, old) or annotations
+
+
+class DaemonSetStrategy(WorkloadStrategy):
+    def default_spec(self, spec: Object) -> None:
+        spec.setdefault("revisionHistoryLimit", 10)
+        strategy = spec.setdefault("updateStrategy", {})
+        strategy.setdefault("type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            strategy["rollingUpdate"] = {"maxUnavailable": 1, "maxSurge": 0, **(strategy.get("rollingUpdate") or {})}
+
+
+class StatefulSetStrategy(WorkloadStrategy):
+    def default_spec(self, spec: Object) -> None:
+        super().default_spec(spec)
+        spec.setdefault("revisionHistoryLimit", 10)
+        spec.setdefault("podManagementPolicy", "OrderedReady")
+        strategy = spec.setdefault("updateStrategy", {})
+        strategy.setdefault("type", "RollingUpdate")
+        if strategy["type"] == "RollingUpdate":
+            strategy["rollingUpdate"] = {"partition": 0, **(strategy.get("rollingUpdate") or {})}
+
+
+class ReplicationControllerStrategy(WorkloadStrategy):
+    selector_required = False
+
+    def default_spec(self, spec: Object) -> None:
+        super().default_spec(spec)
+        labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+        if not spec.get("selector") and labels:
+            spec["selector"] = dict(labels)
+
+
+class JobStrategy(WorkloadStrategy):
+    selector_required = False
+
+    def default_spec(self, spec: Object) -> None:
+        for field, value in (
+            ("parallelism", 1),
+            ("completions", 1),
+            ("backoffLimit", 6),
+            ("completionMode", "NonIndexed"),
+            ("suspend", False),
+        ):
+            spec.setdefault(field, value)
+
+    def prepare_create(self, obj: Object, store: Reader) -> None:
+        super().prepare_create(obj, store)
+        spec, uid = obj.get("spec"), obj["metadata"]["uid"]
+        if isinstance(spec, dict) and isinstance(spec.get("template"), dict) and not spec.get("manualSelector"):
+            labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
+            name = obj["metadata"]["name"]
+            labels.update({"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name})
+            spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+
+    def _template_causes(self, spec: Object) -> list[Cause]:
+        pod = (spec.get("template") or {}).get("spec")
+        if not isinstance(pod, dict):
+            return [required("spec.template.spec")]
+        causes = pod_spec_causes(pod, "spec.template.spec")
+        if pod.get("restartPolicy") not in ("OnFailure", "Never"):
+            causes.append(
+                unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy"), ("OnFailure", "Never"))
+            )
+        return causes

@@ -1,0 +1,167 @@
+"""Subresources: status, scale, finalize, binding, eviction, token, and the doors to the kubelet.
+
+Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. Goes out: responses. `bind_pod` and
+`evict_pod` are also for in-process callers.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from kubelab.apiserver import errors, jsonpath, selectors
+from kubelab.apiserver.decoding import decode, decode_object
+from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
+from kubelab.apiserver.handlers import ResourceHandlers, dry_run
+from kubelab.apiserver.patches import json_patch, merge_patch
+from kubelab.apiserver.proxy import KubeletProxy
+from kubelab.apiserver.requests import Target
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.responses import json_response
+from kubelab.apiserver.store import Store
+from kubelab.apiserver.tokens import Tokens
+
+Object = dict[str, Any]
+_MIN_TOKEN_SECONDS, _DEFAULT_TOKEN_SECONDS = 600, 3600
+
+
+class Subresources:
+    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, proxy: KubeletProxy) -> None:
+        self._store = store
+        self._handlers = handlers
+        self._tokens = tokens
+        self._proxy = proxy
+
+    async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Dispatch by name. Raises MethodNotAllowed."""
+        match target.subresource, request.method:
+            case (("status" | "finalize"), ("GET" | "PUT" | "PATCH")):
+                return await self._handlers.handle(request, target)
+            case "scale", "GET":
+                obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
+                return json_response(scale_of(obj, target.resource))
+            case "scale", ("PUT" | "PATCH"):
+                return await self._write_scale(request, target)
+            case "binding", "POST":
+                return await self._bind(request, target)
+            case "eviction", "POST":
+                return await self._evict(request, target)
+            case "token", "POST":
+                return await self._token(request, target)
+            case "log", "GET":
+                return await self._proxy.logs(request, target)
+            case (("exec" | "attach"), ("GET" | "POST")):
+                return await self._proxy.stream(request, target)
+        raise MethodNotAllowed("the server does not allow this method on the requested resource")
+
+    async def _write_scale(self, request: web.Request, target: Target) -> web.Response:
+        raw = await request.read()
+        obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
+        scale = scale_of(obj, target.resource)
+        if request.method == "PUT":
+            wanted = decode_object(raw, request.content_type)
+        else:
+            patch = decode(raw, "application/json")
+            json_media = request.content_type == "application/json-patch+json"
+            wanted = json_patch(scale, patch) if json_media else merge_patch(scale, patch)
+        replicas = (wanted.get("spec") or {}).get("replicas", 0)
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+            cause = errors.Cause(
+                "spec.replicas", "FieldValueInvalid", f"Invalid value: {replicas!r}: want a number, 0 or more"
+            )
+            raise errors.invalid(group="autoscaling", kind="Scale", name=target.name, causes=[cause])
+        change: Object = {}
+        _put(change, _scale_paths(target.resource)[0], replicas)
+        if version := (wanted.get("metadata") or {}).get("resourceVersion"):
+            change["metadata"] = {"resourceVersion": version}
+        updated = await self._store.patch(
+            target.resource.key, target.name, change, namespace=target.namespace, dry_run=dry_run(request)
+        )
+        return json_response(scale_of(updated, target.resource))
+
+    async def _bind(self, request: web.Request, target: Target) -> web.Response:
+        body = decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        node = (body.get("target") or {}).get("name", "")
+        await bind_pod(self._store, target.namespace, target.name, node=node)
+        return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
+
+    async def _evict(self, request: web.Request, target: Target) -> web.Response:
+        body = decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        options = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
+        await self._store.delete("pods", target.name, namespace=target.namespace, grace_seconds=options)
+        return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
+
+    async def _token(self, request: web.Request, target: Target) -> web.Response:
+        body = decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        account = await self._store.get("serviceaccounts", target.name, namespace=target.namespace)
+        spec = body.get("spec") or {}
+        seconds = spec.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
+        if seconds < _MIN_TOKEN_SECONDS:
+            message = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
+            cause = errors.Cause("spec.expirationSeconds", "FieldValueInvalid", message)
+            raise errors.invalid(group="authentication.k8s.io", kind="TokenRequest", name=target.name, causes=[cause])
+        token, expiry = self._tokens.issue(
+            account, seconds=seconds, audiences=spec.get("audiences"), bound=spec.get("boundObjectRef")
+        )
+        stamp = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer = {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": target.name, "namespace": target.namespace, "creationTimestamp": None},
+            "spec": {**spec, "expirationSeconds": seconds},
+            "status": {"token": token, "expirationTimestamp": stamp},
+        }
+        return json_response(answer, status=201)
+
+
+async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Object:
+    """Assign a pod to a node, once. Raises Conflict when it already has one, NotFound, BadRequest without a node."""
+    if not node:
+        raise BadRequest("Binding: target.name: Required value: name the node")
+    pod = await store.get("pods", name, namespace=namespace)
+    assigned = pod["spec"].get("nodeName")
+    if assigned:
+        why = f"pod {name} is already assigned to node {assigned!r}"
+        raise errors.conflict(group="", plural="pods/binding", name=name, why=why)
+    if "deletionTimestamp" in pod["metadata"]:
+        raise errors.conflict(group="", plural="pods/binding", name=name, why=f"pod {name} is being deleted")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+    others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
+    bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
+    bound["status"] = {**pod.get("status", {}), "conditions": [*others, condition]}
+    return await store.patch("pods", name, lambda _: bound, namespace=namespace, subresource="binding")
+
+
+def scale_of(obj: Object, resource: Resource) -> Object:
+    """The `autoscaling/v1 Scale` view of a scalable object."""
+    spec_path, status_path, selector_path = _scale_paths(resource)
+    metadata = obj["metadata"]
+    status: Object = {"replicas": _first(obj, status_path) or 0}
+    selector = _first(obj, selector_path) if selector_path else None
+    if selector is not None:
+        status["selector"] = selector if isinstance(selector, str) else selectors.to_text(selector)
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {k: metadata[k] for k in kept if k in metadata},
+        "spec": {"replicas": _first(obj, spec_path) or 0},
+        "status": status,
+    }
+
+
+def _scale_paths(resource: Resource) -> tuple[str, str, str]:
+    """Paths of wanted replicas, observed replicas, selector."""
+    return resource.scale or (".spec.replicas", ".status.replicas", ".spec.selector")
+
+
+def _first(obj: Object, path: str) -> Any:
+    return next(iter(jsonpath.find(obj, path)), None)
+
+
+def _put(obj: Object, path: str, value: Any) -> None:
+    *parents, last = path.strip(".").split(".")
+    for name in parents:
+        obj = obj.setdefault(name, {})
+    obj[last] = value

@@ -1,0 +1,142 @@
+"""Watch requests.
+
+Owns: the HTTP side of a watch: one JSON event per line until the client goes, the time is up or the window is lost.
+Comes in: a `Watch` of the store. Goes out: a chunked response; an ERROR event carries a Status (410 when the asked
+version is too old). A bookmark goes out once a minute at most, and only if versions moved.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from kubelab.apiserver.errors import ApiError, BadRequest
+from kubelab.apiserver.requests import Negotiation, Target
+from kubelab.apiserver.responses import Renderer, as_version
+from kubelab.apiserver.store import Store
+from kubelab.apiserver.tables import partial
+from kubelab.apiserver.watch import Event, Watch
+
+_BOOKMARK_SECONDS = 60.0
+
+
+class Watcher:
+    """Serves watches of one store."""
+
+    def __init__(self, store: Store, renderer: Renderer) -> None:
+        self._store = store
+        self._renderer = renderer
+
+    async def serve(self, request: web.Request, target: Target, negotiation: Negotiation) -> web.StreamResponse:
+        query = request.query
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+        )
+        response.enable_chunked_encoding()
+        deadline = _timeout(query)
+        try:
+            watch = self._open(query, target)
+        except ApiError as error:
+            if error.code != 410:
+                raise
+            await response.prepare(request)
+            await response.write(_error_line(error))
+            return response
+        with watch:
+            await response.prepare(request)
+            stream = _Stream(self._store, self._renderer, target, negotiation, query)
+            try:
+                async with asyncio.timeout(deadline):
+                    await stream.pump(watch, response)
+            except TimeoutError:
+                pass
+            except ApiError as error:
+                await response.write(_error_line(error))
+        return response
+
+    def _open(self, query: Mapping[str, str], target: Target) -> Watch:
+        version = query.get("resourceVersion", "")
+        initial = query.get("sendInitialEvents") == "true"
+        if not version.isdigit() and version:
+            raise BadRequest(f"resourceVersion: Invalid value: {version!r}: want a number")
+        since = None if initial or version in ("", "0") else int(version)
+        labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+        if target.name:
+            fields = f"{fields},metadata.name={target.name}".strip(",")
+        return self._store.watch(
+            target.resource.key, namespace=target.namespace or None, labels=labels, fields=fields, since=since
+        )
+
+
+class _Stream:
+    """The events of one watch, in the form its client wants."""
+
+    def __init__(
+        self,
+        store: Store,
+        renderer: Renderer,
+        target: Target,
+        negotiation: Negotiation,
+        query: Mapping[str, str],
+    ) -> None:
+        self._store = store
+        self._renderer = renderer
+        self._target = target
+        self._form = negotiation.form
+        self._include = query.get("includeObject", "Metadata")
+        self._bookmarks = query.get("allowWatchBookmarks") == "true"
+        self._initial_end = query.get("sendInitialEvents") == "true"
+        self._headers = True
+        self._sent = 0
+
+    async def pump(self, watch: Watch, response: web.StreamResponse) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_BOOKMARK_SECONDS if self._bookmarks else None):
+                    events = await watch.wait()
+            except TimeoutError:
+                # Everything up to the store's version was delivered: nothing was ready.
+                if self._store.version > self._sent:
+                    await response.write(self._line(self._store.bookmark(self._target.resource.key)))
+                    self._sent = self._store.version
+                continue
+            if not events:
+                return
+            lines = [self._line(e) for e in events if e.type != "BOOKMARK" or self._initial_end]
+            if lines:
+                await response.write(b"".join(lines))
+                self._sent = max(self._sent, events[-1].version)
+
+    def _line(self, event: Event) -> bytes:
+        if self._form == "object" and event.raw and self._target.version == self._target.resource.storage_version:
+            return b'{"type":"' + event.type.encode() + b'","object":' + event.raw + b"}\n"
+        obj = event.object
+        if self._form == "Table":
+            rows = [] if event.type == "BOOKMARK" else [obj]
+            obj = self._renderer.table(
+                rows,
+                self._target,
+                metadata={**event.object["metadata"]}
+                if not rows
+                else {"resourceVersion": obj["metadata"]["resourceVersion"]},
+                include=self._include,
+                headers=self._headers,
+            )
+            self._headers = False
+        elif self._form == "PartialObjectMetadata":
+            obj = partial(obj)
+        else:
+            obj = as_version(obj, self._target)
+        return msgspec.json.encode({"type": event.type, "object": obj}) + b"\n"
+
+
+def _timeout(query: Mapping[str, str]) -> float | None:
+    text = query.get("timeoutSeconds", "")
+    if text and not text.isdigit():
+        raise BadRequest(f"timeoutSeconds: Invalid value: {text!r}: want a number of seconds")
+    return float(text) if text and text != "0" else None
+
+
+def _error_line(error: ApiError) -> bytes:
+    return msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"
