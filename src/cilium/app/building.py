@@ -88,6 +88,7 @@ def build_features(built: Built) -> Features:
         cilium_endpoints=kubernetes.cilium_endpoints,
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
+        endpoints=maps["cilium_lxc"],
         epoch=epoch,
         enforcement=settings.policy.enforcement.value,
         audit=settings.policy.audit,

@@ -19,8 +19,10 @@ from cilium.tables.endpoints import Endpoint
 log = structlog.get_logger("endpoint")
 
 
-def _decode_hook(kind: type, value: Any) -> Any:
-    return ip_address(value)
+def decode(content: bytes) -> Endpoint:
+    """Raises DecodeError, TypeError, ValueError or KeyError for what is no endpoint."""
+    fields: dict[str, Any] = msgspec.json.decode(content)
+    return Endpoint(**fields | {"addresses": tuple(map(ip_address, fields["addresses"]))})
 
 
 class StateDirectory:
@@ -43,6 +45,6 @@ class StateDirectory:
         """Every endpoint that can be read; a file that cannot is named in the log and left for people to look at."""
         for path in sorted(self._path.glob("*/ep.json")):
             try:
-                yield msgspec.json.decode(path.read_bytes(), type=Endpoint, dec_hook=_decode_hook)
-            except (msgspec.DecodeError, msgspec.ValidationError, ValueError, OSError) as error:
+                yield decode(path.read_bytes())
+            except (msgspec.DecodeError, TypeError, ValueError, KeyError, OSError) as error:
                 log.error("endpoint state unreadable", path=str(path), error=str(error))
