@@ -1,4 +1,4 @@
-"""Stand-ins for the kernel in tests of features: the same ports, kept in memory, with faults on demand.
+"""Maps in memory, with faults on demand.
 
 `FakeMap` behaves like `maps.Map` of the same specification (capacity, longest-prefix matching, per-CPU values), so a
 test that passes on it says something about the kernel; the kernel tests run the same operations on both.
@@ -6,9 +6,8 @@ test that passes on it says something about the kernel; the kernel tests run the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import errno
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np

@@ -1,0 +1,40 @@
+"""Programs on devices, in memory."""
+
+from __future__ import annotations
+
+import errno
+
+from cilium.datapath.hooks import Attachment, Direction
+from cilium.datapath.libbpf.errors import KernelError
+from cilium.datapath.libbpf.objects import Program
+
+
+class FakeDeviceLinks:
+    """`DeviceLinks` in memory. `fail_next(n)`: the next n attachments fail; `programs`: what is attached where."""
+
+    def __init__(self) -> None:
+        self.programs: dict[tuple[str, Direction], tuple[int, Program]] = {}
+        self._failing, self._error = 0, errno.EBUSY
+
+    def fail_next(self, count: int = 1, error: int = errno.EBUSY) -> None:
+        self._failing, self._error = count, error
+
+    def attach(self, device: str, ifindex: int, direction: Direction, program: Program) -> bool:
+        """See DeviceLinks."""
+        if self._failing:
+            self._failing -= 1
+            raise KernelError(f"attach {program.name} to {device} {direction}", self._error)
+        changed = self.programs.get((device, direction)) != (ifindex, program)
+        self.programs[device, direction] = (ifindex, program)
+        return changed
+
+    def detach(self, device: str, direction: Direction) -> None:
+        """See DeviceLinks."""
+        self.programs.pop((device, direction), None)
+
+    def attached(self) -> list[Attachment]:
+        """See DeviceLinks. The program's descriptor stands for its id."""
+        return [
+            Attachment(device, direction, ifindex, program.fd)
+            for (device, direction), (ifindex, program) in self.programs.items()
+        ]

@@ -1,0 +1,111 @@
+"""The node's own devices: the pair cilium_host - cilium_net, and the overlay device.
+
+In: names, MTU, router addresses. Out: `Link` rows of what exists afterwards. Idempotent: what is right stays untouched,
+what differs is changed in place where the kernel can, and made anew where it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+
+from cilium.datapath.libbpf.errors import DatapathError, MissingFeature
+from cilium.datapath.netlink.links import NOARP, Link, LinkChange, LinkName, Veth, Vxlan
+from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkPort
+from cilium.datapath.netlink.rows import NODAD, SCOPE_LINK, SCOPE_UNIVERSE, Address
+from cilium.datapath.netlink.sysctl import SysctlPort
+
+HOST_DEVICE, HOST_PEER, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
+VXLAN_PORT = 8472
+_EOPNOTSUPP = 95
+
+
+class DeviceError(DatapathError):
+    """A device of the node cannot be brought to what it shall be."""
+
+
+def ensure_host_pair(
+    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, name: str = HOST_DEVICE, peer: str = HOST_PEER
+) -> tuple[Link, Link]:
+    """(cilium_host, cilium_net), up, without ARP and without reverse path filtering. Raises DeviceError."""
+    try:
+        host, net = netlink.link(name), netlink.link(peer)
+        if host is None or net is None or host.kind != "veth" or net.kind != "veth" or host.lower != net.ifindex:
+            netlink.remove(LinkName(name), LinkName(peer))
+            netlink.put(Veth(name, peer, mtu=mtu, up=False))
+            for each in (name, peer):
+                netlink.put(LinkChange(name=each, link_local=False))
+        for each in (name, peer):
+            sysctls.write(f"net/ipv4/conf/{each}/rp_filter", 0)
+            sysctls.write(f"net/ipv4/conf/{each}/forwarding", 1)
+            sysctls.write(f"net/ipv6/conf/{each}/forwarding", 1)
+            bring_up(netlink, each, mtu=mtu, arp=False)
+    except NetlinkBatchError as error:
+        raise DeviceError(f"set up {name} and {peer}: {error}") from None
+    return _present(netlink, name), _present(netlink, peer)
+
+
+def ensure_vxlan(
+    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = VXLAN_PORT, name: str = VXLAN_DEVICE
+) -> Link:
+    """The overlay device, tunnel keys per packet. Raises DeviceError; MissingFeature without VXLAN in the kernel."""
+    wanted = Vxlan(name, port, mtu)
+    try:
+        found = netlink.link(name)
+        if found is not None and not wanted.matches(found):
+            netlink.remove(LinkName(name))
+            found = None
+        if found is None:
+            netlink.put(wanted)
+        sysctls.write(f"net/ipv4/conf/{name}/rp_filter", 0)
+        sysctls.write(f"net/ipv4/conf/{name}/forwarding", 1)
+        bring_up(netlink, name, mtu=mtu)
+    except NetlinkBatchError as error:
+        if error.first.errno == _EOPNOTSUPP:
+            raise MissingFeature(
+                f"{wanted}: this kernel has no VXLAN; load the module vxlan or route natively"
+            ) from None
+        raise DeviceError(f"set up {wanted}: {error}; is another overlay using the port?") from None
+    return _present(netlink, name)
+
+
+def bring_up(netlink: NetlinkPort, name: str, *, mtu: int, arp: bool = True) -> None:
+    """Up, with this MTU and ARP as said; writes only what differs. Raises NetlinkBatchError."""
+    found = netlink.link(name)
+    if found is None or not (found.up and found.mtu == mtu and bool(found.flags & NOARP) is not arp):
+        netlink.put(LinkChange(name=name, up=True, arp=arp, mtu=mtu))
+
+
+def ensure_addresses(
+    netlink: NetlinkPort, link: Link, addresses: Collection[IPv4Address | IPv6Address], *, remove_others: bool = True
+) -> None:
+    """Give a device exactly these addresses, as single hosts (others but link-local ones go). Raises DeviceError."""
+    wanted: set[IPv4Interface | IPv6Interface] = {
+        IPv4Interface(a) if isinstance(a, IPv4Address) else IPv6Interface(a) for a in addresses
+    }
+    found = {a.interface: a for a in netlink.addresses() if a.ifindex == link.ifindex}
+    stale = [row for key, row in found.items() if key not in wanted and not key.ip.is_link_local]
+    missing = [Address(link.ifindex, key, NODAD, _scope(key)) for key in sorted(wanted - found.keys(), key=str)]
+    try:
+        netlink.put(*missing)
+        if remove_others:
+            netlink.remove(*stale)
+    except NetlinkBatchError as error:
+        raise DeviceError(f"set the addresses of {link.name}: {error}") from None
+
+
+def remove_device(netlink: NetlinkPort, name: str) -> None:
+    """Idempotent. Raises NetlinkBatchError."""
+    netlink.remove(LinkName(name))
+
+
+def _scope(interface: IPv4Interface | IPv6Interface) -> int:
+    """The router's IPv4 address is of use on the link only: never the source of what the node sends elsewhere."""
+    return SCOPE_LINK if interface.version == 4 else SCOPE_UNIVERSE
+
+
+def _present(netlink: NetlinkPort, name: str) -> Link:
+    found = netlink.link(name)
+    if found is None:
+        raise DeviceError(f"interface {name}: it vanished while it was set up; something else removes it")
+    return found

@@ -1,0 +1,217 @@
+"""What rtnetlink manages, as frozen rows: devices to create, addresses, routes, rules, neighbours.
+
+In: typed values. Out: bodies of requests, and rows from the bodies of replies. The same rows are what `Netlink.put` and
+`remove` take and what dumps return.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
+from socket import AF_INET, AF_INET6
+
+from cilium.datapath.netlink.wire import attribute, attributes, nested, u32
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+
+ADDRESS_HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
+ROUTE_HEADER = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr alike
+NEIGHBOUR_HEADER = struct.Struct("=BxxxiHBB")  # struct ndmsg
+
+PROTOCOL_CILIUM = 193
+"""Our mark on routes and rules (rtm_protocol): what bears it is ours to prune."""
+TABLE_MAIN, TABLE_LOCAL = 254, 255
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+KIND_UNICAST, KIND_LOCAL = 1, 2
+NODAD = 2  # IFA_F_NODAD: usable at once, without duplicate address detection
+ONLINK = 4  # RTNH_F_ONLINK
+NUD_PERMANENT = 0x80
+
+
+def family_of(address: IPAddress | IPNetwork | IPInterface) -> int:
+    return AF_INET if address.version == 4 else AF_INET6
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a device."""
+
+    ifindex: int
+    interface: IPInterface
+    flags: int = NODAD
+    scope: int = SCOPE_UNIVERSE
+
+    def __str__(self) -> str:
+        return f"address {self.interface} of interface {self.ifindex}"
+
+    def encode(self) -> bytes:
+        family, bits = family_of(self.interface), self.interface.network.prefixlen
+        packed = self.interface.ip.packed
+        flags = self.flags if family == AF_INET6 else self.flags & ~NODAD
+        header = ADDRESS_HEADER.pack(family, bits, 0, self.scope, self.ifindex)
+        local = attribute(2, packed) + attribute(1, packed) + attribute(8, flags)
+        if family == AF_INET and bits < 31:
+            local += attribute(4, IPv4Interface(self.interface).network.broadcast_address.packed)
+        return header + local
+
+    @classmethod
+    def decode(cls, body: bytes) -> Address | None:
+        family, bits, flags, scope, ifindex = ADDRESS_HEADER.unpack_from(body)
+        found = attributes(body, ADDRESS_HEADER.size)
+        packed = found.get(2) or found.get(1)
+        if family not in (AF_INET, AF_INET6) or packed is None:
+            return None
+        wide = u32(found.get(8)) or flags
+        interface = IPv4Interface((packed, bits)) if family == AF_INET else IPv6Interface((packed, bits))
+        return cls(ifindex, interface, wide, scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route with one next hop. `metric` 0 means the kernel's default (1024 for IPv6)."""
+
+    destination: IPNetwork
+    ifindex: int = 0
+    gateway: IPAddress | None = None
+    source: IPAddress | None = None
+    table: int = TABLE_MAIN
+    metric: int = 0
+    scope: int = SCOPE_UNIVERSE
+    kind: int = KIND_UNICAST
+    mtu: int = 0
+    onlink: bool = False
+    protocol: int = PROTOCOL_CILIUM
+
+    def __str__(self) -> str:
+        via = f" via {self.gateway}" if self.gateway else ""
+        return f"route {self.destination}{via} on interface {self.ifindex}, table {self.table}"
+
+    @property
+    def default(self) -> bool:
+        return self.destination.prefixlen == 0
+
+    def encode(self) -> bytes:
+        family, bits = family_of(self.destination), self.destination.prefixlen
+        header = ROUTE_HEADER.pack(
+            family, bits, 0, 0, min(self.table, 252) if self.table > 255 else self.table,
+            self.protocol, self.scope, self.kind, ONLINK if self.onlink else 0,
+        )  # fmt: skip
+        parts = [header, attribute(15, self.table)]
+        if bits:
+            parts.append(attribute(1, self.destination.network_address.packed))
+        if self.ifindex:
+            parts.append(attribute(4, self.ifindex))
+        if self.gateway is not None and self.gateway.version == self.destination.version:
+            parts.append(attribute(5, self.gateway.packed))
+        elif self.gateway is not None:  # RFC 8950: IPv4 through an IPv6 neighbour
+            parts.append(attribute(18, struct.pack("=H", family_of(self.gateway)) + self.gateway.packed))
+        if self.source is not None:
+            parts.append(attribute(7, self.source.packed))
+        if self.metric:
+            parts.append(attribute(6, self.metric))
+        if self.mtu:
+            parts.append(nested(8, attribute(2, self.mtu)))
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Route | None:
+        family, bits, _src, _tos, table, protocol, scope, kind, flags = ROUTE_HEADER.unpack_from(body)
+        if family not in (AF_INET, AF_INET6):
+            return None
+        found = attributes(body, ROUTE_HEADER.size)
+        network = found.get(1) or bytes(4 if family == AF_INET else 16)
+        gateway = found.get(5) or found.get(18, b"")[2:]
+        source = found.get(7)
+        ifindex = u32(found.get(4))
+        if not ifindex and (hops := found.get(9)):  # several next hops: the first stands for the route
+            ifindex = struct.unpack_from("=HBBi", hops)[3]
+            gateway = attributes(hops[: struct.unpack_from("=H", hops)[0]], 8).get(5, b"")
+        return cls(
+            destination=IPv4Network((network, bits)) if family == AF_INET else IPv6Network((network, bits)),
+            ifindex=ifindex,
+            gateway=ip_address(gateway) if gateway else None,
+            source=ip_address(source) if source else None,
+            table=u32(found.get(15)) or table,
+            metric=u32(found.get(6)),
+            scope=scope,
+            kind=kind,
+            mtu=u32(attributes(found.get(8, b"")).get(2)),
+            onlink=bool(flags & ONLINK),
+            protocol=protocol,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy routing rule: packets with `mark` under `mask`, or from/to a prefix, look into `table`."""
+
+    family: int
+    priority: int
+    table: int
+    mark: int = 0
+    mask: int = 0
+    source: IPNetwork | None = None
+    destination: IPNetwork | None = None
+    protocol: int = PROTOCOL_CILIUM
+
+    def __str__(self) -> str:
+        return f"rule {self.priority} to table {self.table}"
+
+    def encode(self) -> bytes:
+        source_bits = self.source.prefixlen if self.source else 0
+        destination_bits = self.destination.prefixlen if self.destination else 0
+        header = ROUTE_HEADER.pack(self.family, destination_bits, source_bits, 0, min(self.table, 255), 0, 0, 1, 0)
+        parts = [header, attribute(15, self.table), attribute(6, self.priority)]
+        parts.append(attribute(21, bytes([self.protocol])))
+        if self.mask:
+            parts += [attribute(10, self.mark), attribute(16, self.mask)]
+        if self.source:
+            parts.append(attribute(2, self.source.network_address.packed))
+        if self.destination:
+            parts.append(attribute(1, self.destination.network_address.packed))
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Rule | None:
+        family, destination_bits, source_bits, _tos, table, *_ = ROUTE_HEADER.unpack_from(body)
+        if family not in (AF_INET, AF_INET6):
+            return None
+        found = attributes(body, ROUTE_HEADER.size)
+        network = IPv4Network if family == AF_INET else IPv6Network
+        return cls(
+            family=family,
+            priority=u32(found.get(6)),
+            table=u32(found.get(15)) or table,
+            mark=u32(found.get(10)),
+            mask=u32(found.get(16)),
+            source=network((found[2], source_bits)) if 2 in found else None,
+            destination=network((found[1], destination_bits)) if 1 in found else None,
+            protocol=u32(found.get(21)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour entry."""
+
+    ifindex: int
+    address: IPAddress
+    mac: str
+
+    def __str__(self) -> str:
+        return f"neighbour {self.address} on interface {self.ifindex}"
+
+    def encode(self) -> bytes:
+        header = NEIGHBOUR_HEADER.pack(family_of(self.address), self.ifindex, NUD_PERMANENT, 0, 0)
+        return header + attribute(1, self.address.packed) + attribute(2, bytes.fromhex(self.mac.replace(":", "")))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Neighbour | None:
+        family, ifindex, state, _flags, _kind = NEIGHBOUR_HEADER.unpack_from(body)
+        found = attributes(body, NEIGHBOUR_HEADER.size)
+        if family not in (AF_INET, AF_INET6) or not state & NUD_PERMANENT or 1 not in found:
+            return None
+        return cls(ifindex, ip_address(found[1]), found.get(2, b"").hex(":"))
