@@ -9,6 +9,7 @@ matches (or there is none) and none of the blacklist does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def compile_filter(message: pb.FlowFilter, context: Context, where: str) -> Comp
                 columns.append(COLUMNS[field.name](values, context))
             if field.name in CHECKS:
                 checks.append(CHECKS[field.name](values, context))
-        except ValueError as error:
+        except (ValueError, re.error) as error:
             raise FilterError(f"{where}.{field.name}: {error}") from error
     return CompiledFilter(tuple(columns), tuple(checks))
 

@@ -81,7 +81,7 @@ class Query:
                 await store.wait(cursor)
                 continue
             records = store.read(cursor, stop)
-            losses = [self._lost(loss) for loss in store.losses(cursor, stop) if self._covers(loss)]
+            losses = self._losses(cursor, stop + (stop == end))
             if losses:
                 yield losses
             for flows in self._decode(self._candidates(FlowRows(records, cursor))):
@@ -112,7 +112,7 @@ class Query:
                 break
             stop = start
             await asyncio.sleep(0)
-        losses = [self._lost(loss) for loss in self._store.losses(stop, end + 1) if self._covers(loss)]
+        losses = self._losses(stop, end + (not self._follow))
         if losses:
             yield losses
         newest = found[: self._number][::-1]
@@ -134,8 +134,12 @@ class Query:
             wanted = [flow for place, flow in enumerate(flows, start) if candidates.confirm(place, flow)]
             yield wanted[::-1] if newest_first else wanted
 
-    def _covers(self, loss: Loss) -> bool:
-        return loss.last >= self._since and loss.first <= self._until
+    def _losses(self, start: int, stop: int) -> Responses:
+        return [
+            self._lost(loss)
+            for loss in self._store.losses(start, stop)
+            if loss.last >= self._since and loss.first <= self._until
+        ]
 
     def _flow(self, flow: pb.Flow) -> api.GetFlowsResponse:
         time = flow.time
