@@ -67,7 +67,7 @@ def load(directory: Path) -> NetworkList:
 def _parse(path: Path) -> NetworkList:
     try:
         raw = json.loads(path.read_text())
-        plugins = raw["plugins"] if "plugins" in raw else [raw]
+        plugins = raw.get("plugins", [raw])
         if not plugins or not all(plugin.get("type") for plugin in plugins):
             raise CniError(f"{path}: plugins: every plugin needs a type")
         version = raw.get("cniVersion", "0.4.0")

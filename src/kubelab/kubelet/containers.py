@@ -88,9 +88,8 @@ class Container:
         """Until the container has ended for good; its last exit code."""
         adopted = await self._adopt()
         while not self._stopping:
-            if not adopted and self.state.kind != "terminated":
-                if not await self._start():
-                    continue
+            if not adopted and self.state.kind != "terminated" and not await self._start():
+                continue
             adopted = False
             if self.running:
                 await self._live()

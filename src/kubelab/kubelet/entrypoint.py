@@ -43,3 +43,14 @@ def stand_in_line(container: Object) -> list[str]:
     server = Path(kubelab.__file__).parent / "standin" / "server.py"
     ports = [f"{port['containerPort']}/{port.get('protocol', 'TCP').lower()}" for port in container.get("ports") or []]
     return [sys.executable, "-S", "-E", "-I", str(server), *ports]
+
+
+def identity(pod: Object, container: Object, node: str) -> dict[str, str]:
+    """Variables by which the stand-in tells who it is."""
+    meta = pod["metadata"]
+    return {
+        "KUBELAB_POD": meta["name"],
+        "KUBELAB_NAMESPACE": meta["namespace"],
+        "KUBELAB_NODE": node,
+        "KUBELAB_CONTAINER": container["name"],
+    }

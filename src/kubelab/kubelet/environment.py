@@ -40,7 +40,7 @@ def field(pod: Object, path: str, config: KubeletConfig, ips: list[str]) -> str:
     if path in ("metadata.labels", "metadata.annotations"):
         items = (meta.get(path.split(".")[1]) or {}).items()
         return "\n".join(f'{key}="{value}"' for key, value in sorted(items))
-    values = {
+    values: dict[str, str] = {
         "metadata.name": meta["name"],
         "metadata.namespace": meta["namespace"],
         "metadata.uid": meta["uid"],

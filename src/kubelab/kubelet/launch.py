@@ -9,7 +9,6 @@ the PID namespace, builds its mounts and executes the command. Errors travel thr
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import signal

@@ -26,6 +26,15 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def zombie_status(pid: int) -> int | None:
+    """The wait status of a process that has ended and was not yet reaped (proc(5), field 52)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[49]) if fields[0] == "Z" else None
+
+
 class Process:
     """A running process; ``close`` after ``wait``."""
 
@@ -77,24 +86,38 @@ class Process:
         """The exit code, once the process has ended. May be awaited by several."""
         if self._exit is None:
             await readable(self._pidfd)
-            self._collect()
-        assert self._exit is not None
+            status = await self._adopted_status() if not self._reap() else None
+            if self._exit is None:
+                self._known = status is not None
+                code = os.waitstatus_to_exitcode(status) if status is not None else UNKNOWN_EXIT
+                self._exit = code if code >= 0 else 128 - code
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
         return self._exit
 
-    def _collect(self) -> None:
-        if self._exit is not None:
-            return
+    def _reap(self) -> bool:
+        """Collects a child of ours; False when it is none."""
         try:
             info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-            assert info is not None
-            self._exit = info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
         except ChildProcessError:
-            status = syscalls.exit_status_by_pidfd(self._pidfd)
-            self._known = status is not None
-            code = os.waitstatus_to_exitcode(status) if status is not None else UNKNOWN_EXIT
-            self._exit = code if code >= 0 else 128 - code
-        os.close(self._pidfd)
-        self._pidfd = -1
+            return False
+        assert info is not None
+        self._exit = info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
+        return True
+
+    async def _adopted_status(self) -> int | None:
+        # Until its parent reaps it, /proc tells the status, afterwards the pidfd; in between there is a moment.
+        for _ in range(100):
+            if self._exit is not None:
+                return None
+            status = zombie_status(self.pid)
+            if status is None:
+                status = syscalls.exit_status_by_pidfd(self._pidfd)
+            if status is not None:
+                return status
+            await asyncio.sleep(0.01)
+        return None
 
 
 async def readable(fd: int) -> None:

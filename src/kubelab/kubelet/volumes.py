@@ -166,7 +166,7 @@ class Volumes:
 
 def host_path(name: str, source: Object) -> str:
     """Checks or makes a hostPath by its type. Raises VolumeError."""
-    path, kind = source["path"], source.get("type") or ""
+    path, kind = str(source["path"]), source.get("type") or ""
     if kind == "DirectoryOrCreate" or (kind == "" and not os.path.exists(path)):
         os.makedirs(path, exist_ok=True)
     elif kind == "FileOrCreate" and not os.path.exists(path):

@@ -15,7 +15,7 @@ import structlog
 from kubelab.kubelet import cni, environment, etc_files, sandbox
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
-from kubelab.kubelet.entrypoint import command_line
+from kubelab.kubelet.entrypoint import command_line, identity
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.launch import ContainerSpec, Mount
@@ -123,6 +123,8 @@ class PodWorker:
         shutil.rmtree(directory / "layer" / str(attempt - 1), ignore_errors=True)
         security = {**(spec.get("securityContext") or {}), **(container.get("securityContext") or {})}
         argv, fallback = command_line(container, variables)
+        if fallback is not None or not (container.get("command") or container.get("args")):
+            variables.update(identity(self.pod, container, config.node))
         etc = [Mount(str(self.directory / "etc" / name), f"/etc/{name}") for name in etc_files.NAMES]
         return ContainerSpec(
             argv=argv,

@@ -75,9 +75,8 @@ def machine_routes() -> list[Network]:
     found: list[Network] = []
     for family in ("-4", "-6"):
         answer = subprocess.run(["ip", "-j", family, "route"], capture_output=True, text=True, check=True)
-        for route in json.loads(answer.stdout or "[]"):
-            if route["dst"] != "default":
-                found.append(ip_network(route["dst"], strict=False))
+        destinations = (route["dst"] for route in json.loads(answer.stdout or "[]"))
+        found += [ip_network(dst, strict=False) for dst in destinations if dst != "default"]
     return found
 
 

@@ -25,7 +25,7 @@ LOWER = "/run/kubelab/root"
 
 KUBELET_DIRECTORY = "/var/lib/kubelet"
 
-_PSEUDO = frozenset(
+_PSEUDO = frozenset(  # file systems without data of their own
     "proc sysfs devtmpfs devpts tmpfs cgroup cgroup2 bpf mqueue hugetlbfs debugfs tracefs securityfs pstore configfs "
     "fusectl nsfs autofs binfmt_misc efivarfs rpc_pipefs ramfs selinuxfs".split()
 )
@@ -60,7 +60,7 @@ class NodeSpace:
         enter = [f"--{flag}={self.pin(flag)}" for flag in ("uts", "cgroup", "mount")]
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
         cgroup = self.cgroup / group
-        return ["sh", "-c", script, str(cgroup), f"--net={self.net}", *enter, "--wd=/", "--", *command]
+        return ["sh", "-c", script, str(cgroup), f"--net={self.net}", *enter, "--wdns=/", "--", *command]
 
 
 def create(space: NodeSpace, addresses: tuple[str, str], plan: Plan) -> None:

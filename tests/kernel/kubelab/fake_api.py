@@ -67,7 +67,12 @@ class FakeApi:
 
     async def pod(self, name: str, node: str, spec: Object, **meta: Any) -> Object:
         spec = {"nodeName": node, "automountServiceAccountToken": False, **spec}
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", **meta}, "spec": spec}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", **meta},
+            "spec": spec,
+        }
         return await self.put("/api/v1/namespaces/default/pods", pod)
 
     async def delete(self, name: str, grace: int = 5) -> None:
@@ -79,7 +84,11 @@ class FakeApi:
         return self.objects.get(("/api/v1/namespaces/default/pods", name))
 
     def events(self, reason: str) -> list[str]:
-        return [obj["message"] for (path, _), obj in self.objects.items() if path.endswith("/events") and obj["reason"] == reason]
+        return [
+            obj["message"]
+            for (path, _), obj in self.objects.items()
+            if path.endswith("/events") and obj["reason"] == reason
+        ]
 
     async def until(self, condition: Any, timeout: float = 10.0) -> Any:
         """Waits until ``condition()`` is true, looking at every change."""
@@ -89,7 +98,9 @@ class FakeApi:
                     await self._changed.wait()
                 return result
         except TimeoutError:
-            raise AssertionError(f"not within {timeout} s; pods: {[o.get('status') for (p, _), o in self.objects.items() if p.endswith('/pods')]}") from None
+            raise AssertionError(
+                f"not within {timeout} s; pods: {[o.get('status') for (p, _), o in self.objects.items() if p.endswith('/pods')]}"
+            ) from None
 
     # -- the wire -----------------------------------------------------------------------------------------------
 
@@ -107,7 +118,9 @@ class FakeApi:
 
     def _matches(self, wanted: str, collection: str) -> bool:
         prefix, _, kind = wanted.rpartition("/")
-        return collection == wanted or (collection.startswith(prefix + "/namespaces/") and collection.endswith("/" + kind))
+        return collection == wanted or (
+            collection.startswith(prefix + "/namespaces/") and collection.endswith("/" + kind)
+        )
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path
@@ -129,7 +142,11 @@ class FakeApi:
         if obj is None:
             return web.json_response({"message": f"{path} not found", "code": 404}, status=404)
         if request.method == "PATCH":
-            merged = {**obj, "status": {**obj.get("status", {}), **body["status"]}} if status else {**obj, **{k: v for k, v in body.items() if k != "metadata"}}
+            merged = (
+                {**obj, "status": {**obj.get("status", {}), **body["status"]}}
+                if status
+                else {**obj, **{k: v for k, v in body.items() if k != "metadata"}}
+            )
             await self._change("MODIFIED", collection, merged)
         elif request.method == "DELETE":
             await self._change("DELETED", collection, obj)
