@@ -29,7 +29,7 @@ PAUSE = 0.1
 """Seconds before the second attempt; doubles."""
 
 Parameters = Mapping[str, str]
-Failures = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)
+Failures = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class Client:
@@ -67,7 +67,7 @@ class Client:
         body: bytes | None = None,
         content_type: str = "application/json",
     ) -> bytes:
-        """One request, up to four times if the connection fails or the server is busy (429).
+        """One request, up to four times if the connection fails or the server is busy (429), once if it times out.
 
         A POST is not repeated once it may have arrived: its caller could not tell whose object the second one found.
         Raises ApiError, Unreachable.
@@ -86,7 +86,7 @@ class Client:
                     pause = max(pause, _retry_after(response))
             except Failures as error:
                 harmless = method != "POST" or isinstance(error, aiohttp.ClientConnectorError)
-                if last or not harmless:
+                if last or not harmless or isinstance(error, TimeoutError):
                     raise self._unreachable(method, path, error) from error
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

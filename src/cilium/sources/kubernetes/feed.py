@@ -9,8 +9,9 @@ one bad write to the API must not cut off what works.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -25,6 +26,8 @@ R = TypeVar("R")
 Decode = Callable[[bytes | msgspec.Raw], R | None]
 Merge = Callable[[R | None, R], R]
 """What enters the table, given the present row and the new one."""
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Feed(Generic[K, R]):
@@ -69,26 +72,35 @@ class Feed(Generic[K, R]):
                 rows.pop(name, None)
                 gone[name] = None
             else:
-                name, row = self._read(event.raw)
+                name, row = self._read(event.raw, before=rows)
+                if row is None and name in self.quarantine:
+                    continue  # what this batch said of the object so far stands
                 rows[name] = row
                 gone.pop(name, None)
         self._commit(rows, gone)
 
-    def _read(self, raw: msgspec.Raw) -> tuple[str, R | None]:
-        """The object's name and row; None if it has no row, or keeps the one it has."""
+    def _read(self, raw: msgspec.Raw, before: Mapping[str, R | None] = EMPTY) -> tuple[str, R | None]:
+        """The object's name and row; None if it has no row, or keeps the one it has.
+
+        `before`: rows that this commit already has and the table does not, by name.
+        """
         name = _name(raw)
         try:
             row = self._decode(raw)
         except Exception as error:  # whatever a stranger's object does to a decoder, it does to that object alone
             expected = isinstance(error, msgspec.DecodeError | ObjectError)
-            self.quarantine.put(name, str(error) if expected else repr(error), kept=name in self._keys)
+            self.quarantine.put(
+                name, str(error) if expected else repr(error), kept=name in self._keys or name in before
+            )
             return name, None
         self.quarantine.release(name)
+        if row is not None and self._merge is not None:
+            table = self._writer.table
+            row = self._merge(before.get(name) or table.snapshot().get(table.key_of(row)), row)
         return name, row
 
     def _commit(self, rows: dict[str, R | None], gone: Iterable[str]) -> None:
         table = self._writer.table
-        snapshot = table.snapshot()
         deletes = [self._keys.pop(name) for name in gone if name in self._keys]
         upserts: list[R] = []
         for name, row in rows.items():
@@ -101,7 +113,7 @@ class Feed(Generic[K, R]):
             if former != key:
                 deletes.append(former)
             self._keys[name] = key
-            upserts.append(row if self._merge is None else self._merge(snapshot.get(key), row))
+            upserts.append(row)
         self._writer.commit(upserts, deletes)
 
 
