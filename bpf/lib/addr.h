@@ -46,6 +46,12 @@ static __always_inline bool addr_is_link_local(const union addr *a)
 	       (addr_is_v4(a) && a->bytes[12] == 169 && a->bytes[13] == 254);
 }
 
+/* Load-time constants must be read as volatile, or the compiler takes them for the zeros it sees. */
+static __always_inline union addr addr_constant(const volatile union addr *constant)
+{
+	return (union addr){ .halves = { constant->halves[0], constant->halves[1] } };
+}
+
 /* Any total order serves: it only has to be the same for both directions. */
 static __always_inline bool addr_less(const union addr *a, const union addr *b)
 {

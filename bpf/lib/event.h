@@ -18,6 +18,7 @@ static __always_inline bool events_on(void)
 
 STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type, __u32 reason)
 {
+	const struct ethhdr *eth;
 	struct event *event;
 
 	if (!flow)
@@ -64,10 +65,13 @@ STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type
 	event->packets = flow->packets ?: 1;
 	event->tunnel_vni = flow->tunnel_vni;
 	event->pad2 = 0;
-	if (bpf_skb_load_bytes(skb, 6, event->source_mac, 6))
-		__builtin_memset(event->source_mac, 0, 6);
-	if (bpf_skb_load_bytes(skb, 0, event->destination_mac, 6))
-		__builtin_memset(event->destination_mac, 0, 6);
+	eth = (void *)(long)skb->data;
+	if ((void *)(eth + 1) <= (void *)(long)skb->data_end) {
+		__builtin_memcpy(event->source_mac, eth->h_source, ETH_ALEN);
+		__builtin_memcpy(event->destination_mac, eth->h_dest, ETH_ALEN);
+	} else {
+		__builtin_memset(event->source_mac, 0, 2 * ETH_ALEN);
+	}
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
 }

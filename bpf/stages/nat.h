@@ -20,12 +20,14 @@ static __always_inline bool masquerades(const struct flow *flow)
 {
 	bool v6 = flow->shape & SHAPE_V6;
 	const struct ipcache_entry *peer;
+	union addr native;
+	__u32 bits;
 
 	if (addr_is_multicast(&flow->destination))
 		return false;
-	if (!v6 && config_native4_bits && addr_in_prefix(&flow->destination, (void *)&config_native4, config_native4_bits))
-		return false;
-	if (v6 && config_native6_bits && addr_in_prefix(&flow->destination, (void *)&config_native6, config_native6_bits))
+	native = v6 ? addr_constant(&config_native6) : addr_constant(&config_native4);
+	bits = v6 ? config_native6_bits : config_native4_bits;
+	if (bits && addr_in_prefix(&flow->destination, &native, bits))
 		return false;
 	peer = ipcache_at(&flow->destination);
 	if (!peer)

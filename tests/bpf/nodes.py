@@ -219,4 +219,4 @@ def introduce(nodes: Sequence[Node], pods: dict[int, dict[int, int]], *, tunnel6
                 here.datapath.ipcache(address, 6)
 
 
-__all__ = ["EGRESS", "INGRESS", "OBJECTS", "WORLD4", "WORLD6", "EndpointFlags", "Node", "Underlay", "execute", "introduce"]
+__all__ = ["EGRESS", "INGRESS", "OBJECTS", "WORLD4", "WORLD6", "EndpointFlags", "Node", "Underlay", "batch", "execute", "introduce"]
