@@ -112,10 +112,11 @@ class Query:
                 break
             stop = start
             await asyncio.sleep(0)
-        losses = self._losses(stop, end + (not self._follow))
+        newest = found[: self._number][::-1]
+        place = self._decoder.uuid_place(newest[0].uuid) if newest else None
+        losses = self._losses(place[0] if place else stop, end + (not self._follow))
         if losses:
             yield losses
-        newest = found[: self._number][::-1]
         for at in range(0, len(newest), SLICE):
             yield [self._flow(flow) for flow in newest[at : at + SLICE]]
 
