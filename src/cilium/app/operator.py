@@ -24,10 +24,11 @@ from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.identity.collect import IdentityCollector
 from cilium.features.ipam.ops import NodeCIDRDecisions, NodeCIDROps
 from cilium.features.ipam.pools import NodeCIDRs, Pool
+from cilium.features.policy import conditions
 from cilium.settings import IpamMode, Settings, SettingsError, from_flags
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
-from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource
+from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
 from cilium.state import Derivation, Reconciler, Table
@@ -35,6 +36,7 @@ from cilium.state.cell import Cell
 
 log = structlog.get_logger("operator")
 
+POLICIES = frozenset({Resource.CILIUM_NETWORK_POLICIES, Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES})
 LEASE = "cilium-operator-resource-lock"
 
 
@@ -56,11 +58,12 @@ async def run(settings: Settings) -> None:
         await leader.acquire()
         tasks.create_task(leader.hold(), name="leader")
         await ensure_crds(writes)
-        source = KubernetesSource(client=client, tables=KubernetesTables(), resources=OPERATOR)
+        source = KubernetesSource(client=client, tables=KubernetesTables(), resources=OPERATOR | POLICIES)
         tasks.create_task(source.run(), name="kubernetes")
         objects = ObjectWrites(writes)
         if settings.ipam.mode is IpamMode.CLUSTER_POOL:
             build_ipam(settings, source, objects).start(tasks)
+        conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
         tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
         tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
 

@@ -31,7 +31,7 @@ def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -
 def kubernetes(source: KubernetesSource) -> Mapping[str, Any]:
     """Lost reflectors are named: what they follow may be old."""
     lost = [health for health in source.health() if not health.connected]
-    quarantined = [f"{row.resource} {row.name}: {row.reason}" for row in source.quarantine()]
+    quarantined = [f"{row.resource} {row.object}: {row.reason}" for row in source.quarantine()]
     if lost:
         message = "; ".join(f"{health.resource}: {health.error or 'connecting'}" for health in lost)
         return {"state": "Failure", "msg": message, "quarantine": quarantined}
