@@ -40,20 +40,31 @@ def terms_of(labels: Iterable[str]) -> Terms:
 
 
 class _Selector:
-    """A selector in use: each condition is a set of terms of which one must (or none may) be present."""
+    """A selector in use, taken apart so that a test is a few operations on sets."""
 
-    __slots__ = ("anchors", "conditions", "members", "number", "selector", "uses")
+    __slots__ = ("alternatives", "anchors", "excluded", "members", "number", "others", "required", "selector", "uses")
 
     def __init__(self, number: int, selector: Selector) -> None:
         self.number = number
         self.selector = selector
         self.uses = 0
-        self.conditions = [(_terms(r), r.operator in {"In", "Exists"}) for r in selector.requirements]
+        positive = [_terms(r) for r in selector.requirements if r.operator in {"In", "Exists"}]
+        negative = [_terms(r) for r in selector.requirements if r.operator not in {"In", "Exists"}]
+        self.required: Terms = frozenset().union(*(terms for terms in positive if len(terms) == 1))
+        """All of these terms are present."""
+        self.alternatives = [terms for terms in positive if len(terms) != 1]
+        """One of each set is present."""
+        self.excluded: Terms = frozenset().union(*negative)
+        """None of these is present."""
         self.anchors: Terms = _anchors(selector)
+        self.others = [terms for terms in self.alternatives if terms != self.anchors]
         self.members = BitMap()
 
     def matches(self, terms: Terms) -> bool:
-        return all(wanted.isdisjoint(terms) is not present for wanted, present in self.conditions)
+        """Whether it selects a member that has one of the anchors (if there are any)."""
+        if not self.required <= terms or not self.excluded.isdisjoint(terms):
+            return False
+        return not any(wanted.isdisjoint(terms) for wanted in self.others) if self.others else True
 
 
 def _terms(requirement: Requirement) -> Terms:
@@ -82,6 +93,8 @@ class SelectorCache:
         self._anchored: dict[Term, dict[int, _Selector]] = {}
         self._unanchored: dict[int, _Selector] = {}
         self._next = 0
+        self._recent: dict[int, list[_Selector]] = {}
+        """What was found out about a member and is likely to be asked next; void when selectors change."""
 
     def __contains__(self, member: int) -> bool:
         return member in self._terms
@@ -90,6 +103,7 @@ class SelectorCache:
         """The number of the selector, evaluated on first use."""
         number = self._numbers.get(selector)
         if number is None:
+            self._recent.clear()
             number = self._numbers[selector] = self._next
             self._next += 1
             entry = self._selectors[number] = _Selector(number, selector)
@@ -106,6 +120,7 @@ class SelectorCache:
         entry.uses -= 1
         if entry.uses:
             return
+        self._recent.clear()
         del self._selectors[number], self._numbers[entry.selector]
         self._unanchored.pop(number, None)
         for term in entry.anchors:
@@ -120,7 +135,11 @@ class SelectorCache:
     def selecting(self, member: int) -> list[int]:
         """Numbers of the selectors that select a member; none if there is no such member."""
         terms = self._terms.get(member)
-        return [] if terms is None else [entry.number for entry in self._matching(terms)]
+        if terms is None:
+            return []
+        if member not in self._recent:
+            self._recent[member] = self._matching(terms)
+        return [entry.number for entry in self._recent.pop(member)]
 
     def upsert(self, member: int, labels: Labels) -> bool:
         """Whether the member is new or its labels have changed."""
@@ -139,7 +158,8 @@ class SelectorCache:
             if bitmap is None:
                 bitmap = self._index[term] = BitMap()
             bitmap.add(member)
-        for entry in self._matching(terms):
+        self._recent[member] = self._matching(terms)
+        for entry in self._recent[member]:
             entry.members.add(member)
         return True
 
@@ -149,6 +169,7 @@ class SelectorCache:
         if terms is None:
             return False
         self._everyone.discard(member)
+        self._recent.pop(member, None)
         self._drop(member, terms)
         for entry in self._matching(terms):
             entry.members.discard(member)
@@ -173,13 +194,18 @@ class SelectorCache:
         return found
 
     def _evaluate(self, entry: _Selector) -> BitMap:
-        """Positive conditions first: they make the set small."""
+        """What must be present first: it makes the set small."""
         result: BitMap | None = None
-        for wanted, present in sorted(entry.conditions, key=lambda condition: not condition[1]):
-            bitmaps = [self._index[term] for term in wanted if term in self._index]
-            carriers = bitmaps[0] if len(bitmaps) == 1 else BitMap.union(*bitmaps) if bitmaps else BitMap()
-            if present:
-                result = carriers.copy() if result is None else result & carriers
-            else:
-                result = (self._everyone if result is None else result) - carriers
-        return self._everyone.copy() if result is None else result
+        for wanted in (*({term} for term in entry.required), *entry.alternatives):
+            carriers = self._carriers(wanted)
+            result = carriers.copy() if result is None else result & carriers
+        if result is None:
+            result = self._everyone.copy()
+        return result - self._carriers(entry.excluded) if entry.excluded else result
+
+    def _carriers(self, terms: Iterable[Term]) -> BitMap:
+        """Members that have one of these terms."""
+        bitmaps = [bitmap for term in terms if (bitmap := self._index.get(term)) is not None]
+        if len(bitmaps) == 1:
+            return bitmaps[0]
+        return BitMap.union(*bitmaps) if bitmaps else BitMap()

@@ -102,16 +102,18 @@ def _longest_prefix_form(strongest: Mapping[Box, Atom]) -> list[Verdict]:
     """Only what changes the verdict of what is around it."""
     kept: dict[Box, bool] = {}
     verdicts = []
-    lengths: list[int] = []
+    shorter: list[int] = []
+    length = -1
     for box in sorted(strongest):
         atom = strongest[box]
         prefix, protocol, port = box
-        above = [deny for length in lengths if (deny := kept.get(_enclosing(box, length))) is not None]
+        if prefix != length:
+            shorter = sorted({kept_prefix for kept_prefix, _, _ in kept})
+            length = prefix
+        above = [deny for bits in shorter if (deny := kept.get(_enclosing(box, bits))) is not None]
         if above and (not atom.deny or True in above):
             continue
         kept[box] = atom.deny
-        if prefix not in lengths:
-            lengths.append(prefix)
         verdicts.append(Verdict(prefix, protocol, port, atom.cookie, atom.deny, _match(prefix, wildcard=atom.wildcard)))
     return verdicts
 
