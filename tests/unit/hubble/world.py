@@ -97,7 +97,7 @@ def record(**fields: Any) -> Records:
 
 
 def records(*several: Records) -> Records:
-    return np.concatenate(several)
+    return np.concatenate(several, dtype=EVENT)  # without a dtype, numpy would turn ports to native byte order
 
 
 def numbered(count: int, start: int = 0) -> Records:
