@@ -100,7 +100,8 @@ class ApiClient:
                 log.warning("watch refused", path=path, error=str(error))
                 version = ""
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                log.warning("watch interrupted", path=path, error=str(error) or repr(error))
+                if backoff == BACKOFF_MIN:  # once per interruption, not per attempt
+                    log.warning("watch interrupted", path=path, error=str(error) or repr(error))
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, BACKOFF_MAX)
 

@@ -72,6 +72,7 @@ class Container:
         self._backoff = 0.0
         self._wake = asyncio.Event()
         directory.mkdir(parents=True, exist_ok=True)
+        self._record = self._recall()
 
     @property
     def name(self) -> str:
@@ -273,15 +274,20 @@ class Container:
         fresh.write_text(json.dumps(asdict(record)))
         fresh.rename(path)
 
-    async def _adopt(self) -> bool:
-        """Takes over what an earlier kubelet started; True when there is nothing to start now."""
+    def _recall(self) -> Record | None:
+        """What an earlier kubelet wrote; its state is ours from the first moment, so that nobody sees it flicker."""
         path = self._directory / "state.json"
         if not path.exists():
-            return False
+            return None
         record = Record(**json.loads(path.read_text()))
         self.attempt = record.attempt
         self.state = ContainerState(**record.state)  # type: ignore[arg-type]  # the same fields, from JSON
-        if not self.running:
+        return record
+
+    async def _adopt(self) -> bool:
+        """Takes over what an earlier kubelet started; True when there is nothing to start now."""
+        record = self._record
+        if record is None or not self.running:
             return self.state.kind == "terminated"
         self.launched = await self._host.describe(self.spec, self.attempt)
         self.cgroup = self.launched.cgroup

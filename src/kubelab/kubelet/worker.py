@@ -56,7 +56,6 @@ class PodWorker:
         self._volumes = Volumes(pod, self.directory / "volumes", around.sources)
         self._ips: tuple[str, ...] = ()
         self._sandbox: sandbox.Sandbox | None = None
-        self._initialized = False
         self._started = (pod.get("status") or {}).get("startTime") or now()
         self._reason = self._message = ""
         self._phase: str | None = None
@@ -69,6 +68,7 @@ class PodWorker:
             for spec in pod["spec"].get("initContainers") or []
         ]
         self.containers = [self._container(spec, policy) for spec in pod["spec"]["containers"]]
+        self._initialized = not self.init or any(c.state.container_id for c in self.containers)
 
     def _container(self, spec: Object, policy: str) -> Container:
         directory = self.directory / "containers" / spec["name"]

@@ -145,7 +145,9 @@ class LabApi:
             self._resources[base] = {r["kind"]: r for r in found if "/" not in r["name"]}
             if kind not in self._resources[base]:
                 if time.monotonic() > deadline:
-                    raise LabError(f"{kind} {manifest['metadata']['name']}: the API server does not serve {group} {kind}")
+                    raise LabError(
+                        f"{kind} {manifest['metadata']['name']}: the API server does not serve {group} {kind}"
+                    )
                 time.sleep(0.05)  # a CRD is served a moment after it was created
         resource = self._resources[base][kind]
         if resource["namespaced"]:

@@ -119,7 +119,8 @@ class Lab:
         server = f"https://{plan.host[0]}:{API_PORT}"
         credentials.write_admin(paths.kubeconfig, server, cluster=f"kubelab-{self.name}")
         progress("starting the control plane")
-        ready = self._start_control_plane(pod_cidrs)
+        self._configure_control_plane(pod_cidrs)
+        ready = self._start_control_plane()
         self._start_external()
         for number in range(1, nodes + 1):
             name = f"node{number}"
@@ -128,18 +129,27 @@ class Lab:
             node.create(space, plan.node(number), plan)
             credentials.write_kubelet(space.kubelet / "pki", name)
             self.start_kubelet(name)
-        processes.await_ready(ready, "the control plane", paths.logs / "control-plane.log")
+        self._await_control_plane(ready)
 
-    def _start_control_plane(self, pod_cidrs: Sequence[tuple[str, int]]) -> int:
+    def _configure_control_plane(self, pod_cidrs: Sequence[tuple[str, int]]) -> None:
         paths, plan = self._paths, self._state().plan
-        config = paths.control_plane / "config.json"
         content = {
             "data_dir": str(paths.control_plane),
             "addresses": list(plan.host),
             "port": API_PORT,
             "pod_cidrs": [list(cidr) for cidr in pod_cidrs],
         }
-        config.write_text(json.dumps(content))
+        (paths.control_plane / "config.json").write_text(json.dumps(content))
+
+    def start_control_plane(self) -> None:
+        """Starts API server and controllers again after ``stop``; returns when they serve. Raises LabError."""
+        self._await_control_plane(self._start_control_plane())
+
+    def _await_control_plane(self, ready: int) -> None:
+        processes.await_ready(ready, "the control plane", self.log_path("control-plane"))
+
+    def _start_control_plane(self) -> int:
+        config = self._paths.control_plane / "config.json"
         ready, write = os.pipe()
         argv = [sys.executable, "-m", "kubelab.lab.control_plane", str(config), str(write)]
         self._start("control-plane", argv, pass_fds=(write,))
@@ -177,6 +187,13 @@ class Lab:
         argv = space.argv([sys.executable, "-m", "kubelab.kubelet", f"{inside}/config.json"])
         self._record(f"kubelet-{name}", processes.start(argv, self._paths.logs / f"kubelet-{name}.log"))
 
+    def stop(self, process: str, *, kill: bool = False) -> None:
+        """Ends ``control-plane``, ``external`` or ``kubelet-<node>`` and waits for its end. Raises LabError."""
+        record = self._state().pids.get(process)
+        if record is None:
+            raise LabError(f"process {process}: lab {self.name} has {', '.join(self._state().pids)}")
+        processes.stop(record, kill=kill)
+
     def _await_nodes(self, nodes: int, progress: Progress) -> None:
         progress("waiting for the nodes to register")
 
@@ -190,7 +207,10 @@ class Lab:
 
         def ready(items: list[Object]) -> bool:
             return bool(items) and all(
-                any(c["type"] == "Ready" and c["status"] == "True" for c in (item.get("status") or {}).get("conditions") or [])
+                any(
+                    c["type"] == "Ready" and c["status"] == "True"
+                    for c in (item.get("status") or {}).get("conditions") or []
+                )
                 for item in items
             )
 
@@ -235,7 +255,8 @@ class Lab:
         plan = found.plan
         running = {name: processes.alive(record) for name, record in found.pids.items()}
         nodes = tuple(
-            NodeState(f"node{n}", plan.node(n), running.get(f"kubelet-node{n}", False)) for n in range(1, found.nodes + 1)
+            NodeState(f"node{n}", plan.node(n), running.get(f"kubelet-node{n}", False))
+            for n in range(1, found.nodes + 1)
         )
         server = f"https://{plan.host[0]}:{API_PORT}"
         return LabStatus(self.name, True, found.complete, server, (str(plan.v4), str(plan.v6)), nodes, running)
@@ -284,5 +305,3 @@ class Lab:
             lines = log.read_text(errors="replace").splitlines()[-5:]
             parts += [f"{log.name}: {line[:300]}" for line in lines]
         return "\n".join(parts)
-
-

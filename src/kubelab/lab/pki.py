@@ -24,7 +24,9 @@ class Credentials:
         user = "kubernetes-admin"
         client = self._authority.client(user, groups=["system:masters"])
         authority = self._authority.certificate
-        write_kubeconfig(path, kubeconfig(server=server, authority=authority, client=client, cluster=cluster, user=user))
+        write_kubeconfig(
+            path, kubeconfig(server=server, authority=authority, client=client, cluster=cluster, user=user)
+        )
         self._write(self._directory / "admin", "admin", client)
 
     def write_kubelet(self, directory: Path, node: str) -> None:

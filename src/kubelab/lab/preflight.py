@@ -116,7 +116,10 @@ def _link(*commands: str) -> Callable[[], None]:
 
 
 def _ipv6() -> None:
-    if not Path("/proc/sys/net/ipv6").exists() or Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text()[0] == "1":
+    if (
+        not Path("/proc/sys/net/ipv6").exists()
+        or Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").read_text()[0] == "1"
+    ):
         raise OSError("IPv6 is switched off")
 
 
@@ -126,7 +129,9 @@ def _tcx() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
 
     def bpf(command: int, attributes: bytes) -> int:
-        result = int(libc.syscall(ctypes.c_long(number), ctypes.c_long(command), attributes, ctypes.c_long(len(attributes))))
+        result = int(
+            libc.syscall(ctypes.c_long(number), ctypes.c_long(command), attributes, ctypes.c_long(len(attributes)))
+        )
         if result < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))

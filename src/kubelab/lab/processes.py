@@ -6,7 +6,10 @@ In: a command. Out: (pid, start time), by which it is known again; the tail of i
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from kubelab.lab.errors import LabError
@@ -39,6 +42,25 @@ def start(argv: list[str], log: Path, *, cgroup: Path | None = None, pass_fds: t
 def alive(record: tuple[int, int]) -> bool:
     """Whether the recorded process still is the one that runs."""
     return start_time(record[0]) == record[1]
+
+
+def stop(record: tuple[int, int], *, kill: bool = False, timeout: float = 10.0) -> None:
+    """SIGTERM (or SIGKILL) to the recorded process; returns when it is gone. Raises LabError when it stays."""
+    pid, started = record
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if start_time(pid) != started:
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL if kill else signal.SIGTERM)
+        if not select.select([pidfd], [], [], timeout)[0]:
+            raise LabError(f"process {pid} did not end within {timeout:.0f} s")
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    finally:
+        os.close(pidfd)
 
 
 def await_ready(fd: int, name: str, log: Path) -> None:
