@@ -212,7 +212,7 @@ def _others() -> list[Resource]:
         _row(rbac, "rolebindings", "RoleBinding"),
         _row(rbac, "clusterroles", "ClusterRole", namespaced=False),
         _row(rbac, "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
-        _row("events.k8s.io", "events", "Event", short="ev"),
+        _row("events.k8s.io", "events", "Event"),
         _row(
             "policy",
             "poddisruptionbudgets",

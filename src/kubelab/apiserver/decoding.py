@@ -11,6 +11,7 @@ import msgspec
 import yaml
 
 from kubelab.apiserver.errors import BadRequest, UnsupportedMediaType
+from kubelab.apiserver.protobuf import MEDIA_TYPE, ProtobufDecoder
 from kubelab.apiserver.schemas import Node
 
 Object = dict[str, Any]
@@ -24,8 +25,24 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+class Decoder:
+    """Request bodies of every encoding that is accepted."""
+
+    def __init__(self) -> None:
+        self._protobuf = ProtobufDecoder()
+
+    def object(self, body: bytes, content_type: str) -> Object:
+        """Raises BadRequest for what is no object, UnsupportedMediaType for an unknown encoding."""
+        if content_type.partition(";")[0].strip() == MEDIA_TYPE:
+            return self._protobuf.decode(body)
+        value = decode(body, content_type)
+        if not isinstance(value, dict):
+            raise BadRequest("the object provided is unrecognized: want a JSON object with kind and apiVersion")
+        return value
+
+
 def decode(body: bytes, content_type: str) -> Any:
-    """Raises BadRequest for what cannot be read, UnsupportedMediaType for other encodings than JSON and YAML."""
+    """JSON or YAML. Raises BadRequest for what cannot be read, UnsupportedMediaType for other encodings."""
     media = content_type.partition(";")[0].strip().lower()
     try:
         if media.endswith("yaml"):
@@ -40,13 +57,6 @@ def decode(body: bytes, content_type: str) -> Any:
         f"the body of the request was in an unknown format - accepted media types include: "
         f"application/json, application/yaml; got {media!r}"
     )
-
-
-def decode_object(body: bytes, content_type: str) -> Object:
-    value = decode(body, content_type)
-    if not isinstance(value, dict):
-        raise BadRequest("the object provided is unrecognized: want a JSON object with kind and apiVersion")
-    return value
 
 
 class Cleaner:

@@ -5,15 +5,13 @@ request. Goes out: responses; errors are raised as `ApiError`. What is special a
 """
 
 import base64
-import re
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from kubelab.apiserver import decoding
 from kubelab.apiserver.apply import apply_configuration
+from kubelab.apiserver.decoding import Cleaner, Decoder, decode
 from kubelab.apiserver.errors import BadRequest, Expired, MethodNotAllowed, NotFound, UnsupportedMediaType
 from kubelab.apiserver.patches import json_patch, merge_patch, strategic_merge
 from kubelab.apiserver.requests import Negotiation, Target, negotiate
@@ -24,11 +22,11 @@ from kubelab.apiserver.watch import Entry
 from kubelab.apiserver.watching import Watcher
 
 Object = dict[str, Any]
-_FIELD_MANAGER = re.compile(r"^[^/\s]*")
 
 
 class ResourceHandlers:
-    def __init__(self, store: Store, schemas: Schemas, renderer: Renderer) -> None:
+    def __init__(self, store: Store, schemas: Schemas, renderer: Renderer, decoder: Decoder) -> None:
+        self.decoder = decoder
         self._store = store
         self._schemas = schemas
         self._renderer = renderer
@@ -103,7 +101,7 @@ class ResourceHandlers:
     async def patch(self, request: web.Request, target: Target) -> web.Response:
         raw = await request.read()
         media = request.content_type
-        content = decoding.decode(raw, media.replace("apply-patch+", "") if "apply" in media else "application/json")
+        content = decode(raw, media.replace("apply-patch+", "") if "apply" in media else "application/json")
         if media == "application/apply-patch+yaml":
             return await self._apply(request, target, content)
         strict = request.query.get("fieldValidation", "Warn")
@@ -124,7 +122,7 @@ class ResourceHandlers:
         return self._answer(request, obj, target, warnings=warnings)
 
     async def delete(self, request: web.Request, target: Target) -> web.Response:
-        options = await delete_options(request)
+        options = await delete_options(request, self.decoder)
         resource = target.resource
         before = await self._store.get(resource.key, target.name, namespace=target.namespace)
         obj = await self._store.delete(resource.key, target.name, namespace=target.namespace, **options)
@@ -135,7 +133,7 @@ class ResourceHandlers:
         return json_response(success(name=target.name, group=resource.group, kind=resource.plural, uid=uid))
 
     async def delete_collection(self, request: web.Request, target: Target) -> web.Response:
-        options = await delete_options(request)
+        options = await delete_options(request, self.decoder)
         query = request.query
         selector = self._store.selector(
             target.resource.key, query.get("labelSelector", ""), query.get("fieldSelector", "")
@@ -156,7 +154,7 @@ class ResourceHandlers:
 
     async def read_object(self, request: web.Request, target: Target) -> tuple[Object, list[str]]:
         """The object of the body without unknown fields, and warnings about them."""
-        body = decoding.decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        body = self.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         warnings: list[str] = []
         strict = request.query.get("fieldValidation", "Warn")
         return self.clean(body, target, strict, warnings), warnings
@@ -165,7 +163,7 @@ class ResourceHandlers:
         """Check types, drop unknown fields. Raises BadRequest for unknown fields when `strict` is Strict."""
         resource = target.resource
         node = self._schemas.node(resource.group, target.version, resource.kind)
-        cleaner = decoding.Cleaner(resource.kind)
+        cleaner = Cleaner(resource.kind)
         cleaned: Object = cleaner.clean(obj, node)
         if cleaner.unknown and strict == "Strict":
             listed = ", ".join(f'unknown field "{path}"' for path in cleaner.unknown)
@@ -250,10 +248,10 @@ def dry_run(request: web.Request) -> bool:
     return bool(values)
 
 
-async def delete_options(request: web.Request) -> dict[str, Any]:
+async def delete_options(request: web.Request, decoder: Decoder) -> dict[str, Any]:
     """DeleteOptions of body and query as keyword arguments of `Store.delete`."""
     raw = await request.read()
-    body: Object = decoding.decode_object(raw, request.headers.get("Content-Type", "")) if raw else {}
+    body: Object = decoder.object(raw, request.headers.get("Content-Type", "")) if raw else {}
     query = request.query
     grace = body.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
     if grace is not None and (not str(grace).isdigit()):
@@ -303,6 +301,3 @@ def _read_token(token: str) -> tuple[int, tuple[str, str]]:
 def _key(entry: Entry) -> tuple[str, str]:
     metadata = entry.object["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
-
-
-Handler = Callable[[web.Request, Target], Any]

@@ -22,6 +22,7 @@ from kubelab.apiserver.authentication import AllowAuthenticated, Authenticator, 
 from kubelab.apiserver.bootstrap import create_namespaces
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.crds import CustomResources
+from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from kubelab.apiserver.openapi import OpenApi
@@ -79,7 +80,7 @@ class ApiServer:
         self.addresses: list[Address] = []
         self._proxy = KubeletProxy(self.store)
         renderer = Renderer(self.tables)
-        handlers = ResourceHandlers(self.store, self.schemas, renderer)
+        handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
         self._routes = Routes(
             registry=self.registry,
             handlers=handlers,

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from kubelab.apiserver import errors, jsonpath, selectors
-from kubelab.apiserver.decoding import decode, decode_object
+from kubelab.apiserver.decoding import decode
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
 from kubelab.apiserver.handlers import ResourceHandlers, dry_run
 from kubelab.apiserver.patches import json_patch, merge_patch
@@ -59,7 +59,7 @@ class Subresources:
         obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
         scale = scale_of(obj, target.resource)
         if request.method == "PUT":
-            wanted = decode_object(raw, request.content_type)
+            wanted = self._handlers.decoder.object(raw, request.content_type)
         else:
             patch = decode(raw, "application/json")
             json_media = request.content_type == "application/json-patch+json"
@@ -80,19 +80,19 @@ class Subresources:
         return json_response(scale_of(updated, target.resource))
 
     async def _bind(self, request: web.Request, target: Target) -> web.Response:
-        body = decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         node = (body.get("target") or {}).get("name", "")
         await bind_pod(self._store, target.namespace, target.name, node=node)
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _evict(self, request: web.Request, target: Target) -> web.Response:
-        body = decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         options = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
         await self._store.delete("pods", target.name, namespace=target.namespace, grace_seconds=options)
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
-        body = decode_object(await request.read(), request.headers.get("Content-Type", ""))
+        body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         account = await self._store.get("serviceaccounts", target.name, namespace=target.namespace)
         spec = body.get("spec") or {}
         seconds = spec.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
