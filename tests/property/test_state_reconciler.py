@@ -16,6 +16,7 @@ events = st.one_of(
     st.tuples(st.just("delete"), names),
     st.tuples(st.just("refuse"), st.sets(names)),
     st.tuples(st.just("down"), st.booleans()),
+    st.tuples(st.just("poison"), st.sampled_from(["", "a", "d"])),
     st.tuples(st.just("vandal"), names),
     st.tuples(st.just("ready")),
     st.tuples(st.just("advance"), st.floats(0, 20)),
@@ -56,6 +57,8 @@ async def play(script: list[tuple[object, ...]]) -> None:
                 world.refuse = set(refused)
             case ("down", bool(down)):
                 world.down = OSError("down") if down else None
+            case ("poison", str(name)):
+                world.poison = name
             case ("vandal", str(name)):
                 world.things[name] = -1
             case ("ready",):
@@ -68,7 +71,7 @@ async def play(script: list[tuple[object, ...]]) -> None:
                 await reconciler.round()
         settled = {row.key: row.revision for row in reconciler.status.snapshot()}
         assert all(revision <= world.table.revision for revision in settled.values())
-    world.refuse, world.down = set(), None
+    world.refuse, world.down, world.poison = set(), None, ""
     world.writer.ready()
     for _ in range(4):  # changes, retries and the refresh that repairs the vandal's work
         clock.advance(51.0)

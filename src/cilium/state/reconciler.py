@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import structlog
@@ -30,6 +30,9 @@ R_contra = TypeVar("R_contra", contravariant=True)
 Errors = Mapping[Any, Exception | str]
 """What failed, by key; rows not named succeeded."""
 Outcome = Errors | None | Awaitable[Errors | None]
+
+RETRY_BATCHES = 64
+"""At most so many calls for the retries of one round."""
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +134,8 @@ class Reconciler(Generic[K, R]):
             steps.reverse()
         self._unmarked = wishes
         for operation, delete in steps:
-            await self._apply(operation, [wish for wish in wishes if wish.delete is delete])
+            for batch in batches([wish for wish in wishes if wish.delete is delete]):
+                await self._apply(operation, batch)
             self._unmarked = [wish for wish in self._unmarked if wish.delete is not delete]
         if self._prune_due():
             await self._prune()
@@ -269,6 +273,19 @@ class Reconciler(Generic[K, R]):
             await wake.wait()
         finally:
             alarm.cancel()
+
+
+def batches(wishes: list[Wish[K, R]]) -> Iterator[list[Wish[K, R]]]:
+    """What is new as one batch, and what failed before as several: a row that makes a whole batch fail is alone after
+    a few attempts, and the others are done.
+    """
+    fresh = [wish for wish in wishes if not wish.attempts]
+    if fresh:
+        yield fresh
+    again = [wish for wish in wishes if wish.attempts]
+    size = -(-len(again) // RETRY_BATCHES)
+    for start in range(0, len(again), size or 1):
+        yield again[start : start + size]
 
 
 def describe(error: Exception | str) -> str:

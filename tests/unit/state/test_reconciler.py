@@ -70,7 +70,7 @@ async def test_one_bad_row_leaves_the_others_undisturbed_and_backs_off() -> None
     assert s.reconciler.errors() == []
 
 
-async def test_a_batch_that_raises_fails_every_row_and_is_retried_as_one() -> None:
+async def test_a_batch_that_raises_fails_every_row_and_is_retried_in_parts() -> None:
     s = Setup()
     s.world.down = OSError("no kernel today")
     s.writer.commit([Row("a"), Row("b")])
@@ -78,8 +78,21 @@ async def test_a_batch_that_raises_fails_every_row_and_is_retried_as_one() -> No
     assert {(r.key, r.error) for r in s.reconciler.errors()} == {("a", "no kernel today"), ("b", "no kernel today")}
     s.world.down = None
     await s.after(1)
-    assert s.world.names("update") == [["a", "b"], ["a", "b"]]
+    assert s.world.names("update") == [["a", "b"], ["a"], ["b"]]
     assert s.world.things == {"a": 0, "b": 0}
+
+
+async def test_a_row_that_fails_its_whole_batch_ends_up_alone() -> None:
+    s = Setup()
+    s.world.poison = "r777"
+    s.writer.commit(Row(f"r{i}") for i in range(1000))
+    await s.reconciler.round()
+    assert len(s.reconciler.errors()) == 1000
+    for _ in range(3):
+        await s.after(8)
+    assert [row.key for row in s.reconciler.errors()] == ["r777"]
+    assert len(s.world.things) == 999
+    assert len(s.world.calls) < 100
 
 
 async def test_a_newer_wish_displaces_the_retry() -> None:

@@ -16,12 +16,12 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class World:
-    """Keys in `refuse` fail alone; `down` fails every batch; `foreign` things do not bear our mark."""
+    """Keys in `refuse` fail alone, `poison` fails its whole batch, `down` every batch."""
 
     def __init__(self) -> None:
         self.things: dict[str, int] = {}
-        self.foreign: dict[str, int] = {}
         self.refuse: set[str] = set()
+        self.poison = ""
         self.down: Exception | None = None
         self.calls: list[tuple[str, list[str]]] = []
 
@@ -52,6 +52,8 @@ class World:
         self.calls.append((operation, sorted(row.name for row in rows)))
         if self.down is not None:
             raise self.down
+        if operation != "prune" and any(row.name == self.poison for row in rows):
+            raise ValueError(f"{self.poison} is poison")
 
     def _errors(self, rows: Sequence[Row]) -> dict[str, str]:
         return {row.name: f"{row.name} refused" for row in rows if row.name in self.refuse}

@@ -6,7 +6,7 @@ and what happened to objects (`Event`). Nothing here waits or talks.
                  complete                    stream ends, fails
     LISTING -----------------> WATCHING ------------------------> WATCHING, after a pause if it failed
        ^  a page: go on           |
-       +--------------------------+  410 Gone: the version is too old for the server
+       +--------------------------+  410 Gone: the version is too old for the server; or refused again and again
     failed: LISTING again after a pause
 
 Source: Kubernetes API concepts, "Efficient detection of changes".
@@ -24,6 +24,12 @@ from cilium.protocols.kubernetes.lines import LineSplitter
 from cilium.protocols.kubernetes.messages import parse_event, parse_meta, parse_page, parse_status
 
 GONE = 410
+UNRELATED = frozenset({401, 403, 429})
+"""Refusals that say nothing about the version watched from."""
+REFUSALS = 3
+"""Refused watches in a row after which the version is given up: a server whose store was replaced by a younger one
+does not say 410, it says that the version is too large.
+"""
 LASTING = 1.0
 """Seconds after which a stream counts as one that worked."""
 
@@ -118,6 +124,7 @@ class Watcher:
         self._opened_at = 0.0
         self._proven = False
         """The watch has worked since the last list."""
+        self._refusals = 0
 
     def action(self, now: float) -> Action:
         if now < self._pause_until:
@@ -173,8 +180,7 @@ class Watcher:
             if event.type in {"ADDED", "MODIFIED", "DELETED"}:
                 events.append(Event(event.object, event.type == "DELETED"))
         self.resource_version = version
-        self._proven = True
-        self._backoff.reset()
+        self._worked()
         return events
 
     def ended(self, now: float) -> None:
@@ -182,17 +188,25 @@ class Watcher:
         if now - self._opened_at < LASTING:
             self._pause_until = now + self._backoff.next()
         else:
-            self._proven = True
-            self._backoff.reset()
+            self._worked()
 
     def failed(self, now: float, code: int = 0) -> None:
         """A list, or a watch, failed; `code` is the HTTP status or that of the error event, 0 without one."""
         self._continue = ""
-        gone = code == GONE and self.stage is Stage.WATCHING
-        if gone:
+        watching = self.stage is Stage.WATCHING
+        gone = code == GONE and watching
+        if watching and code and code not in UNRELATED:
+            self._refusals += 1
+        if gone or self._refusals >= REFUSALS:
+            self._refusals = 0
             self.stage = Stage.LISTING
         if not (gone and self._proven):  # the way out of 410 is a list, at once, unless lists do not help
             self._pause_until = now + self._backoff.next()
+
+    def _worked(self) -> None:
+        self._proven = True
+        self._refusals = 0
+        self._backoff.reset()
 
 
 def _version(raw: msgspec.Raw) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cilium.protocols.kubernetes import Backoff, LineSplitter, List, Wait, Watch, Watcher, WatchError
+from cilium.protocols.kubernetes import Backoff, LineSplitter, List, Stage, Wait, Watch, Watcher, WatchError
 
 
 def watcher(**options: Any) -> Watcher:
@@ -97,6 +97,18 @@ def test_gone_leads_to_a_list_at_once_but_not_in_a_circle() -> None:
     machine.failed(0, 410)
     assert machine.action(0) == Wait(1.0), "the list did not help"
     assert isinstance(machine.action(1), List)
+
+
+@pytest.mark.parametrize(
+    ("code", "stage"), [(504, Stage.LISTING), (400, Stage.LISTING), (403, Stage.WATCHING), (0, Stage.WATCHING)]
+)
+def test_a_version_the_server_keeps_refusing_is_given_up(code: int, stage: Stage) -> None:
+    machine = listed()
+    machine.failed(0, code)
+    machine.failed(0, code)
+    assert machine.stage is Stage.WATCHING
+    machine.failed(0, code)
+    assert machine.stage is stage
 
 
 def test_an_error_event_loses_nothing() -> None:
