@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from bpf.harness import ROOT, Datapath
+
 from cilium.datapath.paths import OBJECT_DIRECTORY
 
 

@@ -24,7 +24,7 @@ from cilium.datapath.loader import Constant, LoadedObject, load
 from cilium.datapath.maps import PinnedMap
 from cilium.datapath.paths import BPF_FILESYSTEM, OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import BUSY, HEADER_SIZE, RingBuffer
-from cilium.datapath.testrun import SkBuff, run_program
+from cilium.datapath.testrun import RunResult, SkBuff, run_program
 
 OK, SHOT, REDIRECT = 0, 2, 7
 OBJECTS = {
@@ -65,7 +65,8 @@ class Outcome:
 class Datapath:
     """One node's maps and programs. Objects are loaded when a program of theirs is first run."""
 
-    def __init__(self, **constants: Constant) -> None:
+    def __init__(self, *, ring_bytes: int = 1 << 20, **constants: Constant) -> None:
+        self._sizes = {**SMALL, "cilium_events": ring_bytes}
         self._constants = {f"config_{name}": value for name, value in constants.items()}
         self._pins = BPF_FILESYSTEM / f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._objects: dict[str, LoadedObject] = {}
@@ -89,7 +90,7 @@ class Datapath:
     def _object(self, name: str) -> LoadedObject:
         if name not in self._objects:
             path = OBJECT_DIRECTORY / f"{name}.bpf.o"
-            self._objects[name] = load(path, constants=self._constants, pin_dir=self._pins, max_entries=SMALL)
+            self._objects[name] = load(path, constants=self._constants, pin_dir=self._pins, max_entries=self._sizes)
         return self._objects[name]
 
     def map(self, name: str) -> PinnedMap:
@@ -142,7 +143,15 @@ class Datapath:
             self.put("cilium_ipcache_cidr", {**key, "prefixlen": 32 + prefix_bits(network)}, value)
 
     def rule(
-        self, policy: int, identity: int, number: int, *, protocol: int = 0, port: int = 0, bits: int = 16, **verdict: Any
+        self,
+        policy: int,
+        identity: int,
+        number: int,
+        *,
+        protocol: int = 0,
+        port: int = 0,
+        bits: int = 16,
+        **verdict: Any,
     ) -> None:
         """`identity`'s class in `policy` is `number`; in it (protocol, port/bits) has the verdict."""
         self.put("cilium_policy", {"policy": policy, "identity": identity}, number)
@@ -153,11 +162,16 @@ class Datapath:
     # --- packets
 
     def run(self, program: str, packet: Packet | bytes, *, came_from: int = 0, ifindex: int = LOOPBACK) -> Outcome:
-        fd = self.program(program)
         self.events()
-        context = SkBuff(ifindex=ifindex, ingress_ifindex=came_from)
-        result = run_program(fd, bytes(packet), context=context)
+        result = self.run_unread(program, packet, came_from=came_from, ifindex=ifindex)
         return Outcome(result.retval, result.data, list(self.events()))
+
+    def run_unread(
+        self, program: str, packet: Packet | bytes, *, came_from: int = 0, ifindex: int = LOOPBACK
+    ) -> RunResult:
+        """Run without looking at the events."""
+        context = SkBuff(ifindex=ifindex, ingress_ifindex=came_from)
+        return run_program(self.program(program), bytes(packet), context=context)
 
     def events(self) -> Iterator[Any]:
         """What was written since the last call."""
@@ -176,7 +190,9 @@ class Datapath:
 
     def count(self, reason: int, direction: int) -> int:
         values, _ = self.map("cilium_metrics").lookup(np.array([reason * 4 + direction], np.uint32))
-        return int(values["value"]["packets"].sum() if "value" in (values.dtype.names or ()) else values["packets"].sum())
+        return int(
+            values["value"]["packets"].sum() if "value" in (values.dtype.names or ()) else values["packets"].sum()
+        )
 
     def connections(self) -> list[tuple[Any, Any]]:
         keys, values = self.map("cilium_ct").dump()

@@ -1,7 +1,7 @@
 """Nodes, pods and a world in namespaces, wired as the agent wires them, with the datapath attached.
 
-    underlay (bridge, router, 192.0.2.9 and 2001:db8::9 as the world) -- eth0 of node 1, node 2
-    node n: pods 10.0.n.p and fd00:0:0:n::p, cilium_host 10.0.n.254 and fd00:0:0:n::fe, cilium_vxlan
+underlay (bridge, router, 192.0.2.9 and 2001:db8::9 as the world) -- eth0 of node 1, node 2
+node n: pods 10.0.n.p and fd00:0:0:n::p, cilium_host 10.0.n.254 and fd00:0:0:n::fe, cilium_vxlan
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from bpf.harness import NODE_MAC, OBJECTS, Datapath, encoded
+
 from cilium.datapath.generated.enums import EndpointFlags
 from cilium.datapath.libbpf import syscall
 
@@ -219,4 +220,16 @@ def introduce(nodes: Sequence[Node], pods: dict[int, dict[int, int]], *, tunnel6
                 here.datapath.ipcache(address, 6)
 
 
-__all__ = ["EGRESS", "INGRESS", "OBJECTS", "WORLD4", "WORLD6", "EndpointFlags", "Node", "Underlay", "batch", "execute", "introduce"]
+__all__ = [
+    "EGRESS",
+    "INGRESS",
+    "OBJECTS",
+    "WORLD4",
+    "WORLD6",
+    "EndpointFlags",
+    "Node",
+    "Underlay",
+    "batch",
+    "execute",
+    "introduce",
+]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bpf.harness import OK, REDIRECT, Datapath, Outcome
+from bpf.packets import CLIENT, FAMILIES, SERVER, WORLD, echo, ip, tcp, udp
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet
 
-from bpf.harness import OK, REDIRECT, Datapath, Outcome
-from bpf.packets import CLIENT, FAMILIES, SERVER, WORLD, echo, ip, tcp, udp
 from cilium.datapath.generated.enums import CtFlags, DropReason, EventFlags, TraceReason
 
 EGRESS, INGRESS, SHUT = 5, 7, 9

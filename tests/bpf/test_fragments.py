@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from bpf.harness import REDIRECT, Datapath
+from bpf.packets import CLIENT, FAMILIES, SERVER
 from scapy.layers.inet import IP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from bpf.harness import REDIRECT, Datapath
-from bpf.packets import CLIENT, FAMILIES, SERVER
 from cilium.datapath.generated.enums import DropReason
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
+from bpf.harness import OK, REDIRECT, Datapath
+from bpf.packets import CLIENT, FAMILIES, SERVER, ip, tcp, udp
+from scapy.layers.inet import TCP, IPOption_NOP
 from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrDestOpt,
@@ -14,8 +16,6 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from bpf.harness import OK, REDIRECT, Datapath
-from bpf.packets import CLIENT, FAMILIES, SERVER, ip, tcp, udp
 from cilium.datapath.generated.enums import DropReason
 
 

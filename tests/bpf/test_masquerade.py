@@ -6,14 +6,14 @@ import ipaddress
 
 import numpy as np
 import pytest
+from bpf.harness import LOOPBACK, OK, REDIRECT, Datapath, Outcome, encoded
+from bpf.packets import CLIENT, FAMILIES, NODE, REMOTE, WORLD, checksums_hold, echo, ip, tcp, udp
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror, TCPerror, UDPerror, fragment
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, IPerror6, IPv6
 from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
-from bpf.harness import LOOPBACK, OK, REDIRECT, Datapath, Outcome, encoded
-from bpf.packets import CLIENT, FAMILIES, NODE, REMOTE, WORLD, checksums_hold, echo, ip, tcp, udp
 from cilium.datapath.generated import NAT_ENTRY, NAT_KEY
 from cilium.datapath.generated.enums import DropReason, ObservationPoint, RoutingMode
 
@@ -186,9 +186,7 @@ def test_other_traffic_of_the_node_is_untouched(node: Node) -> None:
 
 @pytest.mark.parametrize("mode", list(RoutingMode))
 def test_who_is_met_with_the_pods_own_address(make_datapath, mode: int) -> None:
-    datapath = make_datapath(
-        routing_mode=mode, native4=ipaddress.ip_address("198.18.0.0"), native4_bits=96 + 15
-    )
+    datapath = make_datapath(routing_mode=mode, native4=ipaddress.ip_address("198.18.0.0"), native4_bits=96 + 15)
     node = Node(datapath, 4)
     datapath.ipcache(REMOTE[4], 3000)
     datapath.ipcache("172.18.0.3", 6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from bpf.harness import LOOPBACK, NODE_MAC, OK, REDIRECT, SHOT, Datapath
+from bpf.packets import CLIENT, checksums_hold
 from scapy.layers.inet6 import (
     ICMPv6MLReport2,
     ICMPv6ND_NA,
@@ -16,8 +18,6 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from bpf.harness import LOOPBACK, NODE_MAC, OK, REDIRECT, SHOT, Datapath
-from bpf.packets import CLIENT, checksums_hold
 from cilium.datapath.generated.enums import DropReason
 
 POD_MAC = "02:00:00:00:00:01"

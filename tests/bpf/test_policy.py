@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
 from bpf.harness import OK, REDIRECT, SHOT, Datapath, Outcome
 from bpf.packets import CLIENT, FAMILIES, SERVER, WORLD, echo, tcp, udp
+
 from cilium.datapath.generated.enums import DropReason, EndpointFlags, EventFlags, FlowVerdict, VerdictFlags
 
 EGRESS, INGRESS = 5, 7

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import UDP
-
 from bpf.harness import LOOPBACK, NODE_MAC, REDIRECT, SHOT, Datapath
 from bpf.packets import CLIENT, FAMILIES, SERVER, ip, tcp
+from scapy.layers.inet import UDP
+
 from cilium.datapath.generated.enums import DropReason, EndpointFlags, EventFlags
 
 

@@ -1,0 +1,100 @@
+"""Policies all the way: API objects compiled, written by the reconciler's operations, asked by packets, held against
+the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bpf.harness import SHOT, Datapath
+from bpf.packets import CLIENT, SERVER, echo, tcp, udp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from property.policy_node import Node
+from property.policy_oracle import Peer, allowed
+from property.policy_world import ADDRESSES, PODS, RESERVED, policies
+
+from cilium.features.policy.encode import entry_keys
+from cilium.features.policy.ops import PolicyMaps
+
+WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
+PEERS = (*PODS, *RESERVED, *ADDRESSES)
+PACKETS = {
+    **{(6, port, 4): tcp(CLIENT[4], SERVER[4], dport=port) for port in (53, 80, 81, 443, 8080, 9090, 65535)},
+    **{(6, port, 6): tcp(CLIENT[6], SERVER[6], dport=port) for port in (1, 80, 7070)},
+    **{(17, port, 4): udp(CLIENT[4], SERVER[4], dport=port) for port in (53, 80)},
+    (17, 8080, 6): udp(CLIENT[6], SERVER[6], dport=8080),
+    (1, 8, 4): echo(CLIENT[4], SERVER[4]),
+    (58, 128, 6): echo(CLIENT[6], SERVER[6]),
+}
+FLOWS = {flow: bytes(packet) for flow, packet in PACKETS.items()}
+
+
+class Epoch:
+    def __init__(self, datapath: Datapath) -> None:
+        self._datapath = datapath
+
+    def advance(self) -> None:
+        self._datapath.epoch += 1
+        self._datapath.set_runtime()
+
+
+def write(node: Node, datapath: Datapath, epoch: Epoch) -> None:
+    """As an agent does that starts on the maps of its predecessor."""
+    maps = PolicyMaps(
+        entries=datapath.map("cilium_policy"),
+        classes=datapath.map("cilium_policy_class"),
+        endpoints=datapath.map("cilium_lxc"),
+        epoch=epoch,
+        wanted=set,
+    )
+    datapath.drop_rows("cilium_lxc")
+    rows = list(node.rows.snapshot())
+    assert not maps.update(rows)
+    maps.prune(rows)
+    maps.sweep_once()
+    keys, _ = datapath.map("cilium_policy").dump()
+    wanted = entry_keys([row.key for row in rows if hasattr(row, "identity")])
+    assert np.array_equal(np.sort(keys), np.sort(wanted))
+
+
+def passes(datapath: Datapath, packet: bytes, *, client: dict[str, int], server: dict[str, int]) -> bool:
+    for family in (4, 6):
+        datapath.endpoint(CLIENT[family], id=11, **client)
+        datapath.endpoint(SERVER[family], id=22, ifindex=77, **server)
+    return datapath.run_unread("from_lxc", packet).retval != SHOT
+
+
+def test_packets_are_judged_as_the_oracle_judges(make_datapath: Callable[..., Datapath]) -> None:
+    datapath = make_datapath(allow_localhost=0)
+    epoch = Epoch(datapath)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(policies(), min_size=1, max_size=4), st.sampled_from(PODS[:4]))
+    def judge(applied: list[dict[str, Any]], subject: Peer) -> None:
+        node = Node()
+        for peer in (*PODS, *RESERVED, *WORLD):
+            node.add_peer(peer)
+        node.add_endpoint(subject)
+        for policy in applied:
+            node.add_policy(policy)
+        node.settle()
+        write(node, datapath, epoch)
+        present = {f"{p['kind']}/{p['metadata']}": p for p in applied}.values()  # of one name the last counts
+        row = node.endpoint_policies.snapshot()[subject.identity]
+        for peer in PEERS:
+            other = {"identity": node.identity_of(peer)}
+            for (protocol, port, family), packet in FLOWS.items():
+                if peer.address is not None and peer.address.version != family:
+                    continue
+                epoch.advance()
+                mine = {"identity": subject.identity, "egress_policy": row.egress}
+                found = passes(datapath, packet, client=mine, server=other)
+                assert found == allowed(present, subject, "egress", peer, (protocol, port)), (peer, protocol, port)
+                epoch.advance()
+                mine = {"identity": subject.identity, "ingress_policy": row.ingress}
+                found = passes(datapath, packet, client=other, server=mine)
+                assert found == allowed(present, subject, "ingress", peer, (protocol, port)), (peer, protocol, port)
+
+    judge()
