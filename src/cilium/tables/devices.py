@@ -10,7 +10,7 @@ from cilium.tables.types import Ifindex
 
 
 class Device(msgspec.Struct, frozen=True):
-    """Table `devices`, key `ifindex`, index `name`."""
+    """Table `devices`, key `ifindex`, index `name`. Pods' interfaces (lxc*) are not here but in `endpoints`."""
 
     ifindex: Ifindex
     name: str
