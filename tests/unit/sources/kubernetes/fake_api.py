@@ -27,6 +27,8 @@ class FakeAPI:
         self.token = ""
         self.refuse: dict[str, tuple[int, dict[str, Any]]] = {}
         """Answers by `METHOD path`, once each."""
+        self.abort: set[str] = set()
+        """`METHOD path` whose connection breaks before the answer, once each."""
         self.hang: asyncio.Event | None = None
         """Requests wait for it."""
         self.changed = asyncio.Condition()
@@ -93,6 +95,10 @@ class FakeAPI:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path, query = request.path, dict(request.query)
         self.requests.append((request.method, path, query))
+        if f"{request.method} {path}" in self.abort:
+            self.abort.discard(f"{request.method} {path}")
+            assert request.transport is not None
+            request.transport.abort()
         if self.hang is not None:
             await self.hang.wait()
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":

@@ -19,7 +19,7 @@ from unit.sources.kubernetes.fake_api import FakeAPI
 from cilium.sources.kubernetes import client as client_module
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import ClientConfig, from_kubeconfig
-from cilium.sources.kubernetes.errors import ApiError, Unreachable
+from cilium.sources.kubernetes.errors import ApiError, ConfigError, Unreachable
 from cilium.sources.kubernetes.writes import Writes
 
 PODS = "/api/v1/pods"
@@ -74,6 +74,25 @@ async def test_a_connection_that_died_idle_is_replaced_also_for_writes() -> None
         await api.stop()
         await api.start()
         assert b"items" in await client.request("GET", PODS)
+
+
+async def test_a_broken_answer_is_asked_for_again_unless_it_may_have_created_something() -> None:
+    async with FakeAPI() as api, Client(ClientConfig(server=api.url)) as client:
+        api.abort = {f"GET {PODS}", f"PUT {PODS}/a", f"POST {PODS}"}
+        await client.request("GET", PODS)
+        assert len(api.requests) == 2
+        await api.put(PODS, "a", {"metadata": {"name": "a"}})
+        await client.request("PUT", f"{PODS}/a", body=b'{"metadata": {"name": "a"}}')
+        assert len(api.requests) == 4
+        with pytest.raises(Unreachable, match="POST"):
+            await client.request("POST", PODS, body=b'{"metadata": {"name": "b"}}')
+        assert len(api.requests) == 5
+
+
+async def test_a_token_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    async with Client(ClientConfig(server="http://localhost:1", token_file=tmp_path / "token")) as client:
+        with pytest.raises(ConfigError, match=r"service account token .*No such file"):
+            await client.request("GET", PODS)
 
 
 async def test_the_token_is_read_anew_after_a_401(tmp_path: Path) -> None:
