@@ -74,10 +74,10 @@ async def _start(
     tasks: asyncio.TaskGroup,
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
-    network = Network(settings)
+    network = Network(settings, tables.devices)
     source = KubernetesSource(client=client, tables=kubernetes, node=node)
     tasks.create_task(source.run(), name="kubernetes")
-    tasks.create_task(network.watch(tables.devices), name="netlink")
+    tasks.create_task(network.run(), name="netlink")
     await tables.devices.wait_initialized()
 
     allocator = Allocator(
@@ -100,6 +100,7 @@ async def _start(
         progress=lambda stage: _progress(agent, stage),
     ).settle()
 
+    network.set_node_addresses(addressing.internal_ips)
     _progress(agent, "preparing devices and loading the datapath")
     datapath = await _datapath(settings, network, addressing)
     agent.maps.update(datapath.maps)
