@@ -15,7 +15,7 @@ from cilium.features.policy.compute import Enforcement, PolicyCompiler
 from cilium.features.policy.ops import Epoch, PolicyMaps
 from cilium.features.policy.release import Release
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
-from cilium.state import Derivation, Reconciler, Table
+from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
@@ -58,17 +58,9 @@ def build(
     dual_stack: bool = True,
 ) -> PolicyCell:
     """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
-    policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
-    planned_endpoints, endpoint_policies = (_endpoint_policies(suffix) for suffix in ("-planned", ""))
-    planned_status, status = (_policy_status(suffix) for suffix in ("-planned", ""))
-    cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
-    rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
-
-    def wanted() -> set[int]:
-        return {number for row in planned_endpoints.snapshot() for number in (row.ingress, row.egress)}
-
-    maps = PolicyMaps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=wanted)
-    reconciler = PatientReconciler("policy-map", table=policy_map, operations=maps, order="updates")
+    tables = _Tables()
+    maps = PolicyMaps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
+    reconciler = PatientReconciler("policy-map", table=tables.policy_map, operations=maps, order="updates")
     inputs: dict[str, Table[Any, Any]] = {
         "policies": policies,
         "identities": identities,
@@ -76,51 +68,64 @@ def build(
         "cilium-endpoints": cilium_endpoints,
     }
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
-    derivations = (
-        Derivation(
-            "cidr-identities",
-            inputs={"policies": policies},
-            outputs={"cidr-identities": cidr_identities.writer("policy")},
-            compute=CIDRIdentities(dual_stack=dual_stack).compute,
-        ),
-        Derivation(
-            "policy",
-            inputs=inputs,
-            outputs={
-                "policy-map": policy_map.writer("policy"),
-                "endpoint-policies": planned_endpoints.writer("policy"),
-                "policy-status": planned_status.writer("policy"),
-                "rule-references": rule_references.writer("policy"),
-            },
-            compute=compiler.compute,
-        ),
+    cidrs = Derivation(
+        "cidr-identities",
+        inputs={"policies": policies},
+        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
+        compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
-    release = Release(
-        rows=policy_map,
-        reconciler=reconciler,
-        gates=[
-            (planned_endpoints, endpoint_policies.writer("policy")),
-            (planned_status, status.writer("policy")),
-        ],
-    )
+    compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
+    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
         cell=Cell(
             name="policy",
-            derivations=derivations,
+            derivations=(cidrs, compilation),
             reconcilers=(reconciler,),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep)),
         ),
-        policy_map=policy_map,
-        endpoint_policies=endpoint_policies,
-        cidr_identities=cidr_identities,
-        rule_references=rule_references,
-        status=status,
+        policy_map=tables.policy_map,
+        endpoint_policies=tables.endpoint_policies,
+        cidr_identities=tables.cidr_identities,
+        rule_references=tables.rule_references,
+        status=tables.status,
     )
 
 
-def _endpoint_policies(suffix: str) -> Table[EndpointId, EndpointPolicy]:
-    return Table(f"endpoint-policies{suffix}", key=lambda row: row.endpoint)
+class _Tables:
+    """What the engine writes; planned rows become public when the kernel has followed."""
+
+    def __init__(self) -> None:
+        self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
+        self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
+        self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+        self.endpoint_policies = _endpoint_policies("endpoint-policies")
+        self.status = _policy_status("policy-status")
+        self._planned_policies = _endpoint_policies("endpoint-policies-planned")
+        self._planned_status = _policy_status("policy-status-planned")
+
+    def plan(self) -> dict[str, Writer[Any, Any]]:
+        """What the compiler writes."""
+        return {
+            "policy-map": self.policy_map.writer("policy"),
+            "endpoint-policies": self._planned_policies.writer("policy"),
+            "policy-status": self._planned_status.writer("policy"),
+            "rule-references": self.rule_references.writer("policy"),
+        }
+
+    def gates(self) -> list[tuple[Table[Any, Any], Writer[Any, Any]]]:
+        return [
+            (self._planned_policies, self.endpoint_policies.writer("policy")),
+            (self._planned_status, self.status.writer("policy")),
+        ]
+
+    def wanted(self) -> set[int]:
+        """Policies that endpoints are to have."""
+        return {number for row in self._planned_policies.snapshot() for number in (row.ingress, row.egress)}
 
 
-def _policy_status(suffix: str) -> Table[str, PolicyStatus]:
-    return Table(f"policy-status{suffix}", key=lambda row: row.key)
+def _endpoint_policies(name: str) -> Table[EndpointId, EndpointPolicy]:
+    return Table(name, key=lambda row: row.endpoint)
+
+
+def _policy_status(name: str) -> Table[str, PolicyStatus]:
+    return Table(name, key=lambda row: row.key)
