@@ -154,18 +154,21 @@ class Cni:
             config["runtimeConfig"] = runtime
         if previous is not None:
             config["prevResult"] = previous
-        environment = {
+        environment = self._environment(command, attachment)
+        return await self._execute(str(self._binaries / plugin["type"]), environment, json.dumps(config).encode())
+
+    def _environment(self, command: str, attachment: Attachment) -> dict[str, str]:
+        # DEL of a sandbox whose namespace is gone gets no CNI_NETNS (specification, section 2).
+        gone = command == "DEL" and not os.path.exists(attachment.netns)
+        return {
             "PATH": os.environ.get("PATH", ""),
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": attachment.container_id,
-            "CNI_NETNS": attachment.netns if os.path.exists(attachment.netns) else "",
+            "CNI_NETNS": "" if gone else attachment.netns,
             "CNI_IFNAME": INTERFACE,
             "CNI_ARGS": attachment.args,
             "CNI_PATH": str(self._binaries),
         }
-        if command != "DEL":
-            environment["CNI_NETNS"] = attachment.netns
-        return await self._execute(str(self._binaries / plugin["type"]), environment, json.dumps(config).encode())
 
     async def _execute(self, binary: str, environment: dict[str, str], config: bytes) -> Object | None:
         name = os.path.basename(binary)

@@ -77,7 +77,7 @@ async def launch(spec: ContainerSpec) -> Process:
     finally:
         os.close(errors)
         os.close(pids)
-    os.waitpid(first, 0)  # it has exited, or the pipes would still be open
+    _reap(first)
     if not pid:
         raise LaunchError(error or "the container's first process died without a word")
     process = Process.child(int(pid))
@@ -85,6 +85,10 @@ async def launch(spec: ContainerSpec) -> Process:
         await process.wait()
         raise LaunchError(error)
     return process
+
+
+def _reap(pid: int) -> None:
+    os.waitpid(pid, 0)  # at once: it has exited, or its pipes would still be open
 
 
 async def _read_all(fd: int) -> bytes:

@@ -41,13 +41,13 @@ def index_path(log: Path) -> Path:
 
 async def index(log: Path, inotify: Inotify) -> None:
     """Keeps the index of one log until cancelled."""
-    log.touch()
+    fd = os.open(log, os.O_RDONLY | os.O_CREAT, 0o644)
     subscription = inotify.subscribe(str(log))
     try:
         with index_path(log).open("ab", buffering=0) as records:
             known = -1
             while True:
-                size = log.stat().st_size
+                size = os.fstat(fd).st_size
                 if size != known:
                     records.write(_RECORD.pack(time.time(), size))
                     known = size
@@ -55,6 +55,7 @@ async def index(log: Path, inotify: Inotify) -> None:
                 await asyncio.sleep(RESOLUTION)
     finally:
         subscription.close()
+        os.close(fd)
 
 
 class _Index:

@@ -41,13 +41,13 @@ class KubeletServer:
         )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
-        path.unlink(missing_ok=True)
+        _remove(path)  # an earlier kubelet's
         try:
             await web.UnixSite(runner, str(path)).start()
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
-            path.unlink(missing_ok=True)
+            _remove(path)
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
@@ -112,6 +112,10 @@ class KubeletServer:
         await socket.prepare(request)
         await streams.execute(socket, container.process.pid, container.launched, command, wanted)
         return socket
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def flag(query: Mapping[str, str], *names: str) -> bool:

@@ -104,7 +104,6 @@ class Volumes:
         name, path = volume["name"], self._directory / volume["name"]
         if "hostPath" in volume:
             return host_path(name, volume["hostPath"])
-        path.mkdir(parents=True, exist_ok=True)
         if "configMap" in volume:
             source = volume["configMap"]
             await self._projected(path, {"sources": [{"configMap": source}], **_mode(source)}, ips)
@@ -116,17 +115,16 @@ class Volumes:
             await self._projected(path, {"sources": [{"downwardAPI": volume["downwardAPI"]}]}, ips)
         elif "projected" in volume:
             await self._projected(path, volume["projected"], ips)
-        elif "emptyDir" not in volume:
+        elif "emptyDir" in volume:
+            _empty_directory(path)
+        else:
             kinds = ", ".join(sorted(volume.keys() - {"name"})) or "nothing"
-            raise VolumeError(
-                f"volume {name}: {kinds}: the kubelet knows hostPath, emptyDir, configMap, secret, projected, downwardAPI"
-            )
-        if "emptyDir" in volume:
-            path.chmod(0o777)
+            known = "hostPath, emptyDir, configMap, secret, projected, downwardAPI"
+            raise VolumeError(f"volume {name}: {kinds}: the kubelet knows {known}")
         return str(path)
 
     async def _projected(self, path: Path, projected: Object, ips: list[str]) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        _make_directory(path)
         mode = int(projected.get("defaultMode", 0o644))
         for source in projected.get("sources") or []:
             for name, content in (await self._source(source, ips)).items():
@@ -177,6 +175,15 @@ def host_path(name: str, source: Object) -> str:
     if not checks.get(kind, os.path.exists)(path):
         raise VolumeError(f"volume {name}: hostPath {path}: not there, or not a {kind or 'path'}")
     return path
+
+
+def _make_directory(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _empty_directory(path: Path) -> None:
+    _make_directory(path)
+    path.chmod(0o777)  # containers may run as any user
 
 
 def _mode(source: Object) -> Object:

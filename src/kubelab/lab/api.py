@@ -39,6 +39,7 @@ class LabApi:
     key: Path
     _connection: http.client.HTTPSConnection | None = None
     _resources: dict[str, dict[str, Object]] = field(default_factory=dict)
+    _defined: set[str] = field(default_factory=set)  # kinds of CRDs applied here: served a moment later
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Object:
         """Raises ApiRefusedError, OSError."""
@@ -130,6 +131,8 @@ class LabApi:
             if error.code != 409:
                 raise
             self.request("PATCH", f"{collection}/{name}", manifest, "application/merge-patch+json")
+        if manifest["kind"] == "CustomResourceDefinition":
+            self._defined.add(manifest["spec"]["names"]["kind"])
 
     def _collection(self, manifest: Object) -> str:
         group, kind = manifest["apiVersion"], manifest["kind"]
@@ -148,7 +151,7 @@ class LabApi:
                     raise LabError(
                         f"{kind} {manifest['metadata']['name']}: the API server does not serve {group} {kind}"
                     )
-                time.sleep(0.05)  # a CRD is served a moment after it was created
+                time.sleep(0.05)
         resource = self._resources[base][kind]
         if resource["namespaced"]:
             namespace = manifest["metadata"].get("namespace", "default")

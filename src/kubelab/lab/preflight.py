@@ -155,7 +155,8 @@ _CHECKS: tuple[tuple[str, Callable[[], None], str], ...] = (
     ("bpffs", _in_mounts(_bpffs), f"{_KERNEL}: CONFIG_BPF_SYSCALL"),
     ("overlayfs", _in_mounts(_overlay), f"{_KERNEL}: CONFIG_OVERLAY_FS, CONFIG_TMPFS_XATTR"),
     ("IPv6", _ipv6, "sysctl net.ipv6.conf.all.disable_ipv6=0, without ipv6.disable=1 on the kernel's command line"),
-    ("bridge and veth", _link("link add name br0 type bridge", "link add name veth0 type veth peer name veth1"), f"{_KERNEL}: CONFIG_BRIDGE, CONFIG_VETH"),
+    ("bridge and veth", _link("link add name br0 type bridge", "link add name veth0 type veth peer name veth1"),
+     f"{_KERNEL}: CONFIG_BRIDGE, CONFIG_VETH"),
     ("vxlan", _link("link add name vxlan0 type vxlan external dstport 8472"), f"{_KERNEL}: CONFIG_VXLAN"),
     ("tcx", _tcx, "Linux 6.6 or newer with CONFIG_NET_XGRESS"),
 )  # fmt: skip

@@ -25,10 +25,9 @@ LOWER = "/run/kubelab/root"
 
 KUBELET_DIRECTORY = "/var/lib/kubelet"
 
-_PSEUDO = frozenset(  # file systems without data of their own
-    "proc sysfs devtmpfs devpts tmpfs cgroup cgroup2 bpf mqueue hugetlbfs debugfs tracefs securityfs pstore configfs "
-    "fusectl nsfs autofs binfmt_misc efivarfs rpc_pipefs ramfs selinuxfs".split()
-)
+_PSEUDO = """proc sysfs devtmpfs devpts tmpfs cgroup cgroup2 bpf mqueue hugetlbfs debugfs tracefs securityfs pstore
+configfs fusectl nsfs autofs binfmt_misc efivarfs rpc_pipefs ramfs selinuxfs"""
+"""Types of file systems without data of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ def outside_mounts() -> list[str]:
         target = target.encode().decode("unicode_escape")  # blanks are written as \040
         if target == "/" or target.startswith(("/proc", "/sys", "/dev", "/run", "/boot")) or not os.path.isdir(target):
             continue
-        if kind not in _PSEUDO or any(path.startswith(target + "/") for path in needed):
+        if kind not in _PSEUDO.split() or any(path.startswith(target + "/") for path in needed):
             found.add(target)
     return sorted(found)
 

@@ -33,9 +33,10 @@ def unique(prefix: str) -> str:
 async def eventually(condition: Callable[[], Awaitable[object]], timeout: float = 10.0) -> object:
     """Asks until the answer is true: for what no watch tells."""
     async with asyncio.timeout(timeout):
-        while not (answer := await condition()):
+        while True:
+            if answer := await condition():
+                return answer
             await asyncio.sleep(0.02)
-        return answer
 
 
 class Ground:

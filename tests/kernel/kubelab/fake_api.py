@@ -98,9 +98,8 @@ class FakeApi:
                     await self._changed.wait()
                 return result
         except TimeoutError:
-            raise AssertionError(
-                f"not within {timeout} s; pods: {[o.get('status') for (p, _), o in self.objects.items() if p.endswith('/pods')]}"
-            ) from None
+            statuses = [obj.get("status") for (path, _), obj in self.objects.items() if path.endswith("/pods")]
+            raise AssertionError(f"not within {timeout} s; pods: {statuses}") from None
 
     # -- the wire -----------------------------------------------------------------------------------------------
 
@@ -165,4 +164,5 @@ class FakeApi:
                 if self._matches(request.path, collection):
                     await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
             async with self._changed:
-                await self._changed.wait_for(lambda: bool(self.changes) and self.changes[-1][0] > seen)
+                while self.changes[-1][0] <= seen if self.changes else True:
+                    await self._changed.wait()

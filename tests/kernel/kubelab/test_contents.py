@@ -14,6 +14,10 @@ CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 SECRETS = "/api/v1/namespaces/default/secrets"
 
 
+def on_machine(path: str) -> bool:
+    return Path(path).exists()
+
+
 async def test_volumes_and_environment(kubelet: KubeletUnderTest) -> None:
     await kubelet.api.put(
         CONFIGMAPS, {"metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "1", "b": "2"}}
@@ -87,14 +91,14 @@ async def test_writes_stay_in_the_container(kubelet: KubeletUnderTest) -> None:
     )
     await kubelet.until_ready("a")
     assert (await kubelet.execute("a", "ls", marker)).code == 0
-    assert not Path(marker).exists()
+    assert not on_machine(marker)
     assert await kubelet.ground.sh(f"ls {marker} 2>/dev/null || echo no") == "no\n"
 
 
 async def test_host_paths_are_the_nodes_and_mounts_propagate(kubelet: KubeletUnderTest) -> None:
     volumes = [{"name": "v", "hostPath": {"path": "/var/run/cilium/x", "type": "DirectoryOrCreate"}}]
     mounts = [{"name": "v", "mountPath": "/var/run/cilium/x", "mountPropagation": "Bidirectional"}]
-    script = "mkdir /var/run/cilium/x/t && mount -t tmpfs none /var/run/cilium/x/t && touch /var/run/cilium/x/t/seen && exec sleep 1000"
+    script = "cd /var/run/cilium/x && mkdir t && mount -t tmpfs none t && touch t/seen && exec sleep 1000"
     spec = {"hostNetwork": True, "volumes": volumes, "containers": [shell(script, volumeMounts=mounts)]}
     await kubelet.api.pod("a", "node1", spec)
     await kubelet.until_ready("a")
@@ -105,7 +109,7 @@ async def test_host_paths_are_the_nodes_and_mounts_propagate(kubelet: KubeletUnd
     await kubelet.until_ready("b")
     await kubelet.ground.sh("mkdir /run/cilium/x/u; mount -t tmpfs none /run/cilium/x/u; touch /run/cilium/x/u/later")
     assert (await kubelet.execute("b", "ls", "/v/t/seen", "/v/u/later")).code == 0
-    assert not Path("/run/cilium/x").exists()
+    assert not on_machine("/run/cilium/x")
 
 
 async def test_probes(kubelet: KubeletUnderTest) -> None:

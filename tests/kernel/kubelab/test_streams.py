@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from kernel.kubelab.conftest import KubeletUnderTest
+from kernel.kubelab.conftest import KubeletUnderTest, eventually
 from kernel.kubelab.test_pods import shell
 
 pytestmark = pytest.mark.kernel
@@ -60,9 +60,12 @@ async def test_leaving_client_ends_the_command(kubelet: KubeletUnderTest, pod: s
         ),
     ):
         pass
-    async with asyncio.timeout(10):
-        while "4711" in (await kubelet.execute(pod, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")).out:
-            await asyncio.sleep(0.02)
+
+    async def ended() -> bool:
+        listing = await kubelet.execute(pod, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        return "sleep 4711" not in listing.out
+
+    await eventually(ended)
 
 
 async def test_logs_tail_follow_and_timestamps(kubelet: KubeletUnderTest, pod: str) -> None:

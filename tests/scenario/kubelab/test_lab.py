@@ -142,7 +142,7 @@ def test_second_lab_of_another_name_lives_beside(lab: Lab) -> None:
 
 
 def test_unknown_node_is_named(lab: Lab) -> None:
-    with pytest.raises(LabError, match="node node9: lab .* has node1, node2, node3"):
+    with pytest.raises(LabError, match=r"node node9: lab .* has node1, node2, node3"):
         lab.node_exec("node9", ["true"])
 
 
