@@ -1,6 +1,7 @@
 """Make `src/kubelab/apiserver/schemas/builtins.json` from published JSON schemas of Kubernetes.
 
-Comes in: `_definitions.json` of a `v<release>-local` directory, as the package `kubernetes-validate` carries it. Goes out:
+Comes in: `_definitions.json` of a `v<release>-local` directory, as the package `kubernetes-validate` carries it.
+Goes out:
 the definitions that the lab's built-in kinds reach, without prose: types, required fields, formats, merge keys, kinds.
 
     python tools/prune_openapi.py <_definitions.json> <output.json>
@@ -13,8 +14,8 @@ from typing import Any
 
 ROOTS = {
     "io.k8s.api.core.v1": (
-        "Namespace Node Pod Service Endpoints ConfigMap Secret ServiceAccount Event ReplicationController ResourceQuota "
-        "LimitRange PersistentVolumeClaim PersistentVolume Binding PodTemplate"
+        "Namespace Node Pod Service Endpoints ConfigMap Secret ServiceAccount Event ReplicationController "
+        "ResourceQuota LimitRange PersistentVolumeClaim PersistentVolume Binding PodTemplate"
     ),
     "io.k8s.api.apps.v1": "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision",
     "io.k8s.api.batch.v1": "Job CronJob",

@@ -65,7 +65,7 @@ def _leaves(value: Object, prefix: Path = ()) -> list[Path]:
     found: list[Path] = []
     for name, child in value.items():
         path = (*prefix, name)
-        if not prefix and name in _IDENTITY or path in (("metadata", "name"), ("metadata", "namespace")):
+        if (not prefix and name in _IDENTITY) or path in (("metadata", "name"), ("metadata", "namespace")):
             continue
         if isinstance(child, dict) and child:
             found.extend(_leaves(child, path))

@@ -1,8 +1,8 @@
 """Who is asking, and whether they may.
 
 Owns: `User`, authentication by client certificate or bearer token, and the seam for authorization. Comes in: the TLS
-peer certificate, the Authorization header. Goes out: a `User`, or Unauthorized/Forbidden. Today every authenticated user
-may do everything; `Authorizer` is where RBAC goes.
+peer certificate, the Authorization header. Goes out: a `User`, or Unauthorized/Forbidden. Today every authenticated
+user may do everything; `Authorizer` is where RBAC goes.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What every cluster starts with.
 
-Owns: the system namespaces and the Service `kubernetes`. Comes in: a store, empty or not. Goes out: the objects, created
-where they lack.
+Owns: the system namespaces and the Service `kubernetes`. Comes in: a store, empty or not. Goes out: the objects,
+created where they lack.
 """
 
 from typing import Any

@@ -74,7 +74,6 @@ def _row(
 
 
 def _core() -> list[Resource]:
-    everywhere = ("all",)
     return [
         _row(
             "",
@@ -99,7 +98,7 @@ def _core() -> list[Resource]:
             "pods",
             "Pod",
             short="po",
-            categories=everywhere,
+            categories=("all",),
             subresources=_POD_SUBRESOURCES,
             generation=True,
             selectable=_POD_FIELDS,
@@ -109,10 +108,15 @@ def _core() -> list[Resource]:
             "services",
             "Service",
             short="svc",
-            categories=everywhere,
+            categories=("all",),
             subresources=(_status("Service"),),
             selectable=("spec.clusterIP", "spec.type"),
         ),
+    ]
+
+
+def _core_rest() -> list[Resource]:
+    return [
         _row("", "endpoints", "Endpoints", short="ep"),
         _row("", "configmaps", "ConfigMap", short="cm"),
         _row("", "secrets", "Secret", selectable=("type",)),
@@ -131,7 +135,7 @@ def _core() -> list[Resource]:
             "replicationcontrollers",
             "ReplicationController",
             short="rc",
-            categories=everywhere,
+            categories=("all",),
             subresources=(_SCALE, _status("ReplicationController")),
             generation=True,
         ),
@@ -237,4 +241,4 @@ def _others() -> list[Resource]:
 
 
 def builtin_resources() -> list[Resource]:
-    return [*_core(), *_workloads(), *_others()]
+    return [*_core(), *_core_rest(), *_workloads(), *_others()]

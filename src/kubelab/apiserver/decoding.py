@@ -1,6 +1,7 @@
 """From a request body to a clean object.
 
-Owns: reading JSON or YAML, and checking an object against the schema of its kind: unknown fields are reported and dropped,
+Owns: reading JSON or YAML, and checking an object against the schema of its kind: unknown fields are reported and
+dropped,
 wrong types are refused. Comes in: bytes, a content type, a schema node. Goes out: a dict, the list of unknown fields.
 Source: Kubernetes API concepts, "Field validation".
 """

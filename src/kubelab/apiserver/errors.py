@@ -15,6 +15,8 @@ catch by class:
 Source: Kubernetes API conventions, "Response Status Kind".
 """
 
+# ruff: noqa: N818 - the classes bear the names of the API's error reasons
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,8 @@
 """The verbs on resources.
 
-Owns: get, list, watch, create, update, patch, delete and deletecollection over HTTP. Comes in: a parsed `Target` and the
-request. Goes out: responses; errors are raised as `ApiError`. What is special about a subresource is in `subresources.py`.
+Owns: get, list, watch, create, update, patch, delete and deletecollection over HTTP. Comes in: a parsed `Target` and
+the request. Goes out: responses; errors are raised as `ApiError`. What is special about a subresource is in
+`subresources.py`.
 """
 
 import base64
@@ -17,7 +18,7 @@ from kubelab.apiserver.patches import json_patch, merge_patch, strategic_merge
 from kubelab.apiserver.requests import Negotiation, Target, negotiate
 from kubelab.apiserver.responses import Renderer, json_response, success
 from kubelab.apiserver.schemas import Schemas
-from kubelab.apiserver.store import Propagation, Store
+from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Entry
 from kubelab.apiserver.watching import Watcher
 
@@ -188,7 +189,8 @@ class ResourceHandlers:
             case _:
                 raise UnsupportedMediaType(
                     f"the body of the request was in an unknown format - accepted media types include: "
-                    f"application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml; got {media!r}"
+                    f"application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml; "
+                    f"got {media!r}"
                 )
         if not isinstance(patched, dict):
             raise BadRequest("the patch leaves no object")
@@ -256,7 +258,7 @@ async def delete_options(request: web.Request, decoder: Decoder) -> dict[str, An
     grace = body.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
     if grace is not None and (not str(grace).isdigit()):
         raise BadRequest(f"gracePeriodSeconds: Invalid value: {grace!r}: must be a number of seconds, 0 or more")
-    propagation: Propagation | None = body.get("propagationPolicy") or query.get("propagationPolicy")
+    propagation = body.get("propagationPolicy") or query.get("propagationPolicy")
     if propagation is None and "true" in (str(body.get("orphanDependents")).lower(), query.get("orphanDependents")):
         propagation = "Orphan"
     if propagation not in (None, "Background", "Foreground", "Orphan"):

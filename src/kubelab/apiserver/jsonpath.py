@@ -1,7 +1,7 @@
 """The part of JSONPath that CRDs use in printer columns, scale paths and selectable fields.
 
-Owns: parsing and evaluation of `.a.b`, `['a']`, `[0]`, `[-1]`, `[*]`, `.*` and `[?(@.type=="Ready")]`. Comes in: a path and
-an object. Goes out: all values found, in order. Source: Kubernetes documentation "JSONPath Support".
+Owns: parsing and evaluation of `.a.b`, `['a']`, `[0]`, `[-1]`, `[*]`, `.*` and `[?(@.type=="Ready")]`. Comes in: a
+path and an object. Goes out: all values found, in order. Source: Kubernetes documentation "JSONPath Support".
 """
 
 import re

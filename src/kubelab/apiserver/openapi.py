@@ -1,7 +1,8 @@
 """OpenAPI documents.
 
 Owns: /openapi/v2 and /openapi/v3. Comes in: the registry and the schemas. Goes out: JSON, made when first asked for and
-again after the set of resources changed. Paths carry what kubectl looks for: the kind of each operation, the media types
+again after the set of resources changed. Paths carry what kubectl looks for: the kind of each operation, the media
+types
 of patches, the parameters dryRun and fieldValidation. Source: OpenAPI 2.0 and 3.0; Kubernetes "OpenAPI" reference.
 """
 

@@ -172,7 +172,7 @@ def _merge_object(target: dict[str, Any], patch: dict[str, Any], node: SchemaNod
             field = name.removeprefix(_DELETE_LIST)
             merged[field] = [v for v in merged.get(field) or () if v not in value]
     for name, value in patch.items():
-        if name == _DIRECTIVE or name == _RETAIN or name.startswith((_DELETE_LIST, _ORDER)):
+        if name in (_DIRECTIVE, _RETAIN) or name.startswith((_DELETE_LIST, _ORDER)):
             continue
         child = node.child(name) if node else None
         if value is None:

@@ -42,7 +42,7 @@ class ProtobufDecoder:
                 "the object provided is unrecognized: the body does not start with the protobuf prefix k8s\\0"
             )
         try:
-            envelope = {number: value for number, value in _fields(body[len(_MAGIC) :])}
+            envelope = dict(_fields(body[len(_MAGIC) :]))
             meta = {number: _text(value) for number, value in _fields(_bytes(envelope.get(1, b"")))}
             version, kind = meta.get(1, ""), meta.get(2, "")
             message = self._table.kinds.get(f"{version} {kind}")
@@ -98,7 +98,8 @@ class ProtobufDecoder:
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(number, value) of a message: varints and fixed numbers as int, the rest as bytes. Raises ValueError, IndexError."""
+    """(number, value) of a message: varints and fixed numbers as int, the rest as bytes. Raises ValueError,
+    IndexError."""
     place = 0
     while place < len(raw):
         key, place = _varint(raw, place)

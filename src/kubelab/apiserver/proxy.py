@@ -1,6 +1,7 @@
 """The way to the kubelets.
 
-Owns: forwarding of pods/log, pods/exec and pods/attach to the kubelet of the pod's node. Comes in: client requests. Goes
+Owns: forwarding of pods/log, pods/exec and pods/attach to the kubelet of the pod's node. Comes in: client requests.
+Goes
 out: the kubelet's byte streams, copied. A kubelet is reached by the unix socket that its Node names in the annotation
 `kubelab.io/kubelet-socket`, or by InternalIP and status.daemonEndpoints.kubeletEndpoint.Port, in plain HTTP.
 WebSocket subprotocols v5.channel.k8s.io and v4.channel.k8s.io pass through unchanged.
@@ -131,7 +132,7 @@ class KubeletProxy:
         inits = [c["name"] for c in [*(spec.get("initContainers") or ()), *(spec.get("ephemeralContainers") or ())]]
         preferred = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
         if not container and (len(names) == 1 or preferred in names):
-            container = preferred if preferred in names else names[0]
+            container = str(preferred) if preferred in names else names[0]
         if not container:
             choices = ", ".join(names)
             raise BadRequest(f"a container name must be specified for pod {target.name}, choose one of: [{choices}]")

@@ -1,7 +1,7 @@
 """What a request asks for.
 
-Owns: `Target` (which resource, object, subresource a URL names) and `Negotiation` (which form of answer the Accept header
-wants). Comes in: method, path, headers. Goes out: frozen values for the handlers.
+Owns: `Target` (which resource, object, subresource a URL names) and `Negotiation` (which form of answer the Accept
+header wants). Comes in: method, path, headers. Goes out: frozen values for the handlers.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from kubelab.apiserver import discovery
-from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer, User
+from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer
 from kubelab.apiserver.errors import ApiError, InternalError, NotFound, RequestEntityTooLarge
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.openapi import OpenApi

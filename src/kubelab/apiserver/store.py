@@ -84,6 +84,8 @@ class Store:
         self._objects: dict[str, dict[Key, Entry]] = {}
         self._channels: dict[str, Channel] = {}
         self._listeners: list[Callable[[Resource, Change], None]] = []
+        self._versions = self._database.versions()
+        self._version = max(self._versions.values(), default=0)
         self._load()
 
     # ---- reading -------------------------------------------------------------------------------------------------
@@ -287,6 +289,8 @@ class Store:
             return self._remove(known, entry).object
         if "deletionTimestamp" not in metadata or grace < metadata.get("deletionGracePeriodSeconds", 0):
             self._mark_deleted(known, obj, grace)
+        if obj == entry.object:
+            return obj  # Deleted before: nothing moves.
         return self._commit("MODIFIED", known, obj, entry).object
 
     def replace(self, resource: str, obj: Object) -> Object:
@@ -321,10 +325,11 @@ class Store:
             metadata["generation"] = old["metadata"]["generation"] + strategy.spec_changed(obj, old)
         if dry_run or obj == old:
             return obj
-        if "deletionTimestamp" in metadata and not metadata.get("finalizers") and not strategy.holds_deletion(obj):
-            # A pod within its grace period still waits for its kubelet to delete it.
-            if metadata.get("deletionGracePeriodSeconds", 0) == 0:
-                return self._remove(known, entry, last=obj).object
+        held = bool(metadata.get("finalizers")) or strategy.holds_deletion(obj)
+        # A pod within its grace period still waits for its kubelet to delete it.
+        waits = metadata.get("deletionGracePeriodSeconds", 0) > 0
+        if "deletionTimestamp" in metadata and not held and not waits:
+            return self._remove(known, entry, last=obj).object
         return self._commit("MODIFIED", known, obj, entry).object
 
     def _identify(self, known: Resource, obj: Object, namespace: str) -> None:
@@ -335,7 +340,8 @@ class Store:
         group, _, version = obj.setdefault("apiVersion", known.api_version()).rpartition("/")
         if kind != known.kind or group != known.group or version not in known.versions:
             raise BadRequest(
-                f"the object is a {obj['apiVersion']} {kind}, but this is the place of {known.api_version()} {known.kind}"
+                f"the object is a {obj['apiVersion']} {kind}, "
+                f"but this is the place of {known.api_version()} {known.kind}"
             )
         # Objects are kept in one version; what is not converted is only renamed.
         obj["apiVersion"] = known.api_version()
@@ -442,8 +448,6 @@ class Store:
     # ---- set-up and end ------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        self._versions = self._database.versions()
-        self._version = max(self._versions.values(), default=0)
         for stored in self._database.load():
             entry = Entry(msgspec.json.decode(stored.body), stored.body, stored.version)
             self._objects.setdefault(stored.resource, {})[(stored.namespace, stored.name)] = entry
@@ -467,7 +471,7 @@ class Store:
     def _channel(self, resource: str) -> Channel:
         channel = self._channels.get(resource)
         if channel is None:
-            # The past of a resource is known up to its last change before this start: a watch from there misses nothing.
+            # Nothing is forgotten since the last change before this start: a watch may resume from there.
             self._resource(resource)
             channel = self._channels[resource] = Channel(floor=self._versions.get(resource, 0))
         return channel

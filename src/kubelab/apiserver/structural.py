@@ -1,6 +1,7 @@
 """Structural schemas of CRDs: defaulting and validation.
 
-Owns: what an OpenAPI v3 schema of a CRD does to an object. Comes in: an object and a schema node. Goes out: the object with
+Owns: what an OpenAPI v3 schema of a CRD does to an object. Comes in: an object and a schema node. Goes out: the
+object with
 defaults, or one cause per fault with the path of the field. `x-kubernetes-validations` (CEL rules) are not evaluated.
 Source: Kubernetes documentation "Extend the Kubernetes API with CustomResourceDefinitions".
 """
@@ -149,12 +150,15 @@ def _object(value: dict[str, Any], node: Node, path: str) -> Iterator[Cause]:
             yield from validate(child, below, _join(path, name))
 
 
+_FITS: tuple[tuple[str, Callable[[int], bool]], ...] = (("anyOf", lambda n: n >= 1), ("oneOf", lambda n: n == 1))
+
+
 def _junctors(value: Any, node: Node, path: str) -> Iterator[Cause]:
     """allOf, anyOf, oneOf, not: in structural schemas they restrict values only."""
     schema = node.schema
     for part in schema.get("allOf", ()):
         yield from validate(value, node.beside(part), path)
-    for name, fits in (("anyOf", lambda n: n >= 1), ("oneOf", lambda n: n == 1)):
+    for name, fits in _FITS:
         parts = schema.get(name)
         if not parts or (node.int_or_string and name == "anyOf"):
             continue

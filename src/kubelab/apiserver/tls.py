@@ -1,7 +1,7 @@
 """The cluster's own certificate authority.
 
-Owns: the CA, the server certificate and client certificates. Comes in: a directory and names. Goes out: PEM bytes and an
-`ssl.SSLContext` that asks clients for a certificate without insisting (tokens are the other way in).
+Owns: the CA, the server certificate and client certificates. Comes in: a directory and names. Goes out: PEM bytes
+and an `ssl.SSLContext` that asks clients for a certificate without insisting (tokens are the other way in).
 """
 
 import ipaddress

@@ -66,7 +66,8 @@ class Tokens:
         return f"{signed}.{_encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}", now + seconds
 
     def verify(self, token: str) -> ServiceAccountClaims:
-        """The claims of a genuine token. Raises Unauthorized. Whether the account still exists is the caller's check."""
+        """The claims of a genuine token. Raises Unauthorized. Whether the account still exists is the caller's
+        check."""
         try:
             signed, _, signature = token.rpartition(".")
             raw = _decode(signature)

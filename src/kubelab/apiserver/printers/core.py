@@ -19,6 +19,10 @@ from kubelab.apiserver.printers.columns import (
 
 
 def columns() -> dict[str, tuple[Column, ...]]:
+    return {**_nodes_and_pods(), **_rest()}
+
+
+def _nodes_and_pods() -> dict[str, tuple[Column, ...]]:
     name, aged = name_column(), age_column()
     return {
         "pods": (
@@ -44,6 +48,12 @@ def columns() -> dict[str, tuple[Column, ...]]:
             path_column("Kernel-Version", "status.nodeInfo.kernelVersion", default=UNKNOWN, priority=1),
             path_column("Container-Runtime", "status.nodeInfo.containerRuntimeVersion", default=UNKNOWN, priority=1),
         ),
+    }
+
+
+def _rest() -> dict[str, tuple[Column, ...]]:
+    name, aged = name_column(), age_column()
+    return {
         "namespaces": (name, path_column("Status", "status.phase", default=""), aged),
         "services": (
             name,
@@ -195,7 +205,7 @@ def _port(port: Object) -> str:
 
 
 def _endpoints(endpoints: Object) -> str:
-    found = []
+    found: list[str] = []
     for subset in endpoints.get("subsets") or []:
         for address in subset.get("addresses") or []:
             ip = f"[{address['ip']}]" if ":" in address["ip"] else address["ip"]

@@ -1,6 +1,7 @@
 """The shape of every kind.
 
-Owns: `Node`, a place in a schema, and `Schemas`, the OpenAPI definitions of the built-in kinds (`builtins.json`, made by
+Owns: `Node`, a place in a schema, and `Schemas`, the OpenAPI definitions of the built-in kinds (`builtins.json`,
+made by
 tools/prune_openapi.py) plus those that CRDs bring. Comes in: group, version and kind. Goes out: nodes for decoding,
 defaulting, validation and strategic merge; definitions for the OpenAPI documents.
 """
@@ -76,7 +77,8 @@ class Node:
 
     @property
     def merge_key(self) -> str | None:
-        return self._own("x-kubernetes-patch-merge-key")
+        key: str | None = self._own("x-kubernetes-patch-merge-key")
+        return key
 
     @property
     def merges(self) -> bool:

@@ -92,7 +92,7 @@ def _name_causes(name: str, resource: Resource) -> Iterator[Cause]:
             why = "want at most 63 lower case letters, digits or '-', starting and ending alphanumeric"
             yield invalid_value("metadata.name", name, f"a lowercase RFC 1123 label is expected: {why}")
     elif len(name) > 253 or not _SUBDOMAIN.match(name):
-        why = "want at most 253 lower case letters, digits, '-' or '.', starting and ending alphanumeric (e.g. 'example.com')"
+        why = "want at most 253 lower case letters, digits, '-' or '.', starting and ending alphanumeric"
         yield invalid_value("metadata.name", name, f"a lowercase RFC 1123 subdomain is expected: {why}")
 
 
@@ -123,9 +123,8 @@ def missing_fields(value: Any, node: Node, path: str) -> list[Cause]:
     """One cause per absent required field of a built-in schema. Status is the controllers' and not judged."""
     causes: list[Cause] = []
     if isinstance(value, dict):
-        for name in node.schema.get("required", ()):
-            if value.get(name) is None:
-                causes.append(required(f"{path}.{name}" if path else name))
+        absent = [name for name in node.schema.get("required", ()) if value.get(name) is None]
+        causes += [required(f"{path}.{name}" if path else name) for name in absent]
         for name, child in value.items():
             if not path and name in ("status", "metadata"):
                 continue

@@ -1,7 +1,7 @@
 """Services: defaults, allocation of cluster IPs and node ports, validation.
 
-Owns: the ranges 10.96.0.0/16, fd00:10:96::/112 and 30000-32767. What is taken is read from the stored Services, so there
-is no second book that could disagree. Explicit addresses are honoured when they are free and in range.
+Owns: the ranges 10.96.0.0/16, fd00:10:96::/112 and 30000-32767. What is taken is read from the stored Services, so
+there is no second book that could disagree. Explicit addresses are honoured when they are free and in range.
 """
 
 import ipaddress
@@ -68,9 +68,10 @@ class ServiceStrategy(NamedStrategy):
         if not isinstance(spec, dict):
             return [*causes, required("spec")]
         causes += _spec_causes(spec)
-        if old is not None and "ExternalName" not in (spec.get("type"), old["spec"].get("type")):
-            if spec.get("clusterIP") != old["spec"].get("clusterIP"):
-                causes.append(invalid_value("spec.clusterIPs[0]", spec.get("clusterIP"), "may not change once set"))
+        before = (old or {}).get("spec") or {}
+        moved = old is not None and spec.get("clusterIP") != before.get("clusterIP")
+        if moved and "ExternalName" not in (spec.get("type"), before.get("type")):
+            causes.append(invalid_value("spec.clusterIPs[0]", spec.get("clusterIP"), "may not change once set"))
         return causes
 
     def _allocate(self, obj: Object, old: Object | None, store: Reader) -> None:
