@@ -75,7 +75,7 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = KubernetesSource(client=client, tables=kubernetes, node=node)
+    source = KubernetesSource(client=client, tables=kubernetes, node=node, cluster=settings.cluster.name)
     tasks.create_task(source.run(), name="kubernetes")
     tasks.create_task(network.run(), name="netlink")
     await tables.devices.wait_initialized()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Hashable
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from cilium.sources.kubernetes import decoders, policies
@@ -55,7 +56,8 @@ OPERATOR = frozenset(
 
 
 class KubernetesSource:
-    """`node`: follow only the pods of this node; empty: of every node. `run()` is the task.
+    """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none.
+    `run()` is the task.
 
     A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
     """
@@ -66,6 +68,7 @@ class KubernetesSource:
         client: Client,
         tables: KubernetesTables,
         node: str = "",
+        cluster: str = "default",
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
     ) -> None:
@@ -81,7 +84,7 @@ class KubernetesSource:
         self._follow(Resource.CILIUM_NODES, tables.cilium_nodes, decoders.decode_cilium_node)
         self._follow(Resource.CILIUM_ENDPOINTS, tables.cilium_endpoints, decoders.decode_cilium_endpoint)
         self._follow(Resource.CILIUM_IDENTITIES, tables.cilium_identities, decoders.decode_cilium_identity)
-        self._follow_policies(tables)
+        self._follow_policies(tables, cluster)
 
     def health(self) -> list[Health]:
         return [reflector.health for reflector in self._reflectors]
@@ -96,7 +99,7 @@ class KubernetesSource:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.resource}")
 
-    def _follow_policies(self, tables: KubernetesTables) -> None:
+    def _follow_policies(self, tables: KubernetesTables, cluster: str) -> None:
         """Three kinds share a table and its writer; each feed deletes only what is its own."""
         kinds = {
             Resource.NETWORK_POLICIES: policies.decode_knp,
@@ -109,7 +112,8 @@ class KubernetesSource:
         writer = tables.policies.writer("kubernetes")
         initializers = {resource: writer.initializer(resource.plural) for resource in wanted}
         for resource, decode in wanted.items():
-            self._reflect(resource, writer, initializers[resource], decode, merge=policies.merge_generation)
+            parse = partial(decode, cluster=cluster)
+            self._reflect(resource, writer, initializers[resource], parse, merge=policies.merge_generation)
 
     def _follow(
         self,
