@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 _TOKEN = re.compile(
-    r"""\.(?P<name>[A-Za-z0-9_\-/$\\.]*?)(?=[.\[]|$)
+    r"""\.(?P<name>[A-Za-z0-9_\-/$*\x00]*)(?=[.\[]|$)
       | \[\?\(\s*@\.(?P<field>[A-Za-z0-9_.\-]+)\s*(?P<op>==|!=)\s*(?P<value>"[^"]*"|'[^']*'|[^)\s]+)\s*\)\]
       | \[(?P<index>-?\d+)\]
       | \[(?P<all>\*)\]
