@@ -170,8 +170,8 @@ class Node:
         self.underlay.add_namespace(pod)
         batch(
             self.namespace,
-            f"link add {host} address {NODE_MAC} mtu {mtu} type veth peer name eth0 address {mac} mtu {mtu} netns {pod}",
-            f"link set {host} up",
+            f"link add {host} type veth peer name eth0 address {mac} mtu {mtu} netns {pod}",
+            f"link set {host} address {NODE_MAC} mtu {mtu} up",
         )
         batch(
             pod,

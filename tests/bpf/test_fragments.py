@@ -16,9 +16,12 @@ from cilium.datapath.generated.enums import DropReason
 def fragments(version: int, port: int = 53, number: int = 99, proto: Packet | None = None) -> list[Packet]:
     payload = UDP(sport=40000, dport=port) / bytes(3000)
     if version == 4:
-        return [Ether() / part for part in fragment(IP(src=CLIENT[4], dst=SERVER[4], id=number) / payload, 1000)]
+        return [
+            Ether(dst="02:00:00:00:ff:01") / part
+            for part in fragment(IP(src=CLIENT[4], dst=SERVER[4], id=number) / payload, 1000)
+        ]
     whole = IPv6(src=CLIENT[6], dst=SERVER[6]) / IPv6ExtHdrFragment(id=number) / payload
-    return [Ether() / part for part in fragment6(whole, 1000)]
+    return [Ether(dst="02:00:00:00:ff:01") / part for part in fragment6(whole, 1000)]
 
 
 def pods(datapath: Datapath, version: int) -> None:
