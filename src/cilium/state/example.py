@@ -21,6 +21,7 @@ from cilium.state.dump import dump
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors, Reconciler
 from cilium.state.table import Table
+from cilium.state.writer import Writer
 
 MARK = ".greeting"
 
@@ -127,23 +128,30 @@ async def tour(directory: Path) -> None:
         await until(lambda: (directory / f"ann{MARK}").read_text().startswith("Ahoi"))
         show("One house changed its greeting; only the file that depends on it was written.")
 
-        (directory / f"cat{MARK}").mkdir()
-        people_writer.upsert(Person("cat", "south"))
-        await until(lambda: bool(reconciler.errors()))
-        print(f"A directory stands where a file should be:\n    status: {dump(reconciler.status)}")
-        (directory / f"cat{MARK}").rmdir()
-        await until(lambda: not reconciler.errors())
-        show("The directory is gone, the next attempt succeeded.")
-
-        (directory / f"bob{MARK}").unlink()
-        await until((directory / f"bob{MARK}").exists)
-        show("Somebody deleted bob's file behind our back; the refresh healed it.")
+        await trouble(directory, people_writer, reconciler, show)
 
         people_writer.delete("ann")
         await until(lambda: not (directory / f"ann{MARK}").exists())
         show("ann moved away.")
         for task in running:
             task.cancel()
+
+
+async def trouble(
+    directory: Path, people: Writer[str, Person], reconciler: Reconciler[str, Greeting], show: Callable[[str], None]
+) -> None:
+    """What goes wrong in the world becomes a status, and heals."""
+    (directory / f"cat{MARK}").mkdir()
+    people.upsert(Person("cat", "south"))
+    await until(lambda: bool(reconciler.errors()))
+    print(f"A directory stands where a file should be:\n    status: {dump(reconciler.status)}")
+    (directory / f"cat{MARK}").rmdir()
+    await until(lambda: not reconciler.errors())
+    show("The directory is gone, the next attempt succeeded.")
+
+    (directory / f"bob{MARK}").unlink()
+    await until((directory / f"bob{MARK}").exists)
+    show("Somebody deleted bob's file behind our back; the refresh healed it.")
 
 
 async def until(condition: Callable[[], bool]) -> None:
