@@ -55,8 +55,9 @@ def test_losses_are_told_exactly_and_once(kernel: Kernel, store: EventStore) -> 
 
 def test_pace_follows_the_load(kernel: Kernel, store: EventStore) -> None:
     collector = kernel.collector(MemoryRing(1 << 24), store)
-    assert collector.pace(500_000, 1.0) == pytest.approx(0.0246, abs=0.001)
-    assert collector.pace(50_000_000, 1.0) == FASTEST
+    assert collector.pace(5_000, 0.01) == pytest.approx(0.0246, abs=0.001)
+    assert collector.pace(25_000, 0.001) == FASTEST
+    assert collector.pace(100_000, 1.0) == FASTEST  # nearly full: who knows what was lost
     assert collector.pace(10, 1.0) == SLOWEST
 
 
