@@ -25,7 +25,7 @@ bpf: setup ## compile the datapath (build time only: no node needs a compiler)
 	@$(MAKE) --no-print-directory -C bpf OUT=$(abspath $(BPF_OBJECTS))
 
 views: bpf ## regenerate Python's view of maps, events and drop reasons from BTF
-	@$(RUN) python tools/generate_views.py
+	@$(RUN) python tools/generate_views.py && $(RUN) python tools/generate_libbpf.py
 
 format:
 	@$(RUN) ruff check --fix-only -q . ; $(RUN) ruff format -q .

@@ -6,5 +6,5 @@ echo "lint: ruff";           ruff check -q . && ruff format --check -q .
 echo "lint: mypy";           mypy --no-error-summary
 echo "lint: import-linter";  lint-imports --no-logo 2>/dev/null | tail -n 12 || { lint-imports; exit 1; }
 echo "lint: sizes";          python tools/size_gate.py
-echo "lint: generated code"; python tools/generate_views.py --check
+echo "lint: generated code"; python tools/generate_views.py --check && python tools/generate_libbpf.py --check
 echo "lint: all passed"

@@ -147,9 +147,12 @@ def link_detach(link_fd: int) -> None:
 
 
 def query_supported(target: int, attach_type: int) -> bool:
-    """Whether the kernel knows this attach type on this target."""
+    """Whether the kernel knows this attach type on this target. Raises MissingPrivilege when it may not say."""
     attr = ffi.new("struct attr_query *", (target, attach_type))
-    return call(Command.PROG_QUERY, attr) >= 0
+    result = call(Command.PROG_QUERY, attr)
+    if result in (-errno.EPERM, -errno.EACCES):
+        raise_for("query attached programs", -result)
+    return result >= 0
 
 
 def test_run(attr: Any) -> None:
