@@ -28,6 +28,7 @@ from kubelab.underlay import cgroups
 log = structlog.get_logger(__name__)
 
 FETCH_RETRY = 1.0
+WORKER_RETRY = 2.0
 
 
 async def run(config: KubeletConfig) -> None:
@@ -115,9 +116,13 @@ class Kubelet:
         try:
             await worker.run()
         except Exception:
-            # One broken pod must not take the others' kubelet down; it stays as it is until it is deleted.
+            # One broken pod must not take the others' kubelet down; a fresh worker adopts what runs of it.
             log.exception("pod worker failed", pod=worker.name)
             worker.event("Warning", "FailedSync", "internal error, see the kubelet's log")
+            await asyncio.sleep(WORKER_RETRY)
+            self.workers.pop(worker.uid, None)
+            if not worker.gone:
+                self._assign(worker.pod)
             return
         self.workers.pop(worker.uid, None)
 

@@ -44,6 +44,7 @@ class Process:
         self._pidfd = pidfd
         self._exit: int | None = None
         self._known = True
+        self._collecting = asyncio.Lock()
 
     @classmethod
     def child(cls, pid: int) -> Process:
@@ -69,7 +70,9 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Sends a signal; a process already gone is no error."""
-        with suppress(ProcessLookupError, OSError):
+        if self._exit is not None:
+            return
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
 
     def heeds(self, number: int) -> bool:
@@ -86,31 +89,26 @@ class Process:
         """The exit code, once the process has ended. May be awaited by several."""
         if self._exit is None:
             await readable(self._pidfd)
-            status = await self._adopted_status() if not self._reap() else None
+        async with self._collecting:
             if self._exit is None:
-                self._known = status is not None
-                code = os.waitstatus_to_exitcode(status) if status is not None else UNKNOWN_EXIT
-                self._exit = code if code >= 0 else 128 - code
-            if self._pidfd >= 0:
+                self._exit = await self._collect()
                 os.close(self._pidfd)
-                self._pidfd = -1
         return self._exit
 
-    def _reap(self) -> bool:
-        """Collects a child of ours; False when it is none."""
+    async def _collect(self) -> int:
         try:
             info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         except ChildProcessError:
-            return False
-        assert info is not None
-        self._exit = info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
-        return True
+            status = await self._adopted_status()
+            self._known = status is not None
+            code = os.waitstatus_to_exitcode(status) if status is not None else UNKNOWN_EXIT
+            return code if code >= 0 else 128 - code
+        assert info is not None, "waitid without WNOHANG always has something to tell"
+        return info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
 
     async def _adopted_status(self) -> int | None:
         # Until its parent reaps it, /proc tells the status, afterwards the pidfd; in between there is a moment.
         for _ in range(100):
-            if self._exit is not None:
-                return None
             status = zombie_status(self.pid)
             if status is None:
                 status = syscalls.exit_status_by_pidfd(self._pidfd)

@@ -59,7 +59,7 @@ class PodWorker:
         self._started = (pod.get("status") or {}).get("startTime") or now()
         self._reason = self._message = ""
         self._phase: str | None = None
-        self._gone = False
+        self.gone = False
         self._terminating = asyncio.Event()
         policy = pod["spec"].get("restartPolicy", "Always")
         init_policy = "OnFailure" if policy == "Always" else policy
@@ -95,7 +95,7 @@ class PodWorker:
 
     def vanished(self) -> None:
         """The API no longer has the pod."""
-        self._gone = True
+        self.gone = True
         self._terminating.set()
 
     async def refresh(self, kind: str, name: str) -> None:
@@ -240,7 +240,7 @@ class PodWorker:
         spec, meta = self.pod["spec"], self.pod["metadata"]
         grace = meta.get("deletionGracePeriodSeconds")
         if grace is None:
-            grace = 0 if self._gone and not meta.get("deletionTimestamp") else spec.get("terminationGracePeriodSeconds")
+            grace = 0 if self.gone and not meta.get("deletionTimestamp") else spec.get("terminationGracePeriodSeconds")
         seconds = DEFAULT_GRACE if grace is None else float(grace)
         for container in (*self.containers, *self.init):
             if container.running:
@@ -252,14 +252,14 @@ class PodWorker:
 
     async def _remove(self) -> None:
         """Takes sandbox, cgroups and files away, then tells the API that the pod is gone."""
-        if not self._gone:
+        if not self.gone:
             self.changed()
         if self._sandbox is not None:
             place = sandbox.attachment(self.pod, self._sandbox.container_id, self._sandbox.netns)
             await sandbox.undo(self._around.plugins, place)
         cgroups.remove(CGROUP_ROOT / f"pod{self.uid}")
         shutil.rmtree(self.directory, ignore_errors=True)
-        await self._around.reporter.gone(self.pod, delete=not self._gone)
+        await self._around.reporter.gone(self.pod, delete=not self.gone)
 
     # -- views --------------------------------------------------------------------------------------------------
 
