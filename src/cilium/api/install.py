@@ -83,7 +83,7 @@ def agent(settings: Settings, *, namespace: str, image: str, checksum: str) -> M
         "volumeMounts": mounts,
     }
     spec = {
-        "selector": {"matchLabels": AGENT_SELECTOR},
+        "selector": {"matchLabels": dict(AGENT_SELECTOR)},
         "updateStrategy": {
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": settings.install.max_unavailable},
@@ -115,7 +115,7 @@ def operator(settings: Settings, *, namespace: str, image: str, checksum: str) -
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [config],
     }
-    apart = {"labelSelector": {"matchLabels": OPERATOR_SELECTOR}, "topologyKey": "kubernetes.io/hostname"}
+    apart = {"labelSelector": {"matchLabels": dict(OPERATOR_SELECTOR)}, "topologyKey": "kubernetes.io/hostname"}
     template = _template(
         OPERATOR,
         OPERATOR_LABELS,
@@ -127,7 +127,7 @@ def operator(settings: Settings, *, namespace: str, image: str, checksum: str) -
     template["spec"]["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
     spec = {
         "replicas": settings.install.operator_replicas,
-        "selector": {"matchLabels": OPERATOR_SELECTOR},
+        "selector": {"matchLabels": dict(OPERATOR_SELECTOR)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
         "template": template,
     }
@@ -139,12 +139,12 @@ def services(settings: Settings, *, namespace: str) -> list[Manifest]:
     found = []
     if settings.hubble.enabled and settings.hubble.listen:
         ports = [{"name": "peer-service", "port": 80, "protocol": "TCP", "targetPort": "peer-service"}]
-        spec = {"selector": AGENT_SELECTOR, "ports": ports, "internalTrafficPolicy": "Local"}
+        spec = {"selector": dict(AGENT_SELECTOR), "ports": ports, "internalTrafficPolicy": "Local"}
         found.append(_object("v1", "Service", "hubble-peer", namespace, AGENT_LABELS) | {"spec": spec})
     if settings.metrics.listen:
         port = split_address(settings.metrics.listen)[1]
         ports = [{"name": "metrics", "port": port, "protocol": "TCP", "targetPort": "prometheus"}]
-        spec = {"clusterIP": "None", "selector": AGENT_SELECTOR, "ports": ports}
+        spec = {"clusterIP": "None", "selector": dict(AGENT_SELECTOR), "ports": ports}
         found.append(_object("v1", "Service", "cilium-agent", namespace, AGENT_LABELS) | {"spec": spec})
     return found
 

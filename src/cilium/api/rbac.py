@@ -36,15 +36,12 @@ AGENT_RULES = (
         ("ciliumnetworkpolicies/status", "ciliumclusterwidenetworkpolicies/status", "ciliumnodes/status"),
         ("update", "patch"),
     ),
-    _rule("", ("nodes/status",), ("patch",)),
 )
 
 OPERATOR_RULES = (
     _rule("", ("namespaces", "nodes", "pods", "services"), READ),
     _rule("discovery.k8s.io", ("endpointslices",), READ),
     _rule("networking.k8s.io", ("networkpolicies",), READ),
-    _rule("", ("nodes",), ("patch",)),
-    _rule("", ("nodes/status",), ("patch",)),
     _rule("apiextensions.k8s.io", ("customresourcedefinitions",), (*READ, "create", "update", "patch")),
     _rule(GROUP, ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "ciliumcidrgroups"), READ),
     _rule(GROUP, ("ciliumidentities",), (*READ, "update", "patch", "delete")),

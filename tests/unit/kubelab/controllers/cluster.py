@@ -1,43 +1,32 @@
-"""A cluster without kubelets: the real store, all controllers, a clock that tests move, and pods that tests run."""
+"""A cluster without kubelets: the real store with its rules, all controllers, a clock and pods that tests move."""
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.resources import Registry
+from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
-from kubelab.apiserver.strategies.base import Strategy
+from kubelab.apiserver.strategies.catalog import StrategyCatalog
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.node_ipam import ClusterCIDR
 
 Object = dict[str, Any]
 
 
-class Pods(Strategy):
-    """As the server's own: a pod with a node is deleted gracefully."""
-
-    def grace_seconds(self, obj: Object, asked: int | None) -> int:
-        return (30 if asked is None else asked) if obj["spec"].get("nodeName") else 0
-
-
-class Namespaces(Strategy):
-    def prepare_create(self, obj: Object, store: object) -> None:
-        obj["spec"] = {"finalizers": ["kubernetes"]}
-
-    def holds_deletion(self, obj: Object) -> bool:
-        return bool((obj.get("spec") or {}).get("finalizers"))
-
-
-def strategies(resource: Any) -> Strategy:
-    return {"pods": Pods, "namespaces": Namespaces}.get(resource.key, Strategy)(resource)
+@functools.cache
+def schemas() -> Schemas:
+    """Read once: they never change here."""
+    return Schemas()
 
 
 class Cluster:
     def __init__(self, cidrs: tuple[ClusterCIDR, ...] = (), ca: str = "") -> None:
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
-        self.store = Store(Registry(builtin_resources()), strategies=strategies, now=lambda: self.time)
+        self.store = Store(Registry(builtin_resources()), strategies=StrategyCatalog(schemas()), now=lambda: self.time)
         options = ControllerOptions(cluster_cidrs=cidrs, ca=ca)
         self.manager = ControllerManager(self.store, options, now=lambda: self.time)
 

@@ -11,7 +11,10 @@ from kubelab.controllers import fit, placement
 
 
 async def pod(cluster: Cluster, name: str, labels: dict[str, str] | None = None, **spec: Any) -> Object:
-    body = {"metadata": {"name": name, "labels": labels or {}}, "spec": {"containers": [{"name": "main"}], **spec}}
+    body = {
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {"containers": [{"name": "main", "image": "none"}], **spec},
+    }
     await cluster.store.create("pods", body, namespace="default")
     await cluster.settle()
     return cluster.store.peek("pods", name, namespace="default") or {}
@@ -47,10 +50,10 @@ async def test_why_not(cluster: Cluster) -> None:
 
 async def test_resources_and_ports(cluster: Cluster) -> None:
     await cluster.node("n1")
-    big = [{"name": "main", "resources": {"requests": {"cpu": "1500m", "memory": "1Gi"}}}]
+    big = [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "1500m", "memory": "1Gi"}}}]
     assert (await pod(cluster, "a", containers=big))["spec"]["nodeName"] == "n1"
     assert "Insufficient cpu" in refusal(await pod(cluster, "b", containers=big))
-    listener = [{"name": "main", "ports": [{"containerPort": 9234}]}]
+    listener = [{"name": "main", "image": "none", "ports": [{"containerPort": 9234}]}]
     assert (await pod(cluster, "c", containers=listener, hostNetwork=True))["spec"]["nodeName"] == "n1"
     assert "free ports" in refusal(await pod(cluster, "d", containers=listener, hostNetwork=True))
     await cluster.store.delete("pods", "c", namespace="default", grace_seconds=0)
