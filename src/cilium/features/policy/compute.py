@@ -16,11 +16,10 @@ import msgspec
 from pyroaring import BitMap
 
 from cilium.features.policy.builder import PolicyMap
-from cilium.features.policy.ids import StableIds
 from cilium.features.policy.repository import Repository, unenforced
 from cilium.features.policy.rows import PolicyStatus
 from cilium.features.policy.selectors import SelectorCache
-from cilium.features.policy.subjects import PROTOCOLS, Policy, Subject, SubjectKey, is_init
+from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_init
 from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import IdentityRow, Reserved
@@ -42,7 +41,6 @@ class PolicyCompiler:
         self._peers, self._selections = SelectorCache(), SelectorCache()
         self._repository = Repository(peers=self._peers, subjects=self._selections, dual_stack=dual_stack)
         self._map = PolicyMap(self._repository)
-        self._ids = StableIds(first=1, last=0xFFFF_FFFF)
         self._labels: dict[Identity, Labels] = {}
         self._ports: dict[Identity, dict[NamedPort, int]] = {}
         self._subjects: dict[SubjectKey, Subject] = {}
@@ -180,13 +178,7 @@ class PolicyCompiler:
         if subject is None:
             forced = self._enforcement == "always" or is_init(row.labels)
             facts = BitMap(map(self._fact, key[1]))
-            subject = Subject(
-                self._next_subject,
-                key,
-                row.labels,
-                ingress=Policy(self._policy_id("ingress", key), forced=forced, facts=facts),
-                egress=Policy(self._policy_id("egress", key), forced=forced, facts=None),
-            )
+            subject = Subject(self._next_subject, key, forced=forced, facts=facts)
             self._next_subject += 1
             self._subjects[key] = self._by_number[subject.number] = subject
             self._selections.upsert(subject.number, row.labels)
@@ -197,42 +189,31 @@ class PolicyCompiler:
         return subject
 
     def _forget(self, subject: Subject) -> None:
-        for direction, policy in (("ingress", subject.ingress), ("egress", subject.egress)):
-            self._map.drop(policy)
-            self._ids.free(_policy_name(direction, subject.key))
+        for side in subject.sides:
+            self._map.leave(side)
         del self._subjects[subject.key], self._by_number[subject.number]
         self._selections.remove(subject.number)
         self._dirty.discard(subject.number)
 
-    def _policy_id(self, direction: str, key: SubjectKey) -> PolicyId:
-        return PolicyId(self._ids.get(_policy_name(direction, key)))
-
     # ------------------------------------------------------------------------------------------------------ output
 
     def _build(self, touched: BitMap) -> None:
-        built: set[Policy] = set()
         for number in sorted(self._dirty):
-            subject = self._by_number[number]
-            built.update(policy for policy in (subject.ingress, subject.egress) if self._map.build(policy))
+            for side in self._by_number[number].sides:
+                self._map.settle(side)
         self._dirty.clear()
-        policies = [
-            policy
-            for subject in self._subjects.values()
-            for policy in (subject.ingress, subject.egress)
-            if policy.enforced and policy not in built
-        ]
-        for identity in touched if policies else ():
-            self._map.move(identity, policies)
+        for identity in touched:
+            self._map.move(identity)
 
     def _endpoint_policy(self, endpoint: EndpointId, revision: int) -> EndpointPolicy:
         row, subject = self._endpoints[endpoint]
-        enforced = [] if subject is None else [p.number if p.enforced else 0 for p in (subject.ingress, subject.egress)]
-        ingress, egress = enforced or (0, 0)
+        policies = (None, None) if subject is None else (subject.ingress.policy, subject.egress.policy)
+        ingress, egress = (NOT_ENFORCED if policy is None else policy.number for policy in policies)
         return EndpointPolicy(
             endpoint=endpoint,
             identity=row.identity,
-            ingress=PolicyId(ingress),
-            egress=PolicyId(egress),
+            ingress=ingress,
+            egress=egress,
             revision=revision,
             audit=self._audit,
         )
@@ -241,11 +222,6 @@ class PolicyCompiler:
 def named_port_label(port: NamedPort) -> str:
     """A label that only this engine knows: the peers' named ports go through the selector cache like all else."""
     return f"named-port:{port.name.lower()}/{PROTOCOLS[port.protocol]}={port.port}"
-
-
-def _policy_name(direction: str, key: SubjectKey) -> bytes:
-    identity, ports = key
-    return "/".join((direction, str(identity), *(f"{p.name}:{p.port}/{p.protocol}" for p in ports))).encode()
 
 
 def _status(policy: PolicyObject, revision: int) -> PolicyStatus:

@@ -1,9 +1,12 @@
-"""Whose traffic is judged: endpoints with the same identity and named ports share a subject, and its two policies.
+"""Whose traffic is judged: endpoints with the same identity and named ports are one subject, with two sides.
 
-In: rule sets that select the subject. Out: per direction whether policy is enforced, and the atoms that speak.
+In: rule sets that select the subject. Out: per side whether policy is enforced, and the atoms that speak. Sides for
+which the same rules speak share a policy.
 """
 
 from __future__ import annotations
+
+from array import array
 
 from pyroaring import BitMap
 
@@ -18,19 +21,13 @@ SubjectKey = tuple[Identity, tuple[NamedPort, ...]]
 
 
 class Policy:
-    """One direction of one subject: the rules that apply and the entries that were made of them."""
+    """One direction of the policy of some subjects, and the entries that were made of it."""
 
-    def __init__(self, number: PolicyId, *, forced: bool, facts: BitMap | None) -> None:
+    def __init__(self, number: PolicyId, name: bytes) -> None:
         self.number = number
-        self.forced = forced
-        """Default deny even without a rule."""
-        self.facts = facts
-        """Ingress: what named ports mean at the subject itself. None for egress: every peer has its own."""
-        self.rules = BitMap()
-        """Atoms of all rules that select the subject."""
-        self.rule_sets = 0
-        self.default_deny = 0
-        self.enforced = False
+        self.name = name
+        self.users = 0
+        """Sides that have it."""
         self.always = BitMap()
         """Atoms that are about every peer, as last built."""
         self.specific = BitMap()
@@ -40,23 +37,51 @@ class Policy:
         self.entries: dict[int, ClassId] = {}
         """By identity; 0 is everyone without an entry."""
 
+
+class Side:
+    """One direction of one subject."""
+
+    def __init__(self, direction: str, *, forced: bool, facts: BitMap | None) -> None:
+        self.direction = direction
+        self.forced = forced
+        """Default deny even without a rule."""
+        self.facts = facts
+        """Ingress: what named ports mean at the subject itself. None for egress: every peer has its own."""
+        self.rules = BitMap()
+        """Atoms of all rules that select the subject."""
+        self.default_deny = 0
+        """Rule sets that ask for it."""
+        self.policy: Policy | None = None
+
+    @property
+    def closed(self) -> bool:
+        """What no rule lets through is denied."""
+        return self.forced or self.default_deny > 0
+
     def join(self, atoms: BitMap, *, default_deny: bool, weight: int) -> None:
         """A rule set begins (weight 1) or ceases (-1) to select the subject."""
-        if not atoms and not default_deny:
-            return
-        self.rule_sets += weight
         self.default_deny += weight * default_deny
-        self.rules = self.rules | atoms if weight > 0 else self.rules - atoms
+        if atoms:
+            self.rules = self.rules | atoms if weight > 0 else self.rules - atoms
 
-    def wanted(self, repository: Repository) -> tuple[bool, BitMap, BitMap]:
-        """(enforced, atoms about every peer, atoms about some), of the rules as they are now."""
-        denies = not self.rules.isdisjoint(repository.denials)
-        enforced = self.forced or self.default_deny > 0 or denies
-        if not enforced:
-            return False, BitMap(), BitMap()
+    def name(self, repository: Repository) -> bytes | None:
+        """What tells the policy from others, whatever its rules say at the moment; None: not enforced.
+
+        Without default deny and without a rule that denies everything passes, as it does without a policy.
+        """
+        if not self.closed and self.rules.isdisjoint(repository.denials):
+            return None
+        cookies = array("I", sorted(repository.atom(number).cookie for number in self.rules))
+        parts = [self.direction, "closed" if self.closed else "open", cookies.tobytes().hex()]
+        if self.facts and not self.rules.isdisjoint(repository.named):
+            parts += sorted(str(repository.atom(number).fact) for number in self.facts)
+        return "/".join(parts).encode()
+
+    def atoms(self, repository: Repository) -> tuple[BitMap, BitMap]:
+        """(atoms about every peer, atoms about some), of the rules as they are now."""
         always = self.rules & repository.wildcards
         specific = self.rules - always
-        if not self.forced and not self.default_deny:
+        if not self.closed:
             always.add(repository.allow_all)
         named = self.rules & repository.named
         if named and self.facts is not None:
@@ -65,19 +90,22 @@ class Policy:
             for number in named:
                 for name in repository.atom(number).names:
                     specific |= repository.facts.get(name, BitMap())
-        return True, always, specific
+        return always, specific
 
 
 class Subject:
     """`number` names it in the cache of subject selectors."""
 
-    def __init__(self, number: int, key: SubjectKey, labels: Labels, *, ingress: Policy, egress: Policy) -> None:
+    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap) -> None:
         self.number = number
         self.key = key
-        self.labels = labels
-        self.ingress = ingress
-        self.egress = egress
+        self.ingress = Side("ingress", forced=forced, facts=facts)
+        self.egress = Side("egress", forced=forced, facts=None)
         self.endpoints: set[EndpointId] = set()
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.ingress, self.egress
 
     def join(self, rule_set: RuleSet, weight: int) -> None:
         rule = rule_set.rule
