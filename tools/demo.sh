@@ -36,6 +36,7 @@ matrix() { # who reaches whom, over both families
         printf '%-12s' "$source"
         for target in frontend:8080 catalog:8080 database:5432; do
             cell=
+            if [[ $source == "${target%:*}" ]]; then printf '%-22s' '·'; continue; fi
             for family in 4 6; do
                 url="http://$(pick "${target%:*}" $family):${target#*:}/"
                 if kubectl -n bookshop exec "$(pod_of "$source")" -- \
@@ -45,7 +46,7 @@ matrix() { # who reaches whom, over both families
                     cell+="v$family ✗  "
                 fi
             done
-            printf '%-24s' "$cell"
+            printf '%-26s' "$cell"
         done
         echo
     done
@@ -65,7 +66,7 @@ for app in catalog database; do
     node=$(kubectl -n bookshop get pods -l app=$app -o 'jsonpath={.items[0].spec.nodeName}')
     agent=$(kubectl -n kube-system get pods -l k8s-app=cilium --field-selector "spec.nodeName=$node" -o name)
     run kubectl -n kube-system exec "$agent" -- \
-        hubble observe --namespace bookshop --to-pod "bookshop/$app" --type policy-verdict --print-policy-names --last 8
+        hubble observe --to-pod "bookshop/$app" --from-namespace bookshop --type policy-verdict --print-policy-names --last 6
 done
 bold "7. The agent that enforces it"
 run kubectl -n kube-system exec ds/cilium -- cilium-dbg endpoint list

@@ -1,6 +1,7 @@
 """Make `src/kubelab/apiserver/schemas/protobuf.json` from a kubectl binary.
 
-Clients written in Go send built-in objects in protobuf. Which field has which number is part of the API, and stands in the
+Clients written in Go send built-in objects in protobuf. Which field has which number is part of the API, and stands
+in the
 struct tags that every Go program with these types carries in its run-time type information. This tool reads them there.
 Comes in: an ELF kubectl (static, 64 bit, little endian). Goes out: message -> field number -> JSON name and type, for
 the kinds that the lab serves.

@@ -144,10 +144,11 @@ def policy_get(output: str) -> None:
         return
     rows = [
         (
-            document.get("key", ""),
-            "yes" if document.get("valid") else "no",
-            document.get("revision", ""),
-            document.get("error") or "; ".join(document.get("unenforced", [])),
+            f"{document['kind']} {document['namespace']}/{document['name']}".replace(" /", " "),
+            "yes" if document["valid"] else "no",
+            document["revision"],
+            document["error"]
+            or "; ".join([*document["warnings"], *(f"not enforced: {p}" for p in document["unenforced"])]),
         )
         for document in documents
     ]

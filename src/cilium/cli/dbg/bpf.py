@@ -147,6 +147,8 @@ def ct_list(scope: str, output: str) -> None:
 
     def rows() -> Iterable[tuple[object, ...]]:
         for key, value in entries("cilium_ct"):
+            if int(value["expires"]) < now:
+                continue  # to the datapath it is no entry; the next collection takes it
             ends = [(address(key[side]), int(key[f"{side}_port"])) for side in ("low", "high")]
             if not int(value["flags"]) & CtFlags.LOW_OPENED:
                 ends.reverse()
