@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import structlog
 
 from cilium.api.proto.observer import observer_pb2_grpc
 from cilium.api.proto.peer import peer_pb2_grpc
-from cilium.datapath.generated import FlowDirection
 from cilium.hubble.agent_events import AgentEventLog, watch
 from cilium.hubble.collector import Collector
+from cilium.hubble.default_deny import DefaultDeny
 from cilium.hubble.flows import FlowDecoder
 from cilium.hubble.names import Names, NameTables
 from cilium.hubble.observer import NodeInfo, ObserverService
@@ -29,7 +29,7 @@ from cilium.hubble.ring import RingMemory
 from cilium.hubble.store import DEFAULT_CAPACITY, EventStore
 from cilium.state.table import Table
 from cilium.tables.kubernetes import CiliumNode
-from cilium.tables.rules import PolicyObject, RuleReference
+from cilium.tables.rules import PolicyObject
 
 DEFAULT_SOCKET = "/var/run/cilium/hubble.sock"
 DEFAULT_LISTEN = ":4244"
@@ -46,8 +46,7 @@ class ListenError(OSError):
 class HubbleServer:
     """`await run()` serves until cancelled. Raises ListenError when an address is taken.
 
-    `lost` is the kernel's count of events that did not fit, see Collector. `default_deny` names the policies that
-    close a direction of an endpoint, see Names. `listen` empty: the unix socket only.
+    `lost` is the kernel's count of events that did not fit, see Collector. `listen` empty: the unix socket only.
     """
 
     def __init__(
@@ -64,14 +63,13 @@ class HubbleServer:
         socket_path: str = DEFAULT_SOCKET,
         listen: str = DEFAULT_LISTEN,
         credentials: grpc.ServerCredentials | None = None,
-        default_deny: Callable[[int, FlowDirection], Sequence[RuleReference]] | None = None,
     ) -> None:
         self._socket_path, self._listen, self._credentials = socket_path, listen, credentials
         self._tables, self._policies = tables, policies
         name = f"{cluster}/{node_name}"
         self.store = EventStore(capacity)
         self.collector = Collector(ring, self.store, lost=lost)
-        self.names = Names(tables, default_deny=default_deny)
+        self.names = Names(tables, default_deny=DefaultDeny(policies, tables.endpoint_identities))
         self.agent_events = AgentEventLog()
         self.decoder = FlowDecoder(self.names, node_name=name, instance=os.urandom(8))
         self._observer = ObserverService(

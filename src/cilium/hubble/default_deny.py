@@ -1,0 +1,85 @@
+"""Which policies close an endpoint: what to name when no rule allowed a packet.
+
+Owns: `DefaultDeny`, asked when a flow that default deny dropped is decoded. Comes in: policies, the labels of this
+node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cilium.datapath.generated import FlowDirection
+from cilium.state.table import Table
+from cilium.tables.endpoints import EndpointIdentity
+from cilium.tables.rules import PolicyObject, Requirement, RuleReference, Selector
+from cilium.tables.types import EndpointId, Labels
+
+_MAX_KEPT = 4096
+
+
+class DefaultDeny:
+    """Answers are kept until a policy or an endpoint changes."""
+
+    def __init__(self, policies: Table[Any, PolicyObject], endpoint_identities: Table[Any, EndpointIdentity]) -> None:
+        self._policies, self._endpoints = policies, endpoint_identities
+        self._revisions = (-1, -1)
+        self._answers: dict[tuple[Labels, FlowDirection], tuple[RuleReference, ...]] = {}
+
+    def __call__(self, endpoint: int, direction: FlowDirection) -> Sequence[RuleReference]:
+        row = self._endpoints.snapshot().get(EndpointId(endpoint))
+        if row is None:
+            return ()
+        policies = self._policies.snapshot()
+        revisions = (policies.revision, self._endpoints.revision)
+        if revisions != self._revisions or len(self._answers) > _MAX_KEPT:
+            self._answers.clear()
+            self._revisions = revisions
+        key = (row.labels, direction)
+        if key not in self._answers:
+            self._answers[key] = tuple(
+                RuleReference(
+                    cookie=0,
+                    kind=policy.kind,
+                    namespace=policy.namespace,
+                    name=policy.name,
+                    section="ingress" if direction is FlowDirection.INGRESS else "egress",
+                    index=0,
+                )
+                for policy in policies
+                if closes(policy, row.labels, direction)
+            )
+        return self._answers[key]
+
+
+def closes(policy: PolicyObject, labels: Labels, direction: FlowDirection) -> bool:
+    """Whether a rule of the policy that selects these labels asks for default deny in the direction."""
+    return any(
+        (rule.default_deny_ingress if direction is FlowDirection.INGRESS else rule.default_deny_egress)
+        and not rule.node_subject
+        and selects(rule.subject, labels)
+        for rule in policy.rules
+    )
+
+
+def selects(selector: Selector, labels: Labels) -> bool:
+    """Whether all terms of the selector hold. No terms: every endpoint."""
+    return all(_holds(requirement, labels) for requirement in selector.requirements)
+
+
+def _holds(requirement: Requirement, labels: Labels) -> bool:
+    source, _, key = requirement.key.partition(":")
+    values = {
+        value
+        for name, _, value in (label.partition("=") for label in labels)
+        if name == requirement.key or (source == "any" and name.partition(":")[2] == key)
+    }
+    match requirement.operator:
+        case "In":
+            return not values.isdisjoint(requirement.values)
+        case "NotIn":
+            return values.isdisjoint(requirement.values)
+        case "Exists":
+            return bool(values)
+        case _:
+            return not values

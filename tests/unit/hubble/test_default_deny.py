@@ -1,0 +1,67 @@
+"""Which policies are named when default deny drops."""
+
+from typing import Any
+
+import pytest
+
+from cilium.datapath.generated import FlowDirection
+from cilium.hubble.default_deny import DefaultDeny, selects
+from cilium.state import Table
+from cilium.tables.endpoints import EndpointIdentity
+from cilium.tables.rules import PolicyObject, Requirement, Rule, Selector
+
+LABELS = ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop", "reserved:init")
+IN, OUT = FlowDirection.INGRESS, FlowDirection.EGRESS
+
+
+def policy(name: str, *rules: Rule) -> PolicyObject:
+    return PolicyObject("CiliumNetworkPolicy", "shop", name, name, 1, rules)
+
+
+def rule(key: str, value: str, **fields: Any) -> Rule:
+    return Rule(subject=Selector((Requirement(key, "In", (value,)),)), **fields)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        (Requirement("k8s:app", "In", ("web", "db")), True),
+        (Requirement("any:app", "In", ("web",)), True),
+        (Requirement("k8s:app", "In", ("db",)), False),
+        (Requirement("k8s:app", "NotIn", ("db",)), True),
+        (Requirement("k8s:tier", "NotIn", ("db",)), True),
+        (Requirement("any:app", "NotIn", ("web",)), False),
+        (Requirement("reserved:init", "Exists"), True),
+        (Requirement("any:init", "Exists"), True),
+        (Requirement("k8s:init", "Exists"), False),
+        (Requirement("k8s:init", "DoesNotExist"), True),
+        (Requirement("k8s:app", "DoesNotExist"), False),
+    ],
+)
+def test_terms(requirement: Requirement, expected: bool) -> None:
+    assert selects(Selector((requirement,)), LABELS) is expected
+
+
+def test_answers_follow_policies_and_endpoints() -> None:
+    policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
+    endpoints: Table[int, EndpointIdentity] = Table("endpoint-identities", key=lambda row: row.endpoint)
+    objects, rows = policies.writer("test"), endpoints.writer("test")
+    ask = DefaultDeny(policies, endpoints)
+    assert ask(7, IN) == ()
+    rows.commit(upserts=[EndpointIdentity(7, 1000, LABELS)])  # type: ignore[arg-type]
+    assert ask(7, IN) == ()
+    objects.commit(
+        upserts=[
+            policy("both", rule("k8s:app", "web", default_deny_ingress=True, default_deny_egress=True)),
+            policy("in", rule("k8s:app", "web", default_deny_ingress=True)),
+            policy("open", rule("k8s:app", "web")),
+            policy("other", rule("k8s:app", "db", default_deny_ingress=True)),
+            policy("nodes", rule("k8s:app", "web", default_deny_ingress=True, node_subject=True)),
+        ]
+    )
+    assert [one.name for one in ask(7, IN)] == ["both", "in"]
+    assert [one.name for one in ask(7, OUT)] == ["both"]
+    objects.commit(deletes=["CiliumNetworkPolicy/shop/in"])
+    assert [one.name for one in ask(7, IN)] == ["both"]
+    rows.commit(upserts=[EndpointIdentity(7, 1001, ("k8s:app=db",))])  # type: ignore[arg-type]
+    assert [one.name for one in ask(7, IN)] == ["other"]
