@@ -40,7 +40,7 @@ class HubbleSettings:
     )
     capacity: int = setting(
         kinds.integer(1, 65535),
-        default=4095,
+        default=65535,
         key="hubble-event-buffer-capacity",
         helm=("hubble.eventBufferCapacity",),
         unit="flows",
