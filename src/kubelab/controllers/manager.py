@@ -19,6 +19,8 @@ from kubelab.controllers.daemon_sets import DaemonSetController
 from kubelab.controllers.deployments import DeploymentController
 from kubelab.controllers.endpoint_slices import EndpointSliceController
 from kubelab.controllers.endpoints import EndpointsController
+from kubelab.controllers.event_expiry import EventExpiryController
+from kubelab.controllers.evictions import EvictionController
 from kubelab.controllers.garbage import GarbageCollector
 from kubelab.controllers.namespaces import NamespaceController
 from kubelab.controllers.node_ipam import ClusterCIDR, NodeIpamController
@@ -59,9 +61,11 @@ class ControllerManager:
             ReplicaSetController(store, now=now),
             DaemonSetController(store, now=now),
             Scheduler(store, now=now),
+            EvictionController(store, now=now),
             EndpointSliceController(store, now=now),
             EndpointsController(store, now=now),
             GarbageCollector(store, now=now),
+            EventExpiryController(store, now=now),
         )
         self._stopped = False
         store.on_commit(self._observe)

@@ -87,3 +87,46 @@ def test_blocks_of_other_sizes_are_avoided() -> None:
 def test_a_block_must_fit_its_pool() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         ClusterCIDR(ip_network("10.0.0.0/24"), 16)
+
+
+async def test_pods_leave_a_silent_node_when_their_patience_ends(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.store.create("deployments.apps", deployment("web", 1))
+    tolerant = deployment("stays", 1)
+    tolerant["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
+    await cluster.store.create("deployments.apps", tolerant)
+    await cluster.roll()
+    cluster.pass_time(101)
+    await cluster.settle()
+    cluster.pass_time(299)
+    await cluster.settle()
+    assert ["deletionTimestamp" in pod["metadata"] for pod in cluster.pods(app="web")] == [False]
+    cluster.pass_time(2)
+    await cluster.settle()
+    assert sorted("deletionTimestamp" in pod["metadata"] for pod in cluster.pods(app="web")) == [False, True]
+    assert ["deletionTimestamp" in pod["metadata"] for pod in cluster.pods(app="stays")] == [False]
+
+
+async def test_an_untolerated_taint_drives_pods_away_at_once(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.node("n2")
+    await cluster.store.create("deployments.apps", deployment("web", 4))
+    await cluster.roll()
+    taint = {"key": "maintenance", "effect": "NoExecute"}
+    await cluster.store.patch("nodes", "n1", {"spec": {"taints": [taint]}})
+    await cluster.roll()
+    assert [pod["spec"]["nodeName"] for pod in cluster.pods(app="web")] == ["n2"] * 4
+
+
+async def test_events_expire(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.store.create("deployments.apps", deployment("web", 1))
+    await cluster.roll()
+    assert cluster.store.peek_all("events")
+    cluster.pass_time(3500)
+    await cluster.roll()
+    before = {event["reason"] for event in cluster.store.peek_all("events")}
+    assert "ScalingReplicaSet" in before
+    cluster.pass_time(101)
+    await cluster.roll()
+    assert "ScalingReplicaSet" not in {event["reason"] for event in cluster.store.peek_all("events")}
