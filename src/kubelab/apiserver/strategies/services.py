@@ -78,6 +78,9 @@ class ServiceStrategy(NamedStrategy):
         spec = obj.get("spec")
         if not isinstance(spec, dict) or any(_spec_causes(spec)):
             return  # validate() says why.
+        before = (old or {}).get("spec", {}).get("clusterIP")
+        if before and spec["type"] != "ExternalName" and spec.get("clusterIP") not in (None, "", before):
+            return
         others = [s["spec"] for s in store.peek_all("services") if s["metadata"]["uid"] != obj["metadata"]["uid"]]
         causes: list[Cause] = []
         if spec["type"] == "ExternalName":

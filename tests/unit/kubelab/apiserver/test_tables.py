@@ -1,0 +1,100 @@
+"""Tables as kubectl prints them."""
+
+import pytest
+
+from kubelab.apiserver.printers.columns import duration
+from kubelab.apiserver.printers.core import pod_status
+from kubelab.apiserver.tables import Tables
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "<invalid>"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (130, "2m10s"),
+        (600, "10m"),
+        (10799, "179m"),
+        (10800, "3h"),
+        (3 * 3600 + 300, "3h5m"),
+        (8 * 3600, "8h"),
+        (47 * 3600, "47h"),
+        (48 * 3600, "2d"),
+        (50 * 3600, "2d2h"),
+        (10 * 86400, "10d"),
+        (800 * 86400, "2y70d"),
+        (4000 * 86400, "10y"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("pod", "word"),
+    [
+        ({"status": {"phase": "Pending"}}, "Pending"),
+        (
+            {
+                "status": {
+                    "phase": "Running",
+                    "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+                }
+            },
+            "CrashLoopBackOff",
+        ),
+        (
+            {"status": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}},
+            "ExitCode:3",
+        ),
+        (
+            {
+                "status": {
+                    "phase": "Failed",
+                    "containerStatuses": [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}],
+                }
+            },
+            "Error",
+        ),
+        (
+            {
+                "spec": {"initContainers": [{}, {}]},
+                "status": {"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]},
+            },
+            "Init:0/2",
+        ),
+        ({"metadata": {"deletionTimestamp": "x"}, "status": {"phase": "Running"}}, "Terminating"),
+        ({"status": {"phase": "Failed", "reason": "Evicted"}}, "Evicted"),
+    ],
+)
+def test_the_status_of_a_pod_is_its_most_telling_word(pod, word):
+    assert pod_status({"metadata": {}, "spec": {}, **pod}) == word
+
+
+async def test_every_resource_prints(store):
+    """Every column of every kind copes with an object that has nothing but a name."""
+    tables = Tables()
+    for resource in store.registry:
+        bare = {"metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+        table = tables.render([bare], resource=resource.key, version="v1", metadata={})
+        assert len(table["rows"][0]["cells"]) == len(table["columnDefinitions"]), resource.key
+
+
+def test_printer_columns_of_a_crd():
+    tables = Tables()
+    columns = [
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+        {"name": "Since", "type": "date", "jsonPath": ".status.since", "priority": 1},
+    ]
+    tables.set_custom("widgets.demo.io", "v1", columns)
+    obj = {
+        "metadata": {"name": "w"},
+        "spec": {"size": 3},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    table = tables.render([obj, {"metadata": {"name": "v"}}], resource="widgets.demo.io", version="v1", metadata={})
+    assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Size", "Ready", "Since"]
+    assert [row["cells"] for row in table["rows"]] == [["w", 3, "True", None], ["v", None, "<none>", None]]
