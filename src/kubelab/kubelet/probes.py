@@ -14,6 +14,9 @@ from kubelab.kubelet.config import Object
 Exec = Callable[[list[str], float], Awaitable["tuple[int, str]"]]
 """(command, timeout) -> (exit code, output), inside the container."""
 
+EAGER_MIN, EAGER_MAX, EAGER_FOR = 0.1, 1.0, 60.0
+"""Seconds: the first and the longest pause before a first success, and for how long that goes on."""
+
 _REPLY_LIMIT = 4096
 
 
@@ -95,28 +98,27 @@ async def watch(
     period = float(probe.get("periodSeconds") or 10)
     needed = int(probe.get("successThreshold") or 1), int(probe.get("failureThreshold") or 3)
     await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+    now = asyncio.get_running_loop().time
+    born = now()
     successes = failures = 0
-    # A program needs a moment to start listening: the first tries come quickly, so that what is ready early is
-    # seen early. They count as one try.
-    quick = min(0.1, period)
+    # What is ready early should be seen early: until the first success, a young container is asked more often than
+    # its period says. Such failures count once per period, so that thresholds keep their meaning.
+    eager, counted = min(EAGER_MIN, period), born
     while True:
         text = ""
         try:
             await try_once()
-            successes, failures = successes + 1, 0
-            quick = period
+            successes, failures, eager = successes + 1, 0, period
         except ProbeFailedError as error:
-            text = str(error)
-            successes = 0
-            if quick < period:
-                await asyncio.sleep(quick)
-                quick *= 2
-                continue
-            failures += 1
+            text, successes = str(error), 0
+            if eager >= period or now() - counted >= period:
+                failures, counted = failures + 1, now()
         if successes >= needed[0]:
             outcome(True, text)
             if until_success:
                 return
         elif failures >= needed[1]:
             outcome(False, text)
-        await asyncio.sleep(period)
+        await asyncio.sleep(eager)
+        young = now() - born < EAGER_FOR and eager < period
+        eager = min(eager * 1.5, EAGER_MAX, period) if young else period

@@ -96,15 +96,21 @@ class Process:
         return self._exit
 
     async def _collect(self) -> int:
-        try:
-            info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-        except ChildProcessError:
+        code = self._reap()
+        if code is None:
             status = await self._adopted_status()
             self._known = status is not None
             code = os.waitstatus_to_exitcode(status) if status is not None else UNKNOWN_EXIT
-            return code if code >= 0 else 128 - code
+        return code if code >= 0 else 128 - code
+
+    def _reap(self) -> int | None:
+        """The exit code of a child of ours, negative for a signal; None when it is not our child."""
+        try:
+            info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        except ChildProcessError:
+            return None
         assert info is not None, "waitid without WNOHANG always has something to tell"
-        return info.si_status if info.si_code == os.CLD_EXITED else 128 + info.si_status
+        return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
     async def _adopted_status(self) -> int | None:
         # Until its parent reaps it, /proc tells the status, afterwards the pidfd; in between there is a moment.

@@ -1,0 +1,104 @@
+"""When probes give their verdicts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kubelab.kubelet import probes
+
+
+async def verdicts(results: list[bool], **probe: object) -> list[tuple[bool, int]]:
+    """(verdict, tries so far) for a probe whose tries end as told; ends with the list."""
+    tries = 0
+    said: list[tuple[bool, int]] = []
+    over = asyncio.Event()
+
+    async def attempt() -> None:
+        nonlocal tries
+        if tries == len(results):
+            over.set()
+            await asyncio.Event().wait()
+        tries += 1
+        if not results[tries - 1]:
+            raise probes.ProbeFailedError("no")
+
+    task = asyncio.create_task(
+        probes.watch({"periodSeconds": 0.001, **probe}, attempt, lambda good, _: said.append((good, tries)))
+    )
+    await asyncio.wait_for(over.wait(), 5)
+    task.cancel()
+    return said
+
+
+async def test_failure_threshold() -> None:
+    assert await verdicts([True, False, False, True], failureThreshold=2) == [(True, 1), (False, 3), (True, 4)]
+
+
+async def test_success_threshold() -> None:
+    assert await verdicts([True, False, True, True], successThreshold=2, failureThreshold=9) == [(True, 4)]
+
+
+async def test_until_success_returns() -> None:
+    async def good() -> None:
+        return
+
+    said: list[bool] = []
+    await asyncio.wait_for(probes.watch({}, good, lambda verdict, _: said.append(verdict), until_success=True), 5)
+    assert said == [True]
+
+
+async def test_young_container_is_asked_often_but_failures_count_once_per_period() -> None:
+    tries = 0
+
+    async def attempt() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise probes.ProbeFailedError("not yet")
+
+    said: list[bool] = []
+    probe = {"periodSeconds": 600, "failureThreshold": 1}
+    await asyncio.wait_for(probes.watch(probe, attempt, lambda good, _: said.append(good), until_success=True), 5)
+    assert said == [True]
+
+
+@pytest.mark.parametrize(("port", "number"), [(80, 80), ("80", 80), ("web", 8080)])
+def test_ports(port: int | str, number: int) -> None:
+    container = {"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}
+    assert probes.port_number(port, container) == number
+
+
+def test_unknown_port_name() -> None:
+    with pytest.raises(probes.ProbeFailedError, match="'web': the container c declares no port"):
+        probes.port_number("web", {"name": "c"})
+
+
+async def refuse(*_: object) -> tuple[int, str]:
+    return 3, "said no"
+
+
+async def test_attempts_against_real_sockets() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readline()).split()[1]
+        code = {b"/ok": 204, b"/moved": 302}.get(path, 500)
+        writer.write(b"HTTP/1.1 %d X\r\nServer: x\r\n\r\nbroken" % code)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    container = {"name": "c"}
+    async with server:
+        for path in ("/ok", "moved"):
+            await probes.attempt({"httpGet": {"path": path, "port": port}}, container, "127.0.0.1", refuse)
+        with pytest.raises(probes.ProbeFailedError, match="statuscode: 500 broken"):
+            await probes.attempt({"httpGet": {"path": "/bad", "port": port}}, container, "127.0.0.1", refuse)
+        await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
+    with pytest.raises(probes.ProbeFailedError, match="refused"):
+        await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
+    with pytest.raises(probes.ProbeFailedError, match="exit status 3: said no"):
+        await probes.attempt({"exec": {"command": ["x"]}}, container, "127.0.0.1", refuse)
+    with pytest.raises(probes.ProbeFailedError, match="httpGet, tcpSocket and exec"):
+        await probes.attempt({"grpc": {"port": 1}}, container, "127.0.0.1", refuse)

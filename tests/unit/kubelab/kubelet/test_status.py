@@ -1,0 +1,94 @@
+"""Pod phases, conditions, exec results, command lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubelab.kubelet.entrypoint import command_line, image_name
+from kubelab.kubelet.status import ContainerState, Facts, merge_conditions, phase, pod_status
+from kubelab.kubelet.streams import status
+
+WAITING = ContainerState()
+RUNNING = ContainerState(kind="running", ready=True, started=True)
+DONE = RUNNING.terminated(0)
+FAILED = RUNNING.terminated(3)
+
+
+@pytest.mark.parametrize(
+    ("policy", "init", "containers", "result"),
+    [
+        ("Always", [], [WAITING], "Pending"),
+        ("Always", [], [RUNNING, WAITING], "Running"),
+        ("Always", [], [DONE], "Running"),
+        ("Never", [], [DONE, DONE], "Succeeded"),
+        ("Never", [], [DONE, FAILED], "Failed"),
+        ("Never", [], [RUNNING, FAILED], "Running"),
+        ("OnFailure", [], [FAILED], "Running"),
+        ("OnFailure", [], [DONE], "Succeeded"),
+        ("Never", [FAILED], [WAITING], "Failed"),
+        ("Always", [RUNNING], [WAITING], "Pending"),
+    ],
+)
+def test_phase(policy: str, init: list[ContainerState], containers: list[ContainerState], result: str) -> None:
+    assert phase({"spec": {"restartPolicy": policy}}, init, containers) == result
+
+
+def facts(state: ContainerState, **more: Any) -> Facts:
+    return Facts(init={}, containers={"c": state}, host_ips=("10.0.0.1",), ips=("10.1.0.1", "fd00::1"),
+                 start_time="t", initialized=True, sandbox=True, **more)  # fmt: skip
+
+
+def conditions(pod: dict[str, Any], known: Facts) -> dict[str, str]:
+    return {c["type"]: c["status"] for c in pod_status(pod, known)["conditions"]}
+
+
+def test_readiness_gates_hold_the_pod_back() -> None:
+    pod: dict[str, Any] = {"spec": {"containers": [{"name": "c"}], "readinessGates": [{"conditionType": "x/y"}]}}
+    assert conditions(pod, facts(RUNNING))["Ready"] == "False"
+    assert conditions(pod, facts(RUNNING))["ContainersReady"] == "True"
+    pod["status"] = {"conditions": [{"type": "x/y", "status": "True"}]}
+    assert conditions(pod, facts(RUNNING))["Ready"] == "True"
+
+
+def test_conditions_of_others_stay_and_transition_times_move_only_with_the_status() -> None:
+    old = [
+        {"type": "PodScheduled", "status": "True"},
+        {"type": "Ready", "status": "True", "lastTransitionTime": "then"},
+    ]
+    merged = {c["type"]: c for c in merge_conditions(old, [{"type": "Ready", "status": "True"}])}
+    assert merged["Ready"]["lastTransitionTime"] == "then"
+    assert merged["PodScheduled"] == old[0]
+    merged = {c["type"]: c for c in merge_conditions(old, [{"type": "Ready", "status": "False"}])}
+    assert merged["Ready"]["lastTransitionTime"] != "then"
+
+
+def test_terminated_state_on_the_wire() -> None:
+    assert FAILED.wire["terminated"]["reason"] == "Error"
+    assert DONE.wire["terminated"]["reason"] == "Completed"
+
+
+@pytest.mark.parametrize(("code", "number"), [(5, "5"), (-9, "137")])
+def test_exec_failure_carries_the_exit_code(code: int, number: str) -> None:
+    assert status(code, ["x"])["details"] == {"causes": [{"reason": "ExitCode", "message": number}]}
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [("nginx", "nginx"), ("docker.io/library/nginx:1.2", "nginx"), ("r:5000/a/b@sha256:00", "b"), ("", "")],
+)
+def test_image_name(image: str, name: str) -> None:
+    assert image_name(image) == name
+
+
+def test_command_lines() -> None:
+    env = {"PATH": "/usr/bin:/bin", "A": "1"}
+    ports = [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]
+    stand_in, none = command_line({"name": "c", "image": "x", "ports": ports}, env)
+    assert stand_in[-2:] == ["80/tcp", "53/udp"]
+    assert none is None
+    assert command_line({"name": "c", "command": ["x", "$(A)"], "args": ["y"]}, env) == (["x", "1", "y"], None)
+    assert command_line({"name": "c", "command": ["x"], "ports": ports}, env) == (["x"], stand_in)
+    assert command_line({"name": "c", "image": "any/sh:1", "args": ["-c", "true"]}, env)[0] == ["sh", "-c", "true"]
+    assert command_line({"name": "c", "image": "alpine", "args": ["sleep", "1"]}, env)[0] == ["sleep", "1"]
