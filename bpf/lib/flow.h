@@ -13,6 +13,7 @@ enum flow_shape {
 	SHAPE_ICMP_ERROR = 1 << 3,     /* carries the header of the packet it is about */
 	SHAPE_ECHO = 1 << 4,           /* ICMP echo: both ports hold the identifier */
 	SHAPE_ECHO_REQUEST = 1 << 5,
+	SHAPE_ICMP_OTHER = 1 << 6, /* neither: nothing ties a reply to its question */
 };
 
 /* The packet that an ICMP error quotes. */

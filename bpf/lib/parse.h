@@ -147,7 +147,7 @@ static __always_inline int parse_network(struct __sk_buff *skb, struct flow *flo
 	return reason;
 }
 
-static __always_inline int parse_icmp(struct flow *flow, const struct icmphdr *icmp)
+static __always_inline void parse_icmp(struct flow *flow, const struct icmphdr *icmp)
 {
 	bool v6 = flow->protocol == IPPROTO_ICMPV6;
 
@@ -161,10 +161,13 @@ static __always_inline int parse_icmp(struct flow *flow, const struct icmphdr *i
 		    : icmp->type == ICMP_DEST_UNREACH || icmp->type == ICMP_TIME_EXCEEDED ||
 		      icmp->type == ICMP_PARAMETERPROB || icmp->type == ICMP_SOURCE_QUENCH)
 		flow->shape |= SHAPE_ICMP_ERROR;
+	else
+		flow->shape |= SHAPE_ICMP_OTHER;
 	if (flow->shape & SHAPE_ECHO)
 		flow->source_port = flow->destination_port = icmp->un.echo.id;
-	return 0;
 }
+
+#define SHAPE_OF_ICMP (SHAPE_ECHO | SHAPE_ECHO_REQUEST | SHAPE_ICMP_OTHER)
 
 /* Ports of a fragmented datagram: remembered with its first fragment, recalled with the others. */
 STAGE int parse_fragment(struct flow *flow)
@@ -184,7 +187,7 @@ STAGE int parse_fragment(struct flow *flow)
 		ports.source = flow->source_port;
 		ports.destination = flow->destination_port;
 		ports.icmp_type = flow->icmp_type;
-		ports.shape = flow->shape & (SHAPE_ECHO | SHAPE_ECHO_REQUEST);
+		ports.shape = flow->shape & SHAPE_OF_ICMP;
 		bpf_map_update_elem(&cilium_frags, &key, &ports, BPF_ANY);
 		return 0;
 	}
@@ -194,7 +197,7 @@ STAGE int parse_fragment(struct flow *flow)
 	flow->source_port = known->source;
 	flow->destination_port = known->destination;
 	flow->icmp_type = known->icmp_type;
-	flow->shape |= known->shape & (SHAPE_ECHO | SHAPE_ECHO_REQUEST);
+	flow->shape |= known->shape & SHAPE_OF_ICMP;
 	return 0;
 }
 

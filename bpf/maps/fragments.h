@@ -12,7 +12,7 @@ struct fragment_key {
 struct fragment_ports {
 	__be16 source, destination;
 	__u8 icmp_type;
-	__u8 shape; /* enum flow_shape: ICMP echo */
+	__u8 shape; /* enum flow_shape: of ICMP */
 	__u16 pad;
 };
 

@@ -3,7 +3,7 @@
 #pragma once
 
 struct netdev {
-	union addr masquerade4; /* v4-mapped; all zero: no IPv4 masquerading through this device */
+	union addr masquerade4; /* v4-mapped; all zero: what needs it is dropped, a pod's address never leaks */
 	union addr masquerade6;
 	__u8 mac[6];
 	__u16 flags;

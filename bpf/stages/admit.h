@@ -70,8 +70,6 @@ static __always_inline int admit_new(struct flow *flow, const struct ct_key *key
 		return reason;
 	flow->trace = side == CT_CLIENT ? TRACE_NEW : TRACE_REPLY;
 	flow->report = events_on();
-	if (flow->shape & SHAPE_ICMP_ERROR) /* allowed by itself, belongs to nothing, opens nothing */
-		return 0;
 	flow->flags |= EVENT_REPLY_KNOWN;
 	if (side == CT_SERVER)
 		flow->flags |= EVENT_REPLY;
@@ -127,6 +125,19 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 ep
 	return true;
 }
 
+/* ICMP that opens nothing: an error passes with its connection, everything else packet by packet, if a rule allows it. */
+static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 epoch)
+{
+	int reason;
+
+	if (flow->shape & SHAPE_ICMP_ERROR && related(skb, flow, now, epoch))
+		return 0;
+	reason = judge(flow, CT_CLIENT);
+	if (!reason)
+		flow->report = sample(flow);
+	return reason;
+}
+
 static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flow)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -139,8 +150,8 @@ static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flo
 
 	if (!settings)
 		return DROP_POLICY_DENIED;
-	if (unlikely(flow->shape & SHAPE_ICMP_ERROR) && related(skb, flow, now, settings->policy_epoch))
-		return 0;
+	if (unlikely(flow->shape & (SHAPE_ICMP_ERROR | SHAPE_ICMP_OTHER)))
+		return admit_stateless(skb, flow, now, settings->policy_epoch);
 	low = ct_key_of(flow, &key);
 	entry = ct_lookup(&key, now);
 	if (entry)

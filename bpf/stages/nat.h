@@ -105,8 +105,8 @@ STAGE int nat_allocate(const struct nat_key *egress, const union addr *address, 
 	return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
 }
 
-/* Once a second: the mapping is in use, and its other half must not have been evicted meanwhile. false: somebody else
- * has the port by now. */
+/* Once a second: the mapping is in use in both its halves, and the reverse one must not have been evicted meanwhile.
+ * false: somebody else has the port by now. */
 STAGE bool nat_refresh(const struct nat_key *egress, const struct nat_entry *mapping, __u64 now)
 {
 	struct nat_entry back = {}, *other;
@@ -116,8 +116,12 @@ STAGE bool nat_refresh(const struct nat_key *egress, const struct nat_entry *map
 		return false;
 	nat_reverse_key(&reverse, egress, &mapping->address, mapping->port);
 	other = bpf_map_lookup_elem(&cilium_snat, &reverse);
-	if (other)
-		return addr_equal(&other->address, &egress->source) && other->port == egress->source_port;
+	if (other) {
+		if (!addr_equal(&other->address, &egress->source) || other->port != egress->source_port)
+			return false;
+		other->used = now;
+		return true;
+	}
 	back.address = egress->source;
 	back.port = egress->source_port;
 	back.created = mapping->created;
@@ -204,6 +208,22 @@ static __always_inline bool in_nat_range(__be16 port)
 	return bpf_ntohs(port) >= config_nat_port_min && bpf_ntohs(port) <= config_nat_port_max;
 }
 
+/* The other half is in use too, even if the pod only listens. */
+static __always_inline void nat_egress_touch(const struct nat_key *ingress, const struct nat_entry *original, __u64 now)
+{
+	bool echo = ingress->protocol == IPPROTO_ICMP || ingress->protocol == IPPROTO_ICMPV6;
+	struct nat_key key = { .protocol = ingress->protocol, .direction = NAT_EGRESS };
+	struct nat_entry *entry;
+
+	key.source = original->address;
+	key.destination = ingress->source;
+	key.source_port = original->port;
+	key.destination_port = echo ? original->port : ingress->source_port;
+	entry = bpf_map_lookup_elem(&cilium_snat, &key);
+	if (entry)
+		entry->used = now;
+}
+
 /* An ICMP error from the world about a packet that we translated on its way out. */
 static __always_inline int unmasquerade_error(struct __sk_buff *skb, struct flow *flow)
 {
@@ -248,9 +268,11 @@ STAGE int unmasquerade(struct __sk_buff *skb, struct flow *flow)
 	entry = bpf_map_lookup_elem(&cilium_snat, &key);
 	if (!entry)
 		return -1;
-	now = bpf_ktime_get_coarse_ns();
-	if (now - entry->used > SECOND)
-		entry->used = now;
 	mapping = *entry;
+	now = bpf_ktime_get_coarse_ns();
+	if (now - entry->used > SECOND) {
+		entry->used = now;
+		nat_egress_touch(&key, &mapping, now);
+	}
 	return rewrite(skb, flow, REWRITE_DESTINATION, &mapping.address, mapping.port);
 }

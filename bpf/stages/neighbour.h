@@ -102,7 +102,7 @@ STAGE int answer_solicitation(struct __sk_buff *skb, struct flow *flow)
 
 	if (!flow)
 		return TC_ACT_SHOT;
-	if (flow->l4_offset != ETH_HLEN_ + sizeof(answer.ip) || flow->ttl != 255 ||
+	if (flow->l4_offset != ETH_HLEN_ + sizeof(answer.ip) ||
 	    bpf_skb_load_bytes(skb, flow->l4_offset, &answer.nd, 24))
 		return drop(skb, flow, DROP_INVALID_PACKET_DROPPED);
 	owner = endpoint_at(&answer.nd.target);
@@ -140,10 +140,26 @@ STAGE int answer_solicitation(struct __sk_buff *skb, struct flow *flow)
 	return bpf_redirect(skb->ifindex, 0);
 }
 
+/* Neighbour discovery never crosses a router (RFC 4861 3.1: hop limit 255), nor does listener discovery (RFC 3810 5:
+ * hop limit 1). What claims to be either and came from afar is ordinary ICMPv6, and policy judges it. */
 static __always_inline bool is_discovery(const struct flow *flow)
 {
-	return flow->protocol == IPPROTO_ICMPV6 &&
-	       ((flow->icmp_type >= MLD_QUERY && flow->icmp_type <= ND_REDIRECT) || flow->icmp_type == MLD2_REPORT);
+	if (flow->protocol != IPPROTO_ICMPV6 || flow->shape & SHAPE_LATER_FRAGMENT)
+		return false;
+	if (flow->icmp_type >= ND_ROUTER_SOLICITATION && flow->icmp_type <= ND_REDIRECT)
+		return flow->ttl == 255;
+	return ((flow->icmp_type >= MLD_QUERY && flow->icmp_type <= MLD_DONE) || flow->icmp_type == MLD2_REPORT) &&
+	       flow->ttl == 1;
+}
+
+/* A pod may tell its neighbour, the node, where it is; nobody else. */
+static __always_inline int take_advertisement(struct __sk_buff *skb, struct flow *flow)
+{
+	const struct endpoint *node = endpoint_at(&flow->destination);
+
+	if (addr_is_link_local(&flow->destination) || (node && node->flags & ENDPOINT_HOST))
+		return TC_ACT_OK;
+	return consume(skb, flow, DROP_MULTICAST_HANDLED);
 }
 
 static __always_inline int handle_discovery(struct __sk_buff *skb, struct flow *flow)
@@ -152,7 +168,7 @@ static __always_inline int handle_discovery(struct __sk_buff *skb, struct flow *
 	case ND_SOLICITATION:
 		return answer_solicitation(skb, flow);
 	case ND_ADVERTISEMENT:
-		return TC_ACT_OK;
+		return take_advertisement(skb, flow);
 	case ND_ROUTER_ADVERTISEMENT:
 	case ND_REDIRECT:
 		return drop(skb, flow, DROP_FORBIDDEN_ICMPV6_MESSAGE);

@@ -200,6 +200,17 @@ def test_an_error_that_quotes_too_little_belongs_to_nothing(pair: Pair, length: 
     assert pair.datapath.run("from_lxc", error / bytes(length)).drop == DropReason.POLICY_DENIED
 
 
+def test_one_kind_of_icmp_opens_nothing_for_another(datapath: Datapath) -> None:
+    datapath.endpoint(CLIENT[4], 1000)
+    datapath.endpoint(SERVER[4], 2000, ifindex=SERVER_DEVICE, ingress_policy=INGRESS)
+    datapath.rule(INGRESS, 1000, 1, protocol=1, port=13)
+    timestamp, mask = (ip(CLIENT[4], SERVER[4]) / ICMP(type=kind) / bytes(12) for kind in (13, 17))
+    for _ in range(2):
+        assert datapath.run("from_lxc", timestamp).verdict == REDIRECT
+        assert datapath.run("from_lxc", mask).drop == DropReason.POLICY_DENIED
+    assert datapath.connections() == []
+
+
 def test_to_the_world_and_back_over_the_stack(pair: Pair) -> None:
     world = WORLD[pair.version]
     pair.datapath.rule(EGRESS, 9 if pair.version == 4 else 10, 1, protocol=17, port=53)

@@ -262,6 +262,21 @@ def test_half_of_a_mapping_evicted_is_restored(datapath: Datapath) -> None:
     assert node.back(tcp(node.world, node.node, 80, port)).verdict == REDIRECT
 
 
+@pytest.mark.parametrize("towards", ["world", "pod"])
+def test_use_in_one_direction_keeps_both_halves(datapath: Datapath, towards: str) -> None:
+    node = Node(datapath, 4)
+    port = node.out(tcp(node.pod, node.world)).packet[TCP].sport
+    snat = datapath.map("cilium_snat")
+    keys, values = (column.astype(kind) for column, kind in zip(snat.dump(), (NAT_KEY, NAT_ENTRY), strict=True))
+    values["used"] = 1
+    snat.update(keys, values)
+    if towards == "world":
+        node.out(tcp(node.pod, node.world, flags="A"))
+    else:
+        node.back(tcp(node.world, node.node, 80, port, "A"))
+    assert min(snat.dump()[1]["used"]) > 1
+
+
 def test_ingress_policy_guards_translated_traffic_too(datapath: Datapath) -> None:
     node = Node(datapath, 4)
     port = node.out(tcp(node.pod, node.world)).packet[TCP].sport

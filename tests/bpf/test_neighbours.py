@@ -97,20 +97,34 @@ def test_duplicate_address_detection_finds_nobody(pod: Datapath, source: str, ta
     assert (result.verdict, result.events) == (SHOT, [])
 
 
-def test_solicitation_from_beyond_the_link_is_dropped(pod: Datapath) -> None:
-    packet = solicitation(CLIENT[6], GATEWAY)
-    packet[IPv6].hlim = 64
-    assert pod.run("from_lxc", packet).drop == DropReason.INVALID_PACKET_DROPPED
+@pytest.mark.parametrize("message", [ICMPv6ND_NS(tgt=GATEWAY), ICMPv6ND_NA(tgt=CLIENT[6]), ICMPv6MLReport2()])
+@pytest.mark.parametrize("hook", ["from_lxc", "to_lxc"])
+def test_discovery_from_beyond_the_link_is_judged_like_anything_else(pod: Datapath, message: Packet, hook: str) -> None:
+    pod.endpoint(CLIENT[6], 1000, egress_policy=5, ingress_policy=5)
+    source, target = (CLIENT[6], "fd01::5") if hook == "from_lxc" else ("fd01::5", CLIENT[6])
+    packet = Ether(src=POD_MAC, dst=NODE_MAC) / IPv6(src=source, dst=target, hlim=254) / message
+    assert pod.run(hook, packet).drop == DropReason.POLICY_DENIED
+
+
+def test_advertisements_go_to_the_node_only(pod: Datapath) -> None:
+    pod.node_address(GATEWAY)
+    told = [
+        pod.run("from_lxc", Ether(src=POD_MAC, dst=NODE_MAC) / IPv6(src=CLIENT[6], dst=to, hlim=255) / ICMPv6ND_NA())
+        for to in (GATEWAY, "fe80::1", "fd00::77")
+    ]
+    assert [each.verdict for each in told] == [OK, OK, SHOT]
 
 
 @pytest.mark.parametrize("message", [ICMPv6ND_RS(), ICMPv6MLReport2()])
 def test_link_chatter_is_consumed_without_a_word(pod: Datapath, message: Packet) -> None:
-    result = pod.run("from_lxc", Ether(src=POD_MAC) / IPv6(src="fe80::5", dst="ff02::2", hlim=255) / message)
+    hops = 255 if ICMPv6ND_RS in message else 1
+    packet = Ether(src=POD_MAC, dst="33:33:00:00:00:02") / IPv6(src="fe80::5", dst="ff02::2", hlim=hops) / message
+    result = pod.run("from_lxc", packet)
     assert (result.verdict, result.events) == (SHOT, [])
 
 
 def test_a_pod_is_no_router(pod: Datapath) -> None:
-    packet = Ether(src=POD_MAC) / IPv6(src="fe80::5", dst="ff02::1", hlim=255) / ICMPv6ND_RA()
+    packet = Ether(src=POD_MAC, dst="33:33:00:00:00:01") / IPv6(src="fe80::5", dst="ff02::1", hlim=255) / ICMPv6ND_RA()
     assert pod.run("from_lxc", packet).drop == DropReason.FORBIDDEN_ICMPV6_MESSAGE
 
 
