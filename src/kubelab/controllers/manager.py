@@ -7,6 +7,7 @@ Commits reach controllers synchronously; whoever has nothing to do sleeps.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,11 +52,12 @@ class ControllerManager:
         options: ControllerOptions,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.controllers: tuple[Controller, ...] = (
             NamespaceController(store, now=now),
             ServiceAccountController(store, now=now, ca=options.ca),
-            NodeController(store, now=now, grace=options.node_grace),
+            NodeController(store, now=now, clock=clock, grace=options.node_grace),
             *([NodeIpamController(store, now=now, cidrs=options.cluster_cidrs)] if options.cluster_cidrs else []),
             DeploymentController(store, now=now),
             ReplicaSetController(store, now=now),

@@ -1,7 +1,9 @@
 """The life of nodes: who was not heard from is not trusted, who is gone leaves no pods behind.
 
 In: nodes, their leases, pods. Out: condition Ready=Unknown, taints, pods marked not ready on silent nodes, pods of
-deleted nodes removed. Time passes by timers set for the moment a heartbeat is overdue; nothing polls.
+deleted nodes removed. Time passes by timers set for the moment a heartbeat is overdue; nothing polls. Silence is
+measured here, from when a sign of life was seen: nodes' clocks need not agree, and a suspended machine wakes up with
+all its nodes.
 """
 
 from __future__ import annotations
@@ -20,15 +22,11 @@ NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unr
 SILENT_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
-def heartbeat(node: Object, lease: Object | None) -> datetime:
-    """The last sign of life: the lease's renewal, the Ready condition's heartbeat, or the node's creation."""
+def sign_of_life(node: Object, lease: Object | None) -> tuple[str, str, str]:
+    """Changes whenever the node's kubelet said something."""
     ready = objects.condition(node, "Ready") or {}
-    signs = [
-        objects.parse_time(((lease or {}).get("spec") or {}).get("renewTime")),
-        objects.parse_time(ready.get("lastHeartbeatTime")) if ready.get("status") != "Unknown" else None,
-        objects.parse_time(node["metadata"]["creationTimestamp"]),
-    ]
-    return max(sign for sign in signs if sign is not None)
+    renewed = str(((lease or {}).get("spec") or {}).get("renewTime", ""))
+    return objects.uid_of(node), renewed, str(ready.get("lastHeartbeatTime", ""))
 
 
 def wanted_taints(node: Object, now: str) -> list[Object]:
@@ -49,10 +47,13 @@ def wanted_taints(node: Object, now: str) -> list[Object]:
 class NodeController(Controller):
     name = "node-controller"
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime], grace: float = 100.0) -> None:
-        """`grace`: seconds without a sign of life after which a node counts as silent."""
+    def __init__(
+        self, store: Store, *, now: Callable[[], datetime], clock: Callable[[], float], grace: float = 100.0
+    ) -> None:
+        """`grace`: seconds of `clock` without a sign of life after which a node counts as silent."""
         super().__init__(store, now=now)
-        self._grace = grace
+        self._clock, self._grace = clock, grace
+        self._seen: dict[str, tuple[tuple[str, str, str], float]] = {}
 
     def watches(self) -> Mapping[str, Mapper]:
         return {"nodes": objects.own_key, LEASES: self._of_lease, "pods": self._of_pod}
@@ -75,21 +76,27 @@ class NodeController(Controller):
         name = key[1]
         node = self.store.peek("nodes", name)
         if node is None:
+            self._seen.pop(name, None)
             await self._remove_pods(name)
             return None
-        left: float | None = None
-        lease = self.store.peek(LEASES, name, namespace=LEASE_NAMESPACE)
-        age = (self.now() - heartbeat(node, lease)).total_seconds()
-        if age < self._grace:
-            left = self._grace - age
-        else:
+        left = self._grace - self._silence(node)
+        if left <= 0:
             node = await self._declare_silent(node)
         taints = wanted_taints(node, objects.timestamp(self.now()))
         if taints != ((node.get("spec") or {}).get("taints") or []):
             await self.store.patch("nodes", name, {"spec": {"taints": taints or None}})
         if (objects.condition(node, "Ready") or {}).get("status") == "Unknown":
             await self._mark_pods(name)
-        return left
+        return left if left > 0 else None
+
+    def _silence(self, node: Object) -> float:
+        """Seconds since the last new sign of life; after a start of ours every node has just given one."""
+        name, now = node["metadata"]["name"], self._clock()
+        sign = sign_of_life(node, self.store.peek(LEASES, name, namespace=LEASE_NAMESPACE))
+        known = self._seen.get(name)
+        if known is None or known[0] != sign:
+            known = self._seen[name] = sign, now
+        return now - known[1]
 
     async def _declare_silent(self, node: Object) -> Object:
         if (objects.condition(node, "Ready") or {}).get("status") == "Unknown":

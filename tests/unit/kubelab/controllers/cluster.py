@@ -28,7 +28,10 @@ class Cluster:
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
         self.store = Store(Registry(builtin_resources()), strategies=StrategyCatalog(schemas()), now=lambda: self.time)
         options = ControllerOptions(cluster_cidrs=cidrs, ca=ca)
-        self.manager = ControllerManager(self.store, options, now=lambda: self.time)
+        self.manager = ControllerManager(self.store, options, now=lambda: self.time, clock=self.monotonic)
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
 
     def pass_time(self, seconds: float) -> None:
         """The clock moves, and timers that are due by then fire (all of them: they look at the clock themselves)."""

@@ -40,6 +40,7 @@ async def test_a_silent_node_and_its_return(cluster: Cluster) -> None:
     assert taints(cluster, "n1")[0] == "node.kubernetes.io/unreachable:NoSchedule"
     (pod,) = cluster.pods(app="web")
     assert pod["status"]["conditions"][0]["status"] == "False"
+    cluster.pass_time(1)
     renewed = {"spec": {"renewTime": cluster.time.isoformat()}}
     await cluster.store.patch("leases.coordination.k8s.io", "n1", renewed, namespace="kube-node-lease")
     node = cluster.store.peek("nodes", "n1") or {}
