@@ -7,4 +7,5 @@ echo "lint: mypy";           mypy --no-error-summary
 echo "lint: import-linter";  lint-imports --no-logo 2>/dev/null | tail -n 12 || { lint-imports; exit 1; }
 echo "lint: sizes";          python tools/size_gate.py
 echo "lint: generated code"; python tools/generate_views.py --check && python tools/generate_libbpf.py --check
+bash tools/generate_protos.sh --check
 echo "lint: all passed"
