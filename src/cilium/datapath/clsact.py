@@ -58,6 +58,9 @@ class ClsactLinks:
             if (found := self._query(ifindex, direction))
         ]
 
+    async def run(self) -> None:
+        """See DeviceLinks. Nothing is left for later."""
+
     def _query(self, ifindex: int, direction: Direction) -> int:
         """The id of our program there, 0 for none."""
         options = _options()

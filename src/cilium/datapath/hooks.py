@@ -40,3 +40,6 @@ class DeviceLinks(Protocol):
 
     def attached(self) -> list[Attachment]:
         """All of ours, also those whose device has gone."""
+
+    async def run(self) -> None:
+        """What is to be done in the background, until cancelled; attaching works without it."""

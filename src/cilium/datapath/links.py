@@ -1,7 +1,8 @@
 """Programs at their hooks: links, pinned so that they outlive the agent, swapped in place.
 
-In: a loaded program and where it belongs. Out: `DeviceLinks`, the port for programs on devices, by tcx links or, on
-kernels before 6.6, by clsact filters (`clsact`); `XdpLinks` and `CgroupLinks` for the other hooks.
+In: a loaded program and where it belongs. Out: `DeviceLinks`, the port for programs on devices: tcx links, which pods'
+devices get when there is time (`deferred`), or, on kernels before 6.6, clsact filters (`clsact`); `XdpLinks` and
+`CgroupLinks` for the other hooks.
 A link is pinned at <directory>/<device>-<hook>. A restart finds it there and updates it between two packets; a link
 whose device has gone is replaced.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cilium.datapath.clsact import ClsactLinks
+from cilium.datapath.deferred import DeferredLinks
 from cilium.datapath.hooks import Attachment, DeviceLinks, Direction
 from cilium.datapath.libbpf import syscall
 from cilium.datapath.libbpf.errors import KernelError, NoSuchEntry
@@ -44,7 +46,7 @@ TCX_TYPES = {Direction.INGRESS: 46, Direction.EGRESS: 47}
 
 def device_links(directory: Path = LINK_DIRECTORY) -> DeviceLinks:
     """The best way that this kernel has."""
-    return TcxLinks(directory) if tcx_supported() else ClsactLinks()
+    return DeferredLinks(TcxLinks(directory)) if tcx_supported() else ClsactLinks()
 
 
 def tcx_supported() -> bool:
@@ -155,6 +157,9 @@ class TcxLinks:
                 if fd is not None and info.type == LINK_TCX:
                     found.append(Attachment(device, Direction(hook), info.words[0] & 0xFFFFFFFF, info.prog_id))
         return found
+
+    async def run(self) -> None:
+        """See DeviceLinks. Nothing is left for later."""
 
 
 class XdpLinks:

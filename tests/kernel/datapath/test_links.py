@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel.datapath.namespaces import Namespace
+from kernel.datapath.namespaces import Namespace, ip
 
 from cilium.datapath.clsact import ClsactLinks
+from cilium.datapath.deferred import DeferredLinks
 from cilium.datapath.libbpf.errors import KernelError
+from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.links import CgroupLinks, DeviceLinks, Direction, TcxLinks, XdpLinks, device_links, tcx_supported
 from cilium.datapath.loader import LoadedObject, load
 from cilium.datapath.maps import PinnedMap
@@ -28,9 +31,28 @@ ATTACH_CONNECT4 = 10  # BPF_CGROUP_INET4_CONNECT
 Pair = tuple[Namespace, Namespace]
 
 
-@pytest.fixture(params=["tcx", "clsact"])
+class Settling(DeferredLinks):
+    """Filters are replaced by links at once."""
+
+    def attach(self, device: str, ifindex: int, direction: Direction, program: Program) -> bool:
+        changed = super().attach(device, ifindex, direction, program)
+        while self.settle():
+            pass
+        return changed
+
+
+@pytest.fixture(params=["tcx", "clsact", "deferred", "settled"])
 def links(request: pytest.FixtureRequest, bpf_dir: Path) -> DeviceLinks:
-    return TcxLinks(bpf_dir / "links") if request.param == "tcx" else ClsactLinks()
+    tcx = TcxLinks(bpf_dir / "links")
+    match request.param:
+        case "tcx":
+            return tcx
+        case "clsact":
+            return ClsactLinks()
+        case "deferred":
+            return DeferredLinks(tcx, prefix="veth")
+        case _:
+            return Settling(tcx, prefix="veth")
 
 
 @pytest.fixture
@@ -59,7 +81,7 @@ def reachable(source: Namespace, *, timeout: float) -> bool:
 
 def test_this_kernel_gets_tcx(bpf_dir: Path) -> None:
     assert tcx_supported()
-    assert isinstance(device_links(bpf_dir), TcxLinks)
+    assert isinstance(device_links(bpf_dir), DeferredLinks)
 
 
 @pytest.mark.parametrize("direction", list(Direction))
@@ -233,3 +255,73 @@ def test_cgroup(cgroup: Path, tiny: Path, bpf_dir: Path) -> None:
         assert connects()
         with pytest.raises(FileNotFoundError):
             CgroupLinks(cgroup / "absent", bpf_dir).attach("connect4", ATTACH_CONNECT4, loaded.programs["allow"])
+
+
+def test_a_filter_becomes_a_link_when_it_is_quiet(pair: Pair, ifindex: int, tiny: Path, bpf_dir: Path) -> None:
+    """Also for the one who comes after a crash in between, and while programs are exchanged."""
+    left, tcx = pair[0], TcxLinks(bpf_dir / "links")
+
+    def inside(action: Callable[[], object]) -> object:
+        return run_in_netns(left.fd, action)
+
+    with load(tiny, pin_dir=bpf_dir) as loaded:
+        count, drop = loaded.programs["count"], loaded.programs["drop"]
+        first = DeferredLinks(tcx, prefix="veth")
+        inside(lambda: first.attach("veth0", ifindex, Direction.INGRESS, drop))
+        assert tcx.attached() == []
+        assert not reachable(left, timeout=0.2)
+        second = DeferredLinks(tcx, prefix="veth")
+        inside(lambda: second.attach("veth0", ifindex, Direction.INGRESS, count))
+        assert reachable(left, timeout=5)
+        inside(second.settle)
+        assert [a.program_id for a in tcx.attached()] == [count.id]
+        assert inside(ClsactLinks().attached) == []
+        inside(lambda: second.attach("veth0", ifindex, Direction.INGRESS, drop))
+        assert [a.program_id for a in tcx.attached()] == [drop.id], "what is a link stays one"
+        assert inside(second.settle) is False
+        inside(lambda: second.detach("veth0", Direction.INGRESS))
+        assert inside(second.attached) == []
+        assert reachable(left, timeout=5)
+
+
+@pytest.fixture
+def device() -> Iterator[str]:
+    """A device of this process's own namespace, as the agent's are."""
+    name = f"lxc{os.getpid()}"
+    ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+    yield name
+    ip("link", "delete", name)
+
+
+async def test_the_task_settles_what_was_attached(device: str, tiny: Path, bpf_dir: Path) -> None:
+    settled = asyncio.Event()
+
+    class Heard(TcxLinks):
+        def attach(self, device: str, ifindex: int, direction: Direction, program: Program) -> bool:
+            changed = super().attach(device, ifindex, direction, program)
+            if len(self.attached()) == 2:
+                loop.call_soon_threadsafe(settled.set)
+            return changed
+
+    loop, tcx = asyncio.get_running_loop(), Heard(bpf_dir / "links")
+    links = DeferredLinks(tcx, quiet=0.01)
+    task = asyncio.create_task(links.run())
+    with load(tiny, pin_dir=bpf_dir) as loaded:
+        for direction in Direction:
+            links.attach(device, socket.if_nametoindex(device), direction, loaded.programs["count"])
+        async with asyncio.timeout(10):
+            await settled.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for direction in Direction:
+        links.detach(device, direction)
+    assert links.attached() == []
+
+
+def test_a_filter_left_beside_its_link_goes(device: str, tiny: Path, bpf_dir: Path) -> None:
+    tcx, filters = TcxLinks(bpf_dir / "links"), ClsactLinks()
+    with load(tiny, pin_dir=bpf_dir) as loaded:
+        for links in (tcx, filters):
+            links.attach(device, socket.if_nametoindex(device), Direction.EGRESS, loaded.programs["count"])
+    assert [a.device for a in DeferredLinks(tcx).attached()] == [device]
+    assert device not in [a.device for a in filters.attached()]

@@ -38,3 +38,6 @@ class FakeDeviceLinks:
             Attachment(device, direction, ifindex, program.fd)
             for (device, direction), (ifindex, program) in self.programs.items()
         ]
+
+    async def run(self) -> None:
+        """See DeviceLinks."""
