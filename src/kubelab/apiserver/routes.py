@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from kubelab.apiserver import discovery
-from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer
+from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer, User
 from kubelab.apiserver.errors import ApiError, InternalError, NotFound, RequestEntityTooLarge
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.openapi import OpenApi
@@ -24,6 +24,7 @@ from kubelab.apiserver.subresources import Subresources
 log = structlog.get_logger(__name__)
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
+_USER = web.RequestKey("user", User)
 _MAX_BODY = 8 * 1024 * 1024
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -79,7 +80,7 @@ class Routes:
         try:
             if not request.path.startswith(_OPEN_PATHS):
                 tls: Any = request.transport.get_extra_info("ssl_object") if request.transport else None
-                request["user"] = self._authenticator.authenticate(
+                request[_USER] = self._authenticator.authenticate(
                     certificate=tls.getpeercert() if tls else None,
                     authorization=request.headers.get("Authorization", ""),
                 )
@@ -189,7 +190,7 @@ def _attributes(request: web.Request, target: Target) -> Attributes:
     if request.query.get("watch") in ("true", "1"):
         verb = "watch"
     return Attributes(
-        user=request["user"],
+        user=request[_USER],
         verb=verb,
         group=target.resource.group,
         resource=target.resource.plural,
