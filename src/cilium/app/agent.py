@@ -78,6 +78,7 @@ async def _start(
     source = KubernetesSource(client=client, tables=kubernetes, node=node, cluster=settings.cluster.name)
     tasks.create_task(source.run(), name="kubernetes")
     tasks.create_task(network.run(), name="netlink")
+    tasks.create_task(network.links.run(), name="links")
     await tables.devices.wait_initialized()
 
     allocator = Allocator(

@@ -95,9 +95,11 @@ def test_routes(netlink: NetlinkPort, device: Link, network: str, gateway: str) 
     assert set(ours) == {router.destination, route.destination, default.destination}
     assert (ours[route.destination].gateway, ours[route.destination].mtu) == (ip_address(gateway), 1350)
     assert ours[default.destination].default
-    netlink.remove(route)
-    netlink.remove(route)
-    assert route.destination not in [r.destination for r in netlink.routes()]
+    for _ in range(2):  # absent: no error
+        netlink.remove(route, default)
+        assert {r.destination for r in netlink.routes() if r.protocol == route.protocol} == {router.destination}
+    netlink.remove(Route(router.destination))  # whatever its scope and device
+    assert not [r for r in netlink.routes() if r.protocol == route.protocol]
 
 
 @pytest.mark.parametrize("network", ["10.2.0.0/16", "fd02::/64"])

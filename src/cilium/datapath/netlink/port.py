@@ -10,12 +10,13 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from cilium.datapath.libbpf.errors import DatapathError
 from cilium.datapath.netlink.links import LINK_HEADER, SKIP_STATISTICS, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.netns import run_in_netns
-from cilium.datapath.netlink.rows import Address, Neighbour, Route, Rule
+from cilium.datapath.netlink.rows import SCOPE_NOWHERE, Address, Neighbour, Route, Rule
 from cilium.datapath.netlink.wire import Flag, Message, Type, attribute, decode, encode, error_of
 
 Row = Veth | Vxlan | LinkChange | LinkName | Address | Route | Rule | Neighbour
@@ -75,7 +76,10 @@ class NetlinkPort(Protocol):
         """
 
     def remove(self, *rows: Row) -> None:
-        """Remove; what is absent is no error. Raises NetlinkBatchError."""
+        """Remove; what is absent is no error. Raises NetlinkBatchError.
+
+        A route is named by destination, table, metric and our protocol number; interface and gateway where given.
+        """
 
     def link(self, name: str) -> Link | None:
         """A device by name."""
@@ -110,7 +114,9 @@ class Netlink:
 
     def remove(self, *rows: Row) -> None:
         """See NetlinkPort."""
-        requests = [(_REMOVE[type(row)], Flag(0), row) for row in rows]
+        # A route is removed by what names it; what scope it had is the kernel's to know.
+        named = (replace(row, scope=SCOPE_NOWHERE) if isinstance(row, Route) else row for row in rows)
+        requests = [(_REMOVE[type(row)], Flag(0), row) for row in named]
         self._execute("remove", requests, lambda _, number: number in _ABSENT)
 
     def link(self, name: str) -> Link | None:

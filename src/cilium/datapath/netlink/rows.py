@@ -24,7 +24,7 @@ NEIGHBOUR_HEADER = struct.Struct("=BxxxiHBB")  # struct ndmsg
 PROTOCOL_CILIUM = 193
 """Our mark on routes and rules (rtm_protocol): what bears it is ours to prune."""
 TABLE_MAIN, TABLE_LOCAL = 254, 255
-SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST = 0, 253, 254
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST, SCOPE_NOWHERE = 0, 253, 254, 255
 KIND_UNICAST, KIND_LOCAL = 1, 2
 NODAD = 2  # IFA_F_NODAD: usable at once, without duplicate address detection
 ONLINK = 4  # RTNH_F_ONLINK
