@@ -112,11 +112,11 @@ def mtu(settings: Settings) -> Iterator[Finding]:
 def cluster(settings: Settings) -> Iterator[Finding]:
     if len(settings.cluster.name) > 32:
         yield Finding("cluster-name", f"'{settings.cluster.name}' is longer than 32 characters", "shorten it")
-    if settings.cluster.id and settings.cluster.name == "default":
+    if settings.cluster.id:
         yield Finding(
-            "cluster-name",
-            "a cluster with a number needs a name of its own",
-            "name it or set {cluster-id} to 0",
+            "cluster-id",
+            f"{settings.cluster.id} is a number in a Cluster Mesh, which is not available in this version",
+            "set it to 0",
         )
 
 

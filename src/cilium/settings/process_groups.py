@@ -117,9 +117,6 @@ class ProcessSettings:
         helm=("daemon.netnsPath",),
         meaning="Where the container runtime keeps network namespaces.",
     )
-    procfs: str = setting(
-        ABSOLUTE, default="/proc", key="procfs", helm=("daemon.procPath",), meaning="The node's proc file system."
-    )
 
     @property
     def api_socket(self) -> str:

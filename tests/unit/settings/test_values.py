@@ -123,7 +123,7 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
         ("bpf: {masquerade: false}", "bpf.masquerade", "not available"),
         ("MTU: 1000", "MTU", "below 1280"),
         ("cluster: {name: Prod}", "cluster.name", "lower-case"),
-        ("cluster: {id: 3}", "cluster.name", "a name of its own"),
+        ("cluster: {id: 3}", "cluster.id", "not available in this version"),
         ("hubble: {eventBufferCapacity: 4000}", "hubble.eventBufferCapacity", "set it to 4095"),
         ("bpf: {monitorInterval: fast}", "bpf.monitorInterval", "5s"),
         ("prometheus: {enabled: true, port: 99999}", "prometheus.enabled", "':99999' is not valid"),
