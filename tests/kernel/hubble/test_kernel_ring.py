@@ -128,20 +128,20 @@ def test_what_the_ring_cannot_hold_is_counted_to_the_event(make_datapath: MakeDa
     watched.ring.close()
 
 
-async def test_nothing_is_lost_while_the_kernel_writes_faster_than_it_ever_will(make_datapath: MakeDatapath) -> None:
-    """A writer on another CPU fills the ring without a pause, the collector keeps up with what it leaves room for."""
+async def test_nothing_is_lost_at_half_a_million_events_per_second(make_datapath: MakeDatapath) -> None:
+    """The writer's bursts are a thousand events, two milliseconds apart; the collector has its own pace."""
     watched = Watched(make_datapath(ring_bytes=1 << 24))
     task = asyncio.ensure_future(watched.collector.run())
     packet, sent = bytes(tcp(WORLD[4], SERVER[4])), 0
-    for _ in range(20):
-        await asyncio.to_thread(watched.drop_repeatedly, packet, 20_000)
-        sent += 20_000
+    for _ in range(400):
+        watched.drop_repeatedly(packet, 1000)
+        sent += 1000
+        await asyncio.sleep(0.002)
     async with asyncio.timeout(10):
         while watched.store.end + watched.lost() < sent:
             await watched.store.wait(watched.store.end)
     task.cancel()
-    assert watched.lost() == 0
-    assert watched.store.end == sent
+    assert (watched.lost(), watched.store.end) == (0, sent)
     watched.ring.close()
 
 
