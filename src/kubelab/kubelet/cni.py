@@ -182,9 +182,11 @@ class Cni:
             raise CniError(f"plugin {binary}: {error.strerror}") from error
         try:
             out, err = await asyncio.wait_for(process.communicate(config), TIMEOUT)
-        except TimeoutError as error:
-            process.kill()
+        except (TimeoutError, asyncio.CancelledError) as error:
+            process.kill()  # nothing of an ADD may be under way when its DEL comes
             await process.wait()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise CniError(f"plugin {name} {command}: no answer within {TIMEOUT:.0f} s") from error
         if process.returncode:
             raise _failure(name, command, process.returncode, out, err)

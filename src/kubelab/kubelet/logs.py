@@ -18,8 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kubelab.kubelet.inotify import Inotify
+from kubelab.underlay import syscalls
 
 _RECORD = struct.Struct("=dQ")
+KEEP_MIN, KEEP_MAX = 16 << 20, 32 << 20
+"""Bytes: a log that has grown by more than the larger since it was last cut is cut to the smaller."""
+
 RESOLUTION = 0.02
 """Seconds between index records of a busy log."""
 
@@ -41,21 +45,33 @@ def index_path(log: Path) -> Path:
 
 async def index(log: Path, inotify: Inotify) -> None:
     """Keeps the index of one log until cancelled."""
-    fd = os.open(log, os.O_RDONLY | os.O_CREAT, 0o644)
+    fd = os.open(log, os.O_RDWR | os.O_CREAT, 0o644)
     subscription = inotify.subscribe(str(log))
     try:
         with index_path(log).open("ab", buffering=0) as records:
-            known = -1
+            known, kept = -1, first_byte(fd)
             while True:
                 size = os.fstat(fd).st_size
                 if size != known:
                     records.write(_RECORD.pack(time.time(), size))
                     known = size
+                if size - kept > KEEP_MAX:
+                    syscalls.punch_hole(fd, 0, size - KEEP_MIN)  # the container writes on at its end
+                    kept = size - KEEP_MIN
                 await subscription.changed()
                 await asyncio.sleep(RESOLUTION)
     finally:
         subscription.close()
         os.close(fd)
+
+
+def first_byte(fd: int) -> int:
+    """Where the first whole line begins: at 0, or behind what was cut off."""
+    try:
+        start = os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError:
+        return 0  # an empty file has no data (ENXIO)
+    return 0 if start == 0 else start + os.pread(fd, 1 << 16, start).find(b"\n") + 1
 
 
 class _Index:
@@ -113,7 +129,9 @@ async def read(log: Path, options: LogOptions, inotify: Inotify, running: Callab
 
 
 def _start(fd: int, log: Path, options: LogOptions) -> int:
-    start = _Index(index_path(log)).since(options.since) if options.since is not None else 0
+    start = first_byte(fd)
+    if options.since is not None:
+        start = max(start, _Index(index_path(log)).since(options.since))
     if options.tail is None:
         return start
     size = os.fstat(fd).st_size

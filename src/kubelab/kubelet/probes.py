@@ -6,6 +6,7 @@ In: a probe's spec and where the container is. Out: calls of ``outcome`` when th
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -45,7 +46,8 @@ async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> N
     except TimeoutError:
         raise ProbeFailedError(f"no answer within {timeout:g} s") from None
     except OSError as error:
-        raise ProbeFailedError(str(error)) from error
+        # asyncio's text names its own function; the system's names the reason.
+        raise ProbeFailedError(os.strerror(error.errno) if error.errno else str(error)) from error
 
 
 def port_number(port: int | str, container: Object) -> int:

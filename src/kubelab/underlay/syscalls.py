@@ -155,3 +155,13 @@ def set_tree(fd: int, *, readonly: bool = False, propagation: int = 0) -> None:
     flags = ctypes.c_ulong(_AT_EMPTY_PATH | _AT_RECURSIVE)
     result = _libc.syscall(*numbers, b"", flags, attributes, ctypes.c_size_t(len(attributes)))
     _check(result, "mount_setattr")
+
+
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Gives the memory of a file's range back; the file keeps its size (fallocate(2))."""
+    mode = ctypes.c_int(_FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE)
+    result = _libc.fallocate(ctypes.c_int(fd), mode, ctypes.c_long(offset), ctypes.c_long(length))
+    _check(result, f"fallocate({fd})")

@@ -96,7 +96,7 @@ async def test_attempts_against_real_sockets() -> None:
         with pytest.raises(probes.ProbeFailedError, match="statuscode: 500 broken"):
             await probes.attempt({"httpGet": {"path": "/bad", "port": port}}, container, "127.0.0.1", refuse)
         await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
-    with pytest.raises(probes.ProbeFailedError, match="refused"):
+    with pytest.raises(probes.ProbeFailedError, match="Connection refused"):
         await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
     with pytest.raises(probes.ProbeFailedError, match="exit status 3: said no"):
         await probes.attempt({"exec": {"command": ["x"]}}, container, "127.0.0.1", refuse)
