@@ -127,9 +127,7 @@ def decode_request(payload: bytes) -> Request:
         required = ["CNI_CONTAINERID", "CNI_IFNAME"] + ([] if command == "DEL" else ["CNI_NETNS"])
         missing = [name for name in required if not environment.get(name)]
         if missing:
-            raise CNIError(
-                ErrorCode.INVALID_ENVIRONMENT, f"{command} needs {', '.join(missing)}: set by the runtime"
-            )
+            raise CNIError(ErrorCode.INVALID_ENVIRONMENT, f"{command} needs {', '.join(missing)}: set by the runtime")
     config = _decode_config(stdin)
     return Request(
         command=command,
@@ -159,13 +157,9 @@ def _decode_config(stdin: bytes) -> dict[str, Any]:
     try:
         config = msgspec.json.decode(stdin)
     except msgspec.DecodeError as error:
-        raise CNIError(
-            ErrorCode.DECODE_FAILURE, f"network configuration on stdin is not JSON: {error}"
-        ) from None
+        raise CNIError(ErrorCode.DECODE_FAILURE, f"network configuration on stdin is not JSON: {error}") from None
     if not isinstance(config, dict):
-        raise CNIError(
-            ErrorCode.INVALID_NETWORK_CONFIG, "network configuration on stdin must be a JSON object"
-        )
+        raise CNIError(ErrorCode.INVALID_NETWORK_CONFIG, "network configuration on stdin must be a JSON object")
     version = config.get("cniVersion", "0.3.1")
     if version not in SUPPORTED_VERSIONS:
         raise CNIError(
@@ -187,9 +181,7 @@ def encode_error(error: CNIError, version: str = "1.0.0") -> bytes:
 
 
 def encode_version() -> bytes:
-    return msgspec.json.encode(
-        {"cniVersion": SUPPORTED_VERSIONS[-1], "supportedVersions": SUPPORTED_VERSIONS}
-    )
+    return msgspec.json.encode({"cniVersion": SUPPORTED_VERSIONS[-1], "supportedVersions": SUPPORTED_VERSIONS})
 
 
 def encode_result(result: Result, request: Request) -> bytes:
