@@ -8,7 +8,9 @@ between them; what a slow client does not fetch in time is overwritten and told 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -26,6 +28,8 @@ WINDOW = 8192
 """Records filtered at once, about a millisecond."""
 SLICE = 128
 """Flows decoded at once, two to three milliseconds."""
+LATE = 0.2
+"""Seconds after `until` in which records of before may still come in."""
 _SECOND = 1_000_000_000
 _END_OF_TIME = 1 << 63
 
@@ -78,7 +82,8 @@ class Query:
             if cursor >= stop:
                 if end is not None:
                     return
-                await store.wait(cursor)
+                if not await self._more(cursor):
+                    return
                 continue
             records = store.read(cursor, stop)
             losses = self._losses(cursor, stop + (stop == end))
@@ -94,6 +99,17 @@ class Query:
                 return
             cursor = stop
             await asyncio.sleep(0)
+
+    async def _more(self, cursor: int) -> bool:
+        """Wait for record `cursor` or a loss; False once `until` has passed."""
+        if self._until == _END_OF_TIME:
+            await self._store.wait(cursor)
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout((self._until - time.time_ns()) / _SECOND + LATE):
+                await self._store.wait(cursor)
+                return True
+        return False
 
     async def _last(self, end: int) -> AsyncIterator[Responses]:
         """The newest `number` flows before `end`, oldest of them first."""

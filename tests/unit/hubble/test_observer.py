@@ -99,6 +99,14 @@ async def test_following(serving: Serving) -> None:
         only_new.cancel()
 
 
+async def test_following_ends_at_until(serving: Serving) -> None:
+    async with serving.running() as stub:
+        serving.write(conversation(2))
+        last = (await get(stub))[1].time
+        assert ports(await get(stub, follow=True, first=True, since={"seconds": 1}, until=last)) == [1000, 1001]
+        assert ports(await get(stub, follow=True, number=1, until=last)) == [1001]
+
+
 async def test_a_packet_becomes_its_three_flows_and_a_drop_says_who_denied(serving: Serving) -> None:
     decided = EventFlags.EGRESS_DECIDED | EventFlags.INGRESS_DECIDED
     async with serving.running() as stub:
