@@ -1,12 +1,12 @@
 """Load the datapath's object files: constants set, maps shared through their pins, programs verified.
 
 In: an object file, its load-time constants by name, where maps live. Out: `LoadedObject`. Maps that are already pinned
-keep their content and are used as they are; those that are not there are created and pinned. Attaching is for `links`.
+keep their content (also when they are to have another size: `resize`); those that are not there are created and pinned.
+Attaching is for `links`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from cilium.datapath.addresses import address_bytes
-from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import MapSpecMismatch, NoSuchEntry, ObjectError
+from cilium.datapath.libbpf.errors import ObjectError
 from cilium.datapath.libbpf.objects import BpfObject, Program
-from cilium.datapath.maps import describe, shape_of
 from cilium.datapath.mounts import ensure_bpf_directory
 from cilium.datapath.paths import MAP_DIRECTORY
+from cilium.datapath.resize import Resize, prepare
 
 Constant = int | IPv4Address | IPv6Address | bytes
 
@@ -72,17 +71,32 @@ def load(
         for name, entries in (max_entries or {}).items():
             if name in opened.maps:
                 opened.set_max_entries(name, entries)
-        if any(each.pinned for each in opened.maps.values()):
-            ensure_bpf_directory(pin_dir)
-        for each in opened.maps.values():
-            if each.pinned:
-                check_pinned(each.name, pin_dir / each.name, each.shape)
-                opened.set_pin_path(each.name, pin_dir / each.name)
-        loaded = opened.load()
+        loaded = _load_with_pins(opened, pin_dir)
     except BaseException:
         opened.close()
         raise
     return LoadedObject(path, loaded, {m.name: m.fd for m in opened.maps.values() if m.fd >= 0}, opened)
+
+
+def _load_with_pins(opened: BpfObject, pin_dir: Path) -> dict[str, Program]:
+    """Share the maps pinned in `pin_dir`, make those that are not there, move those whose size changed."""
+    pinned = [each for each in opened.maps.values() if each.pinned]
+    if pinned:
+        ensure_bpf_directory(pin_dir)
+    resizes: list[Resize] = []
+    try:
+        for each in pinned:
+            if resize := prepare(each.name, pin_dir / each.name, each.shape):
+                resizes.append(resize)
+            opened.set_pin_path(each.name, pin_dir / each.name)
+        loaded = opened.load()
+    except BaseException:
+        for resize in resizes:
+            resize.undo()
+        raise
+    for resize in resizes:
+        resize.finish(opened.maps[resize.name].fd)
+    return loaded
 
 
 def set_constants(opened: BpfObject, constants: Mapping[str, Constant]) -> None:
@@ -109,17 +123,3 @@ def encode(subject: str, value: Constant, size: int) -> bytes:
     if len(value) != size:
         raise ObjectError(f"{subject}: the value has {len(value)} bytes, the variable {size}")
     return value
-
-
-def check_pinned(name: str, path: Path, wanted: tuple[int, int, int, int, int]) -> None:
-    """Raise MapSpecMismatch when a map is pinned at `path` whose shape is not `wanted`."""
-    try:
-        fd = syscall.get(str(path))
-    except NoSuchEntry:
-        return
-    try:
-        found = shape_of(fd, name)
-    finally:
-        os.close(fd)
-    if found != wanted:
-        raise MapSpecMismatch(name, str(path), describe(found), describe(wanted))

@@ -11,7 +11,7 @@ from kernel.datapath.conftest import HERE, compile_object
 
 from cilium.datapath.libbpf.errors import LoadError, MapSpecMismatch, ObjectError
 from cilium.datapath.loader import load
-from cilium.datapath.maps import PinnedMap
+from cilium.datapath.maps import PinnedMap, shape_of
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.testrun import SkBuff, run_program
 
@@ -69,16 +69,54 @@ def test_a_pinned_map_keeps_its_content_over_a_restart(tiny: Path, bpf_dir: Path
     assert values[0].tolist() == (1, 2, 3)
 
 
-def test_sizes_can_be_overridden(tiny: Path, bpf_dir: Path, specs: dict) -> None:
-    with load(tiny, pin_dir=bpf_dir, max_entries={"tiny_hash": 2, "not_here": 5}):
-        pass
-    with pytest.raises(MapSpecMismatch) as caught:
-        load(tiny, pin_dir=bpf_dir)
-    text = str(caught.value)
-    assert "map tiny_hash" in text
-    assert "2 entries" in text
-    assert "20000 entries" in text
-    assert f"remove {bpf_dir}/tiny_hash" in text
+@pytest.mark.parametrize("name", ["tiny_hash", "tiny_lru", "tiny_lpm"])
+def test_a_map_of_another_size_keeps_its_content(tiny: Path, bpf_dir: Path, specs: dict, name: str) -> None:
+    spec, sizes = specs[name], {name: 50_000, "not_here": 5}
+    keys = np.zeros(100, spec.key)
+    if spec.key.names:
+        keys["prefixlen"], keys["bytes"][:, 3] = 32, np.arange(100)
+    else:
+        keys[:] = np.arange(100)
+    values = np.zeros(100, spec.value)
+    values["a"] = np.arange(100)
+    with load(tiny, pin_dir=bpf_dir), PinnedMap(name, bpf_dir, spec) as pinned:
+        pinned.update(keys, values)
+    with load(tiny, pin_dir=bpf_dir, max_entries=sizes), PinnedMap(name, bpf_dir, spec) as pinned:
+        assert shape_of(pinned.fd, name)[3] == 50_000
+        found, present = pinned.lookup(keys)
+        assert present.all()
+        assert (found == values).all()
+    with load(tiny, pin_dir=bpf_dir, max_entries=sizes), PinnedMap(name, bpf_dir, spec) as pinned:
+        assert len(pinned.dump()[0]) == 100
+
+
+def test_a_map_that_becomes_too_small_keeps_what_fits(tiny: Path, bpf_dir: Path, specs: dict) -> None:
+    spec = specs["tiny_hash"]
+    with load(tiny, pin_dir=bpf_dir), PinnedMap("tiny_hash", bpf_dir, spec) as pinned:
+        pinned.update(np.arange(100, dtype=spec.key), np.zeros(100, spec.value))
+    with load(tiny, pin_dir=bpf_dir, max_entries={"tiny_hash": 10, "tiny_ring": 4096, "tiny_array": 32}):
+        with PinnedMap("tiny_hash", bpf_dir, spec) as pinned:
+            assert len(pinned.dump()[0]) == 10
+        with RingBuffer("tiny_ring", bpf_dir) as ring:
+            assert ring.size == 4096
+
+
+def test_a_failed_load_leaves_the_old_maps_pinned(bpf_dir: Path, tiny: Path, tmp_path: Path, specs: dict) -> None:
+    text = (HERE / "tiny.bpf.c").read_text()
+    broken = text.replace(
+        'return TC_ACT_SHOT;\n}\n\nSEC("xdp")', 'return *(char *)(long)skb->data_end;\n}\n\nSEC("xdp")'
+    )
+    assert broken != text
+    (tmp_path / "broken.bpf.c").write_text(broken)
+    changed = compile_object(tmp_path / "broken.bpf.c", tmp_path / "broken.bpf.o")
+    spec = specs["tiny_hash"]
+    with load(tiny, pin_dir=bpf_dir), PinnedMap("tiny_hash", bpf_dir, spec) as pinned:
+        pinned.update(np.array([5], spec.key), np.array([(1, 2, 3)], spec.value))
+    with pytest.raises(LoadError):
+        load(changed, pin_dir=bpf_dir, max_entries={"tiny_hash": 50_000})
+    with PinnedMap("tiny_hash", bpf_dir, spec) as pinned:
+        assert pinned.lookup(np.array([5], spec.key))[1].all()
+        assert shape_of(pinned.fd, "tiny_hash")[3] == 20_000
 
 
 def test_a_pinned_map_of_another_layout_is_refused(tiny: Path, bpf_dir: Path, tmp_path: Path) -> None:

@@ -41,8 +41,7 @@ class MapSpecMismatch(DatapathError):  # noqa: N818 - named for what happened, a
         self.name, self.path, self.pinned, self.wanted = name, path, pinned, wanted
         super().__init__(
             f"map {name}: the one pinned at {path} is ({pinned}) but the programs need ({wanted}); "
-            f"restore the setting it was created with, or remove {path} and restart to start it empty "
-            "(its state is lost)"
+            f"run the version that made it, or remove {path} and restart: it starts empty then"
         )
 
 
