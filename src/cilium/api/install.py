@@ -248,6 +248,7 @@ def main(argv: Sequence[str]) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
+    print("# Printed by `python -m cilium.api.install`. The operator registers the CRDs.")
     yaml.safe_dump_all(manifests(settings), sys.stdout, sort_keys=False)
     return 0
 
