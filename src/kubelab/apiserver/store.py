@@ -459,6 +459,10 @@ class Store:
             self._versions[resource] = self._version
             channel.close()
 
+    def watchers(self, resource: str) -> Sequence[Watch]:
+        """The open watches of a resource."""
+        return self._channel(resource).watches
+
     def close_watches(self) -> None:
         for channel in self._channels.values():
             channel.close()

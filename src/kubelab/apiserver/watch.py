@@ -63,6 +63,10 @@ class Channel:
         self._changes: deque[Change] = deque()
         self._watches: set[Watch] = set()
 
+    @property
+    def watches(self) -> "tuple[Watch, ...]":
+        return tuple(self._watches)
+
     def publish(self, change: Change) -> None:
         if len(self._changes) >= self._window:
             self.floor = self._changes.popleft().entry.version

@@ -1,0 +1,225 @@
+"""The HTTP surface: identity, forms of answers, pages, watches, errors."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from kubelab.apiserver.server import ApiServer
+
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+MERGE = {"Content-Type": "application/merge-patch+json"}
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer(data_dir=tmp_path / "data", binds=[("127.0.0.1", 0), ("::1", 0)]) as running:
+        yield running
+
+
+def context(server: ApiServer, directory: Path, *, known: bool = True) -> ssl.SSLContext:
+    made = ssl.create_default_context(cadata=server.authority.certificate.decode())
+    if known:
+        pair = server.authority.client("admin")
+        path = directory / "client.pem"
+        path.write_bytes(pair.certificate + pair.key)
+        made.load_cert_chain(path)
+    return made
+
+
+@pytest.fixture
+async def http(server: ApiServer, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=context(server, tmp_path))
+    async with aiohttp.ClientSession(server.url, connector=connector) as session:
+        yield session
+
+
+async def body(http: aiohttp.ClientSession, method: str, path: str, *, status: int = 200, **options: Any) -> Any:
+    async with http.request(method, path, **options) as response:
+        text = await response.text()
+        assert response.status == status, text
+        return json.loads(text)
+
+
+async def make(http: aiohttp.ClientSession, *names: str) -> None:
+    for name in names:
+        await body(http, "POST", CONFIG_MAPS, status=201, json={"metadata": {"name": name, "labels": {"n": name}}})
+
+
+async def test_strangers_see_health_and_version_only(server, tmp_path):
+    connector = aiohttp.TCPConnector(ssl=context(server, tmp_path, known=False))
+    async with aiohttp.ClientSession(server.url, connector=connector) as stranger:
+        for path in ("/healthz", "/readyz", "/livez", "/version"):
+            async with stranger.get(path) as response:
+                assert response.status == 200
+        refused = await body(stranger, "GET", "/api/v1/namespaces", status=401)
+        assert refused["kind"] == "Status"
+        assert refused["reason"] == "Unauthorized"
+        await body(stranger, "GET", "/openapi/v2", status=401)
+
+
+async def test_both_families_are_served(server, tmp_path):
+    host, port = server.addresses[1]
+    connector = aiohttp.TCPConnector(ssl=context(server, tmp_path))
+    async with aiohttp.ClientSession(f"https://[{host}]:{port}", connector=connector) as session:
+        assert (await body(session, "GET", "/api"))["versions"] == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", "/api/v1/nothing", 404, "NotFound"),
+        ("GET", "/apis/apps/v9/deployments", 404, "NotFound"),
+        ("GET", "/nowhere", 404, "NotFound"),
+        ("GET", "/api/v1/pods/x", 404, "NotFound"),
+        ("GET", "/api/v1/namespaces/default/nodes", 404, "NotFound"),
+        ("GET", CONFIG_MAPS + "/absent", 404, "NotFound"),
+        ("GET", CONFIG_MAPS + "/absent/status", 404, "NotFound"),
+        ("PUT", CONFIG_MAPS, 405, "MethodNotAllowed"),
+        ("POST", CONFIG_MAPS, 415, "UnsupportedMediaType"),
+        ("GET", CONFIG_MAPS + "?labelSelector=a%20b%20c", 400, "BadRequest"),
+        ("GET", CONFIG_MAPS + "?watch=1&resourceVersion=abc", 400, "BadRequest"),
+        ("DELETE", CONFIG_MAPS + "/absent?propagationPolicy=Sideways", 400, "BadRequest"),
+    ],
+)
+async def test_errors_are_status_objects(http, method, path, status, reason):
+    refused = await body(http, method, path, status=status)
+    assert (refused["kind"], refused["status"], refused["code"]) == ("Status", "Failure", status)
+    assert refused["reason"] == reason
+    assert refused["message"]
+
+
+async def test_a_body_that_is_too_large_is_refused_and_the_server_lives(http):
+    async with http.post(CONFIG_MAPS, data=b" " * (9 << 20), headers={"Content-Type": "application/json"}) as response:
+        assert response.status == 413
+    await make(http, "a")
+
+
+async def test_pages_cover_everything_once_and_keep_the_first_version(http):
+    await make(http, "a", "b", "c", "d", "e")
+    first = await body(http, "GET", CONFIG_MAPS + "?limit=2")
+    assert first["metadata"]["remainingItemCount"] == 3
+    await make(http, "f")
+    names, token = [o["metadata"]["name"] for o in first["items"]], first["metadata"]["continue"]
+    while token:
+        page = await body(http, "GET", CONFIG_MAPS, params={"limit": "2", "continue": token})
+        assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+        names += [o["metadata"]["name"] for o in page["items"]]
+        token = page["metadata"].get("continue")
+    assert names == ["a", "b", "c", "d", "e", "f"]
+    assert (await body(http, "GET", CONFIG_MAPS + "?limit=2&continue=x", status=410))["reason"] == "Expired"
+
+
+async def test_unknown_fields_warn_or_refuse_as_asked(http):
+    wrong = {"metadata": {"name": "c"}, "dat": {"a": "b"}}
+    refused = await body(http, "POST", CONFIG_MAPS + "?fieldValidation=Strict", status=400, json=wrong)
+    assert 'unknown field "dat"' in refused["message"]
+    async with http.post(CONFIG_MAPS + "?fieldValidation=Warn", json=wrong) as response:
+        assert response.status == 201
+        assert response.headers["Warning"] == '299 - "unknown field \\"dat\\""'
+
+
+async def test_collections_are_deleted_by_selector(http):
+    await make(http, "a", "b", "c")
+    await body(http, "DELETE", CONFIG_MAPS + "?labelSelector=n+in+(a,c)")
+    left = await body(http, "GET", CONFIG_MAPS)
+    assert [o["metadata"]["name"] for o in left["items"]] == ["b"]
+
+
+async def test_metadata_only(http):
+    await make(http, "a")
+    accept = {"Accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+    listed = await body(http, "GET", CONFIG_MAPS, headers=accept)
+    assert listed["kind"] == "PartialObjectMetadataList"
+    assert set(listed["items"][0]) == {"kind", "apiVersion", "metadata"}
+
+
+async def read_events(response: aiohttp.ClientResponse, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(10):
+        return [json.loads(await response.content.readline()) for _ in range(count)]
+
+
+async def test_a_streamed_list_ends_with_a_marked_bookmark(http):
+    await make(http, "a")
+    query = "?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    async with http.get(CONFIG_MAPS + query) as response:
+        added, mark = await read_events(response, 2)
+    assert (added["type"], mark["type"]) == ("ADDED", "BOOKMARK")
+    assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_a_watch_as_table_prints_headers_once(http):
+    async with http.get(CONFIG_MAPS + "?watch=1", headers=TABLE) as response:
+        await make(http, "a", "b")
+        first, second = await read_events(response, 2)
+    assert first["object"]["kind"] == "Table"
+    assert [c["name"] for c in first["object"]["columnDefinitions"]] == ["Name", "Data", "Age"]
+    assert second["object"]["columnDefinitions"] is None
+    assert second["object"]["rows"][0]["cells"][:2] == ["b", 0]
+
+
+async def test_a_watch_from_the_future_or_forgotten_past_is_told_so(http, server):
+    async with http.get(CONFIG_MAPS + f"?watch=1&resourceVersion={server.store.version + 99}") as response:
+        (event,) = await read_events(response, 1)
+        assert await response.content.read() == b""
+    assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+
+
+async def test_watches_end_by_time_by_client_and_with_the_server(http, server, tmp_path):
+    async with asyncio.timeout(20):
+        async with http.get(
+            CONFIG_MAPS + "?watch=1&timeoutSeconds=1&resourceVersion=%d" % server.store.version
+        ) as timed:
+            assert await timed.content.read() == b""
+        gone = await http.get(CONFIG_MAPS + "?watch=1&fieldSelector=metadata.name=x")
+        stays = await http.get(CONFIG_MAPS + "?watch=1")
+        await make(http, "a")
+        await read_events(stays, 1)
+        gone.close()
+        while len(server.store.watchers("configmaps")) > 1:  # noqa: ASYNC110 - only the loop sees a connection close
+            await asyncio.sleep(0)
+        await server.stop()
+        assert await stays.content.read() == b""
+
+
+async def test_discovery_in_both_forms(http):
+    classic = await body(http, "GET", "/apis/apps/v1")
+    names = {r["name"] for r in classic["resources"]}
+    assert {"deployments", "deployments/scale", "deployments/status", "daemonsets"} <= names
+    assert "daemonsets/scale" not in names
+    accept = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    async with http.get("/apis", headers=accept) as response:
+        assert "APIGroupDiscoveryList" in response.headers["Content-Type"]
+        tag = response.headers["ETag"]
+    async with http.get("/apis", headers={**accept, "If-None-Match": tag}) as response:
+        assert response.status == 304
+
+
+async def test_scale_binding_and_eviction(http, server):
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    await body(http, "POST", path, status=201, json=deployment)
+    scale = await body(http, "GET", path + "/d/scale")
+    assert (scale["spec"]["replicas"], scale["status"]["selector"]) == (1, "a=b")
+    await body(http, "PATCH", path + "/d/scale", json={"spec": {"replicas": 4}}, headers=MERGE)
+    assert server.store.peek("deployments.apps", "d", namespace="default")["spec"]["replicas"] == 4
+    refused = await body(http, "PATCH", path + "/d/scale", status=422, json={"spec": {"replicas": -1}}, headers=MERGE)
+    assert refused["details"]["causes"][0]["field"] == "spec.replicas"
+
+    pods = "/api/v1/namespaces/default/pods"
+    await body(http, "POST", pods, status=201, json={"metadata": {"name": "p"}, "spec": template["spec"]})
+    await body(http, "POST", pods + "/p/binding", status=201, json={"target": {"kind": "Node", "name": "n1"}})
+    pod = await body(http, "GET", pods + "/p")
+    assert pod["spec"]["nodeName"] == "n1"
+    assert pod["status"]["conditions"][0]["type"] == "PodScheduled"
+    again = await body(http, "POST", pods + "/p/binding", status=409, json={"target": {"name": "n2"}})
+    assert "already assigned to node 'n1'" in again["message"]
+    await body(http, "POST", pods + "/p/eviction", status=201, json={"metadata": {"name": "p"}})
+    assert "deletionTimestamp" in (await body(http, "GET", pods + "/p"))["metadata"]
