@@ -1,5 +1,5 @@
-/* The hooks on the host side of every pod's veth pair. Loaded once per node: which pod it is says the row of the packet's
- * address. from_lxc: what a pod sends. to_lxc: what the node's own stack sends to a pod. */
+/* The hooks on the host side of every pod's veth pair. Loaded once per node: which pod it is says the row of the
+ * packet's address. from_lxc: what a pod sends. to_lxc: what the node's own stack sends to a pod. */
 #include "lib/common.h"
 #include "stages/neighbour.h"
 #include "stages/admit.h"

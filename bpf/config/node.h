@@ -23,7 +23,7 @@ CONFIG(union addr, config_native4);              /* native routing CIDRs: no mas
 CONFIG(__u32, config_native4_bits) = 0;          /* length incl. the 96 bits of the mapping; 0: none */
 CONFIG(union addr, config_native6);
 CONFIG(__u32, config_native6_bits) = 0;
-/* Above the ephemeral range of the node's own sockets (ip_local_port_range), so that the two never take the same port. */
+/* Above the ephemeral range of the node's own sockets (ip_local_port_range): the two never take the same port. */
 CONFIG(__u16, config_nat_port_min) = 61000;
 CONFIG(__u16, config_nat_port_max) = 65535;
 CONFIG(__u64, config_ct_tcp_syn) = 60000000000ULL;        /* ns */

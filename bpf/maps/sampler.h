@@ -1,5 +1,5 @@
-/* cilium_sampler: when a flow without conntrack was last reported, so that it is visible at the aggregation interval and
- * not with every packet. Two ways per set; a flow that loses its place is reported early, never lost.
+/* cilium_sampler: when a flow without conntrack was last reported, so that it is visible at the aggregation interval
+ * and not with every packet. Two ways per set; a flow that loses its place is reported early, never lost.
  * Writer and reader: the datapath. */
 #pragma once
 

@@ -125,7 +125,7 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 ep
 	return true;
 }
 
-/* ICMP that opens nothing: an error passes with its connection, everything else packet by packet, if a rule allows it. */
+/* ICMP that opens nothing: an error passes with its connection, all else packet by packet, if a rule allows it. */
 static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 epoch)
 {
 	int reason;

@@ -63,8 +63,8 @@ static __always_inline int deliver_to_stack(struct __sk_buff *skb, struct flow *
 	return TC_ACT_OK;
 }
 
-/* The node's routes, asked here rather than by the stack. Whatever needs an answer (too big, unreachable, no forwarding)
- * is left to the stack, which gives it. */
+/* The node's routes, asked here rather than by the stack. Whatever needs an answer (too big, unreachable, no
+ * forwarding) is left to the stack, which gives it. */
 STAGE int deliver_by_route(struct __sk_buff *skb, struct flow *flow)
 {
 	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex };

@@ -59,8 +59,8 @@ static __always_inline void nat_egress_key(struct nat_key *key, const struct flo
 }
 
 /* The reply to `egress` as the world sends it, if the source was translated to address and port. */
-static __always_inline void nat_reverse_key(struct nat_key *key, const struct nat_key *egress, const union addr *address,
-					    __be16 port)
+static __always_inline void nat_reverse_key(struct nat_key *key, const struct nat_key *egress,
+					    const union addr *address, __be16 port)
 {
 	bool echo = egress->protocol == IPPROTO_ICMP || egress->protocol == IPPROTO_ICMPV6;
 

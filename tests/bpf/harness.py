@@ -213,8 +213,4 @@ def row(dtype: Any, fields: Mapping[str, Any] | int) -> Any:
     return found
 
 
-def objects_present() -> bool:
-    return all((OBJECT_DIRECTORY / f"{name}.bpf.o").exists() for name in set(OBJECTS.values()))
-
-
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
 
-from bpf.harness import NODE_MAC, OBJECTS, Datapath, encoded
+from bpf.harness import NODE_MAC, Datapath, encoded
 
-from cilium.datapath.generated.enums import EndpointFlags
 from cilium.datapath.libbpf import syscall
 
 INGRESS, EGRESS = 46, 47  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
@@ -52,13 +52,7 @@ def execute(namespace: str, *command: str, check: bool = True, **options: Any) -
 
 def ifindex(namespace: str, device: str) -> int:
     with inside(namespace):
-        return _ifindex(device)
-
-
-def _ifindex(device: str) -> int:
-    import socket
-
-    return socket.if_nametoindex(device)
+        return socket.if_nametoindex(device)
 
 
 class Underlay:
@@ -160,7 +154,7 @@ class Node:
     def attach(self, device: str, where: int, program: str) -> None:
         fd = self.datapath.program(program)
         with inside(self.namespace):
-            self._links.append(syscall.link_create(fd, _ifindex(device), where))
+            self._links.append(syscall.link_create(fd, socket.if_nametoindex(device), where))
 
     def pod(self, number: int, identity: int, *, mtu: int = 1450, **fields: Any) -> str:
         """Adds a pod; returns its namespace."""
@@ -218,18 +212,3 @@ def introduce(nodes: Sequence[Node], pods: dict[int, dict[int, int]], *, tunnel6
                 here.datapath.ipcache(address, 6, tunnel=tunnel)
             for address in (there.address4, there.address6):
                 here.datapath.ipcache(address, 6)
-
-
-__all__ = [
-    "EGRESS",
-    "INGRESS",
-    "OBJECTS",
-    "WORLD4",
-    "WORLD6",
-    "EndpointFlags",
-    "Node",
-    "Underlay",
-    "batch",
-    "execute",
-    "introduce",
-]

@@ -1,4 +1,4 @@
-"""Every configuration that the agent can ask for passes the verifier: what is off is dead code, not a broken program."""
+"""Every configuration that the agent can ask for passes the verifier."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-
 from bpf.harness import OBJECTS, Datapath
 from bpf.packets import CLIENT, SERVER, tcp
+
 from cilium.datapath.generated.enums import DropReason, RoutingMode
 
 FAMILIES = [(1, 1), (1, 0), (0, 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -34,8 +35,6 @@ def tunnelled(node: Node) -> Callable[..., list[tuple[int, int]]]:
     """Sends a frame through the tunnel as another node would; returns (event type, reason) of what came of it."""
 
     def send(frame: Packet, *, identity: int) -> list[tuple[int, int]]:
-        import sys
-
         list(node.datapath.events())
         data = b"\x08\0\0\0" + identity.to_bytes(3, "big") + b"\0" + bytes(frame)
         script = SEND.format(data=data.hex(), address=node.address4)

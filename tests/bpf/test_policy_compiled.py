@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from bpf.harness import SHOT, Datapath
 from bpf.packets import CLIENT, SERVER, echo, tcp, udp
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,7 @@ from property.policy_node import Node
 from property.policy_oracle import Peer, allowed
 from property.policy_world import ADDRESSES, PODS, RESERVED, policies
 
-from cilium.features.policy.encode import entry_keys
+from cilium.features.policy.encode import groups_of
 from cilium.features.policy.ops import PolicyMaps
 
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
@@ -54,9 +53,11 @@ def write(node: Node, datapath: Datapath, epoch: Epoch) -> None:
     assert not maps.update(rows)
     maps.prune(rows)
     maps.sweep_once()
-    keys, _ = datapath.map("cilium_policy").dump()
-    wanted = entry_keys([row.key for row in rows if hasattr(row, "identity")])
-    assert np.array_equal(np.sort(keys), np.sort(wanted))
+    groups = groups_of(*datapath.map("cilium_policy").dump())
+    found = {
+        policy << 32 | class_id: set(ids) for policy, classes in groups.items() for class_id, ids in classes.items()
+    }
+    assert found == {row.key: set(row.identities) for row in rows if hasattr(row, "identities")}
 
 
 def passes(datapath: Datapath, packet: bytes, *, client: dict[str, int], server: dict[str, int]) -> bool:
