@@ -147,11 +147,11 @@ def url(ip: str, port: int = 8080) -> str:
 
 
 def curl(ip: str, port: int = 8080) -> list[str]:
-    return ["curl", "-gsS", "-m", "2", "--connect-timeout", "2", url(ip, port)]
+    return ["curl", "-gsS", "-m", "1", "--connect-timeout", "0.5", url(ip, port)]
 
 
 def ping(ip: str) -> list[str]:
-    return ["ping", "-c", "1", "-W", "2", ip]
+    return ["ping", "-c", "1", "-W", "1", ip]
 
 
 def lacks() -> str:

@@ -75,21 +75,14 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = KubernetesSource(client=client, tables=kubernetes, node=node, cluster=settings.cluster.name)
-    tasks.create_task(source.run(), name="kubernetes")
-    tasks.create_task(network.run(), name="netlink")
-    tasks.create_task(network.links.run(), name="links")
-    await tables.devices.wait_initialized()
-
+    source = KubernetesSource(client=client, tables=kubernetes, node=node)
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
         families=[version for version, on in ((4, settings.families.ipv4), (6, settings.families.ipv6)) if on],
     )
     publication = node_cell.build_publication(writes=writes, node_objects=tables.node_objects)
-    publication.start(tasks)
-    agent.add_reconcilers(*publication.reconcilers)
-    addressing = await Addressing(
+    addressing = Addressing(
         settings=settings,
         node=node,
         kube_nodes=kubernetes.kube_nodes,
@@ -99,18 +92,21 @@ async def _start(
         rows=tables.node_addressing.writer("node"),
         allocator=allocator,
         progress=lambda stage: _progress(agent, stage),
-    ).settle()
-
-    network.set_node_addresses(addressing.internal_ips)
+    )
+    tasks.create_task(source.run(), name="kubernetes")
+    tasks.create_task(network.run(), name="netlink")
+    publication.start(tasks)
+    agent.add_reconcilers(*publication.reconcilers)
+    await tables.devices.wait_initialized()
+    settled = await addressing.settle()
+    network.set_node_addresses(settled.internal_ips)
     _progress(agent, "preparing devices and loading the datapath")
-    datapath = await _datapath(settings, network, addressing)
-    agent.maps.update(datapath.maps)
     built = Built(
         settings=settings,
-        node=addressing,
+        node=settled,
         tables=tables,
         kubernetes=kubernetes,
-        datapath=datapath,
+        datapath=await _datapath(settings, network, settled),
         network=network,
         writes=writes,
         allocator=allocator,
@@ -118,6 +114,13 @@ async def _start(
         state=state,
     )
     add_sections(agent, built=built, source=source)
+    await _serve(built, tasks)
+
+
+async def _serve(built: Built, tasks: asyncio.TaskGroup) -> None:
+    """Features over the loaded datapath: from here on the node has a network."""
+    settings, agent = built.settings, built.agent
+    agent.maps.update(built.datapath.maps)
     features = build_features(built)
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
@@ -133,7 +136,7 @@ async def _start(
     if settings.cni.configuration:
         install_configuration(Path(settings.cni.configuration), exclusive=settings.cni.exclusive)
     agent.stage = "ready"
-    log.info("ready", node=node, endpoints=len(tables.endpoints))
+    log.info("ready", node=agent.node, endpoints=len(built.tables.endpoints))
 
 
 async def _datapath(settings: Settings, network: Network, node: NodeAddressing) -> Datapath:

@@ -79,9 +79,23 @@ class Features:
 
 def build_features(built: Built) -> Features:
     """The table of contents of what an agent does."""
+    policy = build_policy(built)
+    identity, ipcache = build_identities(built, policy)
+    programs = build_programs(built)
+    endpoint = build_endpoints(built, policy, programs)
+    node, conntrack = build_node(built)
+    built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
+    return Features(
+        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, node, conntrack),
+        readiness=endpoint.readiness,
+        policy=policy,
+    )
+
+
+def build_policy(built: Built) -> policy_cell.PolicyCell:
     tables, kubernetes, settings = built.tables, built.kubernetes, built.settings
-    maps, epoch = built.datapath.maps, built.datapath.runtime
-    policy = policy_cell.build(
+    maps = built.datapath.maps
+    return policy_cell.build(
         policies=kubernetes.policies,
         identities=tables.identities,
         endpoint_identities=tables.endpoint_identities,
@@ -89,11 +103,17 @@ def build_features(built: Built) -> Features:
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
-        epoch=epoch,
+        epoch=built.datapath.runtime,
         enforcement=settings.policy.enforcement.value,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
     )
+
+
+def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell, Cell]:
+    """Identity and ipcache: who everybody is, and where."""
+    tables, kubernetes, settings = built.tables, built.kubernetes, built.settings
+    maps = built.datapath.maps
     identity = identity_cell.build(
         cluster=settings.cluster.name,
         labels=LabelFilter(" ".join(settings.identity.labels)),
@@ -113,7 +133,7 @@ def build_features(built: Built) -> Features:
         node_ips=frozenset(built.node.internal_ips),
         hosts=maps["cilium_ipcache"],
         cidrs=maps["cilium_ipcache_cidr"],
-        epoch=epoch,
+        epoch=built.datapath.runtime,
         endpoints=tables.endpoints,
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
@@ -122,19 +142,30 @@ def build_features(built: Built) -> Features:
         cidr_identities=policy.cidr_identities,
         ipcache=tables.ipcache,
     )
-    programs = programs_cell.build(
+    return identity, ipcache
+
+
+def build_programs(built: Built) -> programs_cell.ProgramsCell:
+    tables = built.tables
+    return programs_cell.build(
         links=built.network.links,
         programs=built.datapath.programs,
-        netdev_map=maps["cilium_netdev"],
+        netdev_map=built.datapath.maps["cilium_netdev"],
         endpoints=tables.endpoints,
         devices=tables.devices,
         attachments=tables.attachments,
         netdevs=tables.netdevs,
     )
-    endpoint = endpoint_cell.build(
+
+
+def build_endpoints(
+    built: Built, policy: policy_cell.PolicyCell, programs: programs_cell.ProgramsCell
+) -> endpoint_cell.EndpointCell:
+    tables = built.tables
+    return endpoint_cell.build(
         node_ip=built.node.internal_ips[0],
-        port=maps["cilium_lxc"],
-        epoch=epoch,
+        port=built.datapath.maps["cilium_lxc"],
+        epoch=built.datapath.runtime,
         writes=built.writes,
         attachment_status=programs.status,
         endpoints=tables.endpoints,
@@ -143,15 +174,20 @@ def build_features(built: Built) -> Features:
         endpoint_map=tables.endpoint_map,
         endpoint_objects=tables.endpoint_objects,
     )
+
+
+def build_node(built: Built) -> tuple[Cell, Cell]:
+    """Routes to every node's pods, and the end of dead connections."""
+    settings, maps = built.settings, built.datapath.maps
     node = node_cell.build(
         node=built.node.name,
         tunnel=built.tunnel,
         direct=settings.routing.auto_direct_node_routes,
         tunnel_mtu=built.node.mtu - TUNNEL_OVERHEAD,
         port=built.network.routes,
-        cilium_nodes=kubernetes.cilium_nodes,
-        node_addressing=tables.node_addressing,
-        routes=tables.routes,
+        cilium_nodes=built.kubernetes.cilium_nodes,
+        node_addressing=built.tables.node_addressing,
+        routes=built.tables.routes,
     )
     conntrack = conntrack_cell.build(
         connections=maps["cilium_ct"],
@@ -160,12 +196,7 @@ def build_features(built: Built) -> Features:
         tcp=settings.conntrack.tcp,
         other=settings.conntrack.other,
     )
-    built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
-    return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, node, conntrack),
-        readiness=endpoint.readiness,
-        policy=policy,
-    )
+    return node, conntrack
 
 
 class Endpoints:

@@ -60,8 +60,8 @@ def routing(built: Built) -> Mapping[str, Any]:
 
 
 def masquerading(built: Built) -> Mapping[str, Any]:
-    families = [name for name, on in (("IPv4", built.settings.masquerade_ipv4), ("IPv6", built.settings.masquerade_ipv6))
-                if on]  # fmt: skip
+    settings = built.settings
+    families = [*(["IPv4"] if settings.masquerade_ipv4 else []), *(["IPv6"] if settings.masquerade_ipv6 else [])]
     devices = sorted(row.name for row in built.tables.devices.snapshot() if row.selected)
     return {
         "enabled": bool(families),

@@ -138,7 +138,7 @@ async def test_a_failing_network_gives_everything_back(world: World) -> None:
 
 async def test_an_endpoint_that_never_gets_ready_is_taken_back_and_says_why(world: World) -> None:
     world.ready.lacks = "no policy was computed for it"
-    with pytest.raises(CNIError, match="default/web-0 is not ready.*no policy"):
+    with pytest.raises(CNIError, match=r"default/web-0 is not ready.*no policy"):
         await world.manager.add(request(), 3)
     assert world.clean()
 

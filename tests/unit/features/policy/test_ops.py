@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
+from pyroaring import BitMap, FrozenBitMap
 
 from cilium.datapath.fakes import FakeMap
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY
-from cilium.features.policy.encode import class_rows, entry_keys, entry_numbers
+from cilium.features.policy.encode import class_rows, entry_rows, groups_of
 from cilium.features.policy.ops import PolicyMaps
-from cilium.features.policy.rows import PolicyClass, PolicyEntry, Verdict
-from cilium.tables.types import ClassId, Identity, PolicyId
+from cilium.features.policy.rows import PolicyClass, PolicyMembers, Verdict
+from cilium.tables.types import ClassId, PolicyId
 
 
 class Epoch:
@@ -48,17 +51,18 @@ class Kernel:
 
     def rows(self) -> dict[tuple[int, int], int]:
         keys, values = self.entries.dump()
-        return {
-            (number >> 32, number & 0xFFFF_FFFF): int(value)
-            for number, value in zip(entry_numbers(keys), values, strict=True)
-        }
+        return {(int(key["policy"]), int(key["identity"])): int(value) for key, value in zip(keys, values, strict=True)}
 
     def class_ids(self) -> set[int]:
         return set(self.classes.dump()[0]["class"].tolist())
 
 
-def entry(policy: int, identity: int, class_id: int) -> PolicyEntry:
-    return PolicyEntry(PolicyId(policy), Identity(identity), ClassId(class_id))
+def entry(policy: int, identity: int, class_id: int) -> PolicyMembers:
+    return group(policy, class_id, [identity])
+
+
+def group(policy: int, class_id: int, identities: Iterable[int]) -> PolicyMembers:
+    return PolicyMembers(PolicyId(policy), ClassId(class_id), FrozenBitMap(identities))
 
 
 def ports(class_id: int, *numbers: int, deny: bool = False) -> PolicyClass:
@@ -73,10 +77,11 @@ def test_elements_look_as_the_datapath_reads_them() -> None:
     assert [value.tobytes().hex() for value in values] == ["2c0100000000000400000000", "2d0100000000010200000000"]
 
 
-def test_keys_of_entries_are_policy_and_identity() -> None:
-    keys = entry_keys([entry(0xFFFF_FFFE, 0x0100_0001, 1).key])
-    assert (int(keys[0]["policy"]), int(keys[0]["identity"])) == (0xFFFF_FFFE, 0x0100_0001)
-    assert entry_numbers(keys) == [0xFFFF_FFFE << 32 | 0x0100_0001]
+def test_entries_are_policy_and_identity_and_come_back_as_groups() -> None:
+    keys, values = entry_rows([(0xFFFF_FFFE, 7, BitMap([0x0100_0001, 0])), (1, 8, BitMap([300]))])
+    assert keys.tolist() == [(0xFFFF_FFFE, 0), (0xFFFF_FFFE, 0x0100_0001), (1, 300)]
+    assert groups_of(keys, values) == {0xFFFF_FFFE: {7: BitMap([0, 0x0100_0001])}, 1: {8: BitMap([300])}}
+    assert groups_of(*entry_rows([])) == {}
 
 
 def test_an_update_writes_classes_and_entries_and_has_connections_judged_anew() -> None:
@@ -105,8 +110,9 @@ def test_everyone_else_is_not_let_in_while_an_entry_that_may_deny_is_missing() -
     kernel.entries.fail_next(1)
     assert set(kernel.maps.update(rows)) == {rows[2].key, rows[3].key}
     assert kernel.rows() == {}
+    kernel.entries.fail_next(1)
     assert set(kernel.maps.update([rows[2]])) == {rows[2].key}, "its time came first, its turn did not"
-    assert not kernel.maps.update([rows[3]])
+    assert kernel.rows() == {}
     assert not kernel.maps.update([rows[2]])
     assert kernel.rows() == {(1, 0): 7, (1, 300): 8}
 
@@ -183,7 +189,7 @@ def test_a_number_that_means_another_class_now_keeps_nothing_of_the_old_one() ->
 @pytest.mark.parametrize("count", [3, 3000])
 def test_a_restart_with_the_same_rows_changes_nothing(count: int) -> None:
     kernel = Kernel()
-    rows = [ports(7, 80), *(entry(1, identity, 7) for identity in range(256, 256 + count))]
+    rows = [ports(7, 80), group(1, 7, range(256, 256 + count))]
     kernel.maps.update(rows)
     kernel.maps = kernel.started()
     kernel.maps.update(rows)
