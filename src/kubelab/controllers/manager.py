@@ -77,16 +77,26 @@ class ControllerManager:
             for controller in self.controllers:
                 controller.observe(resource, change)
 
-    async def run(self) -> None:
-        """Look at everything, then work until cancelled."""
+    def resync(self) -> None:
+        """Let every controller look at everything that is there."""
         for controller in self.controllers:
             controller.resync()
+
+    def stop(self) -> None:
+        """Take no notice of commits any more, for good."""
+        self._stopped = True
+        for controller in self.controllers:
+            controller.queue.close()
+
+    async def run(self) -> None:
+        """Look at everything, then work until cancelled."""
+        self.resync()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for controller in self.controllers:
                     tasks.create_task(controller.run(), name=controller.name)
         finally:
-            self._stopped = True
+            self.stop()
 
     async def settle(self, *, rounds: int = 1000) -> None:
         """Work until no controller has anything to do now (tests). Raises RuntimeError if they never agree."""

@@ -27,8 +27,20 @@ class Cluster:
     def __init__(self, cidrs: tuple[ClusterCIDR, ...] = (), ca: str = "") -> None:
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
         self.store = Store(Registry(builtin_resources()), strategies=StrategyCatalog(schemas()), now=lambda: self.time)
-        options = ControllerOptions(cluster_cidrs=cidrs, ca=ca)
-        self.manager = ControllerManager(self.store, options, now=lambda: self.time, clock=self.monotonic)
+        self._options = ControllerOptions(cluster_cidrs=cidrs, ca=ca)
+        self.manager = self._manager()
+
+    def _manager(self) -> ControllerManager:
+        return ControllerManager(self.store, self._options, now=lambda: self.time, clock=self.monotonic)
+
+    def stop(self) -> None:
+        """The controllers' process dies: they see and do nothing any more."""
+        self.manager.stop()
+
+    def start(self) -> None:
+        """A new process over the same store."""
+        self.manager = self._manager()
+        self.manager.resync()
 
     def monotonic(self) -> float:
         return self.time.timestamp()

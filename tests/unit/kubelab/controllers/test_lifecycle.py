@@ -136,6 +136,31 @@ async def test_deleting_a_deployment_deletes_everything_below(cluster: Cluster) 
         await cluster.store.get("deployments.apps", "web", namespace="default")
 
 
+async def test_a_restart_catches_up_with_what_happened_meanwhile(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.store.create("namespaces", {"metadata": {"name": "shop"}})
+    await cluster.store.create("deployments.apps", deployment("old", 1))
+    await owned(cluster, "a")
+    await owned(cluster, "b", "a")
+    await cluster.roll()
+    cluster.stop()
+    await cluster.store.delete("configmaps", "a", namespace="default", propagation="Background")
+    await cluster.store.delete("deployments.apps", "old", namespace="default", propagation="Foreground")
+    await cluster.store.delete("namespaces", "shop")
+    await cluster.store.create("deployments.apps", deployment("new", 2))
+    assert names(cluster) == {"b"}
+    cluster.start()
+    await cluster.roll()
+    assert names(cluster) == set()
+    assert cluster.store.peek("namespaces", "shop") is None
+    assert {pod["metadata"]["labels"]["app"] for pod in cluster.pods()} == {"new"}
+    version = cluster.store.version
+    cluster.stop()
+    cluster.start()
+    await cluster.roll()
+    assert cluster.store.version == version  # a restart alone writes nothing
+
+
 async def test_the_queue_merges_and_repeats() -> None:
     queue: WorkQueue[str] = WorkQueue(retry_min=0.001, retry_max=0.004)
     queue.add("a")
