@@ -9,7 +9,7 @@ from property.policy_oracle import Peer
 
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import Enforcement, PolicyCompiler
-from cilium.features.policy.rows import PolicyClass, PolicyMapRow, Verdict
+from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers, Verdict
 from cilium.sources.kubernetes.policies import decode_ccnp, decode_cnp, decode_knp
 from cilium.state import Derivation, Table
 from cilium.tables.endpoints import EndpointIdentity
@@ -130,8 +130,13 @@ class Node:
         if policy == 0:
             return ANYTHING
         rows = self.rows.snapshot()
-        entry = rows.get(policy << 32 | self.identity_of(peer)) or rows.get(policy << 32)
-        return None if entry is None else rows[entry.class_id]
+        groups = [row for row in rows if isinstance(row, PolicyMembers) and row.policy == policy]
+        for identity in (self.identity_of(peer), 0):
+            found = [row.class_id for row in groups if identity in row.identities]
+            assert len(found) <= 1, "an identity has one class in a policy"
+            if found:
+                return rows[found[0]]
+        return None
 
 
 def lookup(row: PolicyClass | None, protocol: int, port: int) -> bool:

@@ -1,30 +1,28 @@
 """The desired content of the policy maps, kept by differences.
 
-In: sides whose rules changed, identities that moved. Out: `PolicyClass` and `PolicyEntry` rows to write, keys to
+In: sides whose rules changed, identities that moved. Out: `PolicyClass` and `PolicyMembers` rows to write, keys to
 delete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from pyroaring import BitMap
+from pyroaring import BitMap, FrozenBitMap
 
 from cilium.features.policy.classes import NOTHING, Classes
 from cilium.features.policy.ids import StableIds
 from cilium.features.policy.partition import partition
 from cilium.features.policy.repository import Repository
-from cilium.features.policy.rows import PolicyEntry, PolicyMapRow
+from cilium.features.policy.rows import PolicyMapRow, PolicyMembers
 from cilium.features.policy.subjects import Policy, Side
 from cilium.tables.identities import Reserved
-from cilium.tables.types import ClassId, Identity, PolicyId
+from cilium.tables.types import ClassId, PolicyId
 
 REST = int(Reserved.UNKNOWN)
-"""The identity whose entry stands for everyone without one."""
+"""The identity that stands for everyone who is in no group."""
 
 
 class PolicyMap:
-    """Policies by name, and what changes between two flushes; the last word on a key counts."""
+    """Policies by name, and which of their groups have changed since the last flush."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -34,8 +32,7 @@ class PolicyMap:
         self._unused: dict[bytes, Policy] = {}
         self._fresh: set[Policy] = set()
         """Policies made from the ground up since the last flush: they know every identity already."""
-        self._upserts: dict[int, PolicyEntry] = {}
-        self._deletes: dict[int, None] = {}
+        self._dirty: set[tuple[Policy, ClassId]] = set()
 
     def settle(self, side: Side) -> None:
         """The rules of a side have changed: gives it the policy that is theirs, and builds that."""
@@ -57,24 +54,20 @@ class PolicyMap:
         about = self._repository.about(identity) if policies else BitMap()
         for policy in policies:
             mine = about & policy.specific
-            if mine:
-                self._assign(policy, [identity], self._classes.of(mine | policy.always))
-            elif identity in policy.entries:
-                self._assign(policy, [identity], NOTHING)
+            class_id = self._classes.of(mine | policy.always) if mine else NOTHING
+            self._place(policy, BitMap([identity]), class_id)
 
     def flush(self) -> tuple[list[PolicyMapRow], list[int]]:
         """Rows to write, keys to delete."""
         for policy in self._unused.values():
-            self._assign(policy, list(policy.entries), NOTHING)
+            self._clear(policy, BitMap.union(*policy.groups.values()) if policy.groups else BitMap())
             del self._policies[policy.name]
             self._ids.free(policy.name)
+        members, deletes = self._flush_groups()
         self._unused.clear()
         self._fresh.clear()
         classes, unused = self._classes.flush()
-        upserts: list[PolicyMapRow] = [*classes, *self._upserts.values()]
-        deletes = [*self._deletes, *unused]
-        self._upserts, self._deletes = {}, {}
-        return upserts, deletes
+        return [*classes, *members], [*deletes, *unused]
 
     # ---------------------------------------------------------------------------------------------------- in parts
 
@@ -97,11 +90,10 @@ class PolicyMap:
         policy.always, policy.specific = always, specific
         if ground or wildcards_changed:
             policy.rest = self._classes.of(always)
-            everyone = self._about(specific) | BitMap(policy.entries)
-            everyone.discard(REST)
+            everyone = self._about(specific).union(*policy.groups.values())
             self._fresh.add(policy)
             self._revise(policy, everyone)
-            self._set(policy, REST, policy.rest)
+            self._add(policy, BitMap([REST]), policy.rest)
         elif changed:
             self._revise(policy, self._about(changed))
 
@@ -117,36 +109,50 @@ class PolicyMap:
             if not members.isdisjoint(concerned):
                 atoms.append(numbers)
                 bitmaps.append(members & concerned)
-        left = concerned
+        self._clear(policy, concerned)
         for indexes, identities in partition(bitmaps):
             mine = BitMap.union(policy.always, *(atoms[index] for index in indexes))
-            self._assign(policy, identities, self._classes.of(mine))
-            left = left - BitMap(identities)
-        self._assign(policy, left, NOTHING)
+            class_id = self._classes.of(mine)
+            if class_id != policy.rest:
+                self._add(policy, BitMap(identities), class_id)
 
     def _about(self, atoms: BitMap) -> BitMap:
         bitmaps = [self._repository.members(number) for number in atoms]
         return BitMap.union(*bitmaps) if bitmaps else BitMap()
 
-    def _assign(self, policy: Policy, identities: Iterable[int], class_id: ClassId) -> None:
-        """An entry only where it says something else than the entry for the rest."""
+    def _place(self, policy: Policy, identities: BitMap, class_id: ClassId) -> None:
+        """Into a group only if its class says something else than the class of the rest."""
         wanted = NOTHING if class_id == policy.rest else class_id
-        for identity in identities:
-            self._set(policy, identity, wanted)
+        if not identities <= policy.groups.get(wanted, BitMap()):
+            self._clear(policy, identities)
+            self._add(policy, identities, wanted)
 
-    def _set(self, policy: Policy, identity: int, class_id: ClassId) -> None:
-        entries = policy.entries
-        old = entries.get(identity, NOTHING)
-        if old == class_id:
+    def _clear(self, policy: Policy, identities: BitMap) -> None:
+        """Takes identities out of their groups."""
+        for class_id, members in policy.groups.items():
+            if not members.isdisjoint(identities):
+                members.difference_update(identities)
+                self._dirty.add((policy, class_id))
+
+    def _add(self, policy: Policy, identities: BitMap, class_id: ClassId) -> None:
+        if not class_id or not identities:
             return
-        self._classes.use(old, -1)
-        self._classes.use(class_id)
-        key = policy.number << 32 | identity
-        if class_id:
-            entries[identity] = class_id
-            self._deletes.pop(key, None)
-            self._upserts[key] = PolicyEntry(policy.number, Identity(identity), class_id)
-        else:
-            del entries[identity]
-            self._upserts.pop(key, None)
-            self._deletes[key] = None
+        members = policy.groups.get(class_id)
+        if members is None:
+            self._classes.use(class_id)
+            members = policy.groups[class_id] = BitMap()
+        members.update(identities)
+        self._dirty.add((policy, class_id))
+
+    def _flush_groups(self) -> tuple[list[PolicyMembers], list[int]]:
+        upserts, deletes = [], []
+        for policy, class_id in self._dirty:
+            members = policy.groups[class_id]
+            if members:
+                upserts.append(PolicyMembers(policy.number, class_id, FrozenBitMap(members)))
+            else:
+                del policy.groups[class_id]
+                self._classes.use(class_id, -1)
+                deletes.append(policy.number << 32 | class_id)
+        self._dirty.clear()
+        return upserts, deletes

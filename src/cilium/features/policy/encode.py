@@ -1,6 +1,6 @@
 """Rows of the policy maps as the kernel holds them.
 
-In: `PolicyEntry` and `PolicyClass` rows. Out: numpy arrays of keys and values, and back to what identifies a row.
+In: groups of identities, `PolicyClass` rows. Out: numpy arrays of keys and values, and groups back from them.
 """
 
 from __future__ import annotations
@@ -9,33 +9,38 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pyroaring import BitMap
 
 from cilium.datapath.generated import POLICY_CLASS_KEY, POLICY_KEY, POLICY_VERDICT, VerdictFlags
 from cilium.datapath.maps import Array
-from cilium.features.policy.rows import PolicyClass, PolicyEntry
+from cilium.features.policy.rows import PolicyClass
 
 CLASS_BITS = 32
 """Bits of the class id, which come before protocol and port in a prefix."""
 
 
-def entry_keys(numbers: Sequence[int]) -> Array:
-    """Keys of cilium_policy from row keys (`policy << 32 | identity`)."""
-    packed = np.array(numbers, dtype=np.uint64)
-    keys = np.zeros(len(packed), dtype=POLICY_KEY)
-    keys["policy"] = packed >> np.uint64(32)
-    keys["identity"] = packed & np.uint64(0xFFFF_FFFF)
-    return keys
+def entry_rows(groups: Sequence[tuple[int, int, BitMap]]) -> tuple[Array, Array]:
+    """Keys and values of cilium_policy for (policy, class, identities), one group after the other."""
+    sizes = [len(identities) for _, _, identities in groups]
+    keys = np.zeros(sum(sizes), dtype=POLICY_KEY)
+    if groups:
+        keys["policy"] = np.repeat(np.array([policy for policy, _, _ in groups], dtype=np.uint32), sizes)
+        keys["identity"] = np.concatenate([np.frombuffer(group.to_array(), dtype=np.uint32) for *_, group in groups])
+    return keys, np.repeat(np.array([class_id for _, class_id, _ in groups], dtype="<u4"), sizes)
 
 
-def entry_numbers(keys: Array) -> list[int]:
-    """The reverse of `entry_keys`."""
-    packed = keys["policy"].astype(np.uint64) << np.uint64(32) | keys["identity"].astype(np.uint64)
-    numbers: list[int] = packed.tolist()
-    return numbers
-
-
-def entry_values(rows: Sequence[PolicyEntry]) -> Array:
-    return np.array([row.class_id for row in rows], dtype="<u4")
+def groups_of(keys: Array, values: Array) -> dict[int, dict[int, BitMap]]:
+    """The reverse: identities by policy and class."""
+    groups: dict[int, dict[int, BitMap]] = {}
+    if not len(keys):
+        return groups
+    order = np.lexsort((values, keys["policy"]))
+    keys, values = keys[order], values[order]
+    borders = np.flatnonzero((np.diff(keys["policy"]) != 0) | (np.diff(values) != 0)) + 1
+    for start, end in zip([0, *borders.tolist()], [*borders.tolist(), len(keys)], strict=True):
+        identities = BitMap(keys["identity"][start:end].tolist())
+        groups.setdefault(int(keys["policy"][start]), {})[int(values[start])] = identities
+    return groups
 
 
 def class_rows(rows: Sequence[PolicyClass]) -> tuple[Array, Array]:

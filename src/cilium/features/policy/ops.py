@@ -1,37 +1,38 @@
 """Writes `policy-map` into cilium_policy and cilium_policy_class.
 
-In: entries and classes, in one round. Out: map elements; an error per row that could not be written.
+In: classes and their members, in one round. Out: map elements; an error per row that is not wholly written.
 
-Nothing is let through by half of a change:
-- classes are written before the entries that name them, and an entry whose class is incomplete is not written;
-- the entry for everyone else (identity 0) is written after all other entries of its policy, and not while one fails:
-  the missing one might be a denial;
-- what the datapath may still look at is deleted later, by `sweep`: entries of a policy that an endpoint still has,
-  classes that an entry still names.
+A mirror says what the kernel has, so only differences are written. Nothing is let through by half of a change:
+- classes are written before the entries that name them, and no entry names an incomplete class;
+- the entry for everyone else (identity 0) is written after all other entries of its policy, and not while one is
+  missing: that one might deny; for the same reason an entry that has to change and cannot is not deleted;
+- what the datapath may still look at is deleted later, by `sweep`: policies that an endpoint still has, classes that
+  an entry still names.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
+from pyroaring import BitMap
 
 from cilium.datapath.maps import Array, BpfMap, MapWriteError
-from cilium.features.policy.encode import class_rows, entry_keys, entry_numbers, entry_values, whole
-from cilium.features.policy.rows import PolicyClass, PolicyEntry, PolicyMapRow
+from cilium.features.policy.encode import class_rows, entry_rows, groups_of, whole
+from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers
 from cilium.state.reconciler import Errors
 from cilium.tables.identities import Reserved
 
 SWEEP_INTERVAL = 0.1
 """Seconds between two looks at what waits for deletion, while something does."""
-COMPARE = 1024
-"""The first batch and those of at least this many rows are compared with the maps first: a restart and a refresh
-change little."""
+REST = BitMap([int(Reserved.UNKNOWN)])
+NOBODY = BitMap()
 
-Failures = dict[int, Exception]
+Failures = dict[int, Exception | str]
+Groups = dict[int, dict[int, BitMap]]
+"""Identities by policy and class."""
 
 
 class Epoch(Protocol):
@@ -48,63 +49,60 @@ class PolicyMaps:
     ) -> None:
         self._entries, self._classes, self._endpoints = entries, classes, endpoints
         self._epoch, self._wanted = epoch, wanted
-        self._incomplete: set[int] = set()
-        self._failing: dict[int, dict[int, int]] = defaultdict(dict)
-        """Per policy: keys of entries that could not be written, and the class the kernel has for them."""
-        self._waiting_entries: dict[int, int] = {}
-        """Keys of entries to delete once no endpoint has their policy, and the class the kernel has for them."""
-        self._waiting_classes: dict[int, PolicyClass | None] = {}
-        """Classes to delete once no entry names them; None: known from the kernel only."""
-        self._work = asyncio.Event()
+        self._desired: Groups = {}
+        self._desired_classes: dict[int, PolicyClass] = {}
+        self._kernel: Groups = {}
+        self._kernel_classes: dict[int, PolicyClass | None] = {}
+        """None: not known in full, left by another life or by a failed write."""
+        self._loaded = False
         self._changed = False
-        self._compare = True
+        self._work = asyncio.Event()
 
     # -------------------------------------------------------------------------------------------------- operations
 
     def update(self, rows: Sequence[PolicyMapRow]) -> Errors:
-        self._compare |= len(rows) >= COMPARE
-        errors = self._write_classes([row for row in rows if isinstance(row, PolicyClass)])
-        entries = [row for row in rows if isinstance(row, PolicyEntry)]
-        for row in entries:
-            self._waiting_entries.pop(row.key, None)
-        rest = int(Reserved.UNKNOWN)
-        errors |= self._write_entries([row for row in entries if row.identity != rest])
-        errors |= self._write_entries([row for row in entries if row.identity == rest])
-        self._judge_anew()
-        self._compare = False
-        return errors
-
-    def delete(self, rows: Sequence[PolicyMapRow]) -> Errors:
-        entries = [row for row in rows if isinstance(row, PolicyEntry)]
-        for row in entries:
-            self._failing[row.policy].pop(row.key, None)
-        held = self._held()
-        for row in entries:
-            if row.policy in held:
-                self._waiting_entries[row.key] = row.class_id
-        errors = self._delete_entries([row.key for row in entries if row.policy not in held])
-        self._waiting_classes |= {row.id: row for row in rows if isinstance(row, PolicyClass)}
+        self._load()
+        classes = [row for row in rows if isinstance(row, PolicyClass)]
+        members = [row for row in rows if isinstance(row, PolicyMembers)]
+        errors = self._write_classes(classes)
+        for row in members:
+            self._desired.setdefault(row.policy, {})[row.class_id] = BitMap(row.identities)
+        policies = {row.policy for row in members}
+        reasons = self._settle(policies)
+        for row in members:
+            if self._missing(row.policy, row.class_id):
+                errors[row.key] = reasons.get(row.key, f"waits for other entries of policy {row.policy}")
         self._judge_anew()
         self._work.set()
         return errors
 
+    def delete(self, rows: Sequence[PolicyMapRow]) -> Errors:
+        self._load()
+        policies = set()
+        for row in rows:
+            if isinstance(row, PolicyClass):
+                self._desired_classes.pop(row.id, None)
+            else:
+                policies.add(row.policy)
+                self._desired.get(row.policy, {}).pop(row.class_id, None)
+                if not self._desired.get(row.policy):
+                    self._desired.pop(row.policy, None)
+        self._settle(policies & self._desired.keys())
+        self._delete_policies(policies - self._desired.keys())
+        self._judge_anew()
+        self._work.set()
+        return {}
+
     def prune(self, rows: Sequence[PolicyMapRow]) -> None:
-        """What an earlier life of the agent left behind."""
-        keep = {row.key for row in rows}
-        keys, classes = self._entries.dump()
-        held = self._held()
-        stale = []
-        for number, class_id in zip(entry_numbers(keys), classes.tolist(), strict=True):
-            if number not in keep:
-                if number >> 32 in held:
-                    self._waiting_entries[number] = class_id
-                else:
-                    stale.append(number)
-        self._delete_entries(stale)
-        keys, _ = self._classes.dump()
-        wanted = {row.id: row for row in rows if isinstance(row, PolicyClass)}
-        self._waiting_classes |= dict.fromkeys(set(np.unique(keys["class"]).tolist()) - wanted.keys())
-        self._delete_foreign(keys, wanted.values())
+        """What is in the maps and ought not to be, whoever left it there; and what ought to be there is seen anew."""
+        self._desired, self._desired_classes, self._loaded = {}, {}, False
+        self._load()
+        self._write_classes([row for row in rows if isinstance(row, PolicyClass)])
+        for row in rows:
+            if isinstance(row, PolicyMembers):
+                self._desired.setdefault(row.policy, {})[row.class_id] = BitMap(row.identities)
+        self._settle(self._desired.keys())
+        self._delete_policies(self._kernel.keys() - self._desired.keys())
         self._judge_anew()
         self._work.set()
 
@@ -115,21 +113,18 @@ class PolicyMaps:
         while True:
             await self._work.wait()
             await asyncio.sleep(SWEEP_INTERVAL)
-            self.sweep_once()
-            if not self._waiting_entries and not self._waiting_classes:
-                self._work.clear()
+            self._work.clear()
+            if not self.sweep_once():
+                self._work.set()
 
-    def sweep_once(self) -> None:
-        """Deletes what the datapath does not look at any more."""
-        if self._waiting_entries:
-            held = self._held()
-            free = [number for number in self._waiting_entries if number >> 32 not in held]
-            failed = self._delete_entries(free)
-            for number in free:
-                if number not in failed:
-                    del self._waiting_entries[number]
-        self._sweep_classes()
+    def sweep_once(self) -> bool:
+        """Deletes what the datapath does not look at any more; whether nothing is left to wait."""
+        self._delete_policies(self._kernel.keys() - self._desired.keys())
+        named = {class_id for groups in self._kernel.values() for class_id in groups}
+        self._delete_classes(self._kernel_classes.keys() - self._desired_classes.keys() - named)
         self._judge_anew()
+        waiting = self._kernel_classes.keys() - self._desired_classes.keys() - named
+        return not waiting and self._kernel.keys() <= self._desired.keys()
 
     def _held(self) -> set[int]:
         """Policies that an endpoint has in the kernel and is about to lose."""
@@ -137,112 +132,157 @@ class PolicyMaps:
         present = np.union1d(endpoints["ingress_policy"], endpoints["egress_policy"])
         return set(present.tolist()) - self._wanted()
 
-    def _sweep_classes(self) -> None:
-        named = set(self._waiting_entries.values())
-        for failing in self._failing.values():
-            named.update(failing.values())
-        free = [number for number in self._waiting_classes if number not in named]
-        if not free:
-            return
-        known = [row for number in free if (row := self._waiting_classes[number]) is not None]
-        keys, _ = class_rows(known)
-        unknown = [number for number in free if self._waiting_classes[number] is None]
-        if unknown:
-            present, _ = self._classes.dump()
-            keys = np.concatenate([keys, present[np.isin(present["class"], unknown)]])
-        left = {int(keys["class"][index]) for index in _delete(self._classes, keys)}
-        for number in free:
-            if number not in left:
-                del self._waiting_classes[number]
+    # ----------------------------------------------------------------------------------------------------- entries
 
-    # ------------------------------------------------------------------------------------------------------ writing
+    def _settle(self, policies: Iterable[int]) -> Failures:
+        """Makes the kernel's groups of these policies the desired ones; reasons by row key for what is missing."""
+        policies = list(policies)
+        reasons = self._write(policies, NOBODY)
+        reasons |= self._write([p for p in policies if self._missing_of(p) <= REST], REST)
+        self._delete(
+            (policy, class_id, stale)
+            for policy in policies
+            for class_id, members in self._kernel.get(policy, {}).items()
+            if (stale := members - self._desired[policy].get(class_id, NOBODY) - self._missing_of(policy))
+        )
+        return reasons
+
+    def _write(self, policies: Iterable[int], only: BitMap) -> Failures:
+        """Entries of one half: everyone but the rest (`only` empty), or the rest."""
+        reasons: Failures = {}
+        groups = []
+        for policy in policies:
+            for class_id in self._desired[policy]:
+                missing = self._missing(policy, class_id)
+                missing = missing & only if only else missing - REST
+                if missing and self._kernel_classes.get(class_id) is None:
+                    reasons[policy << 32 | class_id] = f"class {class_id} is not complete in cilium_policy_class"
+                elif missing:
+                    groups.append((policy, class_id, missing))
+        keys, values = entry_rows(groups)
+        failures = self._update(self._entries, keys, values)
+        for index, error in failures.items():
+            reasons[int(keys["policy"][index]) << 32 | int(values[index])] = error
+        failed = groups_of(keys[list(failures)], values[list(failures)])
+        for policy, class_id, identities in groups:
+            self._moved(policy, class_id, identities - failed.get(policy, {}).get(class_id, NOBODY))
+        return reasons
+
+    def _moved(self, policy: int, class_id: int, identities: BitMap) -> None:
+        """The kernel has given these identities this class."""
+        if not identities:
+            return
+        groups = self._kernel.setdefault(policy, {})
+        for other in [other for other, members in groups.items() if not members.isdisjoint(identities)]:
+            groups[other] = groups[other] - identities
+            if not groups[other]:
+                del groups[other]
+        groups[class_id] = groups.get(class_id, NOBODY) | identities
+
+    def _missing(self, policy: int, class_id: int) -> BitMap:
+        """Whom the kernel has not given this class yet."""
+        return self._desired[policy][class_id] - self._kernel.get(policy, {}).get(class_id, NOBODY)
+
+    def _missing_of(self, policy: int) -> BitMap:
+        """The same for all classes of a policy."""
+        missing = [self._missing(policy, class_id) for class_id in self._desired[policy]]
+        return NOBODY.union(*missing)
+
+    def _delete_policies(self, policies: Iterable[int]) -> None:
+        """All entries, unless an endpoint still has the policy."""
+        present = [policy for policy in policies if policy in self._kernel]
+        held = self._held() if present else set()
+        free = [policy for policy in present if policy not in held]
+        self._delete((policy, class_id, all_) for policy in free for class_id, all_ in self._kernel[policy].items())
+
+    def _delete(self, groups: Iterable[tuple[int, int, BitMap]]) -> None:
+        """Entries that are not wanted; what fails is tried again by the sweep or the next prune."""
+        groups = list(groups)
+        keys, values = entry_rows(groups)
+        failures = self._remove(self._entries, keys)
+        failed = groups_of(keys[failures], values[failures])
+        for policy, class_id, identities in groups:
+            left = self._kernel[policy].pop(class_id) - identities | failed.get(policy, {}).get(class_id, NOBODY)
+            if left:
+                self._kernel[policy][class_id] = left
+            if not self._kernel[policy]:
+                del self._kernel[policy]
+
+    # ----------------------------------------------------------------------------------------------------- classes
 
     def _write_classes(self, rows: Sequence[PolicyClass]) -> Failures:
         """A class is whole or an error."""
-        again = [row for row in rows if row.id in self._waiting_classes]
-        if again:  # the number may have been another's
-            self._delete_foreign(self._classes.dump()[0], again)
-        for row in again:
-            del self._waiting_classes[row.id]
-        keys, values = class_rows(rows)
+        self._recognise([row for row in rows if row.id in self._kernel_classes])
+        new = [row for row in rows if self._kernel_classes.get(row.id) != row]
+        keys, values = class_rows(new)
         failures = self._update(self._classes, keys, values)
-        errors = {int(keys["class"][index]): error for index, error in failures.items()}
-        self._incomplete.difference_update(row.id for row in rows)
-        self._incomplete.update(errors)
+        errors: Failures = {int(keys["class"][index]): error for index, error in failures.items()}
+        self._desired_classes |= {row.id: row for row in rows}
+        self._kernel_classes |= {row.id: None if row.id in errors else row for row in new}
         return errors
 
-    def _write_entries(self, rows: Sequence[PolicyEntry]) -> Failures:
-        errors: Failures = {}
-        ready = []
-        for row in rows:
-            if row.class_id in self._incomplete:
-                errors[row.key] = IncompleteError(f"class {row.class_id} is not complete in cilium_policy_class")
-            elif int(row.identity) == Reserved.UNKNOWN and any(key != row.key for key in self._failing[row.policy]):
-                errors[row.key] = IncompleteError(f"waits for other entries of policy {row.policy}")
-            else:
-                ready.append(row)
-        keys = entry_keys([row.key for row in ready])
-        for index, error in self._update(self._entries, keys, entry_values(ready)).items():
-            errors[ready[index].key] = error
-        for row in rows:
-            self._failing[row.policy].pop(row.key, None)
-        self._note_failing(list(errors))
-        return errors
-
-    def _note_failing(self, numbers: list[int]) -> None:
-        """What the kernel has for entries that failed stays in use."""
-        if not numbers:
+    def _recognise(self, rows: Sequence[PolicyClass]) -> None:
+        """Numbers that the kernel knows: the same class from another life, a half-written one, or another's."""
+        rows = [row for row in rows if self._kernel_classes[row.id] != row]
+        if not rows:
             return
-        present, found = self._entries.lookup(entry_keys(numbers))
-        for number, class_id, there in zip(numbers, present.tolist(), found.tolist(), strict=True):
-            self._failing[number >> 32][number] = class_id if there else 0
+        present_keys, present_values = self._classes.dump()
+        keys, values = class_rows(rows)
+        mine, wanted = present_keys[np.isin(present_keys["class"], keys["class"])], set(whole(keys))
+        self._remove(self._classes, mine[[index for index, key in enumerate(whole(mine)) if key not in wanted]])
+        present = set(whole(present_keys, present_values))
+        different = {
+            int(number)
+            for number, element in zip(keys["class"], whole(keys, values), strict=True)
+            if element not in present
+        }
+        self._kernel_classes |= {row.id: None if row.id in different else row for row in rows}
 
-    def _delete_entries(self, numbers: Sequence[int]) -> Failures:
-        if not numbers:
-            return {}
-        failures = _delete(self._entries, entry_keys(numbers))
-        self._changed = True
-        return {numbers[index]: error for index, error in failures.items()}
+    def _delete_classes(self, numbers: set[int]) -> None:
+        known = [row for number in numbers if (row := self._kernel_classes[number]) is not None]
+        keys, _ = class_rows(known)
+        unknown = [number for number in numbers if self._kernel_classes[number] is None]
+        if unknown:
+            present, _ = self._classes.dump()
+            keys = np.concatenate([keys, present[np.isin(present["class"], unknown)]])
+        left = set(keys["class"][self._remove(self._classes, keys)].tolist())
+        for number in numbers - left:
+            del self._kernel_classes[number]
 
-    def _delete_foreign(self, present: Array, classes: Iterable[PolicyClass]) -> None:
-        """Removes what bears the number of one of these classes and is not part of it."""
-        rows = list(classes)
-        mine = present[np.isin(present["class"], [row.id for row in rows])]
-        wanted = set(whole(class_rows(rows)[0]))
-        _delete(self._classes, mine[[index for index, key in enumerate(whole(mine)) if key not in wanted]])
+    # -------------------------------------------------------------------------------------------------- the kernel
 
-    def _update(self, port: BpfMap, keys: Array, values: Array) -> Failures:
-        """Writes what differs; errors by index."""
-        indexes = np.arange(len(keys))
-        if self._compare and len(keys):
-            present = set(whole(*port.dump()))
-            different = [index for index, row in enumerate(whole(keys, values)) if row not in present]
-            indexes = np.array(different, dtype=np.intp)
-        if not len(indexes):
+    def _load(self) -> None:
+        """The mirror begins with what is there."""
+        if self._loaded:
+            return
+        self._loaded = True
+        self._kernel = groups_of(*self._entries.dump())
+        keys, _ = self._classes.dump()
+        self._kernel_classes = dict.fromkeys(np.unique(keys["class"]).tolist())
+
+    def _update(self, port: BpfMap, keys: Array, values: Array) -> dict[int, Exception]:
+        """Errors by index."""
+        if not len(keys):
             return {}
         self._changed = True
         try:
-            port.update(keys[indexes], values[indexes])
+            port.update(keys, values)
         except MapWriteError as error:
-            return {int(indexes[index]): failure for index, failure in error.failures.items()}
+            return dict(error.failures)
         return {}
+
+    def _remove(self, port: BpfMap, keys: Array) -> list[int]:
+        """Indexes of what could not be deleted."""
+        if not len(keys):
+            return []
+        self._changed = True
+        try:
+            port.delete(keys)
+        except MapWriteError as error:
+            return list(error.failures)
+        return []
 
     def _judge_anew(self) -> None:
         if self._changed:
             self._changed = False
             self._epoch.advance()
-
-
-class IncompleteError(Exception):
-    """A row is not written because one it depends on is not."""
-
-
-def _delete(port: BpfMap, keys: Array) -> dict[int, Exception]:
-    """Errors by index."""
-    if not len(keys):
-        return {}
-    try:
-        port.delete(keys)
-    except MapWriteError as error:
-        return dict(error.failures)
-    return {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 import msgspec
+from pyroaring import FrozenBitMap
 
-from cilium.tables.types import ClassId, Identity, PolicyId
+from cilium.tables.types import ClassId, PolicyId
 
 
 class Match(IntEnum):
@@ -46,22 +47,23 @@ class PolicyClass(msgspec.Struct, frozen=True, gc=False):
         return self.id
 
 
-class PolicyEntry(msgspec.Struct, frozen=True, gc=False):
-    """Desired table `policy-map`, key `policy << 32 | identity`: one row of cilium_policy.
+class PolicyMembers(msgspec.Struct, frozen=True, gc=False):
+    """Desired table `policy-map`, key `policy << 32 | class`: the rows of cilium_policy that give these identities this
+    class. An identity is in at most one class of a policy; 0 stands for everyone who is in none.
 
-    Classes and entries share a table because they are written in one round, classes first.
+    Classes and members share a table because they are written in one round, classes first.
     """
 
     policy: PolicyId
-    identity: Identity
     class_id: ClassId
+    identities: FrozenBitMap
 
     @property
     def key(self) -> int:
-        return self.policy << 32 | self.identity
+        return self.policy << 32 | self.class_id
 
 
-PolicyMapRow = PolicyClass | PolicyEntry
+PolicyMapRow = PolicyClass | PolicyMembers
 
 
 class PolicyStatus(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ SubjectKey = tuple[Identity, tuple[NamedPort, ...]]
 
 
 class Policy:
-    """One direction of the policy of some subjects, and the entries that were made of it."""
+    """One direction of the policy of some subjects, and what was made of it."""
 
     def __init__(self, number: PolicyId, name: bytes) -> None:
         self.number = number
@@ -33,9 +33,9 @@ class Policy:
         self.specific = BitMap()
         """Atoms that are about some peers, as last built."""
         self.rest = ClassId(0)
-        """The class of everyone without an entry: what identity 0 has."""
-        self.entries: dict[int, ClassId] = {}
-        """By identity; 0 is everyone without an entry."""
+        """The class of everyone who is in no group: that of identity 0."""
+        self.groups: dict[ClassId, BitMap] = {}
+        """Identities by class; 0 is everyone who is in none."""
 
 
 class Side:
