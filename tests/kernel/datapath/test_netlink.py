@@ -10,8 +10,9 @@ import pytest
 from kernel.datapath.namespaces import Namespace
 
 from cilium.datapath.fakes import FakeNetlink, FakeSysctls
-from cilium.datapath.netlink.devices import DeviceError, ensure_addresses, ensure_host_pair, ensure_vxlan
-from cilium.datapath.netlink.links import Link, LinkChange, LinkName, Veth, Vxlan
+from cilium.datapath.libbpf.errors import MissingFeature
+from cilium.datapath.netlink.devices import DeviceError, ensure_addresses, ensure_geneve, ensure_host_pair, ensure_vxlan
+from cilium.datapath.netlink.links import Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.netns import run_in_netns
 from cilium.datapath.netlink.port import Netlink, NetlinkBatchError, NetlinkPort
 from cilium.datapath.netlink.rows import SCOPE_LINK, Address, Neighbour, Route, Rule
@@ -189,6 +190,24 @@ def test_the_overlay_device(netlink: NetlinkPort, sysctls: NamespaceSysctls) -> 
     assert (again.ifindex, again.mtu) == (first.ifindex, 1400)
     other = ensure_vxlan(netlink, sysctls, mtu=1400, port=8473)
     assert other.ifindex != first.ifindex, "a port cannot be changed in place"
+
+
+def test_the_other_overlay_device() -> None:
+    """Against the fake: where the kernel has no Geneve, the test below shows what is said."""
+    netlink, sysctls = FakeNetlink(), FakeSysctls()
+    first = ensure_geneve(netlink, sysctls, mtu=1450)
+    assert (first.name, first.kind, first.up, first.mtu) == ("cilium_geneve", "geneve", True, 1450)
+    assert ensure_geneve(netlink, sysctls, mtu=1450).ifindex == first.ifindex
+    assert ensure_geneve(netlink, sysctls, mtu=1450, port=6082).ifindex != first.ifindex
+
+
+def test_geneve_on_this_kernel(left: Namespace) -> None:
+    try:
+        made = ensure_geneve(Netlink(left.fd), NamespaceSysctls(left.fd), mtu=1450)
+    except MissingFeature as error:
+        assert "this kernel has no geneve; load the module geneve" in str(error)  # noqa: PT017 - either way is right
+    else:
+        assert Geneve("cilium_geneve", 6081).matches(made)
 
 
 def test_a_taken_overlay_port_is_explained(left: Namespace) -> None:

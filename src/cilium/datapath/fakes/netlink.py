@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from cilium.datapath.netlink.links import NOARP, UP, Link, LinkChange, LinkName, Veth, Vxlan
+from cilium.datapath.netlink.links import NOARP, UP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkError, Row
 from cilium.datapath.netlink.rows import Address, Neighbour, Route, Rule
 
@@ -86,7 +86,7 @@ class FakeNetlink:
     def _put(self, row: Row) -> int:
         """0 or errno."""
         match row:
-            case Veth() | Vxlan():
+            case Veth() | Vxlan() | Geneve():
                 return self._create(row)
             case LinkChange():
                 return self._change(row)
@@ -105,16 +105,17 @@ class FakeNetlink:
                 pass
         return 0
 
-    def _create(self, row: Veth | Vxlan) -> int:
+    def _create(self, row: Veth | Vxlan | Geneve) -> int:
         names = [row.name] + ([row.peer] if isinstance(row, Veth) and row.peer_netns < 0 else [])
         if any(name in self._links for name in names):
             return errno.EEXIST
-        kind = "veth" if isinstance(row, Veth) else "vxlan"
+        kind = type(row).__name__.lower()
         made = [self.add_link(name, kind=kind, mtu=row.mtu or 1500, up=False, mac="") for name in names]
         if row.mac:
             made[0] = replace(made[0], mac=row.mac)
-        if isinstance(row, Vxlan):
-            data = {15: row.port.to_bytes(2, "big"), 25: b"\1"}
+        if not isinstance(row, Veth):
+            port = row.port.to_bytes(2, "big")
+            data = {15: port, 25: b"\1"} if isinstance(row, Vxlan) else {5: port, 6: b""}
             made[0] = replace(made[0], flags=UP, data=data)
         elif len(made) == 2:
             made = [replace(made[0], lower=made[1].ifindex), replace(made[1], lower=made[0].ifindex)]

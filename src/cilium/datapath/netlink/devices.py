@@ -6,18 +6,19 @@ what differs is changed in place where the kernel can, and made anew where it ca
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from cilium.datapath.libbpf.errors import DatapathError, MissingFeature
-from cilium.datapath.netlink.links import NOARP, Link, LinkChange, LinkName, Veth, Vxlan
+from cilium.datapath.netlink.links import NOARP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkPort
 from cilium.datapath.netlink.rows import NODAD, SCOPE_LINK, SCOPE_UNIVERSE, Address
 from cilium.datapath.netlink.sysctl import SysctlPort
 
 HOST_DEVICE, HOST_PEER, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
-VXLAN_PORT = 8472
-_EOPNOTSUPP = 95
+GENEVE_DEVICE = "cilium_geneve"
+VXLAN_PORT, GENEVE_PORT = 8472, 6081
 
 
 class DeviceError(DatapathError):
@@ -48,25 +49,35 @@ def ensure_host_pair(
 def ensure_vxlan(
     netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = VXLAN_PORT, name: str = VXLAN_DEVICE
 ) -> Link:
-    """The overlay device, tunnel keys per packet. Raises DeviceError; MissingFeature without VXLAN in the kernel."""
-    wanted = Vxlan(name, port, mtu)
+    """The VXLAN overlay device, tunnel keys per packet. Raises DeviceError, MissingFeature."""
+    return _ensure_tunnel(netlink, sysctls, Vxlan(name, port, mtu))
+
+
+def ensure_geneve(
+    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = GENEVE_PORT, name: str = GENEVE_DEVICE
+) -> Link:
+    """The Geneve overlay device, tunnel keys per packet. Raises DeviceError, MissingFeature."""
+    return _ensure_tunnel(netlink, sysctls, Geneve(name, port, mtu))
+
+
+def _ensure_tunnel(netlink: NetlinkPort, sysctls: SysctlPort, wanted: Vxlan | Geneve) -> Link:
+    kind = type(wanted).__name__.lower()
     try:
-        found = netlink.link(name)
+        found = netlink.link(wanted.name)
         if found is not None and not wanted.matches(found):
-            netlink.remove(LinkName(name))
+            netlink.remove(LinkName(wanted.name))
             found = None
         if found is None:
             netlink.put(wanted)
-        sysctls.write(f"net/ipv4/conf/{name}/rp_filter", 0)
-        sysctls.write(f"net/ipv4/conf/{name}/forwarding", 1)
-        bring_up(netlink, name, mtu=mtu)
+        sysctls.write(f"net/ipv4/conf/{wanted.name}/rp_filter", 0)
+        sysctls.write(f"net/ipv4/conf/{wanted.name}/forwarding", 1)
+        bring_up(netlink, wanted.name, mtu=wanted.mtu)
     except NetlinkBatchError as error:
-        if error.first.errno == _EOPNOTSUPP:
-            raise MissingFeature(
-                f"{wanted}: this kernel has no VXLAN; load the module vxlan or route natively"
-            ) from None
+        if error.first.errno == errno.EOPNOTSUPP:
+            way_out = f"load the module {kind}, choose the other tunnel protocol, or route natively"
+            raise MissingFeature(f"{wanted}: this kernel has no {kind}; {way_out}") from None
         raise DeviceError(f"set up {wanted}: {error}; is another overlay using the port?") from None
-    return _present(netlink, name)
+    return _present(netlink, wanted.name)
 
 
 def bring_up(netlink: NetlinkPort, name: str, *, mtu: int, arp: bool = True) -> None:

@@ -24,6 +24,7 @@ _VXLAN_ID, _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_ZERO_CSUM6_TX, _VXLAN_ZERO_CSUM6
     20,
     25,
 )
+_GENEVE_PORT, _GENEVE_EXTERNAL, _GENEVE_ZERO_CSUM6_TX, _GENEVE_ZERO_CSUM6_RX = 5, 6, 9, 10
 _AF_INET6, _ADDR_GEN_MODE, _GEN_MODE_NONE = 10, 8, 1
 
 
@@ -129,6 +130,34 @@ class Vxlan:
         """Whether an existing device is what this asks for; MTU and MAC can be changed in place."""
         port = int.from_bytes(link.data.get(_VXLAN_PORT, b""), "big")
         return link.kind == "vxlan" and port == self.port and link.data.get(_VXLAN_EXTERNAL) == b"\1"
+
+
+@dataclass(frozen=True, slots=True)
+class Geneve:
+    """A Geneve device whose tunnel keys are set per packet (`external`) to create. RFC 8926; `port`: UDP."""
+
+    name: str
+    port: int
+    mtu: int = 0
+    mac: str = ""
+
+    def __str__(self) -> str:
+        return f"geneve device {self.name} (port {self.port})"
+
+    def encode(self) -> bytes:
+        data = (
+            attribute(_GENEVE_EXTERNAL, b""),
+            attribute(_GENEVE_PORT, struct.pack(">H", self.port)),
+            attribute(_GENEVE_ZERO_CSUM6_TX, b"\1"),
+            attribute(_GENEVE_ZERO_CSUM6_RX, b"\1"),
+        )
+        info = nested(_INFO, attribute(_INFO_KIND, "geneve"), nested(_INFO_DATA, *data))
+        return LINK_HEADER.pack(0, 0, 0, UP, UP) + attribute(_NAME, self.name) + _mtu(self.mtu) + _mac(self.mac) + info
+
+    def matches(self, link: Link) -> bool:
+        """Whether an existing device is what this asks for; MTU and MAC can be changed in place."""
+        port = int.from_bytes(link.data.get(_GENEVE_PORT, b""), "big")
+        return link.kind == "geneve" and port == self.port and _GENEVE_EXTERNAL in link.data
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from cilium.datapath.libbpf.errors import DatapathError
-from cilium.datapath.netlink.links import LINK_HEADER, SKIP_STATISTICS, Link, LinkChange, LinkName, Veth, Vxlan
+from cilium.datapath.netlink.links import LINK_HEADER, SKIP_STATISTICS, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.netns import run_in_netns
 from cilium.datapath.netlink.rows import SCOPE_NOWHERE, Address, Neighbour, Route, Rule
 from cilium.datapath.netlink.wire import Flag, Message, Type, attribute, decode, encode, error_of
 
-Row = Veth | Vxlan | LinkChange | LinkName | Address | Route | Rule | Neighbour
+Row = Veth | Vxlan | Geneve | LinkChange | LinkName | Address | Route | Rule | Neighbour
 T = TypeVar("T")
 
 _SOL_NETLINK, _EXT_ACK, _CAP_ACK, _STRICT = 270, 11, 10, 12
@@ -28,6 +28,7 @@ _BATCH = 64  # requests per datagram: their answers must fit into the socket's b
 _PUT: dict[type, tuple[Type, Flag]] = {
     Veth: (Type.NEWLINK, Flag.CREATE | Flag.EXCL),
     Vxlan: (Type.NEWLINK, Flag.CREATE | Flag.EXCL),
+    Geneve: (Type.NEWLINK, Flag.CREATE | Flag.EXCL),
     LinkChange: (Type.SETLINK, Flag(0)),
     Address: (Type.NEWADDR, Flag.CREATE | Flag.REPLACE),
     Route: (Type.NEWROUTE, Flag.CREATE | Flag.REPLACE),
