@@ -1,0 +1,37 @@
+"""`python -m bench [NAME...]`: runs benchmarks one after the other and prints a table of figures. Needs root."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+
+from bench.figures import Figure, lines
+from bench.options import Options
+
+NAMES = ("same_node", "cross_node")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
+    parser.add_argument("--rounds", type=int, default=Options.rounds, help="alternated rounds of each comparison")
+    parser.add_argument("--full", action="store_true", help="run as long as the targets say (60 s of events)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    options = Options(rounds=arguments.rounds, full=arguments.full)
+    figures: list[Figure] = []
+    for name in arguments.names or NAMES:
+        started = time.monotonic()
+        for figure in importlib.import_module(f"bench.{name}").run(options):
+            print(lines([figure])[2], file=sys.stderr, flush=True)
+            figures.append(figure)
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print("\n".join(lines(figures)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

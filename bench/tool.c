@@ -1,0 +1,269 @@
+/* Traffic for benchmarks: a small TCP server and client whose own cost hides nothing.
+ *
+ *   tool NETNS CPU serve PORT                      echoes on PORT, swallows on PORT + 1; "ready" when it listens
+ *   tool NETNS CPU rr|crr ADDRESS PORT SECONDS     one byte there and back, on one connection or on a new one each time
+ *   tool NETNS CPU stream ADDRESS PORT SECONDS     64 KiB writes
+ *   tool NETNS CPU hold ADDRESS PORT COUNT         COUNT connections, one byte on each every 10 ms until stdin closes
+ *
+ * NETNS: a namespace file to enter first. CPU: to be pinned to, -1 for none. Results are one line of JSON on stdout,
+ * times in nanoseconds. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CHUNK 65536
+#define SAMPLES 4000000
+#define MAX_CONNECTIONS 256
+#define STALL_MS 5000
+
+static char buffer[CHUNK];
+static unsigned int samples[SAMPLES];
+
+static void die(const char *what)
+{
+	fprintf(stderr, "tool: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long long now(clockid_t clock)
+{
+	struct timespec time;
+
+	clock_gettime(clock, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		die(path);
+	close(fd);
+}
+
+/* Closed connections leave no TIME-WAIT behind: thousands a second would fill the port range, and a search for a free
+ * port is not what is measured. The sysctl belongs to the namespace. */
+static void enter(const char *netns, int cpu)
+{
+	int fd = open(netns, O_RDONLY);
+	cpu_set_t set;
+
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		die(netns);
+	close(fd);
+	write_file("/proc/sys/net/ipv4/tcp_max_tw_buckets", "0");
+	if (cpu < 0)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		die("sched_setaffinity");
+}
+
+static void nodelay(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static int listen_on(int port)
+{
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_any };
+	int on = 1, off = 0, fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+	if (fd < 0)
+		die("socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	if (bind(fd, (struct sockaddr *)&any, sizeof(any)) || listen(fd, 1024))
+		die("listen");
+	return fd;
+}
+
+/* One client at a time, until it closes: no poll between a request and its answer. */
+static void serve_one(int listener, int echo)
+{
+	int fd = accept(listener, NULL, NULL);
+	ssize_t got;
+
+	if (fd < 0)
+		return;
+	nodelay(fd);
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0)
+		if (echo && write(fd, buffer, got) != got)
+			break;
+	close(fd);
+}
+
+/* Many clients at once, each echoed. Used beside `hold`; costs a poll, so it is not the server of `rr`. */
+static void serve_many(int listener)
+{
+	struct pollfd fds[MAX_CONNECTIONS + 1] = { { .fd = listener, .events = POLLIN } };
+	int count = 1;
+
+	while (poll(fds, count, -1) >= 0) {
+		if (fds[0].revents && count <= MAX_CONNECTIONS) {
+			fds[count] = (struct pollfd){ .fd = accept(listener, NULL, NULL), .events = POLLIN };
+			nodelay(fds[count++].fd);
+		}
+		for (int i = 1; i < count; i++) {
+			ssize_t got = fds[i].revents ? read(fds[i].fd, buffer, sizeof(buffer)) : 1;
+
+			if (fds[i].revents && got > 0)
+				got = write(fds[i].fd, buffer, got);
+			if (got <= 0) {
+				close(fds[i].fd);
+				fds[i--] = fds[--count];
+			}
+		}
+	}
+}
+
+static void serve(int port)
+{
+	struct pollfd fds[3] = {
+		{ .fd = listen_on(port), .events = POLLIN },
+		{ .fd = listen_on(port + 1), .events = POLLIN },
+		{ .fd = listen_on(port + 2), .events = POLLIN },
+	};
+
+	puts("ready");
+	fflush(stdout);
+	if (fork() == 0)
+		serve_many(fds[2].fd);
+	while (poll(fds, 2, -1) > 0)
+		for (int i = 0; i < 2; i++)
+			if (fds[i].revents)
+				serve_one(fds[i].fd, i == 0);
+}
+
+static int connect_to(const char *address, int port)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	int is_v6 = strchr(address, ':') != NULL;
+	int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
+
+	inet_pton(is_v6 ? AF_INET6 : AF_INET, address, is_v6 ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr);
+	if (fd < 0 || connect(fd, is_v6 ? (void *)&v6 : (void *)&v4, is_v6 ? sizeof(v6) : sizeof(v4)))
+		die("connect");
+	nodelay(fd);
+	return fd;
+}
+
+static int compare(const void *a, const void *b)
+{
+	unsigned int x = *(const unsigned int *)a, y = *(const unsigned int *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void request(int fd)
+{
+	if (write(fd, "x", 1) != 1 || read(fd, buffer, 1) != 1)
+		die("request");
+}
+
+static void latency(const char *address, int port, double seconds, int reconnect)
+{
+	long long start = now(CLOCK_MONOTONIC), end = start + seconds * 1e9, before = start, after;
+	int count = 0, fd = reconnect ? -1 : connect_to(address, port);
+
+	while (count < SAMPLES && before < end) {
+		if (reconnect)
+			fd = connect_to(address, port);
+		request(fd);
+		if (reconnect)
+			close(fd);
+		after = now(CLOCK_MONOTONIC);
+		samples[count++] = after - before;
+		before = after;
+	}
+	qsort(samples, count, sizeof(*samples), compare);
+	printf("{\"count\": %d, \"median\": %u, \"p99\": %u, \"mean\": %lld}\n", count, samples[count / 2],
+	       samples[count / 100 * 99], (before - start) / count);
+}
+
+static void stream(const char *address, int port, double seconds)
+{
+	int fd = connect_to(address, port);
+	long long start = now(CLOCK_MONOTONIC), end = start + seconds * 1e9, bytes = 0;
+
+	while (now(CLOCK_MONOTONIC) < end) {
+		ssize_t sent = write(fd, buffer, sizeof(buffer));
+
+		if (sent < 0)
+			die("write");
+		bytes += sent;
+	}
+	shutdown(fd, SHUT_WR);
+	if (read(fd, buffer, 1) != 0) /* the server has read everything */
+		die("shutdown");
+	printf("{\"bytes\": %lld, \"wall\": %lld, \"cpu\": %lld}\n", bytes, now(CLOCK_MONOTONIC) - start,
+	       now(CLOCK_PROCESS_CPUTIME_ID));
+}
+
+/* Answers are waited for on every connection; one that does not come within STALL_MS is a lost connection. */
+static void hold(const char *address, int port, int count)
+{
+	struct pollfd input = { .fd = 0, .events = POLLIN };
+	struct timeval stall = { .tv_sec = STALL_MS / 1000 };
+	int fds[MAX_CONNECTIONS], lost = 0, rounds = 0;
+	long long worst = 0;
+
+	for (int i = 0; i < count; i++) {
+		fds[i] = connect_to(address, port);
+		setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof(stall));
+	}
+	puts("ready");
+	fflush(stdout);
+	while (poll(&input, 1, 10) == 0) {
+		for (int i = 0; i < count; i++) {
+			long long before = now(CLOCK_MONOTONIC), took;
+
+			if (fds[i] < 0)
+				continue;
+			if (write(fds[i], "x", 1) != 1 || read(fds[i], buffer, 1) != 1) {
+				lost++;
+				close(fds[i]);
+				fds[i] = -1;
+			}
+			took = now(CLOCK_MONOTONIC) - before;
+			worst = took > worst ? took : worst;
+		}
+		rounds++;
+	}
+	printf("{\"lost\": %d, \"rounds\": %d, \"worst\": %lld}\n", lost, rounds, worst);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 5) {
+		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|hold ADDRESS PORT SECONDS|COUNT\n");
+		return 2;
+	}
+	enter(argv[1], atoi(argv[2]));
+	if (!strcmp(argv[3], "serve"))
+		serve(atoi(argv[4]));
+	else if (argc < 7)
+		return 2;
+	else if (!strcmp(argv[3], "stream"))
+		stream(argv[4], atoi(argv[5]), atof(argv[6]));
+	else if (!strcmp(argv[3], "hold"))
+		hold(argv[4], atoi(argv[5]), atoi(argv[6]));
+	else
+		latency(argv[4], atoi(argv[5]), atof(argv[6]), !strcmp(argv[3], "crr"));
+	return 0;
+}

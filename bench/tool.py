@@ -1,0 +1,94 @@
+"""Runs bench/tool.c: compiled once per run, servers and clients in namespaces of the caller's choice.
+
+In: namespace files. Out: latencies, throughput, connections held.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("tool.c")
+COMPILER = "clang-19"
+PORT = 5000
+"""Echo; PORT + 1 swallows, PORT + 2 echoes many at once."""
+CPU = 1
+"""Both ends share it: what one transaction costs is then what it takes."""
+
+
+class ToolError(Exception):
+    """The tool failed; the text is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server and its namespace."""
+
+    process: subprocess.Popen[str]
+    netns: str
+
+    @property
+    def cpu(self) -> int:
+        """Nanoseconds on a CPU so far."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0])
+
+
+class Tool:
+    """The compiled program."""
+
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+
+    @contextmanager
+    def server(self, netns: str, *, cpu: int = CPU) -> Iterator[Server]:
+        with self.started(netns, "serve", PORT, cpu=cpu) as process:
+            yield Server(process, netns)
+
+    @contextmanager
+    def started(self, netns: str, mode: str, *words: object, cpu: int = CPU) -> Iterator[subprocess.Popen[str]]:
+        """A process that has said it is ready; it is ended with its children on the way out."""
+        process = subprocess.Popen(
+            self._argv(netns, cpu, mode, *words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != "ready\n":
+                raise ToolError(f"{mode} in {netns} did not start")
+            yield process
+        finally:
+            subprocess.run(["kill", "-9", "--", f"-{process.pid}"], capture_output=True, check=False)
+            process.communicate()
+
+    def run(self, netns: str, mode: str, *words: object, cpu: int = CPU) -> dict[str, Any]:
+        """Raises ToolError."""
+        done = subprocess.run(
+            self._argv(netns, cpu, mode, *words), capture_output=True, text=True, check=False, timeout=60
+        )
+        if done.returncode:
+            raise ToolError(f"{mode} {' '.join(map(str, words))}: {done.stderr.strip()}")
+        return dict(json.loads(done.stdout))
+
+    def _argv(self, netns: str, cpu: int, *words: object) -> list[str]:
+        return [str(self._binary), netns, str(cpu), *map(str, words)]
+
+
+@contextmanager
+def compiled() -> Iterator[Tool]:
+    """Raises ToolError when there is no compiler."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        binary = Path(directory) / "tool"
+        argv = [COMPILER, "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(binary), str(SOURCE)]
+        try:
+            subprocess.run(argv, check=True, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise ToolError(f"{COMPILER} is not there: `make setup` installs it") from None
+        except subprocess.CalledProcessError as error:
+            raise ToolError(error.stderr) from None
+        yield Tool(binary)
