@@ -1,6 +1,6 @@
 /* The hooks on devices that connect this node to others. from_netdev: replies to masqueraded traffic, and traffic
- * routed natively to pods of this node; everything else is the stack's. to_netdev: what pods send to the world gets an address
- * of the node. */
+ * routed natively to pods of this node; everything else is the stack's. to_netdev: what pods send to the world gets
+ * an address of the node. */
 #include "lib/common.h"
 #include "stages/admit.h"
 #include "stages/deliver.h"

@@ -17,7 +17,6 @@ struct opening {
 	__u32 egress_cookie, ingress_cookie;
 	__u8 egress_match, ingress_match;
 	__u8 decided; /* EVENT_EGRESS_DECIDED, EVENT_INGRESS_DECIDED */
-	__be16 proxy_port;
 };
 
 static __always_inline const struct policy_verdict *policy_lookup(__u32 policy, __u32 identity, __u8 protocol,
