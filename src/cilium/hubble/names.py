@@ -220,5 +220,5 @@ class Names:
 
 
 def _pod_addresses(pod: Pod | None) -> tuple[IPAddress, ...]:
-    """Addresses that are the pod's own: with hostNetwork they are the node's."""
-    return () if pod is None or pod.host_network else pod.ips
+    """Addresses that are the pod's own: with hostNetwork they are the node's, after its end they may be another's."""
+    return () if pod is None or pod.host_network or pod.phase in ("Succeeded", "Failed") else pod.ips

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -46,6 +47,7 @@ class Serving:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[observer_pb2_grpc.ObserverStub]:
         task = asyncio.ensure_future(self.server.run())
+        await until(lambda: task.done() or _listening(self.socket))
         try:
             async with grpc.aio.insecure_channel(self.address) as channel, asyncio.timeout(20):
                 await channel.channel_ready()
@@ -53,6 +55,12 @@ class Serving:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _listening(path: Path) -> bool:
+    """gRPC waits a second after a connection that was refused: ask before it does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 async def until(condition: Callable[[], bool]) -> None:

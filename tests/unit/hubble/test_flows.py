@@ -3,7 +3,7 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
-from unit.hubble.world import CLIENT, CLIENT6, ECHO6, NOW, REMOTE, WORLD, Cluster, record
+from unit.hubble.world import CLIENT, CLIENT6, ECHO6, NOW, REMOTE, WORLD, Cluster, pod, record
 
 from cilium.api.proto.flow import flow_pb2 as pb
 from cilium.datapath.generated import (
@@ -15,6 +15,7 @@ from cilium.datapath.generated import (
     ObservationPoint,
     TraceReason,
 )
+from cilium.hubble.addresses import packed
 from cilium.hubble.flows import FlowDecoder
 from cilium.hubble.names import Names
 from cilium.hubble.records import Event, Records
@@ -249,8 +250,6 @@ def test_gone_pods_keep_their_names_until_the_address_is_given_away(
     assert (flow.source.pod_name, flow.source.labels[0]) == ("client", "k8s:app=client")
     assert names.addresses(lambda namespace, name: name == "client") != []
 
-    from unit.hubble.world import pod
-
     cluster.pods.commit(upserts=[pod("heir", CLIENT, "heir")])
     names.refresh()
     (flow,) = flows(decoder, record(source_endpoint=0))
@@ -259,13 +258,19 @@ def test_gone_pods_keep_their_names_until_the_address_is_given_away(
     assert flow.source.pod_name == "client"
 
 
-def test_a_host_network_pod_does_not_take_the_nodes_address(cluster: Cluster, names: Names) -> None:
-    from unit.hubble.world import pod
+def test_a_finished_pod_gives_its_address_away(cluster: Cluster, names: Names) -> None:
+    cluster.pods.commit(upserts=[pod("job", "10.0.1.77", "job", phase="Running")])
+    names.refresh()
+    cluster.pods.commit(upserts=[pod("job", "10.0.1.77", "job", phase="Succeeded"), pod("next", "10.0.1.77", "next")])
+    names.refresh()
+    assert names.party(packed(ip_address("10.0.1.77")), 0, 9).pod == "next"
 
+
+def test_a_host_network_pod_does_not_take_the_nodes_address(cluster: Cluster, names: Names) -> None:
     cluster.pods.commit(upserts=[pod("agent", "172.18.0.2", "cilium", "kube-system", host_network=True)])
     names.refresh()
     assert names.addresses(lambda _, name: name == "agent") == []
-    assert names.party(b"\0" * 10 + b"\xff\xff" + ip_address("172.18.0.2").packed, 0, 1).pod == ""
+    assert names.party(packed(ip_address("172.18.0.2")), 0, 1).pod == ""
 
 
 def test_uuids_are_stable_and_lead_back(decoder: FlowDecoder) -> None:

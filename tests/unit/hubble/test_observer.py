@@ -14,6 +14,7 @@ from unit.hubble.world import endpoint, numbered, record, records
 
 from cilium.api.proto.flow import flow_pb2 as pb
 from cilium.api.proto.observer import observer_pb2 as api
+from cilium.api.proto.observer import observer_pb2_grpc
 from cilium.api.proto.peer import peer_pb2, peer_pb2_grpc
 from cilium.datapath.generated import DropReason, EventFlags, EventType, FlowVerdict
 from cilium.hubble.server import HubbleServer, ListenError
@@ -242,6 +243,16 @@ async def test_a_socket_of_a_dead_server_is_replaced_one_of_a_living_is_not(tmp_
         with pytest.raises(ListenError, match="hubble-socket-path: another process serves"):
             await second.server.run()
     assert not first.socket.exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_tcp_beside_the_socket(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    serving = Serving(tmp_path, listen=f":{port}")
+    async with serving.running(), grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+        serving.write(record())
+        assert len(await get(observer_pb2_grpc.ObserverStub(channel))) == 1
 
 
 async def test_a_taken_port_is_an_error_that_names_the_setting(tmp_path: Path) -> None:

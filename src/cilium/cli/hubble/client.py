@@ -19,6 +19,7 @@ import click
 if TYPE_CHECKING:
     import grpc
 
+_OTHER = "give another with --server or HUBBLE_SERVER"
 DEFAULT_SERVER = "unix:///var/run/cilium/hubble.sock"
 
 
@@ -38,6 +39,9 @@ class Server:
     @contextmanager
     def observer(self) -> Iterator[Any]:
         """A stub of observer.Observer. Raises ClickException when the server is away or the request fails."""
+        if self._socket is not None and not self._socket.exists():
+            hint = "is cilium-agent running here, with Hubble on?"
+            raise click.ClickException(f"{self.address}: no such socket: {hint} Or {_OTHER}")
         import grpc
 
         from cilium.api.proto.observer import observer_pb2_grpc
@@ -47,7 +51,7 @@ class Server:
             grpc.channel_ready_future(channel).result(timeout=self.timeout)
             yield observer_pb2_grpc.ObserverStub(channel)
         except grpc.FutureTimeoutError:
-            raise click.ClickException(self._unreachable()) from None
+            raise click.ClickException(f"{self.address}: no answer within {self.timeout:g} s; {_OTHER}") from None
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.CANCELLED:
                 raise click.ClickException(f"{self.address}: {_reason(error)}") from None
@@ -72,13 +76,11 @@ class Server:
             raise click.ClickException(f"TLS: cannot read {error.filename}: {error.strerror}") from None
         return grpc.ssl_channel_credentials(roots, key, certificate)
 
-    def _unreachable(self) -> str:
-        hint = "give another with --server or HUBBLE_SERVER"
-        if self.address.startswith("unix:"):
-            path = Path("/" + self.address.removeprefix("unix:").lstrip("/"))
-            if not path.exists():
-                return f"{self.address}: no such socket: is cilium-agent running here, with Hubble on? Or {hint}"
-        return f"{self.address}: no answer within {self.timeout:g} s; {hint}"
+    @property
+    def _socket(self) -> Path | None:
+        """Of a unix socket's address."""
+        scheme, _, path = self.address.partition(":")
+        return Path("/" + path.lstrip("/")) if scheme == "unix" else None
 
 
 def _reason(error: Any) -> str:
