@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -306,6 +307,48 @@ async def test_a_restart_keeps_objects_certificates_and_watches_resume(tmp_path:
         assert int(events[0]["object"]["metadata"]["resourceVersion"]) > version
 
 
+@contextlib.asynccontextmanager
+async def server_process(data: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The server as a process of its own, ready to answer; killed at the end if it still lives."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "kubelab.apiserver", "--data-dir", str(data), "--bind", f"127.0.0.1:{port}"),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "src")},
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            while b"API server ready" not in (line := await process.stdout.readline()):
+                assert line, "the server ended before it was ready"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    kubectl = runner(tmp_path)
+    async with server_process(tmp_path / "data", port) as process:
+        config = tmp_path / "data" / "admin.kubeconfig"
+        async with asyncio.timeout(10):
+            while not config.exists():  # noqa: ASYNC110 - written by another process right after it is ready
+                await asyncio.sleep(0.01)
+        shutil.copy(config, tmp_path / "config")
+        await kubectl("apply", "-f", "-", stdin=APP)
+        before = await get_json(kubectl, "deploy,svc")
+        process.kill()
+        await process.wait()
+    async with server_process(tmp_path / "data", port) as process:
+        assert await get_json(kubectl, "deploy,svc") == before
+        process.terminate()
+        assert await process.wait() == 0
+
+
 async def test_a_port_that_is_taken_is_named(server: ApiServer, tmp_path: Path) -> None:
     other = ApiServer(data_dir=tmp_path / "other", binds=[server.addresses[0]])
     with pytest.raises(RuntimeError, match=f"port {server.addresses[0][1]}: Address already in use"):
@@ -324,20 +367,20 @@ async def kubelet_logs(request: web.Request) -> web.StreamResponse:
 
 async def kubelet_exec(request: web.Request) -> web.WebSocketResponse:
     """Echo stdin to stdout in capitals, the command to stderr, and leave with code 3."""
-    socket = web.WebSocketResponse(protocols=["v5.channel.k8s.io"])
-    await socket.prepare(request)
-    await socket.send_bytes(b"\x02" + " ".join(request.query.getall("command")).encode() + b"\n")
+    stream = web.WebSocketResponse(protocols=["v5.channel.k8s.io"])
+    await stream.prepare(request)
+    await stream.send_bytes(b"\x02" + " ".join(request.query.getall("command")).encode() + b"\n")
     if request.query.get("input"):
-        async for message in socket:
+        async for message in stream:
             if message.type is not WSMsgType.BINARY or message.data[0] == 255:
                 break
             if message.data[0] == 0 and len(message.data) > 1:
-                await socket.send_bytes(b"\x01" + message.data[1:].upper())
+                await stream.send_bytes(b"\x01" + message.data[1:].upper())
     status = {"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": "command terminated"}
     status["details"] = {"causes": [{"reason": "ExitCode", "message": "3"}]}
-    await socket.send_bytes(b"\x03" + json.dumps(status).encode())
-    await socket.close()
-    return socket
+    await stream.send_bytes(b"\x03" + json.dumps(status).encode())
+    await stream.close()
+    return stream
 
 
 @contextlib.asynccontextmanager
@@ -356,13 +399,13 @@ async def fake_kubelet(path: Path) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def running_pod(server: ApiServer, tmp_path: Path) -> AsyncIterator[str]:
-    socket = tmp_path / "kubelet.sock"
-    node = {"metadata": {"name": "n1", "annotations": {SOCKET_ANNOTATION: str(socket)}}}
+    path = tmp_path / "kubelet.sock"
+    node = {"metadata": {"name": "n1", "annotations": {SOCKET_ANNOTATION: str(path)}}}
     await server.store.create("nodes", node)
     spec = {"nodeName": "n1", "containers": [{"name": "main", "image": "x"}]}
     await server.store.create("pods", {"metadata": {"name": "p"}, "spec": spec}, namespace="default")
     await server.store.patch("pods", "p", {"status": {"phase": "Running"}}, namespace="default", subresource="status")
-    async with fake_kubelet(socket):
+    async with fake_kubelet(path):
         yield "p"
 
 

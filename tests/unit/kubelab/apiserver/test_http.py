@@ -173,9 +173,8 @@ async def test_a_watch_from_the_future_or_forgotten_past_is_told_so(http, server
 
 async def test_watches_end_by_time_by_client_and_with_the_server(http, server, tmp_path):
     async with asyncio.timeout(20):
-        async with http.get(
-            CONFIG_MAPS + "?watch=1&timeoutSeconds=1&resourceVersion=%d" % server.store.version
-        ) as timed:
+        version = server.store.version
+        async with http.get(f"{CONFIG_MAPS}?watch=1&timeoutSeconds=1&resourceVersion={version}") as timed:
             assert await timed.content.read() == b""
         gone = await http.get(CONFIG_MAPS + "?watch=1&fieldSelector=metadata.name=x")
         stays = await http.get(CONFIG_MAPS + "?watch=1")
