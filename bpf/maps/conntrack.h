@@ -1,8 +1,8 @@
 /* cilium_ct: one entry per tracked connection, found from both directions by one lookup: the key is the tuple with its
  * two ends in order, the entry says which end opened the connection. A flow between two endpoints of this node has one
  * entry, not two. A flow gets an entry only if a policy is enforced on an endpoint of this node that takes part in it,
- * or if a service translates it (masquerading keeps its own state, cilium_snat). Writer: the datapath; expiry: the datapath (a dead entry is no entry), garbage
- * collection: the agent (features/conntrack). */
+ * or if a service translates it (masquerading keeps its own state, cilium_snat). Writer: the datapath; expiry: the
+ * datapath (a dead entry is no entry), garbage collection: the agent (features/conntrack). */
 #pragma once
 
 enum ct_flags {
