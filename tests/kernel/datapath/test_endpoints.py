@@ -128,6 +128,18 @@ def test_a_half_made_interface_is_taken_down(left: Namespace, right: Namespace) 
     assert Netlink(right.fd).link("eth0") is None
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/proc/self/ns/mnt", ""])
+def test_a_descriptor_that_is_no_namespace(left: Namespace, path: str) -> None:
+    fd = os.open(path, os.O_RDONLY) if path else 9999
+    try:
+        with pytest.raises(EndpointError, match="the pod's network namespace is none, or has gone"):
+            run_in_netns(left.fd, lambda: set_up_endpoint(fd, PLAN))
+    finally:
+        if path:
+            os.close(fd)
+    assert Netlink(left.fd).link("lxc12ab") is None
+
+
 def test_paths_that_are_no_namespaces(tmp_path: Path, left: Namespace) -> None:
     with pytest.raises(NamespaceError, match=r"/nowhere: No such file"):
         open_netns("/nowhere")

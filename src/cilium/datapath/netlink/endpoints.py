@@ -160,4 +160,6 @@ def _why(plan: EndpointPlan, error: NetlinkBatchError) -> str:
             f"interface {plan.container_name} exists in the pod's network namespace already; "
             "another plugin or an earlier ADD made it: delete it first (CNI DEL)"
         )
+    if isinstance(first.row, Veth) and first.errno in (errno.EINVAL, errno.EBADF):
+        return f"set up interface {plan.host_name}: the pod's network namespace is none, or has gone ({first})"
     return f"set up interface {plan.host_name}: {error}"
