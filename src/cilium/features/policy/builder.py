@@ -48,14 +48,16 @@ class PolicyMap:
         """The side is gone."""
         self._give(side, None)
 
-    def move(self, identity: int) -> None:
-        """An identity came, went or has other labels."""
+    def move(self, identities: BitMap) -> None:
+        """Identities came, went or have other labels."""
         policies = [policy for policy in self._policies.values() if policy not in self._fresh]
-        about = self._repository.about(identity) if policies else BitMap()
-        for policy in policies:
-            mine = about & policy.specific
-            class_id = self._classes.of(mine | policy.always) if mine else NOTHING
-            self._place(policy, BitMap([identity]), class_id)
+        for identity in identities if policies else ():
+            about = self._repository.about(identity)
+            alone = BitMap([identity])
+            for policy in policies:
+                mine = about & policy.specific
+                class_id = self._classes.of(mine | policy.always) if mine else NOTHING
+                self._place(policy, alone, class_id)
 
     def flush(self) -> tuple[list[PolicyMapRow], list[int]]:
         """Rows to write, keys to delete."""

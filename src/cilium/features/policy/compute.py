@@ -122,7 +122,7 @@ class PolicyCompiler:
             yield named_port_label(port)
 
     def _fact(self, port: NamedPort) -> int:
-        number, new = self._repository.fact(port.name.lower(), PROTOCOLS[port.protocol], port.port)
+        number, new = self._repository.fact(port.name.lower(), PROTOCOLS.get(port.protocol, 0), port.port)
         if new:  # egress rules with this name have one more port to look at
             self._dirty.update(self._by_number)
         return number
@@ -202,8 +202,7 @@ class PolicyCompiler:
             for side in self._by_number[number].sides:
                 self._map.settle(side)
         self._dirty.clear()
-        for identity in touched:
-            self._map.move(identity)
+        self._map.move(touched)
 
     def _endpoint_policy(self, endpoint: EndpointId, revision: int) -> EndpointPolicy:
         row, subject = self._endpoints[endpoint]
@@ -221,7 +220,7 @@ class PolicyCompiler:
 
 def named_port_label(port: NamedPort) -> str:
     """A label that only this engine knows: the peers' named ports go through the selector cache like all else."""
-    return f"named-port:{port.name.lower()}/{PROTOCOLS[port.protocol]}={port.port}"
+    return f"named-port:{port.name.lower()}/{PROTOCOLS.get(port.protocol, 0)}={port.port}"
 
 
 def _status(policy: PolicyObject, revision: int) -> PolicyStatus:
