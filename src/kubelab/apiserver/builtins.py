@@ -4,7 +4,7 @@ Owns: one row per built-in resource: names, scope, subresources, selectable fiel
 Source: the discovery documents of Kubernetes.
 """
 
-from kubelab.apiserver.resources import Resource, Subresource
+from kubelab.apiserver.resources import ALL_VERBS, Resource, Subresource
 
 _READ_WRITE = ("get", "patch", "update")
 
@@ -56,6 +56,7 @@ def _row(
     subresources: tuple[Subresource, ...] = (),
     generation: bool = False,
     selectable: tuple[str, ...] = (),
+    verbs: tuple[str, ...] = ALL_VERBS,
 ) -> Resource:
     return Resource(
         group=group,
@@ -70,6 +71,7 @@ def _row(
         subresources=subresources,
         generation=generation,
         selectable=selectable,
+        verbs=verbs,
     )
 
 
@@ -240,5 +242,17 @@ def _others() -> list[Resource]:
     ]
 
 
+def _reviews() -> list[Resource]:
+    """Questions about users: answered (`reviews.py`), never stored."""
+    authentication, authorization = "authentication.k8s.io", "authorization.k8s.io"
+    return [
+        _row(authentication, "selfsubjectreviews", "SelfSubjectReview", namespaced=False, verbs=("create",)),
+        _row(authentication, "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
+        _row(authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=("create",)),
+        _row(authorization, "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)),
+        _row(authorization, "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
+    ]
+
+
 def builtin_resources() -> list[Resource]:
-    return [*_core(), *_core_rest(), *_workloads(), *_others()]
+    return [*_core(), *_core_rest(), *_workloads(), *_others(), *_reviews()]

@@ -13,12 +13,13 @@ from aiohttp import web
 
 from kubelab.apiserver import discovery
 from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer, User
-from kubelab.apiserver.errors import ApiError, InternalError, NotFound, RequestEntityTooLarge
+from kubelab.apiserver.errors import ApiError, InternalError, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.requests import Target, negotiate, parse_target
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import error_response, json_response
+from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.subresources import Subresources
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class Routes:
         self._openapi = openapi
         self._authenticator = authenticator
         self._authorizer = authorizer
+        self._reviews = Reviews(authenticator, authorizer)
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
@@ -107,9 +109,18 @@ class Routes:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
         self._authorizer.authorize(_attributes(request, target))
+        if target.resource.verbs == ("create",):
+            return await self._review(request, target)
         if target.subresource:
             return await self._subresources.handle(request, target)
         return await self._handlers.handle(request, target)
+
+    async def _review(self, request: web.Request, target: Target) -> web.Response:
+        if request.method != "POST" or target.name:
+            raise MethodNotAllowed("the server does not allow this method on the requested resource")
+        body, warnings = await self._handlers.read_object(request, target)
+        answer = self._reviews.answer(target.resource, body, request[_USER], namespace=target.namespace)
+        return json_response(answer, status=201, warnings=warnings)
 
     # ---- discovery -----------------------------------------------------------------------------------------------
 

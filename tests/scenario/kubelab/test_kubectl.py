@@ -245,6 +245,11 @@ async def test_explain_and_discovery(kubectl: Kubectl) -> None:
     assert "Server Version: v1." in await kubectl("version")
 
 
+async def test_who_am_i_and_may_i(kubectl: Kubectl) -> None:
+    assert "kubernetes-admin" in await kubectl("auth", "whoami")
+    assert await kubectl("auth", "can-i", "create", "pods") == "yes\n"
+
+
 async def test_delete_waits_for_finalizers(kubectl: Kubectl, server: ApiServer) -> None:
     held = "{apiVersion: v1, kind: ConfigMap, metadata: {name: held, finalizers: [demo.io/hold]}}"
     await kubectl("create", "-f", "-", stdin=held)

@@ -222,3 +222,17 @@ async def test_scale_binding_and_eviction(http, server):
     assert "already assigned to node 'n1'" in again["message"]
     await body(http, "POST", pods + "/p/eviction", status=201, json={"metadata": {"name": "p"}})
     assert "deletionTimestamp" in (await body(http, "GET", pods + "/p"))["metadata"]
+
+
+async def test_reviews_answer_and_store_nothing(http, server):
+    base = "/apis/authentication.k8s.io/v1"
+    me = await body(http, "POST", f"{base}/selfsubjectreviews", status=201, json={})
+    assert me["status"]["userInfo"] == {"username": "admin", "groups": ["system:authenticated"]}
+    refused = await body(http, "POST", f"{base}/tokenreviews", status=201, json={"spec": {"token": "a.b.c"}})
+    assert refused["status"]["authenticated"] is False
+    access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    spec = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
+    assert (await body(http, "POST", access, status=201, json={"spec": spec}))["status"] == {"allowed": True}
+    await body(http, "POST", access, status=400, json={"spec": {}})
+    await body(http, "GET", access, status=405)
+    assert server.store.peek_all("tokenreviews.authentication.k8s.io") == []
