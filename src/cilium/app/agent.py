@@ -32,7 +32,7 @@ from cilium.features.node import cell as node_cell
 from cilium.settings import Settings, SettingsError, from_flags
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
-from cilium.sources.kubernetes.source import KubernetesSource
+from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
 from cilium.tables.nodes import NodeAddressing
@@ -75,7 +75,8 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = KubernetesSource(client=client, tables=kubernetes, node=node)
+    followed = AGENT if settings.policy.kubernetes else AGENT - {Resource.NETWORK_POLICIES}
+    source = KubernetesSource(client=client, tables=kubernetes, node=node, resources=followed)
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),

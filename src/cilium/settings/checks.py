@@ -83,12 +83,6 @@ def native_routing(settings: Settings) -> Iterator[Finding]:
             "native routing with masquerading needs the CIDR inside which pods keep their addresses",
             f"set it, e.g. to the pods' CIDR, or switch off {{enable-{family}-masquerade}}",
         )
-    if routing.skip_unreachable and not routing.auto_direct_node_routes:
-        yield Finding(
-            "direct-routing-skip-unreachable",
-            "has no effect alone",
-            "switch on {auto-direct-node-routes} as well",
-        )
 
 
 def masquerading(settings: Settings) -> Iterator[Finding]:

@@ -55,13 +55,6 @@ class PolicySettings:
         helm=("allowLocalhost",),
         meaning="Whether the node reaches its own pods without a rule: `auto` and `always` yes, `policy` no.",
     )
-    cidr_match: tuple[str, ...] = setting(
-        kinds.names(r"nodes", "a list that may hold: nodes"),
-        default=(),
-        key="policy-cidr-match-mode",
-        helm=("policyCIDRMatchMode",),
-        meaning="What CIDR rules match beside the world: `nodes`, the nodes of the cluster.",
-    )
     kubernetes: bool = setting(
         kinds.boolean(),
         default=True,
@@ -86,14 +79,6 @@ class IdentitySettings:
         key="enable-well-known-identities",
         helm=("wellKnownIdentities.enabled",),
         meaning="Known system workloads get fixed identities (kube-dns 102, cilium-operator 105).",
-    )
-    grace_period: float = setting(
-        kinds.duration(),
-        default=5.0,
-        key="identity-change-grace-period",
-        helm=("identityChangeGracePeriod",),
-        unit="s",
-        meaning="Time for other nodes to learn a new identity before an endpoint changes to it.",
     )
 
 

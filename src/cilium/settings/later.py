@@ -67,6 +67,11 @@ LATER = (
     LaterFeature("SCTP", ("sctp.enabled",), "sctp", "enable-sctp"),
     LaterFeature("CiliumEndpointSlice", ("ciliumEndpointSlice.enabled",), "ciliumEndpointSlice"),
     LaterFeature("netkit devices", ("bpf.netkit",)),
+    LaterFeature("CIDR rules that match nodes", ("policyCIDRMatchMode",), key="policy-cidr-match-mode"),
+    LaterFeature(
+        "direct routing past routers", ("directRoutingSkipUnreachable",), key="direct-routing-skip-unreachable"
+    ),
+    LaterFeature("delayed identity changes", ("identityChangeGracePeriod",), key="identity-change-grace-period"),
 )
 
 

@@ -174,14 +174,6 @@ class RoutingSettings:
         when={"routing-mode": "native"},
         meaning="Nodes on one link install routes to each other's pod CIDRs.",
     )
-    skip_unreachable: bool = setting(
-        kinds.boolean(),
-        default=False,
-        key="direct-routing-skip-unreachable",
-        helm=("directRoutingSkipUnreachable",),
-        when={"routing-mode": "native"},
-        meaning="With autoDirectNodeRoutes: nodes behind a router are left to the network, and are no error.",
-    )
     devices: tuple[str, ...] = setting(
         kinds.names(r"[^\s/]{1,15}\+?", "a list of device names; a trailing + matches every device that begins so"),
         default=(),
