@@ -1,7 +1,8 @@
 """Reviews: questions about users and what they may do.
 
 Owns: the answers to SelfSubjectReview, TokenReview and the three access reviews. Comes in: the asking user and the
-body. Goes out: the same object with a status; nothing is stored. Source: Kubernetes documentation "Authorization Overview".
+body. Goes out: the same object with a status; nothing is stored.
+Source: Kubernetes documentation "Authorization Overview".
 """
 
 from typing import Any
