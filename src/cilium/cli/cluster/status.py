@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -13,9 +14,8 @@ import click
 from cilium.cli.columns import columns
 
 if TYPE_CHECKING:
+    from cilium.sources.kubernetes.client import Client
     from cilium.sources.kubernetes.writes import Writes
-
-SYMBOLS = {True: "OK", False: "errors"}
 
 
 @click.command()
@@ -36,12 +36,11 @@ async def _follow(kubeconfig: str, namespace: str, deadline: float) -> tuple[boo
     from cilium.sources.kubernetes.client import Client
     from cilium.sources.kubernetes.config import resolve
     from cilium.sources.kubernetes.errors import ApiError, ConfigError, Unreachable
-    from cilium.sources.kubernetes.writes import Writes
 
     try:
         async with Client(resolve(kubeconfig=kubeconfig), user_agent="cilium-cli") as client:
             while True:
-                ok, text = await _look(Writes(client), namespace)
+                ok, text = await _look(client, namespace)
                 if ok or time.monotonic() >= deadline:
                     return ok, text
                 await asyncio.sleep(0.5)
@@ -49,7 +48,10 @@ async def _follow(kubeconfig: str, namespace: str, deadline: float) -> tuple[boo
         raise click.ClickException(str(error)) from None
 
 
-async def _look(reads: Writes, namespace: str) -> tuple[bool, str]:
+async def _look(client: Client, namespace: str) -> tuple[bool, str]:
+    from cilium.sources.kubernetes.writes import Writes
+
+    reads = Writes(client)
     apps = f"/apis/apps/v1/namespaces/{namespace}"
     daemon_set = await reads.find(f"{apps}/daemonsets", "cilium")
     deployment = await reads.find(f"{apps}/deployments", "cilium-operator")
@@ -66,6 +68,7 @@ async def _look(reads: Writes, namespace: str) -> tuple[bool, str]:
         "",
         columns(("POD", "NODE", "STATE"), map(_pod, pods_of(agents, operators))),
     ]
+    problems += await _agent_errors(client, namespace, agents)
     policies = await _invalid_policies(reads)
     lines += ["", *problems, *policies] if problems or policies else ["", "no errors"]
     ready = bool(daemon_set and deployment) and all(row[2] == row[3] and row[2] != "0" for row in rows)
@@ -106,6 +109,33 @@ def _problems(name: str, owner: dict[str, Any] | None, pods: list[dict[str, Any]
                 reason = " ".join(filter(None, (waiting.get("reason"), waiting.get("message")))) or "not ready"
                 found.append(f"{name}: {pod['metadata']['name']}: {reason}")
     return found
+
+
+async def _agent_errors(client: Client, namespace: str, agents: list[dict[str, Any]]) -> list[str]:
+    """What each running agent says of itself."""
+    running = [pod for pod in agents if (pod.get("status") or {}).get("phase") == "Running"]
+    answers = await asyncio.gather(*(_ask(client, namespace, pod["metadata"]["name"]) for pod in running))
+    return [
+        f"cilium: {pod['metadata']['name']} on {pod['spec'].get('nodeName', '')}: {error}"
+        for pod, errors in zip(running, answers, strict=True)
+        for error in errors
+    ]
+
+
+async def _ask(client: Client, namespace: str, pod: str) -> list[str]:
+    from cilium.sources.kubernetes.errors import ApiError, Unreachable
+    from cilium.sources.kubernetes.exec import execute
+
+    command = ["cilium-dbg", "status", "-o", "json"]
+    try:
+        result = await execute(client, namespace=namespace, pod=pod, container="cilium-agent", command=command)
+        document = json.loads(result.stdout)
+    except (ApiError, Unreachable) as error:
+        return [str(error)]
+    except ValueError:
+        return [result.stderr.decode(errors="replace").strip() or result.error]
+    starting = [] if document["cilium"]["state"] != "Failure" else [document["cilium"]["msg"]]
+    return [*starting, *document["errors"]]
 
 
 async def _invalid_policies(reads: Writes) -> list[str]:

@@ -106,6 +106,23 @@ class Client:
         except Failures as error:
             raise self._unreachable("GET", path, error) from error
 
+    async def channel(self, path: str, *, parameters: list[tuple[str, str]]) -> AsyncIterator[bytes]:
+        """The binary messages of a WebSocket that the server ends. Raises ApiError, Unreachable."""
+        if self._session is None:
+            raise RuntimeError("the client is not open: use `async with`")
+        token = self._token.read()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = URL(self.server + path).update_query(parameters)
+        try:
+            async with self._session.ws_connect(url, protocols=("v5.channel.k8s.io",), headers=headers) as socket:
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        yield message.data
+        except aiohttp.WSServerHandshakeError as error:
+            raise ApiError(error.status, "Refused", error.message, request=f"GET {path}") from error
+        except Failures as error:
+            raise self._unreachable("GET", path, error) from error
+
     def _call(
         self, method: str, path: str, parameters: Parameters | None, headers: dict[str, str], **options: Any
     ) -> aiohttp.client._RequestContextManager:
