@@ -62,9 +62,9 @@ class _Selector:
 
     def matches(self, terms: Terms) -> bool:
         """Whether it selects a member that has one of the anchors (if there are any)."""
-        if not self.required <= terms or not self.excluded.isdisjoint(terms):
+        if not self.required <= terms or (self.excluded and not self.excluded.isdisjoint(terms)):
             return False
-        return not any(wanted.isdisjoint(terms) for wanted in self.others) if self.others else True
+        return not self.others or not any(wanted.isdisjoint(terms) for wanted in self.others)
 
 
 def _terms(requirement: Requirement) -> Terms:

@@ -110,9 +110,10 @@ def _longest_prefix_form(strongest: Mapping[Box, Atom]) -> list[Verdict]:
         if prefix != length:
             shorter = sorted({kept_prefix for kept_prefix, _, _ in kept})
             length = prefix
-        above = [deny for bits in shorter if (deny := kept.get(_enclosing(box, bits))) is not None]
-        if above and (not atom.deny or True in above):
-            continue
+        if shorter:
+            above = [deny for bits in shorter if (deny := kept.get(_enclosing(box, bits))) is not None]
+            if above and (not atom.deny or True in above):
+                continue
         kept[box] = atom.deny
         verdicts.append(Verdict(prefix, protocol, port, atom.cookie, atom.deny, _match(prefix, wildcard=atom.wildcard)))
     return verdicts
