@@ -33,6 +33,8 @@ fi
 stamp=.venv/.synced
 if [[ ! -e "$stamp" || uv.lock -nt "$stamp" || pyproject.toml -nt "$stamp" ]]; then
     echo "setup: synchronising the virtual environment"
-    "$UV" sync --frozen --all-extras --all-groups --quiet --python /usr/bin/python3
+    "$UV" sync --frozen --all-extras --all-groups --compile-bytecode --quiet --python /usr/bin/python3
     touch "$stamp"
 fi
+# A lab's containers start on fresh layers: without compiled files every agent would compile all of it at every start.
+.venv/bin/python -m compileall -q src
