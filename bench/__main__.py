@@ -10,7 +10,7 @@ import time
 from bench.figures import Figure, lines
 from bench.options import Options
 
-NAMES = ("same_node", "cross_node")
+NAMES = ("same_node", "cross_node", "cni_add", "policy_change", "restart", "lab_up")
 
 
 def main() -> int:

@@ -37,6 +37,7 @@ class Cluster:
         self.lab = Lab(name)
         self.api: LabApi = self.lab.api()
         self._runtimes: dict[str, Runtime] = {}
+        self._agents: list[subprocess.Popen[bytes]] = []
 
     def runtime(self, node: str) -> Runtime:
         if node not in self._runtimes:
@@ -46,6 +47,9 @@ class Cluster:
     def close(self) -> None:
         for runtime in self._runtimes.values():
             runtime.close()
+        for agent in self._agents:
+            agent.kill()
+            agent.wait()
         self.api.close()
 
     # -- objects ----------------------------------------------------------------------------------------------------
@@ -71,6 +75,11 @@ class Cluster:
         self.api.apply([{"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": metadata,
                          "spec": dict(spec)}])  # fmt: skip
 
+    def replace_policy(self, name: str, spec: Mapping[str, Any]) -> None:
+        """One request."""
+        path = f"/apis/cilium.io/v2/namespaces/{NAMESPACE}/ciliumnetworkpolicies/{name}"
+        self.api.request("PATCH", path, {"spec": dict(spec)}, "application/merge-patch+json")
+
     # -- agents -----------------------------------------------------------------------------------------------------
 
     def agent_pid(self, node: str) -> int:
@@ -88,39 +97,29 @@ class Cluster:
         os.kill(pid, signal.SIGKILL)
         until(lambda: not _runs(pid), "the end of the agent", 5)
 
-    @contextmanager
-    def agent(self, node: str) -> Iterator[subprocess.Popen[bytes]]:
-        """An agent started by hand, with the settings of the cluster."""
-        config = next(LabPaths(self.name).space(node).kubelet.glob("pods/*/volumes/cilium-config"))
-        inside = Path("/var/lib/kubelet") / config.relative_to(LabPaths(self.name).space(node).kubelet)
-        kubeconfig = LabPaths(self.name).space(node).kubelet / "bench-kubeconfig"
-        kubeconfig.write_bytes(LabPaths(self.name).kubeconfig.read_bytes())
-        command = ["env", f"K8S_NODE_NAME={node}", str(BIN / "cilium-agent"), f"--config-dir={inside}",
+    def start_agent(self, node: str) -> None:
+        """An agent by hand, with the settings of the cluster; it ends with the lab or by `kill_agent`."""
+        kubelet = LabPaths(self.name).space(node).kubelet
+        config = next(kubelet.glob("pods/*/volumes/cilium-config")).relative_to(kubelet)
+        (kubelet / "bench-kubeconfig").write_bytes(LabPaths(self.name).kubeconfig.read_bytes())
+        command = ["env", f"K8S_NODE_NAME={node}", str(BIN / "cilium-agent"), f"--config-dir=/var/lib/kubelet/{config}",
                    "--k8s-kubeconfig-path=/var/lib/kubelet/bench-kubeconfig"]  # fmt: skip
-        process = subprocess.Popen(
-            self.lab.node_argv(node, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+        log = LabPaths(self.name).logs / f"agent-{node}.log"
+        with log.open("ab") as out:
+            self._agents.append(subprocess.Popen(self.lab.node_argv(node, command), stdout=out, stderr=out))
 
-    def ask_agent(self, node: str, path: str) -> Any:
+    def ask_agent(self, node: str, resource: str) -> Any:
         """GET on the agent's API. Raises OSError while it does not answer."""
-        run = f"/proc/{self._inside(node)}/root/run/cilium/cilium.sock"
+        path = f"/proc/{self.runtime(node).pid}/root/run/cilium/cilium.sock"
         connection = HTTPConnection("localhost", timeout=5)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(5)
         try:
-            connection.sock.connect(run)
-            connection.request("GET", path)
+            connection.sock.connect(path)
+            connection.request("GET", resource)
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
-
-    def _inside(self, node: str) -> int:
-        return self.runtime(node).pid
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 /* Traffic for benchmarks: a small TCP server and client whose own cost hides nothing.
  *
- *   tool NETNS CPU serve PORT                      echoes on PORT, swallows on PORT + 1; "ready" when it listens
+ *   tool NETNS CPU serve PORT                      says "ready" when it listens: echo on PORT, sink on PORT + 1, echo for
+ *                                                  many at once on PORT + 2, UDP echo on PORT + 3
  *   tool NETNS CPU rr|crr ADDRESS PORT SECONDS     one byte there and back, on one connection or on a new one each time
  *   tool NETNS CPU stream ADDRESS PORT SECONDS     64 KiB writes
  *   tool NETNS CPU hold ADDRESS PORT COUNT         COUNT connections, one byte on each every 10 ms until stdin closes
+ *   tool NETNS CPU watch ADDRESS PORT 0            datagrams all the time; "up TIME" and "down TIME" when answers begin and
+ *                                                  end: when the first datagram was sent that was (not) answered
  *
  * NETNS: a namespace file to enter first. CPU: to be pinned to, -1 for none. Results are one line of JSON on stdout,
  * times in nanoseconds. */
@@ -25,6 +28,8 @@
 #define SAMPLES 4000000
 #define MAX_CONNECTIONS 256
 #define STALL_MS 5000
+#define WATCH_US 200
+#define UNANSWERED 100 /* datagrams in a row until the way counts as closed */
 
 static char buffer[CHUNK];
 static unsigned int samples[SAMPLES];
@@ -78,16 +83,16 @@ static void nodelay(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-static int listen_on(int port)
+static int listen_on(int port, int type)
 {
 	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_any };
-	int on = 1, off = 0, fd = socket(AF_INET6, SOCK_STREAM, 0);
+	int on = 1, off = 0, fd = socket(AF_INET6, type, 0);
 
 	if (fd < 0)
 		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-	if (bind(fd, (struct sockaddr *)&any, sizeof(any)) || listen(fd, 1024))
+	if (bind(fd, (struct sockaddr *)&any, sizeof(any)) || (type == SOCK_STREAM && listen(fd, 1024)))
 		die("listen");
 	return fd;
 }
@@ -131,30 +136,42 @@ static void serve_many(int listener)
 	}
 }
 
+static void serve_datagrams(int fd)
+{
+	struct sockaddr_in6 peer;
+	socklen_t length = sizeof(peer);
+	ssize_t got;
+
+	while ((got = recvfrom(fd, buffer, sizeof(buffer), 0, (struct sockaddr *)&peer, &length)) >= 0)
+		sendto(fd, buffer, got, 0, (struct sockaddr *)&peer, length);
+}
+
 static void serve(int port)
 {
-	struct pollfd fds[3] = {
-		{ .fd = listen_on(port), .events = POLLIN },
-		{ .fd = listen_on(port + 1), .events = POLLIN },
-		{ .fd = listen_on(port + 2), .events = POLLIN },
+	struct pollfd fds[2] = {
+		{ .fd = listen_on(port, SOCK_STREAM), .events = POLLIN },
+		{ .fd = listen_on(port + 1, SOCK_STREAM), .events = POLLIN },
 	};
+	int many = listen_on(port + 2, SOCK_STREAM), datagrams = listen_on(port + 3, SOCK_DGRAM);
 
 	puts("ready");
 	fflush(stdout);
 	if (fork() == 0)
-		serve_many(fds[2].fd);
+		serve_many(many);
+	if (fork() == 0)
+		serve_datagrams(datagrams);
 	while (poll(fds, 2, -1) > 0)
 		for (int i = 0; i < 2; i++)
 			if (fds[i].revents)
 				serve_one(fds[i].fd, i == 0);
 }
 
-static int connect_to(const char *address, int port)
+static int connect_to(const char *address, int port, int type)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
 	int is_v6 = strchr(address, ':') != NULL;
-	int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
+	int fd = socket(is_v6 ? AF_INET6 : AF_INET, type, 0);
 
 	inet_pton(is_v6 ? AF_INET6 : AF_INET, address, is_v6 ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr);
 	if (fd < 0 || connect(fd, is_v6 ? (void *)&v6 : (void *)&v4, is_v6 ? sizeof(v6) : sizeof(v4)))
@@ -179,11 +196,11 @@ static void request(int fd)
 static void latency(const char *address, int port, double seconds, int reconnect)
 {
 	long long start = now(CLOCK_MONOTONIC), end = start + seconds * 1e9, before = start, after;
-	int count = 0, fd = reconnect ? -1 : connect_to(address, port);
+	int count = 0, fd = reconnect ? -1 : connect_to(address, port, SOCK_STREAM);
 
 	while (count < SAMPLES && before < end) {
 		if (reconnect)
-			fd = connect_to(address, port);
+			fd = connect_to(address, port, SOCK_STREAM);
 		request(fd);
 		if (reconnect)
 			close(fd);
@@ -198,7 +215,7 @@ static void latency(const char *address, int port, double seconds, int reconnect
 
 static void stream(const char *address, int port, double seconds)
 {
-	int fd = connect_to(address, port);
+	int fd = connect_to(address, port, SOCK_STREAM);
 	long long start = now(CLOCK_MONOTONIC), end = start + seconds * 1e9, bytes = 0;
 
 	while (now(CLOCK_MONOTONIC) < end) {
@@ -224,7 +241,7 @@ static void hold(const char *address, int port, int count)
 	long long worst = 0;
 
 	for (int i = 0; i < count; i++) {
-		fds[i] = connect_to(address, port);
+		fds[i] = connect_to(address, port, SOCK_STREAM);
 		setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof(stall));
 	}
 	puts("ready");
@@ -248,10 +265,37 @@ static void hold(const char *address, int port, int count)
 	printf("{\"lost\": %d, \"rounds\": %d, \"worst\": %lld}\n", lost, rounds, worst);
 }
 
+static void watch(const char *address, int port)
+{
+	int fd = connect_to(address, port, SOCK_DGRAM), up = 0, silent = 0;
+	struct timespec pause = { .tv_nsec = WATCH_US * 1000 };
+	long long sent, unanswered = 0, answered;
+
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		sent = now(CLOCK_MONOTONIC);
+		if (send(fd, &sent, sizeof(sent), 0) == sizeof(sent) && !silent++)
+			unanswered = sent;
+		nanosleep(&pause, NULL);
+		while (recv(fd, &answered, sizeof(answered), MSG_DONTWAIT) == sizeof(answered)) {
+			silent = 0;
+			if (!up)
+				printf("up %lld\n", answered);
+			up = 1;
+		}
+		if (up && silent >= UNANSWERED) {
+			printf("down %lld\n", unanswered);
+			up = 0;
+		}
+		fflush(stdout);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 5) {
-		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|hold ADDRESS PORT SECONDS|COUNT\n");
+		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|hold|watch ADDRESS PORT NUMBER\n");
 		return 2;
 	}
 	enter(argv[1], atoi(argv[2]));
@@ -261,6 +305,8 @@ int main(int argc, char **argv)
 		return 2;
 	else if (!strcmp(argv[3], "stream"))
 		stream(argv[4], atoi(argv[5]), atof(argv[6]));
+	else if (!strcmp(argv[3], "watch"))
+		watch(argv[4], atoi(argv[5]));
 	else if (!strcmp(argv[3], "hold"))
 		hold(argv[4], atoi(argv[5]), atoi(argv[6]));
 	else

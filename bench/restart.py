@@ -1,0 +1,102 @@
+"""The agent killed and started anew on a node with 50 endpoints, under established connections; and what it costs idle.
+
+Ready: every endpoint has its policy, no row of any reconciler is pending, the CNI socket is served. Counted from the
+moment the new agent is executed, which follows the kill at once.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.cluster import Cluster, until
+from bench.figures import Figure, median
+from bench.options import Options
+from bench.same_node import enforce
+from bench.tool import PORT, compiled
+
+NODE = "node1"
+ENDPOINTS = 50
+CONNECTIONS = 50
+ROUNDS = 5
+IDLE_SECONDS = 10.0
+
+
+def run(options: Options) -> Iterator[Figure]:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(options.cluster(nodes=1))
+        tool = stack.enter_context(compiled())
+        enforce(cluster)
+        pods = cluster.attach(NODE, [f"pod-{n}" for n in range(ENDPOINTS)])
+        client, server = pods[0], pods[1]
+        stack.enter_context(tool.server(server["netns"], cpu=-1))
+        wait_ready(cluster)
+        retransmitted = retransmissions(client["netns"], server["netns"])
+        held = tool.started(client["netns"], "hold", server["ips"][4], PORT + 2, CONNECTIONS, cpu=-1)
+        with held as connections:
+            times = [restart(cluster) for _ in range(ROUNDS)]
+            output, _ = connections.communicate(timeout=20)
+        yield median(f"restart: until {ENDPOINTS} endpoints are ready", times, unit="s", target=2)
+        result: dict[str, Any] = json.loads(output)
+        yield Figure(name=f"restart: of {CONNECTIONS} connections lost", value=result["lost"], target=0)
+        again = retransmissions(client["netns"], server["netns"]) - retransmitted
+        yield Figure(name="restart: segments sent again", value=again, target=0)
+        yield from idle(cluster)
+
+
+def restart(cluster: Cluster) -> float:
+    """Seconds."""
+    cluster.kill_agent(NODE)
+    start = time.perf_counter()
+    cluster.start_agent(NODE)
+    wait_ready(cluster)
+    return time.perf_counter() - start
+
+
+def wait_ready(cluster: Cluster) -> None:
+    until(lambda: is_ready(cluster), f"{ENDPOINTS} ready endpoints", 30)
+
+
+def is_ready(cluster: Cluster) -> bool:
+    try:
+        status = cluster.ask_agent(NODE, "/v1/healthz")
+        if status["cilium"]["state"] != "Ok" or any(set(r["rows"]) - {"Done"} for r in status["reconcilers"]):
+            return False
+        endpoints = cluster.ask_agent(NODE, "/v1/endpoint")
+    except OSError:
+        return False
+    return len(endpoints) > ENDPOINTS and all(entry["status"]["state"] == "ready" for entry in endpoints)
+
+
+def idle(cluster: Cluster) -> Iterator[Figure]:
+    pid = cluster.agent_pid(NODE)
+    before = cpu_seconds(pid)
+    time.sleep(IDLE_SECONDS)
+    share = (cpu_seconds(pid) - before) / IDLE_SECONDS
+    yield Figure(name=f"idle agent, {ENDPOINTS} endpoints: CPU", value=share * 100, unit="% of a core", target=1)
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    yield Figure(name=f"idle agent, {ENDPOINTS} endpoints: RSS", value=resident, unit="MB", target=120)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads so far."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+
+
+def retransmissions(*namespaces: str) -> int:
+    """TCP segments that were sent again, so far."""
+    total = 0
+    for netns in namespaces:
+        text = subprocess.run(
+            ["nsenter", f"--net={netns}", "cat", "/proc/net/snmp"], capture_output=True, text=True, check=True
+        ).stdout
+        names, values = (line.split() for line in text.splitlines() if line.startswith("Tcp:"))
+        total += int(dict(zip(names, values, strict=True))["RetransSegs"])
+    return total
