@@ -62,10 +62,9 @@ class CIDRIdentities:
         self._dual_stack = dual_stack
         self._ids = StableIds(first=SCOPE_CIDR | 1, last=SCOPE_CIDR | 0xFF_FFFF)
         self._uses: dict[IPNetwork, int] = {}
-        self._rows: dict[IPNetwork, CIDRIdentity] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        before = self._uses.keys() | set()
+        before = set(self._uses)
         for change in sorted(view.changes["policies"], key=lambda change: str(change.key)):
             for prefix in named_prefixes(change.new) if change.new else ():
                 self._uses[prefix] = self._uses.get(prefix, 0) + 1
@@ -73,27 +72,21 @@ class CIDRIdentities:
                 self._uses[prefix] -= 1
                 if not self._uses[prefix]:
                     del self._uses[prefix]
-        if self._uses.keys() == before:
-            return {}
-        return {"cidr-identities": self._renew()}
+        changed = before ^ self._uses.keys()
+        return {"cidr-identities": self._renew(changed)} if changed else {}
 
-    def _renew(self) -> RowChanges[IPNetwork, CIDRIdentity]:
-        gone = [prefix for prefix in self._rows if prefix not in self._uses]
+    def _renew(self, changed: set[IPNetwork]) -> RowChanges[IPNetwork, CIDRIdentity]:
+        """New rows for prefixes that came and for what lies in a prefix that came or went."""
+        gone = changed - self._uses.keys()
         for prefix in gone:
-            del self._rows[prefix]
             self._ids.free(str(prefix).encode())
         upserts = []
-        around = _Containment(self._uses)
-        for prefix in sorted(self._uses, key=str):
+        around, touched = _Containment(self._uses), _Containment(changed)
+        for prefix in sorted((prefix for prefix in self._uses if touched(prefix)), key=str):
             labels = [cidr_label(outer) for outer in around(prefix)]
-            row = CIDRIdentity(
-                prefix=prefix,
-                identity=Identity(self._ids.get(str(prefix).encode())),
-                labels=tuple(sorted((*labels, world_label(prefix.version, dual_stack=self._dual_stack)))),
-            )
-            if self._rows.get(prefix) != row:
-                self._rows[prefix] = row
-                upserts.append(row)
+            labels.append(world_label(prefix.version, dual_stack=self._dual_stack))
+            identity = Identity(self._ids.get(str(prefix).encode()))
+            upserts.append(CIDRIdentity(prefix=prefix, identity=identity, labels=tuple(sorted(labels))))
         return RowChanges(upserts=upserts, deletes=gone)
 
 
