@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
 _USER = web.RequestKey("user", User)
+# Asked for with "@v1.0" or ".v1.0"; only the latter is a media type that Go can parse.
+_OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _MAX_BODY = 8 * 1024 * 1024
 
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -155,6 +157,8 @@ class Routes:
     # ---- OpenAPI -------------------------------------------------------------------------------------------------
 
     async def _openapi_v2(self, request: web.Request) -> web.Response:
+        if _OPENAPI_PROTOBUF in request.headers.get("Accept", "").replace("@", "."):
+            return web.Response(body=self._openapi.v2_protobuf(), headers={"Content-Type": _OPENAPI_PROTOBUF})
         return self._document(request, self._openapi.v2())
 
     async def _openapi_index(self, request: web.Request) -> web.Response:

@@ -245,6 +245,18 @@ async def test_explain_and_discovery(kubectl: Kubectl) -> None:
     assert "Server Version: v1." in await kubectl("version")
 
 
+async def test_a_list_and_an_unknown_kind(kubectl: Kubectl) -> None:
+    """kubectl asks for OpenAPI v2 in protobuf where v3 has no answer."""
+    items = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}} for name in ("a", "b")]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    assert await kubectl("apply", "-f", "-", stdin=listed) == "configmap/a created\nconfigmap/b created\n"
+    items[0]["dat"] = {}
+    with pytest.raises(KubectlError, match='unknown field "dat"'):
+        await kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    with pytest.raises(KubectlError, match='no matches for kind "Gadget" in version "demo.io/v1"'):
+        await kubectl("apply", "-f", "-", stdin="{apiVersion: demo.io/v1, kind: Gadget, metadata: {name: g}}")
+
+
 async def test_who_am_i_and_may_i(kubectl: Kubectl) -> None:
     assert "kubernetes-admin" in await kubectl("auth", "whoami")
     assert await kubectl("auth", "can-i", "create", "pods") == "yes\n"
