@@ -253,7 +253,7 @@ async def test_a_list_and_an_unknown_kind(kubectl: Kubectl) -> None:
     items[0]["dat"] = {}
     with pytest.raises(KubectlError, match='unknown field "dat"'):
         await kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    with pytest.raises(KubectlError, match='no matches for kind "Gadget" in version "demo.io/v1"'):
+    with pytest.raises(KubectlError, match=r'no matches for kind "Gadget" in version "demo.io/v1"'):
         await kubectl("apply", "-f", "-", stdin="{apiVersion: demo.io/v1, kind: Gadget, metadata: {name: g}}")
 
 
