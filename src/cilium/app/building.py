@@ -36,11 +36,11 @@ from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint
 from cilium.tables.nodes import NodeAddressing
-from cilium.tables.types import EndpointId
+from cilium.tables.types import EndpointId, IPAddress
 
 HOST_ENDPOINT = EndpointId(65535)
-TUNNEL_OVERHEAD = 50
-"""Bytes that VXLAN and Geneve without options add over IPv4; 70 over IPv6."""
+TUNNEL_OVERHEAD = {4: 50, 6: 70}
+"""Bytes that VXLAN and Geneve without options add, by the IP version of the underlay."""
 
 
 @dataclass(kw_only=True)
@@ -65,7 +65,13 @@ class Built:
 
     @property
     def pod_mtu(self) -> int:
-        return self.node.mtu - (TUNNEL_OVERHEAD if self.tunnel else 0)
+        """The device's in native mode, less what encapsulation adds in tunnel mode."""
+        return self.node.mtu - (TUNNEL_OVERHEAD[self.underlay.version] if self.tunnel else 0)
+
+    @property
+    def underlay(self) -> IPAddress:
+        """The address under which other nodes reach this one: IPv4 if the node has it."""
+        return min(self.node.internal_ips, key=lambda address: address.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,7 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
     ipcache = ipcache_cell.build(
         node=built.node.name,
         node_ips=frozenset(built.node.internal_ips),
+        underlay_version=built.underlay.version,
         hosts=maps["cilium_ipcache"],
         cidrs=maps["cilium_ipcache_cidr"],
         epoch=built.datapath.runtime,
@@ -163,7 +170,7 @@ def build_endpoints(
 ) -> endpoint_cell.EndpointCell:
     tables = built.tables
     return endpoint_cell.build(
-        node_ip=built.node.internal_ips[0],
+        node_ip=built.underlay,
         port=built.datapath.maps["cilium_lxc"],
         epoch=built.datapath.runtime,
         writes=built.writes,
@@ -183,7 +190,7 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
         node=built.node.name,
         tunnel=built.tunnel,
         direct=settings.routing.auto_direct_node_routes,
-        tunnel_mtu=built.node.mtu - TUNNEL_OVERHEAD,
+        tunnel_mtu=built.pod_mtu,
         port=built.network.routes,
         cilium_nodes=built.kubernetes.cilium_nodes,
         node_addressing=built.tables.node_addressing,

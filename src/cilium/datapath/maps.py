@@ -167,7 +167,9 @@ class Map:
 
     def _read_all(self, command: Command) -> tuple[Array, Array]:
         parts = list(self._chunks(command))
-        return np.concatenate([keys for keys, _ in parts]), np.concatenate([values for _, values in parts])
+        # Joining structured arrays turns their fields into the host's byte order: back to the map's own.
+        keys = np.concatenate([keys for keys, _ in parts]).astype(self._key, copy=False)
+        return keys, np.concatenate([values for _, values in parts]).astype(self._value, copy=False)
 
     def _chunks(self, command: Command) -> Iterator[tuple[Array, Array]]:
         token = [np.zeros(max(self._key.itemsize, 8), np.uint8) for _ in range(2)]

@@ -10,7 +10,7 @@ from cilium.settings.kinds import split_address
 from cilium.settings.model import Settings
 from cilium.settings.network_groups import IpamMode, RoutingMode, TunnelProtocol
 from cilium.settings.process import from_config_dir, from_config_map, from_flags, to_config_map
-from cilium.settings.values import from_values, load_values
+from cilium.settings.values import from_values, load_values, read_values
 
 __all__ = [
     "AllowLocalhost",
@@ -27,6 +27,7 @@ __all__ = [
     "from_flags",
     "from_values",
     "load_values",
+    "read_values",
     "split_address",
     "to_config_map",
 ]

@@ -52,6 +52,11 @@ def load_values(path: Path | str) -> Settings:
     """Settings of a values file. Raises SettingsError, also for a file that cannot be read or is no YAML
     mapping.
     """
+    return from_values(read_values(path), source=str(path))
+
+
+def read_values(path: Path | str) -> dict[str, object]:
+    """The mapping that a values file holds, not yet looked into. Raises SettingsError."""
     import yaml  # here, because agents never read YAML
 
     try:
@@ -66,7 +71,7 @@ def load_values(path: Path | str) -> Settings:
         raise SettingsError(str(path), [Problem(str(path), f"no valid YAML{line}", "correct the syntax")]) from error
     if not isinstance(content, dict | None):
         raise SettingsError(str(path), [Problem(str(path), "holds no mapping", "write `key: value` lines")])
-    return from_values(content or {}, source=str(path))
+    return content or {}
 
 
 def from_values(values: Mapping[str, object], *, source: str = "values") -> Settings:

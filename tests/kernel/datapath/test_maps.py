@@ -176,3 +176,14 @@ def test_opening_a_map_that_is_not_there_or_has_another_shape(
         PinnedMap("cilium_frob", bpf_dir)
     with pytest.raises(MapSpecMismatch, match="LPM_TRIE"):
         PinnedMap("tiny_hash", bpf_dir, specs["tiny_lpm"])
+
+
+@pytest.mark.parametrize("name", ["tiny_hash", "tiny_lpm"])
+def test_what_was_dumped_can_be_written_and_deleted_again(maps: dict[str, Map | FakeMap], name: str) -> None:
+    each = maps[name]
+    each.update(keys_of(each.spec, COUNT), rows(each.spec, COUNT))
+    keys, values = each.dump()
+    assert (keys.dtype, values.dtype) == (each.spec.key, each.spec.value)
+    each.update(keys, values)
+    each.delete(keys)
+    assert len(each.dump()[0]) == 0

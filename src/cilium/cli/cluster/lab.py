@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
 
+LAB_VALUES: dict[str, Any] = {"bpf": {"ctTcpMax": 65536, "ctAnyMax": 32768, "natMax": 65536}}
+"""Several nodes share one machine's memory: connection tables are sized for a try-out. A values file overrides it."""
 AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
 
 
@@ -124,10 +126,13 @@ def preflight() -> None:
 
 
 def load_settings(values: Path | None) -> Settings:
-    """Raises SettingsError with every problem of the file."""
-    from cilium.settings import Settings, load_values
+    """The user's values over the lab's. Raises SettingsError with every problem of the file."""
+    from cilium.settings import from_values, read_values
 
-    return load_values(values) if values is not None else Settings()
+    given: dict[str, Any] = read_values(values) if values is not None else {}
+    bpf = given.get("bpf")
+    merged = given | {"bpf": LAB_VALUES["bpf"] | bpf} if isinstance(bpf, dict) else LAB_VALUES | given
+    return from_values(merged, source=str(values or "the lab's values"))
 
 
 def install(settings: Settings) -> Iterable[dict[str, Any]]:

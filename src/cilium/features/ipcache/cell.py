@@ -20,6 +20,7 @@ def build(
     *,
     node: str,
     node_ips: frozenset[IPAddress],
+    underlay_version: int,
     hosts: BpfMap,
     cidrs: BpfMap,
     epoch: Epoch,
@@ -45,7 +46,7 @@ def build(
                     "cidr-identities": cidr_identities,
                 },
                 outputs={"ipcache": ipcache.writer("ipcache")},
-                compute=IPCache(node=node, node_ips=node_ips).compute,
+                compute=IPCache(node=node, node_ips=node_ips, underlay_version=underlay_version).compute,
             ),
         ),
         reconcilers=(
