@@ -1,0 +1,35 @@
+"""For all tests: cheapest first, and what this machine lacks makes a test skip with its reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ORDER = ("unit", "property", "bpf", "kernel", "scenario", "guest")
+NEED_ROOT = {"bpf", "kernel", "scenario", "guest"}
+HERE = Path(__file__).parent
+
+
+def kind(item: pytest.Item) -> str:
+    """The folder below tests/."""
+    return item.path.relative_to(HERE).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: ORDER.index(kind(item)) if kind(item) in ORDER else len(ORDER))
+    if os.geteuid() != 0:
+        for item in items:
+            if kind(item) in NEED_ROOT:
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Skips by reason, so that nobody overlooks what was not proved."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] = reasons.get(reason.removeprefix("Skipped: "), 0) + 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"skipped {count}: {reason}")
