@@ -50,9 +50,26 @@ class EndpointMapOps:
         self._port, self._epoch = port, epoch
 
     def update(self, rows: Sequence[EndpointMapEntry]) -> Errors:
+        rows = self._without_served(rows)
+        if not rows:
+            return {}
         errors = update_rows(self._port, rows, keys=encode_keys, values=encode_values, name=lambda row: row.address)
         self._epoch.advance()
         return errors
+
+    def _without_served(self, rows: Sequence[EndpointMapEntry]) -> Sequence[EndpointMapEntry]:
+        """After a restart policies are computed later than endpoints are found: until then an endpoint that the last
+        agent served keeps the row it has, or its connections would be cut."""
+        closed = [row for row in rows if row.not_ready]
+        if not closed:
+            return rows
+        values, found = self._port.lookup(encode_keys(closed))
+        served = {
+            row.address
+            for row, value, present in zip(closed, values, found, strict=True)
+            if present and value["ifindex"] == row.ifindex and not value["flags"] & EndpointFlags.NOT_READY
+        }
+        return [row for row in rows if row.address not in served]
 
     def delete(self, rows: Sequence[EndpointMapEntry]) -> Errors:
         return delete_rows(self._port, rows, keys=encode_keys, name=lambda row: row.address)
