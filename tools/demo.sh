@@ -11,7 +11,7 @@ run() { say "$*"; "$@"; }
 
 bold "1. A Kubernetes of three nodes, with Cilium as its network"
 if cilium lab status --name "$LAB" >/dev/null 2>&1; then
-    echo "the lab '$LAB' is already up: using it (cilium lab down takes it away)"
+    echo "the lab '$LAB' is already up: using it (cilium lab down --name $LAB takes it away)"
 else
     run cilium lab up --name "$LAB"
 fi
@@ -36,7 +36,7 @@ matrix() { # who reaches whom, over both families
         printf '%-12s' "$source"
         for target in frontend:8080 catalog:8080 database:5432; do
             cell=
-            if [[ $source == "${target%:*}" ]]; then printf '%-22s' '·'; continue; fi
+            if [[ $source == "${target%:*}" ]]; then printf '%-23s' '·'; continue; fi
             for family in 4 6; do
                 url="http://$(pick "${target%:*}" $family):${target#*:}/"
                 if kubectl -n bookshop exec "$(pod_of "$source")" -- \
@@ -73,15 +73,20 @@ run kubectl -n kube-system exec ds/cilium -- cilium-dbg endpoint list
 
 cat <<TXT
 
-The lab is running. Try next:
+The lab '$LAB' is running. Try next, in a shell of your own:
 
-    eval "\$(cilium lab env --name $LAB)"                  kubectl and KUBECONFIG of this lab
+    source .venv/bin/activate                           cilium, kubectl, hubble on the PATH
+    eval "\$(cilium lab env --name $LAB)"
+                                                        KUBECONFIG of this lab
     cilium status                                       agents, operator, their errors
     kubectl -n kube-system exec ds/cilium -- hubble observe --follow
+                                                        flows of one node as they happen
     kubectl -n kube-system exec ds/cilium -- cilium-dbg bpf policy get --all
-    kubectl -n bookshop edit cnp catalog                change a policy, watch the flows change
-    cilium lab node node1 -- ip route                     a command on a node
-    cilium lab down --name $LAB                            leaves nothing behind
+                                                        what the kernel enforces there
+    kubectl -n bookshop delete cnp catalog              open the catalog again
+    cilium lab node --name $LAB node1 -- ip route
+                                                        a command on a node
+    cilium lab down --name $LAB                         leaves nothing behind
 
-(Activate the virtual environment first: source .venv/bin/activate)
+Read on in docs/getting-started.md.
 TXT
