@@ -22,7 +22,7 @@ from cilium.app.devices import Network, prepare_devices
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
 from cilium.app.objects import ObjectWrites
-from cilium.app.plugin_install import install_configuration, install_plugin
+from cilium.app.plugin_install import install_configuration, install_plugins
 from cilium.app.processes import run_process
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
 from cilium.app.sections import add_sections
@@ -133,7 +133,7 @@ async def _serve(built: Built, tasks: asyncio.TaskGroup) -> None:
         tasks.create_task(build_hubble(built, features.policy).run(), name="hubble")
     tasks.create_task(endpoints.follow_host(), name="host endpoint")
     tasks.create_task(endpoints.serve(tasks), name="cni")
-    install_plugin(Path(settings.cni.binary_dir))
+    install_plugins(Path(settings.cni.binary_dir))
     if settings.cni.configuration:
         install_configuration(Path(settings.cni.configuration), exclusive=settings.cni.exclusive)
     agent.stage = "ready"

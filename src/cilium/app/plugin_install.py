@@ -1,6 +1,6 @@
-"""Puts the CNI plugin and its configuration where the container runtime looks for them.
+"""Puts the CNI plugins and their configuration where the container runtime looks for them.
 
-The plugin comes first and the configuration last, each by rename: a runtime that sees the configuration can add pods.
+Plugins come first and the configuration last, each by rename: a runtime that sees the configuration can add pods.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ import structlog
 log = structlog.get_logger("cni")
 
 
-def install_plugin(directory: Path) -> Path:
-    """Writes `cilium-cni` for this machine's own interpreter; returns its path."""
+def install_plugins(directory: Path) -> None:
+    """Writes `cilium-cni`, and `loopback`, which every runtime calls first, where the node has none of its own."""
+    _install(directory / "cilium-cni", "cni_plugin.py")
+    if not (directory / "loopback").exists():
+        _install(directory / "loopback", "loopback_plugin.py")
+
+
+def _install(path: Path, module: str) -> None:
+    """The module's text, run by this machine's own interpreter."""
     interpreter = os.path.realpath(sys.executable)
-    source = files("cilium.app").joinpath("cni_plugin.py").read_text()
-    _, _, body = source.partition("\n")
-    return _replace(directory / "cilium-cni", f"#!{interpreter} -SEI\n{body}".encode(), 0o755)
+    _, _, body = files("cilium.app").joinpath(module).read_text().partition("\n")
+    _replace(path, f"#!{interpreter} -SEI\n{body}".encode(), 0o755)
 
 
 def configuration(log_file: str = "") -> bytes:
@@ -42,10 +48,9 @@ def install_configuration(path: Path, *, exclusive: bool) -> None:
     _replace(path, configuration(), 0o644)
 
 
-def _replace(path: Path, content: bytes, mode: int) -> Path:
+def _replace(path: Path, content: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     part.chmod(mode)
     part.rename(path)
-    return path
