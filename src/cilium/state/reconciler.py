@@ -66,6 +66,10 @@ class Reconciler(Generic[K, R]):
 
     `order` says what a round does first. "deletes": what a new row needs (an address, an id) is free when it
     comes. "updates": what replaces a row is there before the row goes.
+
+    `patient`: nothing at all is written before the table is initialised. For objects that are there already
+    when the process starts and that half a plan would change for the worse: until then they stay as the last
+    process left them.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Reconciler(Generic[K, R]):
         table: Table[K, R],
         operations: Operations[R],
         order: Literal["deletes", "updates"] = "deletes",
+        patient: bool = False,
         debounce: float = 0.001,
         retry_min: float = 0.1,
         retry_max: float = 30.0,
@@ -91,6 +96,7 @@ class Reconciler(Generic[K, R]):
         self._table = table
         self._operations = operations
         self._order = order
+        self._patient = patient
         self._debounce = debounce
         self._refresh = refresh
         self._metrics = metrics or NoMetrics()
@@ -120,6 +126,8 @@ class Reconciler(Generic[K, R]):
 
     async def run(self) -> None:
         """The task: never returns."""
+        if self._patient:
+            await self._table.wait_initialized()
         while True:
             await self._wait()
             if self._debounce and self._wake.is_set():

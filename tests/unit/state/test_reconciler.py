@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from unit.state.world import Row, SlowWorld, World, make_table
 
-from cilium.state import Kind, ManualClock, Reconciler, RowStatus
+from cilium.state import Kind, ManualClock, Reconciler, RowStatus, Table
 
 
 class Setup:
@@ -300,3 +301,29 @@ async def test_cancellation_is_no_failure_of_a_row() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert reconciler.status.snapshot()["a"].kind is Kind.PENDING
+
+
+async def test_a_patient_reconciler_writes_nothing_before_its_table_is_initialised() -> None:
+    table: Table[str, str] = Table("t", key=lambda row: row)
+    writer = table.writer("test")
+    done = writer.initializer("source")
+    written: list[str] = []
+
+    class Operations:
+        def update(self, rows: Sequence[str]) -> None:
+            written.extend(rows)
+
+        def delete(self, rows: Sequence[str]) -> None: ...
+
+        def prune(self, rows: Sequence[str]) -> None: ...
+
+    reconciler = Reconciler("t", table=table, operations=Operations(), debounce=0, patient=True)
+    task = asyncio.create_task(reconciler.run())
+    writer.upsert("a")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert written == []
+    done()
+    await asyncio.wait_for(reconciler.wait_done(), 1)
+    assert written == ["a"]
+    task.cancel()

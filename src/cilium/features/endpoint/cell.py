@@ -40,7 +40,10 @@ def build(
         "endpoint-identities": endpoint_identities,
         "endpoint-policies": endpoint_policies,
     }
-    maps = Reconciler("endpoint-map", table=endpoint_map, operations=EndpointMapOps(port=port, epoch=epoch))
+    # Patient: after a restart, endpoints whose policy is not computed yet must not be closed that were open.
+    maps = Reconciler(
+        "endpoint-map", table=endpoint_map, operations=EndpointMapOps(port=port, epoch=epoch), patient=True
+    )
     objects = Reconciler(
         "endpoint-objects",
         table=endpoint_objects,

@@ -50,6 +50,12 @@ def build(
             ),
         ),
         reconcilers=(
-            Reconciler("ipcache", table=ipcache, operations=IPCacheMaps(hosts=hosts, cidrs=cidrs, epoch=epoch)),
+            # Patient: a weaker source that is heard first must not take an address from a stronger one.
+            Reconciler(
+                "ipcache",
+                table=ipcache,
+                operations=IPCacheMaps(hosts=hosts, cidrs=cidrs, epoch=epoch),
+                patient=True,
+            ),
         ),
     )

@@ -24,15 +24,6 @@ from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
 
-class PatientReconciler(Reconciler[int, PolicyMapRow]):
-    """Leaves the maps of the last agent alone until the whole plan is known: policies are changed in place, and half
-    of the rules would close what the other half opens."""
-
-    async def run(self) -> None:
-        await self._table.wait_initialized()
-        await super().run()
-
-
 @dataclass(frozen=True, kw_only=True)
 class PolicyCell:
     cell: Cell
@@ -60,7 +51,8 @@ def build(
     """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
     tables = _Tables()
     maps = PolicyMaps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
-    reconciler = PatientReconciler("policy-map", table=tables.policy_map, operations=maps, order="updates")
+    # Patient: policies are changed in place, and half of the rules would close what the other half opens.
+    reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     inputs: dict[str, Table[Any, Any]] = {
         "policies": policies,
         "identities": identities,
