@@ -6,6 +6,7 @@ pods; maps that are pinned keep what they hold, so traffic goes on while the age
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -43,7 +44,7 @@ class Datapath:
         return int(values.sum())
 
     def ring(self) -> RingBuffer:
-        return RingBuffer("cilium_events")
+        return RingBuffer("cilium_events", overlap=mmap.PAGESIZE)
 
 
 def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: int, host_ifindex: int) -> Datapath:

@@ -1,9 +1,9 @@
 """A BPF ring buffer mapped into this process, for readers that scan many records at once.
 
-In: the map's name (pinned) or a descriptor. Out: `RingBuffer`: positions and the data area, mapped twice in a row so
-that a record that wraps is contiguous. Layout of a record (kernel/bpf/ringbuf.c): u32 length with BUSY (bit 31) and
-DISCARD (bit 30), u32 page offset, then the data, all rounded up to 8 bytes. The reader stops at the first BUSY record
-and then sets `consumer_position`.
+In: the map's name (pinned) or a descriptor. Out: `RingBuffer`: positions and the data area, whose beginning is mapped
+once more behind its end so that a record that wraps is contiguous. Layout of a record (kernel/bpf/ringbuf.c): u32
+length with BUSY (bit 31) and DISCARD (bit 30), u32 page offset, then the data, all rounded up to 8 bytes. The reader
+stops at the first BUSY record and then sets `consumer_position`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ HEADER_SIZE = 8
 class RingBuffer:
     """`data[p & mask]` is the byte at position `p`; positions only grow."""
 
-    def __init__(self, source: str | int, directory: Path = MAP_DIRECTORY) -> None:
+    def __init__(self, source: str | int, directory: Path = MAP_DIRECTORY, *, overlap: int | None = None) -> None:
         """`source`: the name of a map pinned in `directory`, or a descriptor, which stays the caller's.
+
+        `overlap`: bytes of the second copy, whole pages; by default all. Every page mapped counts as this process's
+        memory, and a reader that goes record by record needs no more than the longest record.
 
         Raises ObjectError when the map is no ring buffer, NoSuchEntry when nothing is pinned there.
         """
@@ -42,7 +45,8 @@ class RingBuffer:
             self.size: int = info.max_entries
             page = mmap.PAGESIZE
             self._consumer = mmap.mmap(self._fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            self._producer = mmap.mmap(self._fd, page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+            length = page + self.size + (self.size if overlap is None else overlap)
+            self._producer = mmap.mmap(self._fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         except BaseException:
             os.close(self._fd)
             raise

@@ -6,7 +6,7 @@ Comes in: `RingMemory`, the mapping (made by the datapath; a plain array in test
 sink, and the consumer position to the kernel.
 
 Layout: every record is an 8-byte header (u32 length with two flag bits, u32 page offset) and its data, padded to 8
-bytes. The data pages are mapped twice in a row, so that a record that crosses the end is contiguous.
+bytes. The first data pages are mapped again behind the last, so that a record that crosses the end is contiguous.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ RUN = 16_384
 class RingMemory(Protocol):
     """A mapped ring buffer, as `cilium.datapath.ringbuf.RingBuffer` is one. Positions count bytes and only grow."""
 
+    size: int
+    """Bytes of data."""
     data: NDArray[np.uint8]
-    """The data pages, twice in a row."""
+    """The data pages, and behind them at least one record's length of the first ones again."""
     consumer_position: int
     """How far the reader has come; writing it gives the room back."""
 
@@ -51,14 +53,16 @@ class RingCounters:
 
 
 class RingReader:
-    """Single consumer of one ring buffer. The mapping's size must be twice a power of two."""
+    """Single consumer of one ring buffer. Its size must be a power of two."""
 
     def __init__(self, memory: RingMemory, sink: Callable[[Records], None]) -> None:
         self._memory = memory
         self._data = memory.data
-        self._size = len(memory.data) // 2
+        self._size = memory.size
         if self._size <= 0 or self._size & (self._size - 1):
             raise ValueError(f"ring buffer: data of {self._size} bytes is no power of two")
+        if len(memory.data) < self._size + STRIDE:
+            raise ValueError("ring buffer: a record that crosses the end is not mapped in one piece")
         self._sink = sink
         self.counters = RingCounters()
 
@@ -80,7 +84,8 @@ class RingReader:
             if available < HEADER:
                 break
             start = position & (self._size - 1)
-            done, consumed = self._run(start, min(available // STRIDE, limit - taken))
+            until_end = (len(self._data) - start) // STRIDE
+            done, consumed = self._run(start, min(available // STRIDE, limit - taken, until_end))
             if not consumed:
                 consumed = self._odd(start)
             if not consumed:
