@@ -4,7 +4,7 @@ UV ?= $(shell command -v uv || echo /root/.local/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 BPF_OBJECTS := src/cilium/datapath/objects
 
-.PHONY: demo test bench lint setup bpf views format wheel clean
+.PHONY: demo test bench lint setup bpf views reference format wheel clean
 
 demo: setup bpf ## bring up the lab, deploy, enforce, observe
 	@$(RUN) bash tools/demo.sh
@@ -26,6 +26,9 @@ bpf: setup ## compile the datapath (build time only: no node needs a compiler)
 
 views: bpf ## regenerate Python's view of maps, events and drop reasons from BTF
 	@$(RUN) python tools/generate_views.py && $(RUN) python tools/generate_libbpf.py
+
+reference: bpf ## regenerate docs/reference from settings, CRDs, commands and enums
+	@$(RUN) python tools/generate_reference.py
 
 format:
 	@$(RUN) ruff check --fix-only -q . ; $(RUN) ruff format -q .

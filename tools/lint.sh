@@ -11,4 +11,6 @@ echo "lint: sizes";          python tools/size_gate.py
 echo "lint: generated code"; python tools/generate_views.py --check
 python tools/generate_libbpf.py --check
 bash tools/generate_protos.sh --check
+echo "lint: documents";      python tools/generate_reference.py --check
+python tools/check_links.py
 echo "lint: all passed"

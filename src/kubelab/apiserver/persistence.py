@@ -2,7 +2,7 @@
 
 Owns: one SQLite file. Comes in: each commit of the store. Goes out: at start, all objects and the resourceVersions
 up to which each resource's past is known. Every commit is written before it is answered; WAL without fsync survives
-the death of the process (not of the machine) and costs tens of microseconds (docs/adr: embedded API server storage).
+the death of the process (not of the machine) and costs tens of microseconds (docs/adr/0010-lab-api-storage.md).
 """
 
 import sqlite3
