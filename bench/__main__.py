@@ -10,13 +10,15 @@ import time
 from bench.figures import Figure, lines
 from bench.options import Options
 
-NAMES = ("same_node", "cross_node", "cni_add", "policy_change", "restart", "lab_up")
+NAMES = (
+    "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "lab_up",
+)  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
-    parser.add_argument("--rounds", type=int, default=Options.rounds, help="alternated rounds of each comparison")
+    parser.add_argument("--rounds", type=int, default=Options().rounds, help="alternated rounds of each comparison")
     parser.add_argument("--full", action="store_true", help="run as long as the targets say (60 s of events)")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):

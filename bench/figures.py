@@ -69,9 +69,9 @@ def lines(figures: Iterable[Figure]) -> list[str]:
         met = {None: "", True: "met", False: "MISSED"}[figure.met]
         rows.append((figure.name, f"{_text(figure.value)} {figure.unit}".strip(), spread, target, met, figure.note))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
-    table.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return table
+    table = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    table.insert(1, "-|-".join("-" * width for width in widths))
+    return [f"| {row} |" for row in table]
 
 
 def _text(value: float) -> str:

@@ -1,18 +1,14 @@
 """Ring buffer to stored columns: how fast, and what is lost at a given pace.
 
-In: the compiled lxc object; a child process lets the kernel run `from_lxc` on a packet that it drops, so that every run
-writes one event into a real ring of 16 MiB. Out: events per second that one core can take in, and for the paced run
-the events lost and the share of a core that the collector took. Needs root.
-
-    python bench/hubble_ring.py [--rate 500000] [--seconds 10]
+A child process lets the kernel run `from_lxc` on a packet that it drops, so that every run writes one event into a real
+ring of 16 MiB. Every event sent is stored or counted as lost.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import mmap
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.figures import Figure, median
+from bench.options import Options
 from cilium.datapath.generated import RUNTIME
 from cilium.datapath.loader import LoadedObject, load
 from cilium.datapath.maps import PinnedMap
@@ -32,6 +30,9 @@ from cilium.hubble.losses import LossCounter
 from cilium.hubble.ring import RingReader
 from cilium.hubble.store import EventStore
 
+RATE = 500_000
+SECONDS, FULL_SECONDS = 10.0, 60.0
+IDLE_SECONDS = 5.0
 RING_BYTES = 1 << 24
 CAPACITY = 65_535
 ROUNDS = 15
@@ -53,7 +54,7 @@ class Events:
     def __init__(self, loaded: LoadedObject, pins: Path) -> None:
         self._program = loaded.programs["from_lxc"].fd
         self._packet = packet()
-        self.ring = RingBuffer("cilium_events", pins)
+        self.ring = RingBuffer("cilium_events", pins, overlap=mmap.PAGESIZE)
         self.lost = LossCounter(PinnedMap("cilium_events_lost", pins))
         PinnedMap("cilium_runtime", pins).update(np.zeros(1, np.uint32), np.zeros(1, RUNTIME))
 
@@ -133,22 +134,16 @@ async def idle(source: Events, seconds: float) -> float:
     return share
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rate", type=int, default=500_000, help="events per second of the paced run")
-    parser.add_argument("--seconds", type=float, default=10, help="of the paced run")
-    arguments = parser.parse_args()
+def run(options: Options) -> Iterator[Figure]:
+    """Raises AssertionError when events vanished without being counted."""
+    seconds = FULL_SECONDS if options.full else SECONDS
     with events() as source:
-        rates = capacity(source)
-        print(f"ring to stored columns: {statistics.median(rates) / 1e6:.1f} M events/s of one core (target 5)")
-        sent, stored, lost, share = asyncio.run(paced(source, arguments.rate, arguments.seconds))
-        print(
-            f"paced at {sent / arguments.seconds:,.0f}/s for {arguments.seconds:g} s: {sent:,} sent, "
-            f"{stored:,} stored, {lost:,} lost (target 0), {share:.1%} of a core (target 50 %)"
-        )
-        assert sent == stored + lost, "events vanished without being counted"
-        print(f"idle: {asyncio.run(idle(source, 5)):.2%} of a core")
-
-
-if __name__ == "__main__":
-    main()
+        rates = [rate / 1e6 for rate in capacity(source)]
+        yield median("ring to stored columns", rates, unit="M events/s of a core", target=5, better="higher")
+        sent, stored, lost, share = asyncio.run(paced(source, RATE, seconds))
+        assert sent == stored + lost, f"{sent:,} sent, {stored:,} stored, {lost:,} lost"
+        what = f"events at {sent / seconds:,.0f}/s for {seconds:g} s"
+        yield Figure(name=f"{what}: lost", value=lost, target=0)
+        yield Figure(name=f"{what}: collector", value=share * 100, unit="% of a core", target=50)
+        resting = asyncio.run(idle(source, IDLE_SECONDS)) * 100
+        yield Figure(name="collector without events", value=resting, unit="% of a core")

@@ -23,7 +23,7 @@ def once() -> float:
     name = f"bench-up-{os.getpid()}"
     start = time.perf_counter()
     try:
-        argv = [BIN / "cilium", "lab", "up", "--name", name, "--nodes", "3"]
+        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", "3"]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
     finally:

@@ -87,7 +87,8 @@ def across_vxlan() -> Iterator[Route]:
     spaces = Namespaces("vxlan")
     try:
         underlay = spaces.make("underlay")
-        spaces.ip(underlay, ["link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set br0 up"])
+        bridge = "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+        spaces.ip(underlay, [bridge, "link set br0 up"])
         pods = [_node(spaces, underlay, number) for number in (1, 2)]
         yield Route(f"{DIRECTORY}/{pods[0][0]}", f"{DIRECTORY}/{pods[1][0]}", pods[1][1])
     finally:

@@ -1,20 +1,18 @@
 """How long the policy compiler takes, in shapes that matter.
 
-In: a generated cluster. Out: one line per case: median and worst of the runs, and the target.
-
-    python bench/policy_compile.py [--runs N]
+In: a generated cluster, without an API server and without a kernel. Out: the median of each case.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
+from bench.figures import Figure, median
+from bench.options import Options
 from cilium.features.policy.compute import PolicyCompiler
 from cilium.sources.kubernetes.policies import decode_cnp
 from cilium.state import Derivation, Table
@@ -155,7 +153,7 @@ def one_broad_rule() -> Iterator[float]:
         port += 1
 
 
-CASES: dict[str, tuple[Callable[[], Iterator[float]], int, float]] = {
+CASES: dict[str, tuple[Callable[[], Iterator[float]], int, float | None]] = {
     "new identity, 10 rules of each of 100 endpoints select it": (
         lambda: selected_by_many_rules(10, shared=False), 20, 5,
     ),
@@ -164,20 +162,13 @@ CASES: dict[str, tuple[Callable[[], Iterator[float]], int, float]] = {
     ),
     "10,000 rules, 10,000 identities, 100 endpoints, from nothing": (everything_at_once, 3, 5000),
     "one rule of 10,000 changed": (one_rule_changed, 20, 20),
-    "one rule about 10,000 identities changed, beside 10,000 rules": (one_broad_rule, 5, float("nan")),
+    "one rule about 10,000 identities changed, beside 10,000 rules": (one_broad_rule, 5, None),
 }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=0, help="runs of each case (default: as many as it is worth)")
-    arguments = parser.parse_args()
-    print(f"{'case':<64} {'median':>10} {'worst':>10} {'target':>10}   ms")
+def run(options: Options) -> Iterator[Figure]:
     for name, (case, runs, target) in CASES.items():
         series = case()
-        times = [next(series) for _ in range(arguments.runs or runs)]
-        print(f"{name:<64} {statistics.median(times):>10.2f} {max(times):>10.2f} {target:>10.0f}")
-
-
-if __name__ == "__main__":
-    main()
+        times = [next(series) for _ in range(runs)]
+        note = f"worst {max(times):.1f} ms of {runs}"
+        yield median(f"compile: {name}", times, unit="ms", target=target, note=note)

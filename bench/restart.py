@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from bench.cluster import Cluster, until
 from bench.figures import Figure, median
@@ -22,29 +21,35 @@ from bench.tool import PORT, compiled
 
 NODE = "node1"
 ENDPOINTS = 50
-CONNECTIONS = 50
+CONNECTIONS = 100
+"""A quarter each: to a pod of this node and of another one, by IPv4 and by IPv6."""
 ROUNDS = 5
 IDLE_SECONDS = 10.0
 
 
 def run(options: Options) -> Iterator[Figure]:
-    with ExitStack() as stack:
-        cluster = stack.enter_context(options.cluster(nodes=1))
-        tool = stack.enter_context(compiled())
+    with options.cluster(nodes=2) as cluster, compiled() as tool, ExitStack() as stack:
         enforce(cluster)
         pods = cluster.attach(NODE, [f"pod-{n}" for n in range(ENDPOINTS)])
-        client, server = pods[0], pods[1]
-        stack.enter_context(tool.server(server["netns"], cpu=-1))
+        client, server = pods[:2]
+        (remote,) = cluster.attach("node2", ["remote"])
+        for pod in (server, remote):
+            stack.enter_context(tool.server(pod["netns"], cpu=-1))
         wait_ready(cluster)
-        retransmitted = retransmissions(client["netns"], server["netns"])
-        held = tool.started(client["netns"], "hold", server["ips"][4], PORT + 2, CONNECTIONS, cpu=-1)
-        with held as connections:
-            times = [restart(cluster) for _ in range(ROUNDS)]
-            output, _ = connections.communicate(timeout=20)
+        namespaces = [pod["netns"] for pod in (client, server, remote)]
+        retransmitted = retransmissions(namespaces)
+        held = [
+            stack.enter_context(tool.started(client["netns"], "hold", address, PORT + 2, CONNECTIONS // 4, cpu=-1))
+            for pod in (server, remote)
+            for address in pod["ips"].values()
+        ]
+        times = [restart(cluster) for _ in range(ROUNDS)]
+        results = [json.loads(process.communicate(timeout=20)[0]) for process in held]
+        again = retransmissions(namespaces) - retransmitted
         yield median(f"restart: until {ENDPOINTS} endpoints are ready", times, unit="s", target=2)
-        result: dict[str, Any] = json.loads(output)
-        yield Figure(name=f"restart: of {CONNECTIONS} connections lost", value=result["lost"], target=0)
-        again = retransmissions(client["netns"], server["netns"]) - retransmitted
+        lost = sum(result["lost"] for result in results)
+        what = "on the node and across, IPv4 and IPv6"
+        yield Figure(name=f"restart: lost of {CONNECTIONS} connections", value=lost, target=0, note=what)
         yield Figure(name="restart: segments sent again", value=again, target=0)
         yield from idle(cluster)
 
@@ -90,7 +95,7 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
 
 
-def retransmissions(*namespaces: str) -> int:
+def retransmissions(namespaces: Sequence[str]) -> int:
     """TCP segments that were sent again, so far."""
     total = 0
     for netns in namespaces:
