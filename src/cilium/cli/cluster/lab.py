@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,9 @@ def up(name: str, nodes: int, values: Path | None) -> None:
     with errors():
         settings = load_settings(values)
         created = Lab(name)
-        created.up(nodes=nodes, manifests=lambda _: install(settings), progress=_progress(started))
+        created.up(
+            nodes=nodes, manifests=lambda made: install(settings, made.status().subnets), progress=_progress(started)
+        )
         try:
             _wait_for_cilium(created, nodes, _progress(started))
         except BaseException:
@@ -135,12 +138,36 @@ def load_settings(values: Path | None) -> Settings:
     return from_values(merged, source=str(values or "the lab's values"))
 
 
-def install(settings: Settings) -> Iterable[dict[str, Any]]:
-    """What `cilium install` applies to any cluster: CRDs first, then our own objects."""
+def install(settings: Settings, networks: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """What `cilium install` applies to any cluster: CRDs first, then our own objects.
+
+    Raises SettingsError for pools that overlap the lab's own networks.
+    """
     from cilium.api import crds
     from cilium.api.install import manifests
 
+    refuse_overlaps(settings, [ip_network(network) for network in networks])
     return [*crds.load(), *manifests(settings)]
+
+
+def refuse_overlaps(settings: Settings, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+    """Pods must not have addresses of the network between nodes. Raises SettingsError."""
+    from cilium.settings import IpamMode, Problem, SettingsError
+
+    if settings.ipam.mode is not IpamMode.CLUSTER_POOL:
+        return
+    problems = [
+        Problem(
+            f"ipam.operator.clusterPoolIPv{pool.version}PodCIDRList",
+            f"{pool} overlaps {network}, the network between the nodes",
+            "choose another pool",
+        )
+        for pool in (*settings.ipam.ipv4_pools, *settings.ipam.ipv6_pools)
+        for network in networks
+        if pool.version == network.version and pool.overlaps(network)
+    ]
+    if problems:
+        raise SettingsError("this lab", problems)
 
 
 @contextmanager
