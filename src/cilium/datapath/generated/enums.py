@@ -213,6 +213,18 @@ class RuntimeFlags(IntFlag):
     HOST_READY = 2
 
 
+class ServiceScope(IntEnum):
+    """enum service_scope."""
+
+    CLUSTER = 0
+
+
+class ServiceFlags(IntFlag):
+    """enum service_flags."""
+
+    NODE_PORT = 1
+
+
 class RoutingMode(IntEnum):
     """enum routing_mode."""
 
