@@ -75,8 +75,7 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    followed = AGENT if settings.policy.kubernetes else AGENT - {Resource.NETWORK_POLICIES}
-    source = KubernetesSource(client=client, tables=kubernetes, node=node, resources=followed)
+    source = KubernetesSource(client=client, tables=kubernetes, node=node, resources=_followed(settings))
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
@@ -116,6 +115,16 @@ async def _start(
     )
     add_sections(agent, built=built, source=source)
     await _serve(built, tasks)
+
+
+def _followed(settings: Settings) -> frozenset[Resource]:
+    """What is switched off costs the API server no watch."""
+    unwanted: set[Resource] = set()
+    if not settings.policy.kubernetes:
+        unwanted.add(Resource.NETWORK_POLICIES)
+    if not settings.services.replacement:
+        unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
+    return AGENT - unwanted
 
 
 async def _serve(built: Built, tasks: asyncio.TaskGroup) -> None:

@@ -17,7 +17,7 @@ def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -
     agent.sections.update(
         {
             "kubernetes": lambda: kubernetes(source),
-            "kube-proxy-replacement": lambda: {"mode": "False", "msg": "False"},
+            "kube-proxy-replacement": lambda: services(built),
             "ipam": lambda: ipam(built),
             "routing": lambda: routing(built),
             "masquerading": lambda: masquerading(built),
@@ -36,6 +36,32 @@ def kubernetes(source: KubernetesSource) -> Mapping[str, Any]:
         message = "; ".join(f"{health.resource}: {health.error or 'connecting'}" for health in lost)
         return {"state": "Failure", "msg": message, "quarantine": quarantined}
     return {"state": "Ok", "msg": f"{len(source.health())} resources followed", "quarantine": quarantined}
+
+
+def services(built: Built) -> Mapping[str, Any]:
+    """`mode` as upstream has it; what is on, and which addresses two services claim."""
+    if not built.settings.services.replacement:
+        return {"mode": "False", "msg": "False"}
+    frontends = list(built.tables.frontends.snapshot())
+    kinds = sorted({row.kind for row in frontends})
+    backends = {(end.address, end.port, row.protocol) for row in frontends for end in row.backends}
+    rivals = [
+        f"{row.address} {row.port}/{row.protocol} belongs to {row.service}, not to {', '.join(row.rivals)}"
+        for row in frontends
+        if row.rivals
+    ]
+    parts = [f"Socket LB   {len(frontends)} frontends, {len(backends)} backends", *rivals]
+    return {
+        "mode": "True",
+        "socket-lb": True,
+        "features": {
+            "socketLB": "Enabled (TCP, UDP)",
+            "kinds": kinds,
+            "outside": "Disabled: what comes from outside the cluster is not translated",
+        },
+        "conflicts": rivals,
+        "msg": f"True   [{'; '.join(parts)}]",
+    }
 
 
 def ipam(built: Built) -> Mapping[str, Any]:

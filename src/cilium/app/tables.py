@@ -10,12 +10,14 @@ from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
 from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.features.services.rows import SocketHook
 from cilium.state import Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.nodes import NodeAddressing
+from cilium.tables.services import Frontend, FrontendKey
 from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork, Labels
 
 
@@ -55,6 +57,10 @@ class AgentTables:
         self.routes: Table[IPNetwork, Route] = Table("routes", key=lambda row: row.destination)
         self.attachments: Table[tuple[str, str], Attachment] = Table("attachments", key=lambda row: row.key)
         self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)
+        self.frontends: Table[FrontendKey, Frontend] = Table(
+            "frontends", key=lambda row: row.key, indexes={"service": lambda row: (row.service,)}
+        )
+        self.socket_hooks: Table[str, SocketHook] = Table("socket-hooks", key=lambda row: row.name)
         # desired: of the API
         self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
         self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)

@@ -21,7 +21,14 @@ from cilium.datapath.mapspec import MapSpec, MapType
 
 log = structlog.get_logger("maps")
 _ENTRIES = 3
-_MOVABLE = (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH)
+_MOVABLE = (
+    MapType.HASH,
+    MapType.ARRAY,
+    MapType.LRU_HASH,
+    MapType.LPM_TRIE,
+    MapType.PERCPU_HASH,
+    MapType.LRU_PERCPU_HASH,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Resize:
     shape: Shape
 
     def finish(self, new: int) -> None:
-        """Copy the elements into the new map; rings and arrays start anew."""
+        """Copy the elements into the new map; rings and per-CPU arrays start anew."""
         try:
             kind = MapType(self.shape[0])
             if kind in _MOVABLE:

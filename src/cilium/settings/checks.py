@@ -129,6 +129,20 @@ def sizes(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def services(settings: Settings) -> Iterator[Finding]:
+    if not settings.services.replacement:
+        return
+    if not settings.services.socket:
+        yield Finding(
+            "bpf-lb-sock",
+            "services are translated in the socket only in this version",
+            "switch it on, or switch off {kube-proxy-replacement}",
+        )
+    low, high = settings.services.node_port_range
+    if not 1 <= low <= high <= 65535:
+        yield Finding("node-port-range", f"{low} to {high} is no range of ports", "write the lower port first")
+
+
 def leader(settings: Settings) -> Iterator[Finding]:
     operator = settings.operator
     if not operator.retry_period < operator.renew_deadline < operator.lease_duration:
@@ -142,7 +156,7 @@ def leader(settings: Settings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    families, pools, native_routing, masquerading, mtu, cluster, sizes, leader,
+    families, pools, native_routing, masquerading, mtu, cluster, sizes, services, leader,
 )  # fmt: skip
 
 

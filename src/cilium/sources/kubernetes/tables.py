@@ -8,6 +8,7 @@ from typing import Any
 from cilium.state import Table
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumIdentity, CiliumNode, KubeNode, Namespace, Pod
 from cilium.tables.rules import PolicyObject
+from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import Identity
 
 
@@ -28,6 +29,10 @@ class KubernetesTables:
         )
         self.cilium_identities: Table[Identity, CiliumIdentity] = Table(
             "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
+        )
+        self.services: Table[str, Service] = Table("services", key=lambda row: row.key)
+        self.endpoint_slices: Table[str, EndpointSlice] = Table(
+            "endpoint-slices", key=lambda row: row.key, indexes={"service": lambda row: (row.service_key,)}
         )
         self.policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
 
