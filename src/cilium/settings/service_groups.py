@@ -53,7 +53,6 @@ class ServiceSettings:
         key="bpf-lb-map-max",
         helm=("bpf.lbMapMax",),
         unit="entries",
-        when=ON,
         meaning="Room for addresses of Services: one per port and address.",
     )
     backends_max: int = setting(
@@ -62,16 +61,14 @@ class ServiceSettings:
         key="bpf-lb-service-backend-map-max",
         helm=("bpf.lbServiceBackendMapMax",),
         unit="entries",
-        when=ON,
         meaning="Room for backends; there are four slots for each, so that it may serve in several services.",
     )
     reverse_max: int = setting(
         kinds.integer(256, 1 << 22),
         default=65536,
         key="bpf-sock-rev-map-max",
-        helm=("bpf.lbSockRevNatMax",),
+        helm=("bpf.lbSockRevMapMax",),
         unit="entries",
-        when=ON,
         meaning="Room for sockets that talk to a Service; the longest idle give way.",
     )
 
