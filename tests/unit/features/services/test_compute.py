@@ -14,6 +14,7 @@ from cilium.tables.services import EndpointSlice, Frontend, Service, ServicePort
 
 replace = msgspec.structs.replace
 HTTP = ServicePort("http", 80, "TCP")
+LISTENING = (SlicePort("http", 8080, "TCP"),)
 
 
 class World:
@@ -68,7 +69,7 @@ def end(ip: str, *, ready: bool = True, serving: bool = True, terminating: bool 
     return SliceEndpoint(ip_address(ip), ready, serving, terminating, node)
 
 
-def piece(name: str, *ends: Any, service: str = "web", ports: Any = (SlicePort("http", 8080, "TCP"),)) -> EndpointSlice:
+def piece(name: str, *ends: Any, service: str = "web", ports: Any = LISTENING) -> EndpointSlice:
     return EndpointSlice("shop", name, service, tuple(ends), tuple(ports))
 
 
