@@ -76,7 +76,9 @@ async def _start(
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
     followed = AGENT if settings.policy.kubernetes else AGENT - {Resource.NETWORK_POLICIES}
-    source = KubernetesSource(client=client, tables=kubernetes, node=node, resources=followed)
+    source = KubernetesSource(
+        client=client, tables=kubernetes, node=node, cluster=settings.cluster.name, resources=followed
+    )
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),

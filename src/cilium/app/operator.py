@@ -58,7 +58,12 @@ async def run(settings: Settings) -> None:
         await leader.acquire()
         tasks.create_task(leader.hold(), name="leader")
         await ensure_crds(writes)
-        source = KubernetesSource(client=client, tables=KubernetesTables(), resources=OPERATOR | POLICIES)
+        source = KubernetesSource(
+            client=client,
+            tables=KubernetesTables(),
+            cluster=settings.cluster.name,
+            resources=OPERATOR | POLICIES,
+        )
         tasks.create_task(source.run(), name="kubernetes")
         objects = ObjectWrites(writes)
         if settings.ipam.mode is IpamMode.CLUSTER_POOL:

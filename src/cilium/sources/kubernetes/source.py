@@ -67,8 +67,8 @@ class KubernetesSource:
         *,
         client: Client,
         tables: KubernetesTables,
+        cluster: str,
         node: str = "",
-        cluster: str = "default",
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
     ) -> None:
