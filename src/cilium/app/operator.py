@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable
 from importlib.metadata import version
 
 import structlog
@@ -70,7 +71,8 @@ async def run(settings: Settings) -> None:
             build_ipam(settings, source, objects).start(tasks)
         conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
         tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
-        tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
+        if settings.operator.endpoint_gc:
+            tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
 
 
 async def ensure_crds(writes: Writes) -> None:
@@ -131,10 +133,10 @@ async def collect_endpoints(settings: Settings, source: KubernetesSource, object
         await asyncio.sleep(settings.operator.endpoint_gc)
 
 
-async def _quietly(call: object, *, what: str) -> None:
+async def _quietly(call: Awaitable[object], *, what: str) -> None:
     """What fails is tried again in the next round."""
     try:
-        await call  # type: ignore[misc]  # a coroutine
+        await call
         log.info("collected", what=what)
     except Exception as error:
         log.warning("not collected", what=what, error=str(error))
