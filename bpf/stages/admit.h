@@ -159,6 +159,8 @@ static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flo
 	if (unlikely(!entry || ct_reopens(flow, entry, side)))
 		return admit_new(flow, &key, now, settings->policy_epoch, low);
 	if (unlikely(entry->policy_epoch != settings->policy_epoch)) {
+		if (!ct_same_ends(entry, flow, side))
+			return admit_new(flow, &key, now, settings->policy_epoch, low);
 		reason = admit_again(flow, &key, entry, side, settings->policy_epoch);
 		if (reason)
 			return reason;

@@ -44,6 +44,14 @@ static __always_inline enum ct_side ct_side(const struct ct_entry *entry, bool s
 	return !!(entry->flags & CT_LOW_OPENED) == source_is_low ? CT_CLIENT : CT_SERVER;
 }
 
+/* Whether the local ends are still those that the connection was made with. */
+static __always_inline bool ct_same_ends(const struct ct_entry *entry, const struct flow *flow, enum ct_side side)
+{
+	__u32 from = side == CT_CLIENT ? 0 : 1;
+
+	return entry->endpoints[from] == flow->from.id && entry->endpoints[!from] == flow->to.id;
+}
+
 /* A packet that may only open: a SYN after the connection closed, or from the side that did not open this one; an echo
  * request likewise. It must not pass as a reply. */
 static __always_inline bool ct_reopens(const struct flow *flow, const struct ct_entry *entry, enum ct_side side)
@@ -54,11 +62,19 @@ static __always_inline bool ct_reopens(const struct flow *flow, const struct ct_
 	return side == CT_SERVER && flow->shape & SHAPE_ECHO_REQUEST;
 }
 
+/* Whether a policy in the direction of this packet has long been enforced: then a connection that may exist is known,
+ * and a packet of an unknown one must be allowed itself, whatever it claims to answer. */
+static __always_inline bool ct_settled(const struct flow *flow)
+{
+	return (flow->from.egress_policy && !(flow->from.flags & ENDPOINT_ADOPTING)) ||
+	       (flow->to.ingress_policy && !(flow->to.flags & ENDPOINT_ADOPTING));
+}
+
 /* Who opened a connection that is first seen here. In the middle of a TCP connection (it began before a policy was
- * enforced) that is most likely the end with the higher port; such a packet cannot establish anything. */
+ * enforced) that is most likely the end with the higher port. */
 static __always_inline enum ct_side ct_guess_side(const struct flow *flow)
 {
-	if (flow->protocol != IPPROTO_TCP || (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (flow->protocol != IPPROTO_TCP || (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || ct_settled(flow))
 		return CT_CLIENT;
 	if (flow->tcp_flags & TCP_SYN)
 		return CT_SERVER;
@@ -122,6 +138,8 @@ STAGE int ct_create(const struct flow *flow, const struct ct_key *key, __u64 now
 		entry.flags |= CT_AUDIT;
 	entry.client_identity = client ? flow->source_identity : flow->destination_identity;
 	entry.server_identity = client ? flow->destination_identity : flow->source_identity;
+	entry.endpoints[0] = client ? flow->from.id : flow->to.id;
+	entry.endpoints[1] = client ? flow->to.id : flow->from.id;
 	entry.egress_cookie = flow->egress_cookie;
 	entry.ingress_cookie = flow->ingress_cookie;
 	entry.reported[0] = client ? now : 0;

@@ -41,9 +41,8 @@ def build(
         "endpoint-policies": endpoint_policies,
     }
     # Patient: after a restart, endpoints whose policy is not computed yet must not be closed that were open.
-    maps = Reconciler(
-        "endpoint-map", table=endpoint_map, operations=EndpointMapOps(port=port, epoch=epoch), patient=True
-    )
+    rows = EndpointMapOps(port=port, epoch=epoch)
+    maps = Reconciler("endpoint-map", table=endpoint_map, operations=rows, patient=True)
     objects = Reconciler(
         "endpoint-objects",
         table=endpoint_objects,
@@ -68,6 +67,6 @@ def build(
             ),
         ),
         reconcilers=(maps, objects),
-        tasks=(("endpoint readiness", readiness.run),),
+        tasks=(("endpoint readiness", readiness.run), ("endpoint adoption", rows.end_adoptions)),
     )
     return EndpointCell(cell=cell, readiness=readiness)
