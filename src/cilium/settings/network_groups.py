@@ -113,7 +113,7 @@ class IpamSettings:
         key="k8s-require-ipv4-pod-cidr",
         helm=("k8s.requireIPv4PodCIDR",),
         when={"enable-ipv4": "true"},
-        meaning="The agent waits until its node has an IPv4 pod CIDR.",
+        meaning="Accepted for charts that set it: the agent always waits until its node has an IPv4 pod CIDR.",
     )
     require_ipv6: bool = setting(
         kinds.boolean(),
@@ -121,7 +121,7 @@ class IpamSettings:
         key="k8s-require-ipv6-pod-cidr",
         helm=("k8s.requireIPv6PodCIDR",),
         when={"enable-ipv6": "true"},
-        meaning="The agent waits until its node has an IPv6 pod CIDR.",
+        meaning="Accepted for charts that set it: the agent always waits until its node has an IPv6 pod CIDR.",
     )
 
 
