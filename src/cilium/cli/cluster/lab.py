@@ -156,13 +156,14 @@ def refuse_overlaps(settings: Settings, networks: Iterable[IPv4Network | IPv6Net
 
     if settings.ipam.mode is not IpamMode.CLUSTER_POOL:
         return
+    pools: list[IPv4Network | IPv6Network] = [*settings.ipam.ipv4_pools, *settings.ipam.ipv6_pools]
     problems = [
         Problem(
             f"ipam.operator.clusterPoolIPv{pool.version}PodCIDRList",
             f"{pool} overlaps {network}, the network between the nodes",
             "choose another pool",
         )
-        for pool in (*settings.ipam.ipv4_pools, *settings.ipam.ipv6_pools)
+        for pool in pools
         for network in networks
         if pool.version == network.version and pool.overlaps(network)
     ]
