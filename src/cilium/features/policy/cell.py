@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import Enforcement, PolicyCompiler
-from cilium.features.policy.ops import Epoch, PolicyMaps
+from cilium.features.policy.ops import PolicyMaps
 from cilium.features.policy.release import Release
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
 from cilium.state import Derivation, Reconciler, Table, Writer
