@@ -23,10 +23,12 @@ from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
 from cilium.app.objects import ObjectWrites
 from cilium.app.plugin_install import install_configuration, install_plugins
+from cilium.app.policy_delay import PolicyDelay
 from cilium.app.processes import run_process
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
 from cilium.app.sections import add_sections
 from cilium.app.tables import AgentTables
+from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
 from cilium.settings import Settings, SettingsError, from_flags
@@ -95,6 +97,7 @@ async def _start(
         rows=tables.node_addressing.writer("node"),
         allocator=allocator,
         progress=lambda stage: _progress(agent, stage),
+        state=StateDirectory(state / "state"),
     )
     tasks.create_task(source.run(), name="kubernetes")
     tasks.create_task(network.run(), name="netlink")
@@ -116,23 +119,28 @@ async def _start(
         agent=agent,
         state=state,
     )
+    agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
-    await _serve(built, tasks)
+    await _serve(built, addressing, tasks)
 
 
-async def _serve(built: Built, tasks: asyncio.TaskGroup) -> None:
+async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup) -> None:
     """Features over the loaded datapath: from here on the node has a network."""
     settings, agent = built.settings, built.agent
     agent.maps.update(built.datapath.maps)
     features = build_features(built)
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
-    await endpoints.restore()
+    addressing.publish_health(await endpoints.restore())
     for cell in features.cells:
         cell.start(tasks)
         agent.add_reconcilers(*cell.reconcilers)
     if settings.hubble.enabled:
         tasks.create_task(build_hubble(built, features.policy).run(), name="hubble")
+    delay = PolicyDelay(
+        policies=built.kubernetes.policies, status=features.policy.status, observe=agent.counts.policy_implemented
+    )
+    tasks.create_task(delay.run(), name="policy delay")
     tasks.create_task(endpoints.follow_host(), name="host endpoint")
     tasks.create_task(endpoints.serve(tasks), name="cni")
     install_plugins(Path(settings.cni.binary_dir))

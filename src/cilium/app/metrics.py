@@ -32,6 +32,10 @@ class AgentCollector(Collector):
         yield from self._reconcilers()
         yield from self._datapath()
         yield from self._process()
+        yield from self._nodes()
+        yield from self._kubernetes()
+        yield from self._hubble()
+        yield from self._agent.counts.collect()
 
     def _tables(self) -> Iterator[Metric]:
         tables = self._agent.tables
@@ -41,6 +45,15 @@ class AgentCollector(Collector):
         yield sizes
         if "endpoints" in tables:
             yield GaugeMetricFamily("cilium_endpoint", "Endpoints of this node", value=len(tables["endpoints"]))
+            ready = tables.get("endpoint-policies")
+            states = Counter(
+                "ready" if row.kind == "host" or (ready is not None and row.id in ready.snapshot()) else "waiting"
+                for row in tables["endpoints"].snapshot()
+            )
+            endpoints = GaugeMetricFamily("cilium_endpoint_state", "Endpoints by state", labels=["endpoint_state"])
+            for state, count in sorted(states.items()):
+                endpoints.add_metric([state], count)
+            yield endpoints
         if "policies" in tables:
             yield GaugeMetricFamily("cilium_policy", "Policy objects known", value=len(tables["policies"]))
         if "identities" in tables:
@@ -99,6 +112,51 @@ class AgentCollector(Collector):
         yield GaugeMetricFamily(
             "cilium_agent_uptime_seconds", "Since the agent started", value=time.time() - self._agent.started
         )
+
+    def _nodes(self) -> Iterator[Metric]:
+        """A node is unreachable when one of its own addresses is, a health endpoint likewise."""
+        rows = self._agent.tables["node-health"].snapshot() if "node-health" in self._agent.tables else ()
+        failed: dict[str, set[str]] = {"host": set(), "endpoint": set()}
+        status = GaugeMetricFamily(
+            "cilium_node_health_connectivity_status",
+            "Addresses of a node by the outcome of the last health check",
+            labels=["node_name", "type", "status"],
+        )
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for row in rows:
+            counts[row.node, row.kind, "reachable" if row.ok else "unreachable"] += 1
+            if not row.ok:
+                failed[row.kind].add(row.node)
+        for labels, count in sorted(counts.items()):
+            status.add_metric(labels, count)
+        yield GaugeMetricFamily("cilium_unreachable_nodes", "Nodes that do not answer", value=len(failed["host"]))
+        yield GaugeMetricFamily(
+            "cilium_unreachable_health_endpoints",
+            "Nodes whose health endpoint does not answer",
+            value=len(failed["endpoint"]),
+        )
+        yield status
+
+    def _kubernetes(self) -> Iterator[Metric]:
+        connected = GaugeMetricFamily(
+            "cilium_k8s_watch_connected", "Whether a resource is followed", labels=["resource"]
+        )
+        failures = CounterMetricFamily("cilium_k8s_watch_errors", "Requests that failed", labels=["resource"])
+        refused = GaugeMetricFamily("cilium_k8s_objects_refused", "Objects not understood", labels=["resource"])
+        for health in self._agent.reflectors():
+            connected.add_metric([health.resource], float(health.connected))
+            failures.add_metric([health.resource], health.failures)
+            refused.add_metric([health.resource], health.quarantined)
+        yield from (connected, failures, refused)
+
+    def _hubble(self) -> Iterator[Metric]:
+        observer = self._agent.sections["hubble"]().get("observer") if "hubble" in self._agent.sections else None
+        if observer is None:
+            return
+        yield CounterMetricFamily("cilium_hubble_flows_seen", "Flows stored", value=observer["seen-flows"])
+        lost = CounterMetricFamily("cilium_hubble_lost_events", "Events that no flow tells of", labels=["source"])
+        lost.add_metric(["ring_buffer"], observer["lost-events"])
+        yield lost
 
 
 def packet_counts(port: BpfMap | None) -> Iterator[tuple[int, str, int, int]]:

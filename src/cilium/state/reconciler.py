@@ -113,6 +113,10 @@ class Reconciler(Generic[K, R]):
 
     # ------------------------------------------------------------------------------------------- for callers
 
+    def observe(self, metrics: ReconcilerMetrics) -> None:
+        """Tell `metrics` from here on: an application that counts need not hand its counters to every feature."""
+        self._metrics = metrics
+
     async def wait_done(self, revision: int | None = None) -> None:
         """Until every row up to that revision of the table (default: the present one) is Done or Error."""
         wanted = self._table.revision if revision is None else revision

@@ -29,6 +29,7 @@ class Api:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/healthz", self._of(lambda: documents.status(self._agent))),
+            web.get("/v1/health", self._of(lambda: documents.health(self._agent))),
             web.get("/v1/endpoint", self._of(lambda: documents.endpoints(self._agent))),
             web.get("/v1/endpoint/{id}", self.endpoint),
             web.get("/v1/identity", self._of(lambda: self._rows("identities", documents.identity))),

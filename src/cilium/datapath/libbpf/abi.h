@@ -88,6 +88,7 @@ int bpf_tc_query(const struct bpf_tc_hook *hook, struct bpf_tc_opts *opts);
 
 long syscall(long number, ...);
 int setns(int fd, int nstype);
+int unshare(int flags);
 int statfs(const char *path, long *buffer); /* 64-bit: f_type is its first word */
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 int vsnprintf(char *buffer, size_t size, const char *format, void *arguments);

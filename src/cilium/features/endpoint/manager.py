@@ -99,15 +99,17 @@ class EndpointManager:
     # -- restart --------------------------------------------------------------------------------------------------
 
     async def restore(self) -> int:
-        """Brings back every endpoint whose interface is still there; returns how many. Marks nothing initialised."""
+        """Brings back every pod whose interface is still there; returns how many. Marks nothing initialised."""
         restored = 0
         for endpoint in self._state.load():
+            if endpoint.kind != "pod":
+                continue  # the agent's own are made anew: own.py
             ifindex = await self._links.find(endpoint.ifname)
             if ifindex is None:
                 log.info("endpoint gone while the agent was away", endpoint=endpoint.id, pod=endpoint.pod)
                 self._state.remove(endpoint.id)
                 continue
-            self._addresses.claim(endpoint.addresses, _owner(endpoint))
+            self._addresses.claim(endpoint.addresses, f"{endpoint.namespace}/{endpoint.pod}")
             self._writer.upsert(msgspec.structs.replace(endpoint, ifindex=ifindex))
             restored += 1
         return restored
@@ -204,7 +206,7 @@ class EndpointManager:
             self._addresses.release(addresses)
             raise CNIError(ErrorCode.IO_FAILURE, f"connecting {request.netns} as {request.ifname}: {error}") from error
         endpoint = Endpoint(
-            id=self._free_id(),
+            id=self.free_id(),
             kind="pod",
             addresses=addresses,
             container_id=request.container_id,
@@ -242,7 +244,8 @@ class EndpointManager:
         self._addresses.release(endpoint.addresses)
         log.info("endpoint removed", endpoint=endpoint.id, pod=f"{endpoint.namespace}/{endpoint.pod}")
 
-    def _free_id(self) -> EndpointId:
+    def free_id(self) -> EndpointId:
+        """A number nobody has; the last to be given again is the one just freed."""
         taken = self._table.snapshot()
         for step in range(MAX_ENDPOINTS):
             number = EndpointId((self._last_id + step) % MAX_ENDPOINTS + 1)
@@ -272,7 +275,3 @@ class EndpointManager:
             ],
             mtu=self._mtu(),
         )
-
-
-def _owner(endpoint: Endpoint) -> str:
-    return f"{endpoint.namespace}/{endpoint.pod}" if endpoint.kind == "pod" else endpoint.kind

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -43,11 +44,18 @@ class Handler(Protocol):
         """Raises NOT_AVAILABLE if an ADD could not be served now."""
 
 
+class Served(Protocol):
+    def __call__(self, command: str, seconds: float, *, failed: bool) -> None:
+        """A request was answered; failed: with an error."""
+
+
 class CNIServer:
     """The listening socket and one task per request."""
 
-    def __init__(self, *, path: Path, delete_queue: Path, handler: Handler) -> None:
-        self._path, self._queue, self._handler = path, delete_queue, handler
+    def __init__(
+        self, *, path: Path, delete_queue: Path, handler: Handler, served: Served = lambda *_, **__: None
+    ) -> None:
+        self._path, self._queue, self._handler, self._served = path, delete_queue, handler, served
 
     async def run(self, tasks: asyncio.TaskGroup, *, listening: Callable[[], None] = lambda: None) -> None:
         """Replays the delete queue, then serves until cancelled."""
@@ -97,17 +105,21 @@ class CNIServer:
             connection.close()
 
     async def _answer(self, payload: bytes, netns_fd: int) -> tuple[int, bytes]:
-        version = "1.0.0"
+        version, command, start, failed = "1.0.0", "unknown", time.monotonic(), True
         try:
             request = cni.decode_request(payload)
-            version = request.version
-            return 0, await self._dispatch(request, netns_fd)
+            version, command = request.version, request.command
+            answer = await self._dispatch(request, netns_fd)
+            failed = False
+            return 0, answer
         except CNIError as error:
             log.warning("cni request failed", code=int(error.code), error=error.message)
             return 1, cni.encode_error(error, version)
         except Exception as error:
             log.exception("cni request crashed")
             return 1, cni.encode_error(CNIError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), version)
+        finally:
+            self._served(command, time.monotonic() - start, failed=failed)
 
     async def _dispatch(self, request: Request, netns_fd: int) -> bytes:
         if netns_fd < 0 and request.command in {"ADD", "CHECK"}:
