@@ -34,7 +34,7 @@ Outcome = Errors | None | Awaitable[Errors | None]
 RETRY_BATCHES = 64
 """At most so many calls for the retries of one round."""
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("reconciler")
 
 
 class Operations(Protocol[R_contra]):
