@@ -95,11 +95,6 @@ int vsnprintf(char *buffer, size_t size, const char *format, void *arguments);
 
 /* ---- bpf(2): the members of union bpf_attr, one struct per command ---- */
 
-struct attr_map_create {
-	__u32 map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node;
-	char map_name[16];
-};
-
 struct attr_map_element {
 	__u32 map_fd;
 	__u64 key;
@@ -132,10 +127,6 @@ struct attr_query {
 	__u64 prog_ids;
 	__u32 count, pad;
 	__u64 prog_attach_flags, link_ids, link_attach_flags, revision;
-};
-
-struct attr_id {
-	__u32 id, next_id, open_flags;
 };
 
 struct attr_info {

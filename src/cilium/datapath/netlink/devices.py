@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from cilium.datapath.libbpf.errors import DatapathError, MissingFeature
 from cilium.datapath.netlink.links import NOARP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkPort
 from cilium.datapath.netlink.rows import NODAD, SCOPE_LINK, SCOPE_UNIVERSE, Address
 from cilium.datapath.netlink.sysctl import SysctlPort
+from cilium.tables.types import IPAddress, IPInterface
 
 HOST_DEVICE, HOST_PEER, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
 GENEVE_DEVICE = "cilium_geneve"
@@ -87,20 +88,15 @@ def bring_up(netlink: NetlinkPort, name: str, *, mtu: int, arp: bool = True) -> 
         netlink.put(LinkChange(name=name, up=True, arp=arp, mtu=mtu))
 
 
-def ensure_addresses(
-    netlink: NetlinkPort, link: Link, addresses: Collection[IPv4Address | IPv6Address], *, remove_others: bool = True
-) -> None:
+def ensure_addresses(netlink: NetlinkPort, link: Link, addresses: Collection[IPAddress]) -> None:
     """Give a device exactly these addresses, as single hosts (others but link-local ones go). Raises DeviceError."""
-    wanted: set[IPv4Interface | IPv6Interface] = {
-        IPv4Interface(a) if isinstance(a, IPv4Address) else IPv6Interface(a) for a in addresses
-    }
+    wanted: set[IPInterface] = {IPv4Interface(a) if isinstance(a, IPv4Address) else IPv6Interface(a) for a in addresses}
     found = {a.interface: a for a in netlink.addresses() if a.ifindex == link.ifindex}
     stale = [row for key, row in found.items() if key not in wanted and not key.ip.is_link_local]
     missing = [Address(link.ifindex, key, NODAD, _scope(key)) for key in sorted(wanted - found.keys(), key=str)]
     try:
         netlink.put(*missing)
-        if remove_others:
-            netlink.remove(*stale)
+        netlink.remove(*stale)
     except NetlinkBatchError as error:
         raise DeviceError(f"set the addresses of {link.name}: {error}") from None
 
@@ -110,7 +106,7 @@ def remove_device(netlink: NetlinkPort, name: str) -> None:
     netlink.remove(LinkName(name))
 
 
-def _scope(interface: IPv4Interface | IPv6Interface) -> int:
+def _scope(interface: IPInterface) -> int:
     """The router's IPv4 address is of use on the link only: never the source of what the node sends elsewhere."""
     return SCOPE_LINK if interface.version == 4 else SCOPE_UNIVERSE
 
