@@ -14,17 +14,13 @@ from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
 from cilium.datapath.libbpf.errors import DatapathError
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
 from cilium.features.endpoint.adoption import Adoption
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
 
 log = structlog.get_logger("endpoint")
-
-
-class Epoch(Protocol):
-    def advance(self) -> None:
-        """Has every tracked connection judged anew."""
 
 
 def encode_keys(rows: Sequence[EndpointMapEntry]) -> Any:
