@@ -24,14 +24,14 @@ from cilium.app.metrics import AgentCollector
 from cilium.app.objects import ObjectWrites
 from cilium.app.plugin_install import install_configuration, install_plugins
 from cilium.app.policy_delay import PolicyDelay
-from cilium.app.processes import run_process
+from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
 from cilium.app.sections import add_sections
 from cilium.app.tables import AgentTables
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
-from cilium.settings import Settings, SettingsError, from_flags
+from cilium.settings import Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
@@ -162,9 +162,6 @@ def _progress(agent: Inspection, stage: str) -> None:
 
 def main() -> None:
     """The `cilium-agent` command."""
-    try:
-        settings = from_flags(sys.argv[1:])
-    except SettingsError as error:
-        sys.exit(f"cilium-agent: {error}")
+    settings = read_settings("cilium-agent", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
     run_process("cilium-agent", run(settings))

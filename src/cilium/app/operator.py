@@ -19,14 +19,14 @@ from cilium.app import logs
 from cilium.app.inspection import Inspection
 from cilium.app.leader import Leader
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
-from cilium.app.processes import run_process
+from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_probes
 from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.identity.collect import IdentityCollector
 from cilium.features.ipam.ops import NodeCIDRDecisions, NodeCIDROps
 from cilium.features.ipam.pools import NodeCIDRs, Pool
 from cilium.features.policy import conditions
-from cilium.settings import IpamMode, Settings, SettingsError, from_flags
+from cilium.settings import IpamMode, Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
@@ -144,9 +144,6 @@ async def _quietly(call: Awaitable[object], *, what: str) -> None:
 
 def main() -> None:
     """The `cilium-operator` command."""
-    try:
-        settings = from_flags(sys.argv[1:])
-    except SettingsError as error:
-        sys.exit(f"cilium-operator: {error}")
+    settings = read_settings("cilium-operator", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
     run_process("cilium-operator", run(settings))
