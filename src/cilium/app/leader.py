@@ -17,7 +17,7 @@ log = structlog.get_logger("leader")
 
 
 class LeaseLostError(Exception):
-    """Somebody else leads now: the process must end, for its view may be old."""
+    """Somebody else may lead now: what only a leader does must end, for its view may be old."""
 
 
 class Leases(Protocol):
@@ -41,7 +41,16 @@ class Leader:
         self.holder = ""
 
     async def acquire(self) -> None:
-        while not await self._try():  # noqa: ASYNC110 - a Lease is a thing one polls
+        """Until the Lease is ours, however long the API server is away."""
+        told = False
+        while True:
+            try:
+                if await self._try():
+                    break
+            except Exception as error:
+                if not told:  # once per outage
+                    log.warning("lease not acquired", error=str(error))
+                told = True
             await asyncio.sleep(self._period)
         log.info("became leader", identity=self._identity)
 
@@ -50,15 +59,17 @@ class Leader:
         while True:
             await asyncio.sleep(self._period)
             try:
-                if await self._try():
+                async with asyncio.timeout(renewed + self._deadline - time.monotonic()):
+                    mine = await self._try()
+                if mine:
                     renewed = time.monotonic()
                 elif self.holder != self._identity:
                     raise LeaseLostError(f"the lease is held by {self.holder} now")
             except LeaseLostError:
                 raise
             except Exception as error:
-                log.warning("lease not renewed", error=str(error))
-            if time.monotonic() - renewed > self._deadline:
+                log.warning("lease not renewed", error=str(error) or type(error).__name__)
+            if time.monotonic() - renewed >= self._deadline:
                 raise LeaseLostError(f"the lease could not be renewed for {self._deadline:.0f} s")
 
     async def _try(self) -> bool:

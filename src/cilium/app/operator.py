@@ -17,7 +17,7 @@ import structlog
 from cilium.api import crds
 from cilium.app import logs
 from cilium.app.inspection import Inspection
-from cilium.app.leader import Leader
+from cilium.app.leader import Leader, LeaseLostError
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
 from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_probes
@@ -29,6 +29,7 @@ from cilium.features.policy import conditions
 from cilium.settings import IpamMode, Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.errors import Unreachable
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
@@ -39,13 +40,14 @@ log = structlog.get_logger("operator")
 
 POLICIES = frozenset({Resource.CILIUM_NETWORK_POLICIES, Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES})
 LEASE = "cilium-operator-resource-lock"
+RETRY = 1.0
 
 
 async def run(settings: Settings) -> None:
-    """Until cancelled, or until the Lease is lost."""
+    """Until cancelled. Who loses the Lease waits for it again, and begins anew with it."""
     agent = Inspection(settings=settings, node="", version=version("cilium"))
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
-    async with Client(config, user_agent="cilium-operator") as client, asyncio.TaskGroup() as tasks:
+    async with Client(config, user_agent="cilium-operator") as client:
         await serve_probes(settings.operator.listen, agent)
         writes = Writes(client, field_manager="cilium-operator")
         leader = Leader(
@@ -56,28 +58,46 @@ async def run(settings: Settings) -> None:
             retry_period=settings.operator.retry_period,
         )
         agent.stage = "ready"  # a waiting operator is a healthy one
-        await leader.acquire()
-        tasks.create_task(leader.hold(), name="leader")
-        await ensure_crds(writes)
-        source = KubernetesSource(
-            client=client,
-            tables=KubernetesTables(),
-            cluster=settings.cluster.name,
-            resources=OPERATOR | POLICIES,
-        )
-        tasks.create_task(source.run(), name="kubernetes")
-        objects = ObjectWrites(writes)
-        if settings.ipam.mode is IpamMode.CLUSTER_POOL:
-            build_ipam(settings, source, objects).start(tasks)
-        conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
-        tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
-        if settings.operator.endpoint_gc:
-            tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
+        while True:
+            await leader.acquire()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(leader.hold(), name="leader")
+                    await lead(settings, client, writes, tasks)
+            except* LeaseLostError as lost:
+                log.warning("no longer leader", error=str(lost.exceptions[0]))
+
+
+async def lead(settings: Settings, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
+    """Starts what only one operator does."""
+    await ensure_crds(writes)
+    source = KubernetesSource(
+        client=client,
+        tables=KubernetesTables(),
+        cluster=settings.cluster.name,
+        resources=OPERATOR | POLICIES,
+    )
+    tasks.create_task(source.run(), name="kubernetes")
+    objects = ObjectWrites(writes)
+    if settings.ipam.mode is IpamMode.CLUSTER_POOL:
+        build_ipam(settings, source, objects).start(tasks)
+    conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
+    tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
+    if settings.operator.endpoint_gc:
+        tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
 
 
 async def ensure_crds(writes: Writes) -> None:
+    """However long the API server is away; its refusal is an error."""
     for crd in crds.load():
-        await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd["metadata"]["name"], crd)
+        name = crd["metadata"]["name"]
+        while True:
+            try:
+                await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", name, crd)
+                break
+            except Unreachable as error:
+                log.warning("definition not written", crd=name, error=str(error))
+                await asyncio.sleep(RETRY)
 
 
 def build_ipam(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> Cell:
