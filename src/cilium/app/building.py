@@ -109,6 +109,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         identities=tables.identities,
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
+        kube_apiservers=kubernetes.kube_apiservers,
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
@@ -150,6 +151,7 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         cilium_nodes=kubernetes.cilium_nodes,
         devices=tables.devices,
         cidr_identities=policy.cidr_identities,
+        kube_apiservers=kubernetes.kube_apiservers,
         ipcache=tables.ipcache,
     )
     return identity, ipcache

@@ -12,7 +12,7 @@ from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import CIDRIdentity
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 from cilium.tables.types import EndpointId, IPAddress, IPNetwork
 
 
@@ -30,6 +30,7 @@ def build(
     cilium_nodes: Table[str, CiliumNode],
     devices: Table[int, Device],
     cidr_identities: Table[IPNetwork, CIDRIdentity],
+    kube_apiservers: Table[str, KubeApiservers],
     ipcache: Table[IPNetwork, IPCacheEntry],
 ) -> Cell:
     return Cell(
@@ -44,6 +45,7 @@ def build(
                     "cilium-nodes": cilium_nodes,
                     "devices": devices,
                     "cidr-identities": cidr_identities,
+                    "kube-apiservers": kube_apiservers,
                 },
                 outputs={"ipcache": ipcache.writer("ipcache")},
                 compute=IPCache(node=node, node_ips=node_ips, underlay_version=underlay_version).compute,

@@ -1,8 +1,9 @@
 """Which identity every known address has, and behind which node it lives.
 
 In: endpoints of this node and their identities, CiliumEndpoints and CiliumNodes of the others, this node's devices,
-CIDRs that policies name. Out: `ipcache`. Several sources may speak of one prefix; the strongest is heard, the others
-are remembered: when a pod's address leaves, the CIDR that contains exactly it comes back.
+CIDRs that policies name, the addresses of API servers. Out: `ipcache`. Several sources may speak of one prefix; the
+strongest is heard, the others are remembered: when a pod's address leaves, the CIDR that contains exactly it comes
+back.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from enum import IntEnum
 from ipaddress import ip_network
 from typing import Any
 
+import msgspec
+
 from cilium.state import Change, RowChanges, View
 from cilium.tables.devices import Device
 from cilium.tables.identities import CIDRIdentity, Reserved
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 from cilium.tables.types import Identity, IPAddress, IPNetwork
 
 
@@ -57,6 +60,7 @@ class IPCache:
         self._node, self._own_ips, self._underlay = node, node_ips, underlay_version
         self._claims: dict[tuple[str, object], tuple[Claim, ...]] = {}
         self._by_prefix: dict[IPNetwork, dict[tuple[str, object], Claim]] = {}
+        self._apiservers: set[IPNetwork] = set()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched: set[IPNetwork] = set()
@@ -69,14 +73,31 @@ class IPCache:
         ):
             for change in view.changes.get(name, ()):
                 touched |= self._set((name, change.key), claims(change))
+        touched |= self._take_apiservers(view)
         upserts, deletes = [], []
         for prefix in touched:
             owners = self._by_prefix.get(prefix)
             if owners:
-                upserts.append(max(owners.values(), key=lambda held: (held[1], held[2].owner))[2])
+                upserts.append(self._strongest(prefix, owners.values()))
             else:
                 deletes.append(prefix)
         return {"ipcache": RowChanges(upserts=upserts, deletes=deletes)}
+
+    def _take_apiservers(self, view: View) -> set[IPNetwork]:
+        """Returns the prefixes that began or ceased to be an API server's, as far as anybody claims them."""
+        if not view.changes.get("kube-apiservers"):
+            return set()
+        rows: Iterable[KubeApiservers] = view.snapshots["kube-apiservers"]
+        before = self._apiservers
+        self._apiservers = {host_prefix(address) for row in rows for address in row.addresses}
+        return (before ^ self._apiservers) & self._by_prefix.keys()
+
+    def _strongest(self, prefix: IPNetwork, claims: Iterable[Claim]) -> IPCacheEntry:
+        """A node on which an API server runs is more than a node."""
+        row = max(claims, key=lambda held: (held[1], held[2].owner))[2]
+        if row.identity == Reserved.REMOTE_NODE and prefix in self._apiservers:
+            return msgspec.structs.replace(row, identity=Identity(Reserved.KUBE_APISERVER))
+        return row
 
     def _set(self, owner: tuple[str, object], claims: Iterable[Claim]) -> set[IPNetwork]:
         """Replaces what an owner claims; returns the prefixes that may have changed hands."""

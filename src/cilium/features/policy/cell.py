@@ -20,7 +20,7 @@ from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -41,6 +41,7 @@ def build(
     identities: Table[Identity, IdentityRow],
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
+    kube_apiservers: Table[str, KubeApiservers] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
@@ -63,7 +64,7 @@ def build(
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     cidrs = Derivation(
         "cidr-identities",
-        inputs={"policies": policies},
+        inputs={"policies": policies, **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers})},
         outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )

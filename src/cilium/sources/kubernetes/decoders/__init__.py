@@ -9,13 +9,14 @@ from cilium.sources.kubernetes.decoders.cilium import (
     decode_cilium_identity,
     decode_cilium_node,
 )
-from cilium.sources.kubernetes.decoders.core import decode_namespace, decode_node
+from cilium.sources.kubernetes.decoders.core import decode_kube_apiservers, decode_namespace, decode_node
 from cilium.sources.kubernetes.decoders.pod import decode_pod
 
 __all__ = [
     "decode_cilium_endpoint",
     "decode_cilium_identity",
     "decode_cilium_node",
+    "decode_kube_apiservers",
     "decode_namespace",
     "decode_node",
     "decode_pod",
