@@ -66,7 +66,7 @@ class Addressing:
         self._settings, self._node = settings, node
         self._kube_nodes, self._cilium_nodes, self._devices = kube_nodes, cilium_nodes, devices
         self._objects, self._rows, self._allocator = objects, rows, allocator
-        self._progress = progress
+        self._progress, self._state = progress, state
         last = remembered(state, "health") if settings.health.checking and settings.health.endpoint else None
         self._health_ips = last.addresses if last is not None else ()
         """Of the last agent's health endpoint, until there is a new one: other nodes go on knowing it."""
@@ -166,7 +166,13 @@ class Addressing:
         if {address.version for address in present} == set(self._families):
             self._allocator.claim(present, "router")
             return tuple(sorted(present, key=lambda address: address.version))
-        return self._allocator.allocate("router")
+        # Pods of the last agent are restored later, with the addresses they have.
+        taken = {address for endpoint in self._state.load() for address in endpoint.addresses}
+        refused: list[IPAddress] = []
+        while taken & set(addresses := self._allocator.allocate("router")):
+            refused += addresses
+        self._allocator.release(refused)
+        return addresses
 
     def _device(self, internal_ips: Sequence[IPAddress]) -> Device:
         for device in self._devices.snapshot():

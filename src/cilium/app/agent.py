@@ -21,6 +21,7 @@ from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
+from cilium.app.node_lock import node_lock
 from cilium.app.objects import ObjectWrites
 from cilium.app.plugin_install import install_configuration, install_plugins
 from cilium.app.policy_delay import PolicyDelay
@@ -44,8 +45,12 @@ log = structlog.get_logger("agent")
 
 async def run(settings: Settings) -> None:
     """Until cancelled; an error in any task ends the process, and the next one takes over what it finds."""
-    node = node_name(settings)
     state = Path(settings.process.state_dir)
+    with node_lock(state):
+        await _run(settings, node_name(settings), state)
+
+
+async def _run(settings: Settings, node: str, state: Path) -> None:
     guard_ipam_mode(state, settings.ipam.mode)
     tables, kubernetes = AgentTables(), KubernetesTables()
     agent = Inspection(settings=settings, node=node, version=version("cilium"))

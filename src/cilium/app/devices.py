@@ -61,14 +61,20 @@ class PodLinks:
         return Link(ifindex=Ifindex(made.ifindex), mac=made.mac, host_mac=made.host_mac)
 
     async def disconnect(self, ifname: str) -> None:
-        await asyncio.to_thread(tear_down_endpoint, ifname)
+        try:
+            await asyncio.to_thread(tear_down_endpoint, ifname)
+        except DatapathError as error:
+            raise OSError(str(error)) from error
 
     async def find(self, ifname: str) -> Ifindex | None:
         found = Netlink().link(ifname)
         return None if found is None else Ifindex(found.ifindex)
 
     async def inspect(self, *, netns_fd: int, container_ifname: str) -> Sequence[IPAddress]:
-        found = await asyncio.to_thread(inspect_endpoint, netns_fd, container_ifname)
+        try:
+            found = await asyncio.to_thread(inspect_endpoint, netns_fd, container_ifname)
+        except DatapathError as error:
+            raise OSError(str(error)) from error
         if found is None:
             raise OSError("it does not exist")
         return [interface.ip for interface in found.addresses]

@@ -24,6 +24,10 @@ from cilium.protocols.cni import CNIError, ErrorCode, Request, Result
 
 log = structlog.get_logger("cni")
 
+PATIENCE = 10.0
+"""Seconds for a request to arrive; the plugin has it in hand when it connects."""
+ACCEPT_PAUSE = 0.1
+
 
 class Handler(Protocol):
     """What the agent does for each command. Every method may raise CNIError."""
@@ -65,7 +69,12 @@ class CNIServer:
         listening()
         try:
             while True:
-                connection, _ = await loop.sock_accept(listener)
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:  # no descriptors left, or the client has gone already
+                    log.warning("cni connection not accepted", error=str(error))
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                    continue
                 tasks.create_task(self._serve(connection), name="cni-request")
         finally:
             listener.close()
@@ -78,6 +87,9 @@ class CNIServer:
                 log.info("replayed delete", container=request.container_id)
             except CNIError as error:
                 log.warning("queued delete failed", entry=entry.name, error=error.message)
+            except Exception as error:  # the next start tries again; this one goes on
+                log.warning("queued delete failed", entry=entry.name, error=f"{type(error).__name__}: {error}")
+                continue
             entry.unlink(missing_ok=True)
 
     def _listen(self) -> socket.socket:
@@ -94,11 +106,12 @@ class CNIServer:
         connection.setblocking(False)
         netns_fd = -1
         try:
-            payload, netns_fd = await receive_request(connection)
+            async with asyncio.timeout(PATIENCE):
+                payload, netns_fd = await receive_request(connection)
             status, stdout = await self._answer(payload, netns_fd)
             await asyncio.get_running_loop().sock_sendall(connection, cni.frame_response(status, stdout))
-        except (OSError, EOFError) as error:
-            log.warning("cni connection lost", error=str(error))
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            log.warning("cni connection lost", error=str(error) or f"no request within {PATIENCE:.0f} s")
         finally:
             if netns_fd >= 0:
                 os.close(netns_fd)
