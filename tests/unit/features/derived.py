@@ -27,8 +27,9 @@ class Derived:
             compute=compute,
         )
 
-    def put(self, table: str, *rows: Any) -> None:
-        self._writers[table].commit(rows)
+    def put(self, table: str, *rows: Any, instead_of: Any = ()) -> None:
+        """One transaction: these rows, without those of the keys `instead_of`."""
+        self._writers[table].commit(rows, instead_of)
         self._derivation.step()
 
     def drop(self, table: str, *keys: Any) -> None:
