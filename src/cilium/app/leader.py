@@ -1,6 +1,6 @@
 """One active operator: a Lease of coordination.k8s.io, renewed by its holder and taken over when it runs out.
 
-The holder's own clock measures how long a Lease has not moved, so clocks of different machines need not agree.
+Whoever waits measures by its own clock how long the Lease has not moved: clocks of different machines need not agree.
 Source: Kubernetes' Lease API; the numbers are upstream's defaults (15 s, 10 s, 2 s).
 """
 

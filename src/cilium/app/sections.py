@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cilium.app.building import Built
 from cilium.app.health import document as health_document
 from cilium.app.inspection import Inspection
 from cilium.settings import RoutingMode
 from cilium.sources.kubernetes.source import KubernetesSource
-
-if TYPE_CHECKING:
-    from cilium.app.building import Built
 
 
 def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -> None:

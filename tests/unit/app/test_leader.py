@@ -1,4 +1,4 @@
-"""Who leads: one Lease, an API server that comes and goes."""
+"""One active operator: who gets the Lease, who keeps it, who has to end."""
 
 from __future__ import annotations
 
@@ -10,60 +10,113 @@ import pytest
 from cilium.app.leader import Leader, LeaseLostError
 
 
-class FakeLease:
-    """One Lease; `answers` False: nobody is there, and with `hangs` not even that is said."""
+class Store:
+    """One Lease of an API server; every write moves its resourceVersion."""
 
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
-        self.answers, self.hangs = True, False
-
-    async def _reach(self) -> None:
-        if not self.answers:
-            if self.hangs:
-                await asyncio.Event().wait()
-            raise OSError("connection refused")
+        self.away = False
 
     async def read(self) -> dict[str, Any] | None:
-        await self._reach()
+        if self.away:
+            raise OSError("connection refused")
         return self.lease
 
     async def write(self, lease: dict[str, Any] | None, spec: dict[str, Any]) -> bool:
-        await self._reach()
-        self.lease = {"spec": spec}
+        if self.away:
+            raise OSError("connection refused")
+        version = 0 if self.lease is None else self.lease["metadata"]["resourceVersion"]
+        if (0 if lease is None else lease["metadata"]["resourceVersion"]) != version:
+            return False
+        self.lease = {"metadata": {"resourceVersion": version + 1}, "spec": spec}
         return True
 
-
-def leader(lease: FakeLease, name: str = "a", *, deadline: float = 0.1) -> Leader:
-    return Leader(leases=lease, identity=name, duration=15, renew_deadline=deadline, retry_period=0.01)
-
-
-async def test_an_api_server_that_is_away_is_waited_for() -> None:
-    lease = FakeLease()
-    lease.answers = False
-    waiting = asyncio.create_task(leader(lease).acquire())
-    await asyncio.sleep(0.03)
-    assert not waiting.done()
-    lease.answers = True
-    await asyncio.wait_for(waiting, 5)
+    @property
+    def spec(self) -> dict[str, Any]:
+        assert self.lease is not None
+        spec: dict[str, Any] = self.lease["spec"]
+        return spec
 
 
-@pytest.mark.parametrize("hangs", [False, True], ids=["refused", "silent"])
-async def test_nobody_believes_to_lead_for_longer_than_the_deadline(hangs: bool) -> None:
-    lease = FakeLease()
-    one = leader(lease)
+def leader(store: Any, name: str, *, duration: float = 15.0, deadline: float = 10.0) -> Leader:
+    return Leader(leases=store, identity=name, duration=duration, renew_deadline=deadline, retry_period=0.001)
+
+
+async def test_the_first_leads_and_the_second_waits() -> None:
+    store = Store()
+    await leader(store, "one").acquire()
+    assert (store.spec["holderIdentity"], store.spec["leaseTransitions"]) == ("one", 0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await leader(store, "two").acquire()
+    assert store.spec["holderIdentity"] == "one"
+
+
+async def test_a_lease_that_does_not_move_is_taken_over() -> None:
+    store = Store()
+    await leader(store, "one", duration=0).acquire()
+    async with asyncio.timeout(5):
+        await leader(store, "two").acquire()
+    assert (store.spec["holderIdentity"], store.spec["leaseTransitions"]) == ("two", 1)
+
+
+async def test_a_lease_that_was_given_up_is_taken_at_once() -> None:
+    store = Store()
+    await leader(store, "one").acquire()
+    store.spec["holderIdentity"] = ""
+    async with asyncio.timeout(5):
+        await leader(store, "two").acquire()
+    assert store.spec["holderIdentity"] == "two"
+
+
+async def test_whoever_leads_renews_and_keeps_the_time_of_its_beginning() -> None:
+    store = Store()
+    one = leader(store, "one")
     await one.acquire()
-    lease.answers, lease.hangs = False, hangs
-    with pytest.raises(LeaseLostError, match="could not be renewed"):
-        await asyncio.wait_for(one.hold(), 5)
-    lease.answers = True
-    await asyncio.wait_for(one.acquire(), 5)
+    began, renewed = store.spec["acquireTime"], store.spec["renewTime"]
+    holding = asyncio.create_task(one.hold())
+    async with asyncio.timeout(5):
+        while store.spec["renewTime"] == renewed:  # noqa: ASYNC110 - a Lease is a thing one polls
+            await asyncio.sleep(0)
+    holding.cancel()
+    assert (store.spec["acquireTime"], store.spec["leaseTransitions"]) == (began, 0)
 
 
-async def test_a_lease_that_another_holds_is_lost() -> None:
-    lease = FakeLease()
-    one = leader(lease, deadline=60)
+async def test_whoever_lost_the_lease_ends() -> None:
+    store = Store()
+    one = leader(store, "one")
     await one.acquire()
-    assert lease.lease is not None
-    lease.lease["spec"]["holderIdentity"] = "b"
-    with pytest.raises(LeaseLostError, match="held by b"):
-        await asyncio.wait_for(one.hold(), 5)
+    store.spec["holderIdentity"] = "two"
+    async with asyncio.timeout(5):
+        with pytest.raises(LeaseLostError, match="held by two"):
+            await one.hold()
+
+
+async def test_whoever_cannot_renew_in_time_ends() -> None:
+    store = Store()
+    one = leader(store, "one", deadline=0.02)
+    await one.acquire()
+    store.away = True
+    async with asyncio.timeout(5):
+        with pytest.raises(LeaseLostError, match="could not be renewed"):
+            await one.hold()
+
+
+async def test_of_two_that_write_at_once_one_leads() -> None:
+    store = Store()
+    stale = await store.read()
+    await leader(store, "one").acquire()
+
+    class Slow(Store):
+        """Reads what was there before the other's write."""
+
+        async def read(self) -> dict[str, Any] | None:
+            return stale
+
+        async def write(self, lease: dict[str, Any] | None, spec: dict[str, Any]) -> bool:
+            return await store.write(lease, spec)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await leader(Slow(), "two").acquire()
+    assert store.spec["holderIdentity"] == "one"
