@@ -95,7 +95,7 @@ class IPCache:
     def _strongest(self, prefix: IPNetwork, claims: Iterable[Claim]) -> IPCacheEntry:
         """A node on which an API server runs is more than a node."""
         row = max(claims, key=lambda held: (held[1], held[2].owner))[2]
-        if row.identity == Reserved.REMOTE_NODE and prefix in self._apiservers:
+        if int(row.identity) == Reserved.REMOTE_NODE and prefix in self._apiservers:
             return msgspec.structs.replace(row, identity=Identity(Reserved.KUBE_APISERVER))
         return row
 
