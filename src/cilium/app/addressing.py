@@ -71,7 +71,7 @@ class Addressing:
         self._health_ips = last.addresses if last is not None else ()
         """Of the last agent's health endpoint, until there is a new one: other nodes go on knowing it."""
         self._published: NodeObject | None = None
-        self._families = [v for v, on in ((4, settings.families.ipv4), (6, settings.families.ipv6)) if on]
+        self._families = settings.families.versions
 
     async def settle(self) -> NodeAddressing:
         """Returns when the node is known, addressed and published."""

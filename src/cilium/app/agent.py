@@ -89,7 +89,7 @@ async def _start(
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
-        families=[version for version, on in ((4, settings.families.ipv4), (6, settings.families.ipv6)) if on],
+        families=settings.families.versions,
     )
     publication = node_cell.build_publication(writes=writes, node_objects=tables.node_objects)
     addressing = Addressing(

@@ -62,6 +62,11 @@ class FamilySettings:
         kinds.boolean(), default=True, key="enable-ipv6", helm=("ipv6.enabled",), meaning="Pods get IPv6 addresses."
     )
 
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Versions of IP in use, the older first."""
+        return tuple(version for version, on in ((4, self.ipv4), (6, self.ipv6)) if on)
+
 
 @dataclass(frozen=True)
 class IpamSettings:
