@@ -117,7 +117,9 @@ class Writes(Protocol):
     """The writing half of the Kubernetes client that CiliumEndpoints need."""
 
     async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None: ...
-    async def delete_endpoint(self, namespace: str, name: str) -> None: ...
+    async def delete_endpoint(self, namespace: str, name: str, *, node_ip: str) -> None:
+        """Only the object of that node."""
+
     async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
         """(namespace, name, node IP) of every CiliumEndpoint."""
 
@@ -139,14 +141,14 @@ class EndpointObjectOps:
         return await each_async(
             rows,
             key=lambda row: row.key,
-            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name),
+            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name, node_ip=self._node_ip),
         )
 
     async def prune(self, rows: Sequence[EndpointObject]) -> None:
         keep = {(row.namespace, row.name) for row in rows}
         for namespace, name, node_ip in await self._writes.list_endpoints():
             if node_ip == self._node_ip and (namespace, name) not in keep:
-                await self._writes.delete_endpoint(namespace, name)
+                await self._writes.delete_endpoint(namespace, name, node_ip=node_ip)
 
 
 def endpoint_body(row: EndpointObject) -> dict[str, Any]:

@@ -33,8 +33,9 @@ class Writes:
             raise OSError("the API server is away")
         self.objects[namespace, name] = body["status"]["networking"]["node"]
 
-    async def delete_endpoint(self, namespace: str, name: str) -> None:
-        self.objects.pop((namespace, name), None)
+    async def delete_endpoint(self, namespace: str, name: str, *, node_ip: str) -> None:
+        if self.objects.get((namespace, name)) == node_ip:
+            del self.objects[namespace, name]
 
     async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
         return [(namespace, name, node) for (namespace, name), node in self.objects.items()]
