@@ -78,7 +78,7 @@ def build_health(built: Built) -> Cell:
     settings, tables = built.settings, built.tables
     return health_cell.build(
         endpoints=settings.health.endpoint,
-        families=[version for version, on in ((4, settings.families.ipv4), (6, settings.families.ipv6)) if on],
+        families=settings.families.versions,
         ask=HttpAsk(port=settings.health.cluster_port),
         cilium_nodes=built.kubernetes.cilium_nodes,
         targets=tables.health_targets,
