@@ -143,7 +143,21 @@ def test_a_reset_closes_and_the_port_is_used_again(pair: Pair) -> None:
     assert pair.entry()["flags"] & CtFlags.CLOSING
     result = pair.ask("S")
     assert result.events[0]["reason"] == TraceReason.NEW
-    assert not pair.entry()["flags"] & CtFlags.CLOSING
+    assert not pair.entry()["flags"] & (CtFlags.CLOSING | CtFlags.SEEN_REPLY)
+
+
+def test_nothing_of_a_connection_is_left_in_the_next_one_between_its_ports(pair: Pair) -> None:
+    pair.ask()
+    fresh = pair.entry()
+    for speak, flags in ((pair.answer, "SA"), (pair.ask, "A"), (pair.answer, "A"), (pair.ask, "R")):
+        speak(flags)
+    pair.ask("S")
+    again = pair.entry()
+    clocks = {"expires", "reported"}
+    assert {name: again[name].tolist() for name in again.dtype.names if name not in clocks} == {
+        name: fresh[name].tolist() for name in fresh.dtype.names if name not in clocks
+    }
+    assert again["reported"][1] == 0
 
 
 def test_timeouts_follow_the_state(make_datapath) -> None:
