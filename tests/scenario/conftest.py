@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scenario.cluster import Cluster, lacks
 
-TUNNEL = ""
+TUNNEL = "prometheus: {enabled: true}\n"
 NATIVE = """
 ipam: {mode: kubernetes}
 routingMode: native
