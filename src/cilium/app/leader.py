@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -30,7 +31,8 @@ class Leases(Protocol):
 
 
 class Leader:
-    """`acquire` returns when we lead; `hold` keeps it and raises LeaseLostError when it is gone."""
+    """`acquire` returns when we lead; `hold` keeps it and raises LeaseLostError when it is gone; `lead` does both for
+    ever."""
 
     def __init__(
         self, *, leases: Leases, identity: str, duration: float, renew_deadline: float, retry_period: float
@@ -39,6 +41,23 @@ class Leader:
         self._duration, self._deadline, self._period = duration, renew_deadline, retry_period
         self._seen: tuple[str, float] = ("", 0.0)
         self.holder = ""
+
+    async def lead(self, work: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:
+        """Whenever we lead, has `work` start its tasks; they end with the Lease, and begin anew with the next."""
+
+        async def term() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.hold(), name="leader")
+                await work(tasks)
+
+        while True:
+            await self.acquire()
+            try:
+                # In a task of its own: a group that failed leaves a request for cancellation with the task that waited
+                # for it (Python 3.11), and every time-out in that task would look like its end.
+                await asyncio.create_task(term(), name="leadership")
+            except* LeaseLostError as lost:
+                log.warning("no longer leader", error=str(lost.exceptions[0]))
 
     async def acquire(self) -> None:
         """Until the Lease is ours, however long the API server is away."""

@@ -17,7 +17,7 @@ import structlog
 from cilium.api import crds
 from cilium.app import logs
 from cilium.app.inspection import Inspection
-from cilium.app.leader import Leader, LeaseLostError
+from cilium.app.leader import Leader
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
 from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_probes
@@ -58,14 +58,7 @@ async def run(settings: Settings) -> None:
             retry_period=settings.operator.retry_period,
         )
         agent.stage = "ready"  # a waiting operator is a healthy one
-        while True:
-            await leader.acquire()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(leader.hold(), name="leader")
-                    await lead(settings, client, writes, tasks)
-            except* LeaseLostError as lost:
-                log.warning("no longer leader", error=str(lost.exceptions[0]))
+        await leader.lead(lambda tasks: lead(settings, client, writes, tasks))
 
 
 async def lead(settings: Settings, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
