@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.links import DeviceLinks, device_links
 from cilium.datapath.netlink import rows
 from cilium.datapath.netlink.devices import (

@@ -14,8 +14,8 @@ import time
 import structlog
 
 from cilium.datapath.clsact import ClsactLinks
+from cilium.datapath.errors import DatapathError, KernelError
 from cilium.datapath.hooks import Attachment, DeviceLinks, Direction
-from cilium.datapath.libbpf.errors import DatapathError, KernelError
 from cilium.datapath.libbpf.objects import Program
 
 log = structlog.get_logger("links")

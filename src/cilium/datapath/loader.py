@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cilium.datapath.addresses import address_bytes
 from cilium.datapath.closing import Closing
-from cilium.datapath.libbpf.errors import ObjectError
+from cilium.datapath.errors import ObjectError
 from cilium.datapath.libbpf.objects import BpfObject, Program
 from cilium.datapath.mounts import ensure_bpf_directory
 from cilium.datapath.paths import MAP_DIRECTORY

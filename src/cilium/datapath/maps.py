@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cilium.datapath.closing import Closing
+from cilium.datapath.errors import DatapathError, KernelError, MapFull, MapSpecMismatch, NoSuchEntry, ObjectError
 from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import DatapathError, KernelError, MapFull, MapSpecMismatch, NoSuchEntry, ObjectError
 from cilium.datapath.libbpf.syscall import ENOTSUPP, Command
 from cilium.datapath.mapspec import MapSpec, Shape
 from cilium.datapath.paths import MAP_DIRECTORY

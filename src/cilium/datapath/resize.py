@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from cilium.datapath.errors import MapSpecMismatch, NoSuchEntry
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import MapSpecMismatch, NoSuchEntry
 from cilium.datapath.maps import Map, MapWriteError, shape_of
 from cilium.datapath.mapspec import MapSpec, MapType, Shape
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cilium.datapath.closing import Closing
+from cilium.datapath.errors import ObjectError
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import ObjectError
 from cilium.datapath.mapspec import MapType
 from cilium.datapath.paths import MAP_DIRECTORY
 

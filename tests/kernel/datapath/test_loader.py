@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kernel.datapath.conftest import HERE, compile_object
 
-from cilium.datapath.libbpf.errors import LoadError, MapSpecMismatch, ObjectError
+from cilium.datapath.errors import LoadError, MapSpecMismatch, ObjectError
 from cilium.datapath.loader import load
 from cilium.datapath.maps import PinnedMap, shape_of
 from cilium.datapath.ringbuf import RingBuffer

@@ -9,8 +9,8 @@ from socket import AF_INET, AF_INET6
 import pytest
 from kernel.datapath.namespaces import Namespace
 
+from cilium.datapath.errors import MissingFeature
 from cilium.datapath.fakes import FakeNetlink, FakeSysctls
-from cilium.datapath.libbpf.errors import MissingFeature
 from cilium.datapath.netlink.devices import DeviceError, ensure_addresses, ensure_geneve, ensure_host_pair, ensure_vxlan
 from cilium.datapath.netlink.links import Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.netns import run_in_netns

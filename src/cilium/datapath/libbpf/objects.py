@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cilium.datapath.closing import Closing
+from cilium.datapath.errors import LoadError, MissingPrivilege, ObjectError
 from cilium.datapath.libbpf import syscall
 from cilium.datapath.libbpf.btf import Btf, Member
-from cilium.datapath.libbpf.errors import LoadError, MissingPrivilege, ObjectError
 from cilium.datapath.libbpf.library import captured_log, ffi, library, text
 from cilium.datapath.mapspec import Shape
 

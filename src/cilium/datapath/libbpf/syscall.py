@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from cilium.datapath.libbpf.errors import MissingFeature, raise_for
+from cilium.datapath.errors import MissingFeature, raise_for
 from cilium.datapath.libbpf.library import ffi, libc
 
 ENOTSUPP = 524  # the kernel's own "not supported": what a map kind without batches answers

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
-from cilium.datapath.libbpf.errors import DatapathError, MissingFeature
+from cilium.datapath.errors import DatapathError, MissingFeature
 from cilium.datapath.netlink.links import NOARP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkPort
 from cilium.datapath.netlink.rows import NODAD, SCOPE_LINK, SCOPE_UNIVERSE, Address

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.netlink.links import LinkChange, LinkName, Veth
 from cilium.datapath.netlink.netns import run_in_netns
 from cilium.datapath.netlink.port import Netlink, NetlinkBatchError

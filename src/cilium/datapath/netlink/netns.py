@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.libbpf.library import ffi, libc
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.netlink.links import (
     EXT_MASK,
     LINK_HEADER,

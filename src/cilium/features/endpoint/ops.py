@@ -11,8 +11,8 @@ import structlog
 
 from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.batches import delete_rows, prune, update_rows
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
-from cilium.datapath.libbpf.errors import DatapathError
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.endpoint.adoption import Adoption
