@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from cilium.datapath.names import HOST_DEVICE
 from cilium.features.endpoint.own import remembered
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
@@ -159,7 +160,7 @@ class Addressing:
         """The addresses cilium_host already has, if they fit the CIDRs: pods know them as their gateways."""
         present = [
             interface.ip
-            for device in self._devices.snapshot().by("name", "cilium_host")
+            for device in self._devices.snapshot().by("name", HOST_DEVICE)
             for interface in device.addresses
             if any(interface.ip.version == cidr.version and interface.ip in cidr for cidr in cidrs)
         ]

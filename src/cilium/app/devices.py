@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from cilium.datapath.errors import DatapathError
 from cilium.datapath.links import DeviceLinks, device_links
+from cilium.datapath.names import GENEVE_DEVICE, VXLAN_DEVICE
 from cilium.datapath.netlink import rows
 from cilium.datapath.netlink.devices import (
-    GENEVE_DEVICE,
-    VXLAN_DEVICE,
     ensure_addresses,
     ensure_geneve,
     ensure_host_pair,

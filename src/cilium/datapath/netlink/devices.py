@@ -11,54 +11,45 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from cilium.datapath.errors import DatapathError, MissingFeature
+from cilium.datapath.names import GENEVE_DEVICE, HOST_DEVICE, HOST_PEER, VXLAN_DEVICE
 from cilium.datapath.netlink.links import NOARP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkPort
 from cilium.datapath.netlink.rows import NODAD, SCOPE_LINK, SCOPE_UNIVERSE, Address
 from cilium.datapath.netlink.sysctl import SysctlPort
 from cilium.tables.types import IPAddress, IPInterface
 
-HOST_DEVICE, HOST_PEER, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
-GENEVE_DEVICE = "cilium_geneve"
-VXLAN_PORT, GENEVE_PORT = 8472, 6081
-
 
 class DeviceError(DatapathError):
     """A device of the node cannot be brought to what it shall be."""
 
 
-def ensure_host_pair(
-    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, name: str = HOST_DEVICE, peer: str = HOST_PEER
-) -> tuple[Link, Link]:
+def ensure_host_pair(netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int) -> tuple[Link, Link]:
     """(cilium_host, cilium_net), up, without ARP and without reverse path filtering. Raises DeviceError."""
+    pair = (HOST_DEVICE, HOST_PEER)
     try:
-        host, net = netlink.link(name), netlink.link(peer)
+        host, net = map(netlink.link, pair)
         if host is None or net is None or host.kind != "veth" or net.kind != "veth" or host.lower != net.ifindex:
-            netlink.remove(LinkName(name), LinkName(peer))
-            netlink.put(Veth(name, peer, mtu=mtu, up=False))
-            for each in (name, peer):
-                netlink.put(LinkChange(name=each, link_local=False))
-        for each in (name, peer):
+            netlink.remove(*map(LinkName, pair))
+            netlink.put(Veth(*pair, mtu=mtu, up=False))
+            netlink.put(*(LinkChange(name=each, link_local=False) for each in pair))
+        for each in pair:
             sysctls.write(f"net/ipv4/conf/{each}/rp_filter", 0)
             sysctls.write(f"net/ipv4/conf/{each}/forwarding", 1)
             sysctls.write(f"net/ipv6/conf/{each}/forwarding", 1)
             bring_up(netlink, each, mtu=mtu, arp=False)
     except NetlinkBatchError as error:
-        raise DeviceError(f"set up {name} and {peer}: {error}") from None
-    return _present(netlink, name), _present(netlink, peer)
+        raise DeviceError(f"set up {' and '.join(pair)}: {error}") from None
+    return _present(netlink, HOST_DEVICE), _present(netlink, HOST_PEER)
 
 
-def ensure_vxlan(
-    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = VXLAN_PORT, name: str = VXLAN_DEVICE
-) -> Link:
+def ensure_vxlan(netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int) -> Link:
     """The VXLAN overlay device, tunnel keys per packet. Raises DeviceError, MissingFeature."""
-    return _ensure_tunnel(netlink, sysctls, Vxlan(name, port, mtu))
+    return _ensure_tunnel(netlink, sysctls, Vxlan(VXLAN_DEVICE, port, mtu))
 
 
-def ensure_geneve(
-    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = GENEVE_PORT, name: str = GENEVE_DEVICE
-) -> Link:
+def ensure_geneve(netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int) -> Link:
     """The Geneve overlay device, tunnel keys per packet. Raises DeviceError, MissingFeature."""
-    return _ensure_tunnel(netlink, sysctls, Geneve(name, port, mtu))
+    return _ensure_tunnel(netlink, sysctls, Geneve(GENEVE_DEVICE, port, mtu))
 
 
 def _ensure_tunnel(netlink: NetlinkPort, sysctls: SysctlPort, wanted: Vxlan | Geneve) -> Link:

@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from cilium.datapath.names import POD_PREFIX
 from cilium.features.endpoint.locks import NamedLocks
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.protocols.cni import Address, CNIError, ErrorCode, Interface, Request, Result
@@ -193,7 +194,7 @@ class EndpointManager:
             addresses = self._addresses.allocate(f"{namespace}/{pod}")
         except Exception as error:
             raise CNIError(ErrorCode.ADDRESSES_EXHAUSTED, str(error)) from None
-        ifname = "lxc" + sha256(f"{request.container_id}/{request.ifname}".encode()).hexdigest()[:12]
+        ifname = POD_PREFIX + sha256(f"{request.container_id}/{request.ifname}".encode()).hexdigest()[:12]
         plan = Endpoint(
             id=self.free_id(),
             kind="pod",
