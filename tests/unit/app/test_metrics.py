@@ -56,7 +56,8 @@ class Untouchable(FullMap):
 def agent() -> Inspection:
     made = Inspection(settings=from_values({}), node="n1", version="1.2.3")
     maps: dict[str, Any] = {"cilium_metrics": Counters(), "cilium_lxc": FullMap()}
-    made.maps = {**maps, "cilium_ct": Untouchable(), "cilium_snat": Untouchable()}
+    maps |= {"cilium_ct": Untouchable(), "cilium_snat": Untouchable()}
+    made.maps = maps
     return made
 
 
