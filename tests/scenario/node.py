@@ -45,7 +45,8 @@ class LabNode:
         """Pods' endpoints as they lie on disk: readable without an agent."""
         script = "cat /var/run/cilium/state/*/ep.json 2>/dev/null | sed 's/}{/}\\n{/g'"
         found = self.cluster.node(self.name, "sh", "-c", script, check=False)
-        return [json.loads(line) for line in found.splitlines() if line.strip()]
+        read = [json.loads(line) for line in found.splitlines() if line.strip()]
+        return [endpoint for endpoint in read if endpoint["kind"] == "pod"]
 
     def queued_deletes(self) -> list[str]:
         return self.cluster.node(self.name, "sh", "-c", "ls /var/run/cilium/deleteQueue 2>/dev/null || true").split()
@@ -106,6 +107,11 @@ class LabNode:
             yield
         finally:
             self.lab.start_kubelet(self.name)
+
+    def forget_back_off(self) -> None:
+        """A kubelet that starts anew starts a container that died often without waiting."""
+        with self.without_kubelet():
+            pass
 
     @contextmanager
     def without_agent(self) -> Iterator[None]:
