@@ -22,7 +22,7 @@ setup: ## system packages, uv, the virtual environment
 	@bash tools/setup.sh
 
 bpf: setup ## compile the datapath (build time only: no node needs a compiler)
-	@$(MAKE) --no-print-directory -C bpf OUT=$(abspath $(BPF_OBJECTS))
+	@$(MAKE) -s --no-print-directory -C bpf OUT=$(abspath $(BPF_OBJECTS))
 
 views: bpf ## regenerate Python's view of maps, events and drop reasons from BTF
 	@$(RUN) python tools/generate_views.py && $(RUN) python tools/generate_libbpf.py

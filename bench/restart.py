@@ -13,11 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from bench.cluster import Cluster, until
 from bench.figures import Figure, median
 from bench.options import Options
 from bench.same_node import enforce
 from bench.tool import PORT, compiled
+from cilium.datapath.generated import DropReason
+from cilium.datapath.maps import PinnedMap
+from cilium.datapath.paths import MAP_DIRECTORY
 
 NODE = "node1"
 ENDPOINTS = 50
@@ -25,6 +30,9 @@ CONNECTIONS = 100
 """A quarter each: to a pod of this node and of another one, by IPv4 and by IPv6."""
 ROUNDS = 5
 IDLE_SECONDS = 10.0
+DIRECTIONS = 4
+"""Indexes of cilium_metrics per reason."""
+CHATTER = (DropReason.IGMP_HANDLED, DropReason.MULTICAST_HANDLED)
 
 
 def run(options: Options) -> Iterator[Figure]:
@@ -37,12 +45,13 @@ def run(options: Options) -> Iterator[Figure]:
             stack.enter_context(tool.server(pod["netns"], cpu=-1))
         wait_ready(cluster)
         namespaces = [pod["netns"] for pod in (client, server, remote)]
-        retransmitted = retransmissions(namespaces)
         held = [
             stack.enter_context(tool.started(client["netns"], "hold", address, PORT + 2, CONNECTIONS // 4, cpu=-1))
             for pod in (server, remote)
             for address in pod["ips"].values()
         ]
+        before = {node: dropped(cluster, node) for node in (NODE, "node2")}
+        retransmitted = retransmissions(namespaces)
         times = [restart(cluster) for _ in range(ROUNDS)]
         results = [json.loads(process.communicate(timeout=20)[0]) for process in held]
         again = retransmissions(namespaces) - retransmitted
@@ -50,7 +59,9 @@ def run(options: Options) -> Iterator[Figure]:
         lost = sum(result["lost"] for result in results)
         what = "on the node and across, IPv4 and IPv6"
         yield Figure(name=f"restart: lost of {CONNECTIONS} connections", value=lost, target=0, note=what)
-        yield Figure(name="restart: segments sent again", value=again, target=0)
+        drops = sum(dropped(cluster, node) - count for node, count in before.items())
+        yield Figure(name="restart: packets dropped by the datapath", value=drops, target=0)
+        yield Figure(name="restart: TCP segments sent again", value=again, note="one may come from a busy machine")
         yield from idle(cluster)
 
 
@@ -93,6 +104,16 @@ def cpu_seconds(pid: int) -> float:
     """Of all threads so far."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(path.read_text().split()[0]) for path in threads) / 1e9
+
+
+def dropped(cluster: Cluster, node: str) -> int:
+    """Packets that a node's datapath dropped so far, other than chatter that nobody forwards."""
+    maps = Path(f"/proc/{cluster.runtime(node).pid}/root/{MAP_DIRECTORY}")
+    with PinnedMap("cilium_metrics", maps) as metrics:
+        keys, values = metrics.dump()
+    reasons = keys // DIRECTIONS
+    drops = (reasons >= DropReason.INVALID_SOURCE_MAC) & ~np.isin(reasons, CHATTER)
+    return int(values["packets"][drops].sum())
 
 
 def retransmissions(namespaces: Sequence[str]) -> int:

@@ -13,8 +13,10 @@ from bench.tool import PORT, compiled
 from bench.traffic import Route, compare, targets
 
 TARGETS = targets(rr=0.95, crr=0.95, throughput=1.0)
-HOST = 65535
-"""The endpoint that is the node itself."""
+RESERVED = 255
+"""Identities up to this one are no pods' (the node, its health endpoint)."""
+MANY = 1000
+"""Every connection is told about, and a round opens thousands."""
 TIMED_OUT = 124
 """Exit status of timeout(1)."""
 
@@ -25,7 +27,9 @@ def run(options: Options) -> Iterator[Figure]:
         client, server = cluster.attach("node1", ["same-client", "same-server"])
         ours = Route(client["netns"], server["netns"], server["ips"])
         prove_enforced(cluster, "node1", ours)
+        told = seen_flows(cluster, "node1")
         yield from compare(tool, "same node", ours, kernel, TARGETS, rounds=options.rounds)
+        assert seen_flows(cluster, "node1") > told + options.rounds * MANY, "the agent was not told of the connections"
 
 
 def enforce(cluster: Cluster) -> None:
@@ -39,12 +43,17 @@ def enforce(cluster: Cluster) -> None:
     })  # fmt: skip
 
 
+def seen_flows(cluster: Cluster, node: str) -> int:
+    """Flows that the node's agent has taken from the datapath so far."""
+    return int(cluster.ask_agent(node, "/v1/healthz")["hubble"]["observer"]["seen-flows"])
+
+
 def prove_enforced(cluster: Cluster, node: str, route: Route) -> None:
     """Raises TimeoutError unless every pod of the node has policy in both directions, AssertionError unless a port that
     no rule names is silent."""
 
     def enforced() -> bool:
-        pods = [row for row in cluster.ask_agent(node, "/v1/statedb/endpoint-policies") if row["endpoint"] != HOST]
+        pods = [row for row in cluster.ask_agent(node, "/v1/statedb/endpoint-policies") if row["identity"] > RESERVED]
         return bool(pods) and all(row["ingress"] and row["egress"] for row in pods)
 
     until(enforced, "a policy on every pod", 10)

@@ -34,6 +34,8 @@ static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow
 
 	flow_to(flow, peer);
 	flow->flags |= EVENT_LOCAL;
+	if (unlikely(peer->flags & ENDPOINT_HOST && encapsulated(flow)))
+		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
 	reason = admit(skb, flow);
 	if (reason)
 		return drop(skb, flow, reason);
@@ -49,6 +51,9 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	int reason;
 
 	flow->destination_identity = identity_in(peer, &flow->destination);
+	/* Pods may tunnel among themselves. Any other address may be one more of some node. */
+	if (unlikely(encapsulated(flow) && (!behind_tunnel(peer) || is_node(flow->destination_identity))))
+		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
 	reason = admit(skb, flow);
 	if (reason)
 		return drop(skb, flow, reason);
@@ -65,6 +70,9 @@ int from_lxc(struct __sk_buff *skb)
 	const struct endpoint *pod, *peer;
 	int reason;
 
+	/* The tag would leave the node with the packet. */
+	if (unlikely(skb->vlan_present))
+		return drop(skb, &flow, DROP_VLAN_FILTERED);
 	if (unlikely(skb->protocol == bpf_htons(ETH_P_ARP)))
 		return answer_arp(skb, &flow);
 	reason = parse(skb, &flow);

@@ -4,6 +4,7 @@
 #include "lib/common.h"
 #include "stages/admit.h"
 #include "stages/deliver.h"
+#include "stages/encap.h"
 #include "stages/nat.h"
 
 static __always_inline bool is_ip(const struct __sk_buff *skb)
@@ -23,6 +24,9 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 
 	/* Nobody outside has the address of a pod or of the node itself. */
 	if (unlikely(endpoint_at(&flow->source)))
+		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
+	/* In tunnel mode, pods of other nodes come with their identity or not at all. */
+	if (config_routing_mode == ROUTING_TUNNEL && unlikely(behind_tunnel(ipcache_at(&flow->source))))
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
 	reason = admit(skb, flow);

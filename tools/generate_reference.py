@@ -1,7 +1,8 @@
-"""Generate docs/reference/ from the code it describes: settings, custom resources, command lines, events.
+"""Generate docs/reference/ from the code it describes: settings, custom resources, command lines, events, metrics.
 
 In: the settings' schema, the CRDs' YAML, the click commands, the enums generated from BTF and the comments beside their
-C definitions. Out: Markdown pages. `--check` writes nothing and fails when a committed page differs.
+C definitions, the declared metrics. Out: Markdown pages. `--check` writes nothing and fails when a committed page
+differs.
 """
 
 from __future__ import annotations
@@ -227,8 +228,29 @@ def enum_table(kind: type[IntEnum | IntFlag], header: str) -> list[str]:
     return table(("number", "name"), [row[:2] for row in rows])
 
 
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    from cilium.app.metric_families import FAST, families
+
+    lines = ["# Metrics", "", NOTICE.format("`cilium.app.metric_families`"), ""]
+    lines += [
+        "With `prometheus.enabled: true` every agent serves them in Prometheus' text format under `/metrics` on",
+        "`prometheus.port` (9962). Most are read when somebody asks; a scrape costs some milliseconds.",
+        "",
+        f"Buckets of histograms, in seconds: {', '.join(f'{bound:g}' for bound in FAST)}.",
+        "",
+    ]
+    rows = [
+        (f"`{f.exposed}`", f.kind, ", ".join(f"`{label}`" for label in f.labels) or "-", f.meaning) for f in families()
+    ]
+    return "\n".join([*lines, *table(("name", "type", "labels", "meaning"), rows)]).rstrip() + "\n"
+
+
 PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("settings.md", settings_page), ("crds.md", crds_page), ("cli.md", cli_page), ("events.md", events_page),
+    ("metrics.md", metrics_page),
 )  # fmt: skip
 
 

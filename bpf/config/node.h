@@ -9,6 +9,7 @@ enum tunnel_protocol { TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2 };
 
 CONFIG(__u32, config_routing_mode) = ROUTING_TUNNEL;
 CONFIG(__u32, config_tunnel_protocol) = TUNNEL_VXLAN;
+CONFIG(__u16, config_tunnel_port) = 8472;        /* UDP, where this cluster's nodes take tunnelled packets */
 CONFIG(__u32, config_tunnel_ifindex) = 0;        /* cilium_vxlan or cilium_geneve */
 CONFIG(__u32, config_host_ifindex) = 0;          /* cilium_host */
 CONFIG(__u8, config_enable_ipv4) = 1;

@@ -18,6 +18,7 @@ struct transport {
 	__u8 fragment; /* enum flow_shape bits */
 	__u16 pad;
 	__be32 fragment_id;
+	__u32 end; /* of the IP packet in the frame; what follows is padding, which no receiver sees */
 };
 
 /* Direct access to len bytes at off; pulls them into the linear part if they are not there. NULL: packet too short. */
@@ -97,6 +98,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct flow *flow, 
 	flow->ttl = ip->ttl;
 	at->protocol = ip->protocol;
 	at->offset = ETH_HLEN_ + ip->ihl * 4;
+	at->end = length ? ETH_HLEN_ + length : skb->len;
 	if (unlikely(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))) {
 		at->fragment = SHAPE_FRAGMENT;
 		if (ip->frag_off & bpf_htons(IP_OFFSET))
@@ -118,13 +120,33 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct flow *flow, 
 		return DROP_INVALID_PACKET_DROPPED;
 	__builtin_memcpy(&flow->source, &ip->saddr, 16);
 	__builtin_memcpy(&flow->destination, &ip->daddr, 16);
+	/* Would name the rows of an IPv4 address; such addresses do not appear on a wire (RFC 4038 4.2). */
+	if (unlikely(addr_is_v4(&flow->source) || addr_is_v4(&flow->destination)))
+		return DROP_INVALID_PACKET_DROPPED;
 	flow->ttl = ip->hop_limit;
 	flow->shape = SHAPE_V6;
 	at->protocol = ip->nexthdr;
 	at->offset = ETH_HLEN_ + sizeof(*ip);
+	/* Payload length 0 is an aggregate beyond 64 KiB (RFC 2675, BIG TCP). */
+	at->end = ip->payload_len || !skb->gso_size ? at->offset + bpf_ntohs(ip->payload_len) : skb->len;
 	if (unlikely(is_extension(at->protocol) || is_unknown_extension(at->protocol)))
 		return skip_extensions(skb, at);
 	return 0;
+}
+
+/* A transport header that is not all in the packet, or a first fragment that leaves flags to the second (RFC 3128). */
+static __always_inline bool too_short(const struct transport *at)
+{
+	__u32 needed = 0;
+
+	if (at->fragment & SHAPE_LATER_FRAGMENT)
+		return false;
+	if (at->protocol == IPPROTO_TCP)
+		needed = sizeof(struct tcphdr);
+	else if (at->protocol == IPPROTO_UDP || at->protocol == IPPROTO_UDPLITE || at->protocol == IPPROTO_SCTP ||
+		 at->protocol == IPPROTO_ICMP || at->protocol == IPPROTO_ICMPV6)
+		needed = sizeof(struct udphdr);
+	return at->offset + needed > at->end;
 }
 
 /* The network header only: enough to tell whose packet it is. */
@@ -144,6 +166,8 @@ static __always_inline int parse_network(struct __sk_buff *skb, struct flow *flo
 	flow->l4_offset = at.offset;
 	flow->shape |= at.fragment;
 	flow->fragment_id = at.fragment_id;
+	if (!reason && unlikely(too_short(&at)))
+		return DROP_CT_TRUNCATED_OR_INVALID_HEADER;
 	return reason;
 }
 

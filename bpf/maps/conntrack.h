@@ -36,9 +36,10 @@ struct ct_entry {
 	__u32 ingress_cookie;
 	__be16 proxy_port;
 	__u16 rev_nat;        /* 0; room for services */
+	__u16 endpoints[2];   /* ids of client and server, 0: not of this node; an address goes to other pods in time */
 	__u8 flags;           /* enum ct_flags */
 	__u8 tcp_flags[2];    /* seen from the client, from the server, since the last event */
-	__u8 pad[5];
+	__u8 pad;
 };
 
 struct {

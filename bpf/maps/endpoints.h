@@ -11,6 +11,7 @@ enum endpoint_flags {
 	ENDPOINT_AUDIT = 1 << 2,     /* verdicts are reported as AUDIT, nothing is dropped by policy */
 	ENDPOINT_NO_SOURCE_CHECK = 1 << 3, /* anti-spoofing disabled by annotation; read from the row by interface */
 	ENDPOINT_HEALTH = 1 << 4,
+	ENDPOINT_ADOPTING = 1 << 5, /* came under a policy a moment ago: its connections from before are taken over */
 };
 
 struct endpoint_key {

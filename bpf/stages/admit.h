@@ -59,9 +59,9 @@ STAGE int judge(struct flow *flow, __u32 side)
 	return reason;
 }
 
-/* A connection that is not known: judged, and remembered if it may pass. */
-static __always_inline int admit_new(struct flow *flow, const struct ct_key *key, __u64 now, __u32 epoch,
-				     bool source_is_low)
+/* A connection that is not known: judged, and remembered if it may pass, in the place of the one before it. */
+static __always_inline int admit_new(struct flow *flow, const struct ct_key *key, struct ct_entry *before, __u64 now,
+				     __u32 epoch, bool source_is_low)
 {
 	enum ct_side side = ct_guess_side(flow);
 	int reason = judge(flow, side);
@@ -73,7 +73,9 @@ static __always_inline int admit_new(struct flow *flow, const struct ct_key *key
 	flow->flags |= EVENT_REPLY_KNOWN;
 	if (side == CT_SERVER)
 		flow->flags |= EVENT_REPLY;
-	return ct_create(flow, key, now, epoch, (side == CT_CLIENT) == source_is_low);
+	source_is_low = (side == CT_CLIENT) == source_is_low;
+	return before ? ct_replace(before, flow, now, epoch, source_is_low) :
+			ct_create(flow, key, now, epoch, source_is_low);
 }
 
 /* A connection from before the policies changed: judged again in the direction in which it was opened. */
@@ -142,7 +144,7 @@ static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flo
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 	const struct runtime *settings = runtime();
-	struct ct_entry *entry;
+	struct ct_entry *entry, *known;
 	enum ct_side side = CT_CLIENT;
 	struct ct_key key;
 	bool low, first;
@@ -153,12 +155,15 @@ static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flo
 	if (unlikely(flow->shape & (SHAPE_ICMP_ERROR | SHAPE_ICMP_OTHER)))
 		return admit_stateless(skb, flow, now, settings->policy_epoch);
 	low = ct_key_of(flow, &key);
-	entry = ct_lookup(&key, now);
+	known = bpf_map_lookup_elem(&cilium_ct, &key);
+	entry = ct_alive(known, now);
 	if (entry)
 		side = ct_side(entry, low);
 	if (unlikely(!entry || ct_reopens(flow, entry, side)))
-		return admit_new(flow, &key, now, settings->policy_epoch, low);
+		return admit_new(flow, &key, known, now, settings->policy_epoch, low);
 	if (unlikely(entry->policy_epoch != settings->policy_epoch)) {
+		if (!ct_same_ends(entry, flow, side))
+			return admit_new(flow, &key, known, now, settings->policy_epoch, low);
 		reason = admit_again(flow, &key, entry, side, settings->policy_epoch);
 		if (reason)
 			return reason;

@@ -32,16 +32,27 @@ static __always_inline bool ct_key_fill(struct ct_key *key, const union addr *so
 }
 
 /* A dead entry is no entry. */
+static __always_inline struct ct_entry *ct_alive(struct ct_entry *entry, __u64 now)
+{
+	return entry && entry->expires > now ? entry : NULL;
+}
+
 static __always_inline struct ct_entry *ct_lookup(const struct ct_key *key, __u64 now)
 {
-	struct ct_entry *entry = bpf_map_lookup_elem(&cilium_ct, key);
-
-	return entry && entry->expires > now ? entry : NULL;
+	return ct_alive(bpf_map_lookup_elem(&cilium_ct, key), now);
 }
 
 static __always_inline enum ct_side ct_side(const struct ct_entry *entry, bool source_is_low)
 {
 	return !!(entry->flags & CT_LOW_OPENED) == source_is_low ? CT_CLIENT : CT_SERVER;
+}
+
+/* Whether the local ends are still those that the connection was made with. */
+static __always_inline bool ct_same_ends(const struct ct_entry *entry, const struct flow *flow, enum ct_side side)
+{
+	__u32 from = side == CT_CLIENT ? 0 : 1;
+
+	return entry->endpoints[from] == flow->from.id && entry->endpoints[!from] == flow->to.id;
 }
 
 /* A packet that may only open: a SYN after the connection closed, or from the side that did not open this one; an echo
@@ -54,11 +65,19 @@ static __always_inline bool ct_reopens(const struct flow *flow, const struct ct_
 	return side == CT_SERVER && flow->shape & SHAPE_ECHO_REQUEST;
 }
 
+/* Whether a policy in the direction of this packet has long been enforced: then a connection that may exist is known,
+ * and a packet of an unknown one must be allowed itself, whatever it claims to answer. */
+static __always_inline bool ct_settled(const struct flow *flow)
+{
+	return (flow->from.egress_policy && !(flow->from.flags & ENDPOINT_ADOPTING)) ||
+	       (flow->to.ingress_policy && !(flow->to.flags & ENDPOINT_ADOPTING));
+}
+
 /* Who opened a connection that is first seen here. In the middle of a TCP connection (it began before a policy was
- * enforced) that is most likely the end with the higher port; such a packet cannot establish anything. */
+ * enforced) that is most likely the end with the higher port. */
 static __always_inline enum ct_side ct_guess_side(const struct flow *flow)
 {
-	if (flow->protocol != IPPROTO_TCP || (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (flow->protocol != IPPROTO_TCP || (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN || ct_settled(flow))
 		return CT_CLIENT;
 	if (flow->tcp_flags & TCP_SYN)
 		return CT_SERVER;
@@ -107,28 +126,47 @@ static __always_inline void ct_touch(struct ct_entry *entry, const struct flow *
 		entry->expires = expires;
 }
 
-/* Remembers the connection that this packet opens. The flow carries the verdict. */
+/* Makes an entry that of the connection which this packet opens. The flow carries the verdict. */
+static __always_inline void ct_open(struct ct_entry *entry, const struct flow *flow, __u64 now, __u32 epoch,
+				    bool low_opened)
+{
+	bool client = !(flow->flags & EVENT_REPLY);
+
+	*entry = (struct ct_entry){ .policy_epoch = epoch };
+	if (low_opened)
+		entry->flags = CT_LOW_OPENED;
+	if (flow->verdict == VERDICT_AUDITED)
+		entry->flags |= CT_AUDIT;
+	entry->client_identity = client ? flow->source_identity : flow->destination_identity;
+	entry->server_identity = client ? flow->destination_identity : flow->source_identity;
+	entry->endpoints[0] = client ? flow->from.id : flow->to.id;
+	entry->endpoints[1] = client ? flow->to.id : flow->from.id;
+	entry->egress_cookie = flow->egress_cookie;
+	entry->ingress_cookie = flow->ingress_cookie;
+	entry->reported[0] = client ? now : 0;
+	entry->reported[1] = client ? 0 : now;
+	ct_touch(entry, flow, client ? CT_CLIENT : CT_SERVER, now);
+	entry->expires = now + ct_timeout(entry, flow->protocol);
+}
+
 STAGE int ct_create(const struct flow *flow, const struct ct_key *key, __u64 now, __u32 epoch, __u32 low_opened)
 {
-	struct ct_entry entry = { .policy_epoch = epoch };
-	bool client;
+	struct ct_entry entry;
 
 	if (!flow || !key)
 		return DROP_CT_MAP_INSERTION_FAILED;
-	client = !(flow->flags & EVENT_REPLY);
-	if (low_opened)
-		entry.flags = CT_LOW_OPENED;
-	if (flow->verdict == VERDICT_AUDITED)
-		entry.flags |= CT_AUDIT;
-	entry.client_identity = client ? flow->source_identity : flow->destination_identity;
-	entry.server_identity = client ? flow->destination_identity : flow->source_identity;
-	entry.egress_cookie = flow->egress_cookie;
-	entry.ingress_cookie = flow->ingress_cookie;
-	entry.reported[0] = client ? now : 0;
-	entry.reported[1] = client ? 0 : now;
-	ct_touch(&entry, flow, client ? CT_CLIENT : CT_SERVER, now);
-	entry.expires = now + ct_timeout(&entry, flow->protocol);
+	ct_open(&entry, flow, now, epoch, low_opened);
 	return bpf_map_update_elem(&cilium_ct, key, &entry, BPF_ANY) ? DROP_CT_MAP_INSERTION_FAILED : 0;
+}
+
+/* The entry of an earlier connection between the same ports is written over where it is: a new one would cost an
+ * allocation, a release and their locks. */
+STAGE int ct_replace(struct ct_entry *entry, const struct flow *flow, __u64 now, __u32 epoch, __u32 low_opened)
+{
+	if (!entry || !flow)
+		return DROP_CT_MAP_INSERTION_FAILED;
+	ct_open(entry, flow, now, epoch, low_opened);
+	return 0;
 }
 
 static __always_inline void ct_tell(const struct ct_entry *entry, struct flow *flow, enum ct_side side)

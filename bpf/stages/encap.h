@@ -14,6 +14,13 @@ static __always_inline bool behind_tunnel(const struct ipcache_entry *entry)
 	       !addr_is_zero(&entry->tunnel_endpoint);
 }
 
+/* Nodes believe the identity in what reaches their tunnel port: what a pod sends there must not get there. */
+static __always_inline bool encapsulated(const struct flow *flow)
+{
+	return config_routing_mode == ROUTING_TUNNEL && flow->protocol == IPPROTO_UDP &&
+	       flow->destination_port == bpf_htons(config_tunnel_port);
+}
+
 /* The key has 24 bits; identities of CIDRs and remote nodes are known on one node only. */
 static __always_inline __u32 tunnel_identity(const struct flow *flow)
 {

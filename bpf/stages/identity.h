@@ -52,6 +52,12 @@ static __always_inline __u32 identity_of(const union addr *address)
 	return identity_in(ipcache_at(address), address);
 }
 
+static __always_inline bool is_node(__u32 identity)
+{
+	return identity == IDENTITY_HOST || identity == IDENTITY_REMOTE_NODE || identity == IDENTITY_KUBE_APISERVER ||
+	       (identity & SCOPE_MASK) == SCOPE_REMOTE_NODE;
+}
+
 /* Fills the identities that nobody needed so far. */
 STAGE int resolve_identities(struct flow *flow)
 {

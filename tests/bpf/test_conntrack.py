@@ -10,7 +10,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet
 
-from cilium.datapath.generated.enums import CtFlags, DropReason, EventFlags, TraceReason
+from cilium.datapath.generated.enums import CtFlags, DropReason, EndpointFlags, EventFlags, TraceReason
 
 EGRESS, INGRESS, SHUT = 5, 7, 9
 SERVER_DEVICE = 77
@@ -19,12 +19,12 @@ SERVER_DEVICE = 77
 class Pair:
     """A client and a server of one node; both closed but for what the client may ask."""
 
-    def __init__(self, datapath: Datapath, version: int) -> None:
+    def __init__(self, datapath: Datapath, version: int, *, flags: int = 0) -> None:
         self.datapath, self.version = datapath, version
         self.client, self.server = CLIENT[version], SERVER[version]
         # Both interfaces are the loopback device: test runs know no other.
-        datapath.endpoint(self.client, 1000, id=11, egress_policy=EGRESS, ingress_policy=SHUT)
-        datapath.endpoint(self.server, 2000, id=22, ingress_policy=INGRESS, egress_policy=SHUT)
+        datapath.endpoint(self.client, 1000, id=11, egress_policy=EGRESS, ingress_policy=SHUT, flags=flags)
+        datapath.endpoint(self.server, 2000, id=22, ingress_policy=INGRESS, egress_policy=SHUT, flags=flags)
         for protocol, port in ((6, 80), (17, 53), (1, 8), (58, 128)):
             datapath.rule(EGRESS, 2000, 1, protocol=protocol, port=port)
             datapath.rule(INGRESS, 1000, 2, protocol=protocol, port=port)
@@ -111,13 +111,15 @@ def test_a_connection_from_before_the_first_policy_goes_on(datapath: Datapath) -
     for address, identity in ((CLIENT[4], 1000), (SERVER[4], 2000)):
         datapath.endpoint(address, identity)
     assert datapath.run("from_lxc", tcp(CLIENT[4], SERVER[4])).verdict == REDIRECT
-    pair = Pair(datapath, 4)
+    pair = Pair(datapath, 4, flags=EndpointFlags.ADOPTING)
     assert pair.answer("A").verdict == REDIRECT  # the server speaks first: still the client's connection
     assert pair.ask("A").verdict == REDIRECT
     assert list(pair.entry()["packets"]) == [1, 1]
 
 
-def test_a_syn_ack_out_of_nothing_is_judged_as_its_connection_would_be(pair: Pair) -> None:
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_syn_ack_from_before_is_judged_as_its_connection_would_be(datapath: Datapath, version: int) -> None:
+    pair = Pair(datapath, version, flags=EndpointFlags.ADOPTING)
     assert pair.datapath.run("from_lxc", tcp(pair.server, pair.client, 81, 40000, "SA")).drop == (
         DropReason.POLICY_DENIED
     )
@@ -141,7 +143,21 @@ def test_a_reset_closes_and_the_port_is_used_again(pair: Pair) -> None:
     assert pair.entry()["flags"] & CtFlags.CLOSING
     result = pair.ask("S")
     assert result.events[0]["reason"] == TraceReason.NEW
-    assert not pair.entry()["flags"] & CtFlags.CLOSING
+    assert not pair.entry()["flags"] & (CtFlags.CLOSING | CtFlags.SEEN_REPLY)
+
+
+def test_nothing_of_a_connection_is_left_in_the_next_one_between_its_ports(pair: Pair) -> None:
+    pair.ask()
+    fresh = pair.entry()
+    for speak, flags in ((pair.answer, "SA"), (pair.ask, "A"), (pair.answer, "A"), (pair.ask, "R")):
+        speak(flags)
+    pair.ask("S")
+    again = pair.entry()
+    clocks = {"expires", "reported"}
+    assert {name: again[name].tolist() for name in again.dtype.names if name not in clocks} == {
+        name: fresh[name].tolist() for name in fresh.dtype.names if name not in clocks
+    }
+    assert again["reported"][1] == 0
 
 
 def test_timeouts_follow_the_state(make_datapath) -> None:

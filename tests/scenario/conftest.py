@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scenario.cluster import Cluster, lacks
 
-TUNNEL = ""
+TUNNEL = "prometheus: {enabled: true}\n"
 NATIVE = """
 ipam: {mode: kubernetes}
 routingMode: native
@@ -20,26 +20,43 @@ ipv6NativeRoutingCIDR: fd00:10:244::/48
 MODES = {"tunnel": TUNNEL, "native": NATIVE}
 
 
-def make(mode: str, directory: Path) -> Iterator[Cluster]:
-    if reason := lacks():
-        pytest.skip(reason)
-    values = directory / f"{mode}.yaml"
-    values.write_text(MODES[mode])
-    made = Cluster(f"t{os.getpid()}-{mode[0]}")
+class Labs:
+    """One lab per mode, up when the first test wants it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._up = directory, dict[str, Cluster]()
+
+    def get(self, mode: str) -> Cluster:
+        if reason := lacks():
+            pytest.skip(reason)
+        if mode not in self._up:
+            values = self._directory / f"{mode}.yaml"
+            values.write_text(MODES[mode])
+            self._up[mode] = Cluster(f"t{os.getpid()}-{mode[0]}")
+            self._up[mode].up(nodes=3, values=values)
+        return self._up[mode]
+
+    def down(self) -> None:
+        for cluster in self._up.values():
+            cluster.down()
+
+
+@pytest.fixture(scope="session")
+def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
+    made = Labs(tmp_path_factory.mktemp("values"))
     try:
-        made.up(nodes=3, values=values)
         yield made
     finally:
         made.down()
 
 
 @pytest.fixture(scope="session", params=list(MODES))
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, labs: Labs) -> Cluster:
     """Three nodes, once per routing mode; tunnel comes with cluster-pool IPAM, native with that of Kubernetes."""
-    yield from make(request.param, tmp_path_factory.mktemp("values"))
+    return labs.get(request.param)
 
 
 @pytest.fixture(scope="session")
-def tunnel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def tunnel(labs: Labs) -> Cluster:
     """For what does not depend on the routing mode."""
-    yield from make("tunnel", tmp_path_factory.mktemp("values"))
+    return labs.get("tunnel")

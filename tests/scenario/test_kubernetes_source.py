@@ -51,7 +51,7 @@ def pod(name: str, node: str) -> dict[str, Any]:
 async def test_what_is_written_arrives_in_the_tables(client: Client) -> None:
     tables, writes = KubernetesTables(), Writes(client)
     followed = {Resource.PODS, Resource.NAMESPACES, Resource.NODES, Resource.NETWORK_POLICIES}
-    source = KubernetesSource(client=client, tables=tables, node="n1", resources=followed)
+    source = KubernetesSource(client=client, tables=tables, node="n1", cluster="default", resources=followed)
     running = asyncio.create_task(source.run())
     try:
         async with asyncio.timeout(10):

@@ -21,15 +21,18 @@ from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
+from cilium.app.node_lock import node_lock
 from cilium.app.objects import ObjectWrites
 from cilium.app.plugin_install import install_configuration, install_plugins
-from cilium.app.processes import run_process
+from cilium.app.policy_delay import PolicyDelay
+from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
 from cilium.app.sections import add_sections
 from cilium.app.tables import AgentTables
+from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
-from cilium.settings import Settings, SettingsError, from_flags
+from cilium.settings import Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
@@ -42,8 +45,12 @@ log = structlog.get_logger("agent")
 
 async def run(settings: Settings) -> None:
     """Until cancelled; an error in any task ends the process, and the next one takes over what it finds."""
-    node = node_name(settings)
     state = Path(settings.process.state_dir)
+    with node_lock(state):
+        await _run(settings, node_name(settings), state)
+
+
+async def _run(settings: Settings, node: str, state: Path) -> None:
     guard_ipam_mode(state, settings.ipam.mode)
     tables, kubernetes = AgentTables(), KubernetesTables()
     agent = Inspection(settings=settings, node=node, version=version("cilium"))
@@ -75,11 +82,17 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = KubernetesSource(client=client, tables=kubernetes, node=node, resources=_followed(settings))
+    source = KubernetesSource(
+        client=client,
+        tables=kubernetes,
+        node=node,
+        cluster=settings.cluster.name,
+        resources=_followed(settings),
+    )
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
-        families=[version for version, on in ((4, settings.families.ipv4), (6, settings.families.ipv6)) if on],
+        families=settings.families.versions,
     )
     publication = node_cell.build_publication(writes=writes, node_objects=tables.node_objects)
     addressing = Addressing(
@@ -92,6 +105,7 @@ async def _start(
         rows=tables.node_addressing.writer("node"),
         allocator=allocator,
         progress=lambda stage: _progress(agent, stage),
+        state=StateDirectory(state / "state"),
     )
     tasks.create_task(source.run(), name="kubernetes")
     tasks.create_task(network.run(), name="netlink")
@@ -113,8 +127,9 @@ async def _start(
         agent=agent,
         state=state,
     )
+    agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
-    await _serve(built, tasks)
+    await _serve(built, addressing, tasks)
 
 
 def _followed(settings: Settings) -> frozenset[Resource]:
@@ -127,19 +142,23 @@ def _followed(settings: Settings) -> frozenset[Resource]:
     return AGENT - unwanted
 
 
-async def _serve(built: Built, tasks: asyncio.TaskGroup) -> None:
+async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup) -> None:
     """Features over the loaded datapath: from here on the node has a network."""
     settings, agent = built.settings, built.agent
     agent.maps.update(built.datapath.maps)
     features = build_features(built)
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
-    await endpoints.restore()
+    addressing.publish_health(await endpoints.restore())
     for cell in features.cells:
         cell.start(tasks)
         agent.add_reconcilers(*cell.reconcilers)
     if settings.hubble.enabled:
         tasks.create_task(build_hubble(built, features.policy).run(), name="hubble")
+    delay = PolicyDelay(
+        policies=built.kubernetes.policies, status=features.policy.status, observe=agent.counts.policy_implemented
+    )
+    tasks.create_task(delay.run(), name="policy delay")
     tasks.create_task(endpoints.follow_host(), name="host endpoint")
     tasks.create_task(endpoints.serve(tasks), name="cni")
     install_plugins(Path(settings.cni.binary_dir))
@@ -161,9 +180,6 @@ def _progress(agent: Inspection, stage: str) -> None:
 
 def main() -> None:
     """The `cilium-agent` command."""
-    try:
-        settings = from_flags(sys.argv[1:])
-    except SettingsError as error:
-        sys.exit(f"cilium-agent: {error}")
+    settings = read_settings("cilium-agent", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
     run_process("cilium-agent", run(settings))

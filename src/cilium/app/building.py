@@ -13,6 +13,7 @@ import msgspec
 
 from cilium.app.datapath import Datapath
 from cilium.app.devices import Network
+from cilium.app.health import INTERFACE, KIND, HealthChecks, build_health
 from cilium.app.inspection import Inspection
 from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
@@ -21,6 +22,7 @@ from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
 from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.endpoint import cell as endpoint_cell
 from cilium.features.endpoint.manager import EndpointManager
+from cilium.features.endpoint.own import OwnEndpoint
 from cilium.features.endpoint.readiness import Readiness
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.identity import cell as identity_cell
@@ -95,8 +97,9 @@ def build_features(built: Built) -> Features:
     services = build_services(built)
     node, conntrack = build_node(built)
     built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
+    health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, services, node, conntrack),
+        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, services, node, conntrack, *health),
         readiness=endpoint.readiness,
         policy=policy,
     )
@@ -110,6 +113,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         identities=tables.identities,
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
+        kube_apiservers=kubernetes.kube_apiservers,
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
@@ -151,6 +155,7 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         cilium_nodes=kubernetes.cilium_nodes,
         devices=tables.devices,
         cidr_identities=policy.cidr_identities,
+        kube_apiservers=kubernetes.kube_apiservers,
         ipcache=tables.ipcache,
     )
     return identity, ipcache
@@ -233,12 +238,14 @@ class Endpoints:
     """The endpoint manager with everything it touches, and the socket it is asked through."""
 
     def __init__(self, built: Built, features: Features) -> None:
+        self._built = built
         self._writer = built.tables.endpoints.writer("endpoint")
         self._restored = self._writer.initializer("restore")
+        state = StateDirectory(built.state / "state")
         self._manager = EndpointManager(
             table=built.tables.endpoints,
             writer=self._writer,
-            state=StateDirectory(built.state / "state"),
+            state=state,
             links=built.network.pods,
             addresses=built.allocator,
             readiness=features.readiness,
@@ -246,19 +253,36 @@ class Endpoints:
             mtu=lambda: built.pod_mtu,
             unavailable=lambda: "" if built.allocator.ready else "no pod CIDR is assigned to this node yet",
         )
+        own = OwnEndpoint(
+            kind=KIND,
+            ifname=INTERFACE,
+            table=built.tables.endpoints,
+            writer=self._writer,
+            state=state,
+            links=built.network.pods,
+            addresses=built.allocator,
+            free_id=self._manager.free_id,
+            gateways=lambda: built.node.router_ips,
+            mtu=lambda: built.pod_mtu,
+        )
+        self._health = HealthChecks(built, own)
         self._server = CNIServer(
             path=Path(built.settings.process.cni_socket),
             delete_queue=built.state / "deleteQueue",
             handler=self._manager,
+            served=built.agent.counts.cni_request,
         )
         self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=())
         self._devices = built.tables.devices
 
-    async def restore(self) -> None:
-        """Endpoints of the last agent, and the node itself."""
+    async def restore(self) -> tuple[IPAddress, ...]:
+        """Endpoints of the last agent, and the node itself; returns the addresses of the health endpoint."""
         await self._manager.restore()
+        self._built.allocator.restored()
         self._writer.upsert(self._host_row())
+        health = await self._health.start()
         self._restored()
+        return health
 
     async def serve(self, tasks: asyncio.TaskGroup) -> None:
         await self._server.run(tasks)

@@ -62,7 +62,8 @@ def exchange(request: bytes, netns_fd: int | None) -> tuple[int, bytes]:
         if netns_fd is not None:
             rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, netns_fd.to_bytes(4, sys.byteorder))]
         sent = sock.sendmsg([request], rights)
-        sock.sendall(request[sent:])
+        if sent < len(request):  # sending nothing to an agent that has answered and hung up is a broken pipe
+            sock.sendall(request[sent:])
         header = receive(sock, 5)
         return header[0], receive(sock, int.from_bytes(header[1:], "little"))
     finally:

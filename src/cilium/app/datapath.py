@@ -89,6 +89,7 @@ def constants(
         "config_tunnel_protocol": (
             KernelTunnel.VXLAN if routing.tunnel_protocol is TunnelProtocol.VXLAN else KernelTunnel.GENEVE
         ),
+        "config_tunnel_port": routing.port,
         "config_tunnel_ifindex": tunnel_ifindex,
         "config_host_ifindex": host_ifindex,
         "config_enable_ipv4": int(settings.families.ipv4),

@@ -9,10 +9,17 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.links import DeviceLinks, device_links
+from cilium.datapath.names import GENEVE_DEVICE, VXLAN_DEVICE
 from cilium.datapath.netlink import rows
-from cilium.datapath.netlink.devices import ensure_addresses, ensure_host_pair, ensure_vxlan, remove_device
+from cilium.datapath.netlink.devices import (
+    ensure_addresses,
+    ensure_geneve,
+    ensure_host_pair,
+    ensure_vxlan,
+    remove_device,
+)
 from cilium.datapath.netlink.endpoints import EndpointPlan, inspect_endpoint, set_up_endpoint, tear_down_endpoint
 from cilium.datapath.netlink.port import Netlink
 from cilium.datapath.netlink.sysctl import Sysctls
@@ -53,14 +60,20 @@ class PodLinks:
         return Link(ifindex=Ifindex(made.ifindex), mac=made.mac, host_mac=made.host_mac)
 
     async def disconnect(self, ifname: str) -> None:
-        await asyncio.to_thread(tear_down_endpoint, ifname)
+        try:
+            await asyncio.to_thread(tear_down_endpoint, ifname)
+        except DatapathError as error:
+            raise OSError(str(error)) from error
 
     async def find(self, ifname: str) -> Ifindex | None:
         found = Netlink().link(ifname)
         return None if found is None else Ifindex(found.ifindex)
 
     async def inspect(self, *, netns_fd: int, container_ifname: str) -> Sequence[IPAddress]:
-        found = await asyncio.to_thread(inspect_endpoint, netns_fd, container_ifname)
+        try:
+            found = await asyncio.to_thread(inspect_endpoint, netns_fd, container_ifname)
+        except DatapathError as error:
+            raise OSError(str(error)) from error
         if found is None:
             raise OSError("it does not exist")
         return [interface.ip for interface in found.addresses]
@@ -131,11 +144,15 @@ def _prepare(settings: Settings, node: NodeAddressing) -> NodeDevices:
             sysctls.write(name, 1)
     host, _ = ensure_host_pair(netlink, sysctls, mtu=node.mtu)
     ensure_addresses(netlink, host, node.router_ips)
-    if settings.routing.mode is not RoutingMode.TUNNEL:
-        remove_device(netlink, "cilium_vxlan")
-        remove_device(netlink, "cilium_geneve")
+    routing = settings.routing
+    if routing.mode is not RoutingMode.TUNNEL:
+        remove_device(netlink, VXLAN_DEVICE)
+        remove_device(netlink, GENEVE_DEVICE)
         return NodeDevices(host=host.ifindex, tunnel=0)
-    if settings.routing.tunnel_protocol is not TunnelProtocol.VXLAN:
-        raise NotImplementedError("tunnelProtocol: geneve")
-    tunnel = ensure_vxlan(netlink, sysctls, mtu=node.mtu, port=settings.routing.port)
+    if routing.tunnel_protocol is TunnelProtocol.VXLAN:
+        remove_device(netlink, GENEVE_DEVICE)
+        tunnel = ensure_vxlan(netlink, sysctls, mtu=node.mtu, port=routing.port)
+    else:
+        remove_device(netlink, VXLAN_DEVICE)
+        tunnel = ensure_geneve(netlink, sysctls, mtu=node.mtu, port=routing.port)
     return NodeDevices(host=host.ifindex, tunnel=tunnel.ifindex)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cilium.app.counts import Counts
 from cilium.datapath.maps import BpfMap
 from cilium.settings import Settings
+from cilium.sources.kubernetes.reflector import Health
 from cilium.state import Reconciler, Table
 
 
@@ -25,6 +27,10 @@ class Inspection:
     """Pinned maps by name, once the datapath is loaded."""
     sections: dict[str, Callable[[], Mapping[str, Any]]] = field(default_factory=dict)
     """Parts of the status that features contribute, by key of the JSON document."""
+    counts: Counts = field(default_factory=Counts)
+    """What happened so far, for metrics."""
+    reflectors: Callable[[], Sequence[Health]] = list
+    """How the connections to the API server are."""
     stage: str = "starting"
     """What start-up is doing or waiting for; `ready` when it is done."""
     started: float = field(default_factory=time.time)
@@ -34,6 +40,8 @@ class Inspection:
 
     def add_reconcilers(self, *reconcilers: Reconciler[Any, Any]) -> None:
         self.reconcilers.extend(reconcilers)
+        for reconciler in reconcilers:
+            reconciler.observe(self.counts)
         self.add_tables([reconciler.status for reconciler in reconcilers])
 
     @property

@@ -1,6 +1,6 @@
 """One active operator: a Lease of coordination.k8s.io, renewed by its holder and taken over when it runs out.
 
-The holder's own clock measures how long a Lease has not moved, so clocks of different machines need not agree.
+Whoever waits measures by its own clock how long the Lease has not moved: clocks of different machines need not agree.
 Source: Kubernetes' Lease API; the numbers are upstream's defaults (15 s, 10 s, 2 s).
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ log = structlog.get_logger("leader")
 
 
 class LeaseLostError(Exception):
-    """Somebody else leads now: the process must end, for its view may be old."""
+    """Somebody else may lead now: what only a leader does must end, for its view may be old."""
 
 
 class Leases(Protocol):
@@ -30,7 +31,8 @@ class Leases(Protocol):
 
 
 class Leader:
-    """`acquire` returns when we lead; `hold` keeps it and raises LeaseLostError when it is gone."""
+    """`acquire` returns when we lead; `hold` keeps it and raises LeaseLostError when it is gone; `lead` does both for
+    ever."""
 
     def __init__(
         self, *, leases: Leases, identity: str, duration: float, renew_deadline: float, retry_period: float
@@ -40,8 +42,34 @@ class Leader:
         self._seen: tuple[str, float] = ("", 0.0)
         self.holder = ""
 
+    async def lead(self, work: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:
+        """Whenever we lead, has `work` start its tasks; they end with the Lease, and begin anew with the next."""
+
+        async def term() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.hold(), name="leader")
+                await work(tasks)
+
+        while True:
+            await self.acquire()
+            try:
+                # In a task of its own: a group that failed leaves a request for cancellation with the task that waited
+                # for it (Python 3.11), and every time-out in that task would look like its end.
+                await asyncio.create_task(term(), name="leadership")
+            except* LeaseLostError as lost:
+                log.warning("no longer leader", error=str(lost.exceptions[0]))
+
     async def acquire(self) -> None:
-        while not await self._try():  # noqa: ASYNC110 - a Lease is a thing one polls
+        """Until the Lease is ours, however long the API server is away."""
+        told = False
+        while True:
+            try:
+                if await self._try():
+                    break
+            except Exception as error:
+                if not told:  # once per outage
+                    log.warning("lease not acquired", error=str(error))
+                told = True
             await asyncio.sleep(self._period)
         log.info("became leader", identity=self._identity)
 
@@ -50,15 +78,17 @@ class Leader:
         while True:
             await asyncio.sleep(self._period)
             try:
-                if await self._try():
+                async with asyncio.timeout(renewed + self._deadline - time.monotonic()):
+                    mine = await self._try()
+                if mine:
                     renewed = time.monotonic()
                 elif self.holder != self._identity:
                     raise LeaseLostError(f"the lease is held by {self.holder} now")
             except LeaseLostError:
                 raise
             except Exception as error:
-                log.warning("lease not renewed", error=str(error))
-            if time.monotonic() - renewed > self._deadline:
+                log.warning("lease not renewed", error=str(error) or type(error).__name__)
+            if time.monotonic() - renewed >= self._deadline:
                 raise LeaseLostError(f"the lease could not be renewed for {self._deadline:.0f} s")
 
     async def _try(self) -> bool:

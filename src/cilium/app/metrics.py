@@ -1,18 +1,24 @@
 """Prometheus metrics of the agent: counters of the datapath, sizes of tables, outcomes of reconcilers.
 
-Everything is read when somebody scrapes; nothing is counted twice. Names are upstream's where it has the metric.
+In: what the agent can be asked about itself. Out: families of `metric_families`. Whatever can be read is read when
+somebody scrapes, and nothing is counted twice; what has to be counted when it happens is in `counts`. No map that
+packets fill is read: a full connection table would cost seconds.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from cilium.app import metric_families as families
 from cilium.app.inspection import Inspection
 from cilium.datapath.generated import DropReason, FlowDirection
 from cilium.datapath.maps import BpfMap
@@ -31,74 +37,88 @@ class AgentCollector(Collector):
         yield from self._tables()
         yield from self._reconcilers()
         yield from self._datapath()
+        yield from self._nodes()
+        yield from self._kubernetes()
+        yield from self._hubble()
         yield from self._process()
+        yield from self._agent.counts.collect()
+
+    def _rows(self, table: str) -> Iterable[Any]:
+        """None before the agent has the table."""
+        found = self._agent.tables.get(table)
+        return found.snapshot() if found is not None else ()
 
     def _tables(self) -> Iterator[Metric]:
         tables = self._agent.tables
-        sizes = GaugeMetricFamily("cilium_statedb_table_objects", "Rows of a table", labels=["table"])
-        for name, table in tables.items():
-            sizes.add_metric([name], len(table))
-        yield sizes
-        if "endpoints" in tables:
-            yield GaugeMetricFamily("cilium_endpoint", "Endpoints of this node", value=len(tables["endpoints"]))
-        if "policies" in tables:
-            yield GaugeMetricFamily("cilium_policy", "Policy objects known", value=len(tables["policies"]))
-        if "identities" in tables:
-            kinds = Counter(row.source for row in tables["identities"].snapshot())
-            identities = GaugeMetricFamily("cilium_identity", "Identities known", labels=["type"])
-            for kind, count in sorted(kinds.items()):
-                identities.add_metric([kind], count)
-            yield identities
-        if "ip-allocations" in tables:
-            families = Counter(f"ipv{row.address.version}" for row in tables["ip-allocations"].snapshot())
-            addresses = GaugeMetricFamily("cilium_ip_addresses", "Addresses in use", labels=["family"])
-            for family, count in sorted(families.items()):
-                addresses.add_metric([family], count)
-            yield addresses
+        yield families.TABLE_OBJECTS.metric(((name,), len(table)) for name, table in tables.items())
+        served = {row.endpoint for row in self._rows("endpoint-policies")}
+        endpoints = list(self._rows("endpoints"))
+        states = ("ready" if row.kind == "host" or row.id in served else "waiting" for row in endpoints)
+        yield families.ENDPOINTS.single(len(endpoints))
+        yield families.ENDPOINT_STATE.metric(_counted(states))
+        yield families.POLICIES.single(sum(1 for _ in self._rows("policies")))
+        yield families.IDENTITIES.metric(_counted(row.source for row in self._rows("identities")))
+        addresses = (f"ipv{row.address.version}" for row in self._rows("ip-allocations"))
+        yield families.ADDRESSES.metric(_counted(addresses))
 
     def _reconcilers(self) -> Iterator[Metric]:
-        rows = GaugeMetricFamily("cilium_reconciler_rows", "Rows by status", labels=["reconciler", "status"])
-        for reconciler in self._agent.reconcilers:
-            for kind, count in Counter(row.kind.value for row in reconciler.status.snapshot()).items():
-                rows.add_metric([reconciler.name, kind], count)
-        yield rows
-        yield GaugeMetricFamily(
-            "cilium_errors_warnings", "Rows the datapath or the API does not follow", value=len(self._agent.errors())
+        yield families.RECONCILER_ROWS.metric(
+            ((reconciler.name, kind), count)
+            for reconciler in self._agent.reconcilers
+            for kind, count in Counter(row.kind.value for row in reconciler.status.snapshot()).items()
         )
 
     def _datapath(self) -> Iterator[Metric]:
-        forwards = CounterMetricFamily("cilium_forward_count", "Packets forwarded", labels=["direction"])
-        bytes_forwarded = CounterMetricFamily("cilium_forward_bytes", "Bytes forwarded", labels=["direction"])
-        drops = CounterMetricFamily("cilium_drop_count", "Packets dropped", labels=["reason", "direction"])
-        bytes_dropped = CounterMetricFamily("cilium_drop_bytes", "Bytes dropped", labels=["reason", "direction"])
-        for reason, direction, packets, size in packet_counts(self._agent.maps.get("cilium_metrics")):
-            if reason == 0:
-                forwards.add_metric([direction], packets)
-                bytes_forwarded.add_metric([direction], size)
-            else:
-                name = reason_name(reason)
-                drops.add_metric([name, direction], packets)
-                bytes_dropped.add_metric([name, direction], size)
-        yield from (forwards, bytes_forwarded, drops, bytes_dropped)
-        pressure = GaugeMetricFamily("cilium_bpf_map_pressure", "Share of a map in use", labels=["map_name"])
+        counted = list(packet_counts(self._agent.maps.get("cilium_metrics")))
+        forwarded = [row for row in counted if row[0] == 0]
+        dropped = [row for row in counted if row[0] != 0]
+        yield families.FORWARD_COUNT.metric(((direction,), packets) for _, direction, packets, _ in forwarded)
+        yield families.FORWARD_BYTES.metric(((direction,), size) for _, direction, _, size in forwarded)
+        yield families.DROP_COUNT.metric(((reason_name(r), direction), packets) for r, direction, packets, _ in dropped)
+        yield families.DROP_BYTES.metric(((reason_name(r), direction), size) for r, direction, _, size in dropped)
+        yield families.MAP_PRESSURE.metric(self._pressure())
+
+    def _pressure(self) -> Iterator[tuple[tuple[str], float]]:
         for name in PRESSURED:
             port = self._agent.maps.get(name)
             if port is not None:
                 keys, _ = port.dump()
-                pressure.add_metric([name.removeprefix("cilium_")], len(keys) / port.spec.max_entries)
-        yield pressure
+                yield (name.removeprefix("cilium_"),), len(keys) / port.spec.max_entries
+
+    def _nodes(self) -> Iterator[Metric]:
+        """A node is unreachable when one of its own addresses is, a health endpoint likewise."""
+        outcomes = Counter(
+            (row.node, row.kind, "reachable" if row.ok else "unreachable") for row in self._rows("node-health")
+        )
+        silent = Counter(kind for _, kind, status in outcomes if status == "unreachable")
+        yield families.UNREACHABLE_NODES.single(silent["host"])
+        yield families.UNREACHABLE_ENDPOINTS.single(silent["endpoint"])
+        yield families.NODE_CONNECTIVITY.metric(sorted(outcomes.items()))
+
+    def _kubernetes(self) -> Iterator[Metric]:
+        watches = self._agent.reflectors()
+        yield families.WATCH_CONNECTED.metric(((watch.resource,), watch.connected) for watch in watches)
+        yield families.WATCH_ERRORS.metric(((watch.resource,), watch.failures) for watch in watches)
+        yield families.OBJECTS_REFUSED.metric(((watch.resource,), watch.quarantined) for watch in watches)
+
+    def _hubble(self) -> Iterator[Metric]:
+        section = self._agent.sections.get("hubble")
+        observer = section().get("observer") if section is not None else None
+        if observer is not None:
+            yield families.FLOWS_SEEN.single(observer["seen-flows"])
+            yield families.EVENTS_LOST.metric([(("ring_buffer",), observer["lost-events"])])
 
     def _process(self) -> Iterator[Metric]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        yield CounterMetricFamily(
-            "cilium_process_cpu_seconds", "Processor time of the agent", value=usage.ru_utime + usage.ru_stime
-        )
-        yield GaugeMetricFamily(
-            "cilium_process_resident_memory_max_bytes", "Largest resident size", value=usage.ru_maxrss * 1024
-        )
-        yield GaugeMetricFamily(
-            "cilium_agent_uptime_seconds", "Since the agent started", value=time.time() - self._agent.started
-        )
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        yield families.CPU_SECONDS.single(usage.ru_utime + usage.ru_stime)
+        yield families.MEMORY.single(pages * os.sysconf("SC_PAGE_SIZE"))
+        yield families.UPTIME.single(time.time() - self._agent.started)
+        yield families.VERSION.metric([((self._agent.version,), 1)])
+
+
+def _counted(values: Iterable[str]) -> list[tuple[tuple[str], float]]:
+    return [((value,), count) for value, count in sorted(Counter(values).items())]
 
 
 def packet_counts(port: BpfMap | None) -> Iterator[tuple[int, str, int, int]]:
@@ -106,11 +126,10 @@ def packet_counts(port: BpfMap | None) -> Iterator[tuple[int, str, int, int]]:
     if port is None:
         return
     keys, values = port.dump()
-    for key, value in zip(keys, values, strict=True):
-        packets = int(value["packets"].sum())
-        if packets:
-            reason, direction = divmod(int(key), 4)
-            yield reason, FlowDirection(direction).name.lower(), packets, int(value["bytes"].sum())
+    packets, sizes = values["packets"].sum(axis=-1), values["bytes"].sum(axis=-1)
+    for index in packets.nonzero()[0]:
+        reason, direction = divmod(int(keys[index]), 4)
+        yield reason, FlowDirection(direction).name.lower(), int(packets[index]), int(sizes[index])
 
 
 def reason_name(reason: int) -> str:

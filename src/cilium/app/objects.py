@@ -18,6 +18,10 @@ def _endpoints(namespace: str) -> str:
     return f"{CILIUM}/namespaces/{namespace}/ciliumendpoints"
 
 
+def _node_of(endpoint: dict[str, Any]) -> str:
+    return str(((endpoint.get("status") or {}).get("networking") or {}).get("node") or "")
+
+
 class ObjectWrites:
     """Implements the `Writes` protocols of the features."""
 
@@ -35,8 +39,16 @@ class ObjectWrites:
     async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None:
         await self._writes.ensure(_endpoints(namespace), name, body)
 
-    async def delete_endpoint(self, namespace: str, name: str) -> None:
-        await self._writes.delete(_endpoints(namespace), name)
+    async def delete_endpoint(self, namespace: str, name: str, *, node_ip: str = "") -> None:
+        """With `node_ip` only if it is of that node: a pod that moved has the same name on its new one."""
+        if not node_ip:
+            await self._writes.delete(_endpoints(namespace), name)
+            return
+        found = await self._writes.find(_endpoints(namespace), name)
+        if found is None or _node_of(found) != node_ip:
+            return
+        meta = found["metadata"]
+        await self._writes.delete(_endpoints(namespace), name, uid=meta["uid"], version=meta["resourceVersion"])
 
     async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
         items = await self._writes.list(f"{CILIUM}/ciliumendpoints")
@@ -44,7 +56,7 @@ class ObjectWrites:
             (
                 item["metadata"]["namespace"],
                 item["metadata"]["name"],
-                item.get("status", {}).get("networking", {}).get("node", ""),
+                _node_of(item),
             )
             for item in items
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable
 from importlib.metadata import version
 
 import structlog
@@ -18,16 +19,17 @@ from cilium.app import logs
 from cilium.app.inspection import Inspection
 from cilium.app.leader import Leader
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
-from cilium.app.processes import run_process
+from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_probes
 from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.identity.collect import IdentityCollector
 from cilium.features.ipam.ops import NodeCIDRDecisions, NodeCIDROps
 from cilium.features.ipam.pools import NodeCIDRs, Pool
 from cilium.features.policy import conditions
-from cilium.settings import IpamMode, Settings, SettingsError, from_flags
+from cilium.settings import IpamMode, Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.errors import Unreachable
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
@@ -38,13 +40,14 @@ log = structlog.get_logger("operator")
 
 POLICIES = frozenset({Resource.CILIUM_NETWORK_POLICIES, Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES})
 LEASE = "cilium-operator-resource-lock"
+RETRY = 1.0
 
 
 async def run(settings: Settings) -> None:
-    """Until cancelled, or until the Lease is lost."""
+    """Until cancelled. Who loses the Lease waits for it again, and begins anew with it."""
     agent = Inspection(settings=settings, node="", version=version("cilium"))
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
-    async with Client(config, user_agent="cilium-operator") as client, asyncio.TaskGroup() as tasks:
+    async with Client(config, user_agent="cilium-operator") as client:
         await serve_probes(settings.operator.listen, agent)
         writes = Writes(client, field_manager="cilium-operator")
         leader = Leader(
@@ -55,22 +58,39 @@ async def run(settings: Settings) -> None:
             retry_period=settings.operator.retry_period,
         )
         agent.stage = "ready"  # a waiting operator is a healthy one
-        await leader.acquire()
-        tasks.create_task(leader.hold(), name="leader")
-        await ensure_crds(writes)
-        source = KubernetesSource(client=client, tables=KubernetesTables(), resources=OPERATOR | POLICIES)
-        tasks.create_task(source.run(), name="kubernetes")
-        objects = ObjectWrites(writes)
-        if settings.ipam.mode is IpamMode.CLUSTER_POOL:
-            build_ipam(settings, source, objects).start(tasks)
-        conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
-        tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
+        await leader.lead(lambda tasks: lead(settings, client, writes, tasks))
+
+
+async def lead(settings: Settings, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
+    """Starts what only one operator does."""
+    await ensure_crds(writes)
+    source = KubernetesSource(
+        client=client,
+        tables=KubernetesTables(),
+        cluster=settings.cluster.name,
+        resources=OPERATOR | POLICIES,
+    )
+    tasks.create_task(source.run(), name="kubernetes")
+    objects = ObjectWrites(writes)
+    if settings.ipam.mode is IpamMode.CLUSTER_POOL:
+        build_ipam(settings, source, objects).start(tasks)
+    conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
+    tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
+    if settings.operator.endpoint_gc:
         tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
 
 
 async def ensure_crds(writes: Writes) -> None:
+    """However long the API server is away; its refusal is an error."""
     for crd in crds.load():
-        await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd["metadata"]["name"], crd)
+        name = crd["metadata"]["name"]
+        while True:
+            try:
+                await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", name, crd)
+                break
+            except Unreachable as error:
+                log.warning("definition not written", crd=name, error=str(error))
+                await asyncio.sleep(RETRY)
 
 
 def build_ipam(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> Cell:
@@ -126,10 +146,10 @@ async def collect_endpoints(settings: Settings, source: KubernetesSource, object
         await asyncio.sleep(settings.operator.endpoint_gc)
 
 
-async def _quietly(call: object, *, what: str) -> None:
+async def _quietly(call: Awaitable[object], *, what: str) -> None:
     """What fails is tried again in the next round."""
     try:
-        await call  # type: ignore[misc]  # a coroutine
+        await call
         log.info("collected", what=what)
     except Exception as error:
         log.warning("not collected", what=what, error=str(error))
@@ -137,9 +157,6 @@ async def _quietly(call: object, *, what: str) -> None:
 
 def main() -> None:
     """The `cilium-operator` command."""
-    try:
-        settings = from_flags(sys.argv[1:])
-    except SettingsError as error:
-        sys.exit(f"cilium-operator: {error}")
+    settings = read_settings("cilium-operator", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
     run_process("cilium-operator", run(settings))

@@ -30,7 +30,7 @@ def _install(path: Path, module: str) -> None:
     _replace(path, f"#!{interpreter} -SEI\n{body}".encode(), 0o755)
 
 
-def configuration(log_file: str = "") -> bytes:
+def configuration() -> bytes:
     """The network configuration list, CNI 1.0.0."""
     plugin = {"type": "cilium-cni"}
     return msgspec.json.format(

@@ -5,12 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import structlog
 
+from cilium.settings import Settings, SettingsError, from_flags
+
 log = structlog.get_logger("process")
+
+
+def read_settings(name: str, argv: Sequence[str]) -> Settings:
+    """Settings of a process from its command line. `--help` and `--version` answer and exit, mistakes exit with 1."""
+    if {"-h", "--help"}.intersection(argv):
+        from cilium.settings.reference import usage
+
+        print(usage(name))
+        sys.exit(0)
+    if "--version" in argv:
+        print(f"{name} {version('cilium')}")
+        sys.exit(0)
+    try:
+        return from_flags(argv)
+    except SettingsError as error:
+        sys.exit(f"{name}: {error}")
 
 
 def run_process(name: str, body: Coroutine[Any, Any, None]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cilium.app.building import Built
+from cilium.app.health import document as health_document
 from cilium.app.inspection import Inspection
 from cilium.settings import RoutingMode
 from cilium.sources.kubernetes.source import KubernetesSource
-
-if TYPE_CHECKING:
-    from cilium.app.building import Built
 
 
 def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -> None:
@@ -18,6 +17,7 @@ def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -
         {
             "kubernetes": lambda: kubernetes(source),
             "kube-proxy-replacement": lambda: services(built),
+            "encryption": lambda: {"mode": "Disabled", "msg": "Disabled"},
             "ipam": lambda: ipam(built),
             "routing": lambda: routing(built),
             "masquerading": lambda: masquerading(built),
@@ -65,15 +65,18 @@ def services(built: Built) -> Mapping[str, Any]:
 
 
 def ipam(built: Built) -> Mapping[str, Any]:
-    used = [row.address for row in built.tables.allocations.snapshot()]
+    used = sorted(built.tables.allocations.snapshot(), key=lambda row: (row.address.version, int(row.address)))
     parts = []
     for cidr in built.node.pod_cidrs:
-        count = sum(1 for address in used if address.version == cidr.version and address in cidr)
+        count = sum(1 for row in used if row.address.version == cidr.version and row.address in cidr)
         parts.append(f"IPv{cidr.version}: {count}/{cidr.num_addresses - 2} allocated from {cidr}")
     return {
         "mode": built.settings.ipam.mode.value,
+        "status": ", ".join(parts),
         "pod-cidrs": [str(cidr) for cidr in built.node.pod_cidrs],
-        "allocated": sorted(map(str, used)),
+        "ipv4": [str(row.address) for row in used if row.address.version == 4],
+        "ipv6": [str(row.address) for row in used if row.address.version == 6],
+        "allocations": {str(row.address): row.owner for row in used},
         "msg": ", ".join(parts),
     }
 
@@ -82,7 +85,13 @@ def routing(built: Built) -> Mapping[str, Any]:
     settings = built.settings.routing
     tunnel = settings.mode is RoutingMode.TUNNEL
     how = f"Tunnel [{settings.tunnel_protocol.value}, port {settings.port}]" if tunnel else "Native"
-    return {"mode": settings.mode.value, "mtu": built.pod_mtu, "msg": f"{how}   Host: BPF   MTU: {built.pod_mtu}"}
+    return {
+        "intra-host-routing-mode": "BPF",
+        "inter-host-routing-mode": "Tunnel" if tunnel else "Native",
+        "tunnel-protocol": settings.tunnel_protocol.value if tunnel else "",
+        "mtu": built.pod_mtu,
+        "msg": f"{how}   Host: BPF   MTU: {built.pod_mtu}",
+    }
 
 
 def masquerading(built: Built) -> Mapping[str, Any]:
@@ -91,6 +100,9 @@ def masquerading(built: Built) -> Mapping[str, Any]:
     devices = sorted(row.name for row in built.tables.devices.snapshot() if row.selected)
     return {
         "enabled": bool(families),
+        "mode": "BPF",
+        "enabledProtocols": {"ipv4": settings.masquerade_ipv4, "ipv6": settings.masquerade_ipv6},
+        "devices": devices,
         "msg": f"BPF   [{', '.join(devices)}]   {', '.join(families)}" if families else "Disabled",
     }
 
@@ -105,9 +117,27 @@ def hubble(built: Built) -> Mapping[str, Any]:
     store = built.hubble.store if built.hubble is not None else None
     if store is None:
         return {"state": "Disabled", "msg": "Disabled"}
-    return {"state": "Ok", "msg": f"Ok   Current/Max flows: {store.num_flows()}/{store.capacity}"}
+    return {
+        "state": "Ok",
+        "observer": {
+            "current-flows": store.num_flows(),
+            "max-flows": store.capacity,
+            "seen-flows": store.seen_flows,
+            "lost-events": store.lost,
+        },
+        "msg": f"Ok   Current/Max flows: {store.num_flows()}/{store.capacity}",
+    }
 
 
 def cluster(built: Built) -> Mapping[str, Any]:
+    """The nodes of the cluster, and whether they answer."""
     nodes = sorted(row.name for row in built.kubernetes.cilium_nodes.snapshot())
-    return {"name": built.settings.cluster.name, "nodes": nodes, "msg": f"{len(nodes)} node(s)"}
+    name = built.settings.cluster.name
+    found: dict[str, Any] = {"name": name, "self": f"{name}/{built.node.name}", "nodes": nodes}
+    if not built.settings.health.checking:
+        return found | {"ciliumHealth": {"state": "Disabled", "msg": "Disabled"}, "msg": "Disabled"}
+    health = health_document(built.tables.node_health, local=built.node.name)
+    reachable = [node["name"] for node in health["nodes"] if node["reachable"]]
+    message = f"{len(reachable)}/{len(nodes)} reachable   ({health['timestamp'] or 'nobody was asked yet'})"
+    state = "Ok" if len(reachable) == len(nodes) else "Warning"
+    return found | {"ciliumHealth": {"state": state, "msg": message}, "health": health, "msg": message}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
+from cilium.features.health.rows import HealthTarget, NodeHealth
 from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
@@ -42,6 +43,7 @@ class AgentTables:
         self.allocations: Table[IPAddress, IPAllocation] = Table(
             "ip-allocations", key=lambda row: row.address, indexes={"owner": lambda row: (row.owner,)}
         )
+        self.node_health: Table[tuple[str, str], NodeHealth] = Table("node-health", key=lambda row: row.key)
         # computed
         self.identities: Table[Identity, IdentityRow] = Table(
             "identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
@@ -61,6 +63,8 @@ class AgentTables:
             "frontends", key=lambda row: row.key, indexes={"service": lambda row: (row.service,)}
         )
         self.socket_hooks: Table[str, SocketHook] = Table("socket-hooks", key=lambda row: row.name)
+        # desired: of other nodes
+        self.health_targets: Table[tuple[str, str], HealthTarget] = Table("health-targets", key=lambda row: row.key)
         # desired: of the API
         self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
         self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)

@@ -10,8 +10,8 @@ import errno
 import socket
 from typing import Any
 
+from cilium.datapath.errors import KernelError, raise_for
 from cilium.datapath.hooks import Attachment, Direction
-from cilium.datapath.libbpf.errors import KernelError, raise_for
 from cilium.datapath.libbpf.library import captured_log, ffi, library
 from cilium.datapath.libbpf.objects import Program
 

@@ -14,12 +14,12 @@ import time
 import structlog
 
 from cilium.datapath.clsact import ClsactLinks
+from cilium.datapath.errors import DatapathError, KernelError
 from cilium.datapath.hooks import Attachment, DeviceLinks, Direction
-from cilium.datapath.libbpf.errors import DatapathError, KernelError
 from cilium.datapath.libbpf.objects import Program
+from cilium.datapath.names import POD_PREFIX
 
 log = structlog.get_logger("links")
-POD_PREFIX = "lxc"
 QUIET = 2.0
 """Seconds without a new attachment before links replace filters."""
 PAUSE = 0.05

@@ -18,9 +18,9 @@ from typing import Any
 
 from cilium.datapath.clsact import ClsactLinks
 from cilium.datapath.deferred import DeferredLinks
+from cilium.datapath.errors import KernelError, NoSuchEntry
 from cilium.datapath.hooks import Attachment, DeviceLinks, Direction
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import KernelError, NoSuchEntry
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.mounts import ensure_bpf_directory
 from cilium.datapath.paths import LINK_DIRECTORY

@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cilium.datapath.addresses import address_bytes
-from cilium.datapath.libbpf.errors import ObjectError
+from cilium.datapath.closing import Closing
+from cilium.datapath.errors import ObjectError
 from cilium.datapath.libbpf.objects import BpfObject, Program
 from cilium.datapath.mounts import ensure_bpf_directory
 from cilium.datapath.paths import MAP_DIRECTORY
@@ -25,7 +24,7 @@ Constant = int | IPv4Address | IPv6Address | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedObject:
+class LoadedObject(Closing):
     """Programs in the kernel. They live until `close`, and longer where a link or a pin holds them."""
 
     path: Path
@@ -36,14 +35,6 @@ class LoadedObject:
 
     def close(self) -> None:
         self.object.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def load(

@@ -11,17 +11,17 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cilium.datapath.closing import Closing
+from cilium.datapath.errors import DatapathError, KernelError, MapFull, MapSpecMismatch, NoSuchEntry, ObjectError
 from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import DatapathError, KernelError, MapFull, MapSpecMismatch, NoSuchEntry, ObjectError
 from cilium.datapath.libbpf.syscall import ENOTSUPP, Command
-from cilium.datapath.mapspec import MapSpec, MapType
+from cilium.datapath.mapspec import MapSpec, Shape
 from cilium.datapath.paths import MAP_DIRECTORY
 
 Array = NDArray[Any]
@@ -83,7 +83,7 @@ def value_layout(spec: MapSpec, cpus: int) -> np.dtype[Any]:
     return np.dtype((padded, (cpus,)))
 
 
-class Map:
+class Map(Closing):
     """A map by its descriptor, which it owns."""
 
     def __init__(self, fd: int, spec: MapSpec) -> None:
@@ -135,14 +135,6 @@ class Map:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self, batch: Command, single: Command, keys: Array, values: Array | None) -> None:
         """Batches from where the last one stopped; the element it stopped at is noted and skipped."""
@@ -232,32 +224,19 @@ class PinnedMap(Map):
                 f"map {name} is not pinned at {path}: the agent has not loaded the datapath yet"
             ) from None
         try:
-            found = shape_of(fd, name)
-            if found[:3] != expected_shape(wanted)[:3]:
-                raise MapSpecMismatch(name, str(path), describe(found), describe(expected_shape(wanted)))
+            found = shape_of(fd)
+            if found.layout != wanted.shape.layout:
+                raise MapSpecMismatch(name, str(path), str(found), str(wanted.shape))
             super().__init__(fd, wanted)
         except BaseException:
             os.close(fd)
             raise
 
 
-Shape = tuple[int, int, int, int, int]
-
-
-def shape_of(fd: int, name: str) -> Shape:
-    """(kind, key bytes, value bytes, max entries, flags) of an open map."""
+def shape_of(fd: int) -> Shape:
+    """The shape of an open map."""
     found = syscall.info(fd, "map_info")
-    return found.type, found.key_size, found.value_size, found.max_entries, found.map_flags
-
-
-def expected_shape(spec: MapSpec) -> Shape:
-    key, value = (0 if part is None else part.itemsize for part in (spec.key, spec.value))
-    return int(spec.type), key, value, spec.max_entries, spec.flags
-
-
-def describe(shape: Shape) -> str:
-    kind = MapType(shape[0]).name if shape[0] in list(MapType) else f"kind {shape[0]}"
-    return f"{kind}, key {shape[1]} bytes, value {shape[2]} bytes, {shape[3]} entries, flags {shape[4]:#x}"
+    return Shape(found.type, found.key_size, found.value_size, found.max_entries, found.map_flags)
 
 
 def _error(name: str, verb: str, number: int) -> KernelError:

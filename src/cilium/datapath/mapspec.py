@@ -1,10 +1,10 @@
-"""The shape of a map: its kind and what its keys and values look like to numpy."""
+"""What a map is: its shape to the kernel, and what its keys and values look like to numpy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ class MapType(IntEnum):
 
     HASH = 1
     ARRAY = 2
-    PROG_ARRAY = 3
     PERCPU_HASH = 5
     PERCPU_ARRAY = 6
     LRU_HASH = 9
@@ -33,6 +32,26 @@ class MapType(IntEnum):
         return self in (MapType.ARRAY, MapType.PERCPU_ARRAY)
 
 
+class Shape(NamedTuple):
+    """What the kernel knows of a map; sizes in bytes, `kind` a BPF_MAP_TYPE_*."""
+
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+
+    def __str__(self) -> str:
+        kind = MapType(self.kind).name if self.kind in list(MapType) else f"kind {self.kind}"
+        sizes = f"key {self.key_size} bytes, value {self.value_size} bytes"
+        return f"{kind}, {sizes}, {self.max_entries} entries, flags {self.flags:#x}"
+
+    @property
+    def layout(self) -> tuple[int, int, int]:
+        """What elements are like; a map with another one cannot be read."""
+        return self.kind, self.key_size, self.value_size
+
+
 @dataclass(frozen=True, slots=True)
 class MapSpec:
     """What the programs expect of one map; `key` and `value` are None for a ring buffer."""
@@ -43,3 +62,8 @@ class MapSpec:
     value: np.dtype[Any] | None
     max_entries: int
     flags: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        key, value = (0 if part is None else part.itemsize for part in (self.key, self.value))
+        return Shape(int(self.type), key, value, self.max_entries, self.flags)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cilium.datapath.libbpf.errors import DatapathError, MissingPrivilege
+from cilium.datapath.errors import DatapathError, MissingPrivilege
 from cilium.datapath.libbpf.library import ffi, libc
 from cilium.datapath.paths import BPF_FILESYSTEM
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from cilium.datapath.errors import MapSpecMismatch, NoSuchEntry
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import MapSpecMismatch, NoSuchEntry
-from cilium.datapath.maps import Map, MapWriteError, Shape, describe, shape_of
-from cilium.datapath.mapspec import MapSpec, MapType
+from cilium.datapath.maps import Map, MapWriteError, shape_of
+from cilium.datapath.mapspec import MapSpec, MapType, Shape
 
 log = structlog.get_logger("maps")
-_ENTRIES = 3
 _MOVABLE = (
     MapType.HASH,
     MapType.ARRAY,
@@ -43,9 +42,8 @@ class Resize:
     def finish(self, new: int) -> None:
         """Copy the elements into the new map; rings and per-CPU arrays start anew."""
         try:
-            kind = MapType(self.shape[0])
-            if kind in _MOVABLE:
-                log.info("map resized", map=self.name, entries=_copy(self.name, kind, self.shape, self.old, new))
+            if self.shape.kind in _MOVABLE:
+                log.info("map resized", map=self.name, entries=_copy(self.name, self.shape, self.old, new))
             else:
                 log.info("map made anew with another size", map=self.name)
         finally:
@@ -69,20 +67,21 @@ def prepare(name: str, path: Path, wanted: Shape) -> Resize | None:
         fd = syscall.get(str(path))
     except NoSuchEntry:
         return None
-    found = shape_of(fd, name)
+    found = shape_of(fd)
     if found == wanted:
         os.close(fd)
         return None
-    if found[:_ENTRIES] != wanted[:_ENTRIES] or found[_ENTRIES + 1 :] != wanted[_ENTRIES + 1 :]:
+    if found._replace(max_entries=wanted.max_entries) != wanted:
         os.close(fd)
-        raise MapSpecMismatch(name, str(path), describe(found), describe(wanted))
+        raise MapSpecMismatch(name, str(path), str(found), str(wanted))
     path.unlink()
     return Resize(name, path, fd, found)
 
 
-def _copy(name: str, kind: MapType, shape: Shape, old: int, new: int) -> int:
+def _copy(name: str, shape: Shape, old: int, new: int) -> int:
     """How many elements arrived: fewer than there were when the new map is too small for them."""
-    spec = MapSpec(name, kind, np.dtype(f"V{shape[1]}"), np.dtype(f"V{shape[2]}"), shape[_ENTRIES], shape[4])
+    key, value = np.dtype(f"V{shape.key_size}"), np.dtype(f"V{shape.value_size}")
+    spec = MapSpec(name, MapType(shape.kind), key, value, shape.max_entries, shape.flags)
     with Map(os.dup(old), spec) as source, Map(os.dup(new), spec) as target:
         keys, values = source.dump()
         try:

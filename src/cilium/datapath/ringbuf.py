@@ -11,13 +11,13 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cilium.datapath.closing import Closing
+from cilium.datapath.errors import ObjectError
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.libbpf.errors import ObjectError
 from cilium.datapath.mapspec import MapType
 from cilium.datapath.paths import MAP_DIRECTORY
 
@@ -26,7 +26,7 @@ DISCARD = 1 << 30
 HEADER_SIZE = 8
 
 
-class RingBuffer:
+class RingBuffer(Closing):
     """`data[p & mask]` is the byte at position `p`; positions only grow."""
 
     def __init__(self, source: str | int, directory: Path = MAP_DIRECTORY, *, overlap: int | None = None) -> None:
@@ -81,11 +81,3 @@ class RingBuffer:
             empty = np.empty(0, np.uint8)
             self.data, self._consumed, self._produced = empty, empty.view(np.uint64), empty.view(np.uint64)
             del self._consumer, self._producer
-
-    def __enter__(self) -> RingBuffer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from cilium.datapath.generated import RUNTIME
+from cilium.datapath.generated import RUNTIME, RuntimeFlags
 from cilium.datapath.maps import BpfMap
 
 _KEY = np.zeros(1, dtype=np.uint32)
+
+
+class Epoch(Protocol):
+    """The half of `Runtime` that features need whose rows decide about connections."""
+
+    def advance(self) -> None:
+        """Has every tracked connection judged anew at its next packet."""
 
 
 class Runtime:
@@ -23,14 +32,12 @@ class Runtime:
         return int(self._value["policy_epoch"][0])
 
     def advance(self) -> None:
-        """Has every tracked connection judged anew at its next packet. 0 is skipped: it marks no epoch."""
+        """See Epoch. 0 is skipped: it marks no epoch."""
         self._value["policy_epoch"] = self.epoch % 0xFFFF_FFFF + 1
         self._port.update(_KEY, self._value)
 
     def configure(self, *, aggregation: float, events: bool) -> None:
         """`aggregation`: seconds between two events of one direction of one connection."""
-        from cilium.datapath.generated import RuntimeFlags
-
         self._value["aggregation"] = int(aggregation * 1e9)
         self._value["flags"] = RuntimeFlags.HOST_READY | (0 if events else RuntimeFlags.EVENTS_OFF)
         self._port.update(_KEY, self._value)

@@ -19,6 +19,7 @@ from cilium.settings.schema import Entry
 N = TypeVar("N", IPv4Network, IPv6Network)
 
 MAX_NODE_BLOCKS_BITS = 16
+BPF_ROOT = "/sys/fs/bpf"
 
 
 @dataclass(frozen=True)
@@ -143,20 +144,24 @@ def services(settings: Settings) -> Iterator[Finding]:
         yield Finding("node-port-range", f"{low} to {high} is no range of ports", "write the lower port first")
 
 
+def pins(settings: Settings) -> Iterator[Finding]:
+    if settings.maps.root != BPF_ROOT:
+        yield Finding("bpf-root", f"maps and links are pinned in {BPF_ROOT} and nowhere else", "remove it")
+
+
 def leader(settings: Settings) -> Iterator[Finding]:
     operator = settings.operator
     if not operator.retry_period < operator.renew_deadline < operator.lease_duration:
         yield Finding(
             "leader-election-renew-deadline",
-            f"{operator.renew_deadline:g}s must lie between the retry period ({operator.retry_period:g}s) "
-            f"and the lease "
-            f"({operator.lease_duration:g}s)",
+            f"{operator.renew_deadline:g}s must lie between the retry period ({operator.retry_period:g}s) and the "
+            f"lease ({operator.lease_duration:g}s)",
             "change it, {leader-election-retry-period} or {leader-election-lease-duration}",
         )
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    families, pools, native_routing, masquerading, mtu, cluster, sizes, services, leader,
+    families, pools, native_routing, masquerading, mtu, cluster, sizes, services, pins, leader,
 )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ class MapSettings:
         default="/sys/fs/bpf",
         key="bpf-root",
         helm=("bpf.root",),
-        meaning="Where the BPF file system is mounted.",
+        meaning="Where the BPF file system is mounted; this version knows no other place.",
     )
     nat_max: int = setting(
         kinds.integer(1024, 1 << 24),
@@ -196,9 +196,7 @@ class EventSettings:
         default=MonitorAggregation.MEDIUM,
         key="monitor-aggregation",
         helm=("bpf.monitorAggregation",),
-        meaning="`none` reports every packet; `low` not those that only pass by; `medium` and `maximum` one "
-        "per "
-        "connection, direction and interval.",
+        meaning="`none` reports every packet, the others one per connection, direction and interval.",
     )
     interval: float = setting(
         kinds.duration(),

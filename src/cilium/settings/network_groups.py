@@ -62,6 +62,11 @@ class FamilySettings:
         kinds.boolean(), default=True, key="enable-ipv6", helm=("ipv6.enabled",), meaning="Pods get IPv6 addresses."
     )
 
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Versions of IP in use, the older first."""
+        return tuple(version for version, on in ((4, self.ipv4), (6, self.ipv6)) if on)
+
 
 @dataclass(frozen=True)
 class IpamSettings:
@@ -113,7 +118,7 @@ class IpamSettings:
         key="k8s-require-ipv4-pod-cidr",
         helm=("k8s.requireIPv4PodCIDR",),
         when={"enable-ipv4": "true"},
-        meaning="The agent waits until its node has an IPv4 pod CIDR.",
+        meaning="Accepted for charts that set it: the agent always waits until its node has an IPv4 pod CIDR.",
     )
     require_ipv6: bool = setting(
         kinds.boolean(),
@@ -121,7 +126,7 @@ class IpamSettings:
         key="k8s-require-ipv6-pod-cidr",
         helm=("k8s.requireIPv6PodCIDR",),
         when={"enable-ipv6": "true"},
-        meaning="The agent waits until its node has an IPv6 pod CIDR.",
+        meaning="Accepted for charts that set it: the agent always waits until its node has an IPv6 pod CIDR.",
     )
 
 

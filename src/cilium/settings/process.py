@@ -47,8 +47,7 @@ def from_config_dir(path: Path | str) -> Settings:
 
 
 def from_flags(argv: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings of a process: `--key=value`, `--key value` (a lone `--key` is true), variables, `--config-
-    dir`.
+    """Settings of a process: `--key=value`, `--key value` (a lone `--key` is true), variables, `--config-dir`.
 
     Raises SettingsError that lists every problem of every source.
     """

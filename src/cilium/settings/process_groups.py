@@ -58,6 +58,27 @@ class HealthSettings:
         helm=("healthPort",),
         meaning="Port on the loopback addresses where probes ask the agent.",
     )
+    checking: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-health-checking",
+        helm=("healthChecking",),
+        meaning="Agents ask each other's nodes whether they answer, and answer themselves.",
+    )
+    endpoint: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-endpoint-health-checking",
+        helm=("endpointHealthChecking.enabled",),
+        meaning="Every node has a health endpoint behind its datapath, with addresses of its pod CIDRs, that is asked "
+        "too; nothing without `healthChecking`.",
+    )
+    cluster_port: int = setting(
+        kinds.integer(1, 65535),
+        default=4240,
+        key="cluster-health-port",
+        meaning="TCP port of health checks, on the nodes and in their health endpoints; the same on every node.",
+    )
 
 
 @dataclass(frozen=True)

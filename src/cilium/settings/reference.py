@@ -1,6 +1,7 @@
 """The reference documentation, generated from the schema.
 
-In: the schema. Out: Markdown for docs/reference/settings.md; `python -m cilium.settings.reference` writes it.
+In: the schema. Out: Markdown for docs/reference/settings.md (`python -m cilium.settings.reference` writes it), and the
+text of a process's `--help`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,23 @@ def reference() -> str:
     lines += ["| values | feature |", "|---|---|"]
     lines += [f"| {_code(*feature.switches)} | {feature.feature} |" for feature in LATER]
     return "\n".join(lines) + "\n"
+
+
+def usage(program: str) -> str:
+    """What `--help` of a process prints: every setting that is a flag."""
+    lines = [
+        f"Usage: {program} [--KEY=VALUE]... [--config-dir=DIRECTORY]",
+        "",
+        "A flag is stronger than the variable CILIUM_KEY, a variable than the file KEY in DIRECTORY.",
+    ]
+    for group in dict.fromkeys(entry.group for entry in schema()):
+        lines += ["", f"{group}:"]
+        for entry in schema():
+            if entry.group == group and entry.setting.key:
+                default = entry.setting.kind.format(entry.default)
+                lines.append(f"  --{entry.setting.key} ({entry.setting.kind.name}, default {default or 'empty'})")
+                lines.append(f"      {entry.setting.meaning}")
+    return "\n".join(lines)
 
 
 def _section(entry: Entry) -> list[str]:

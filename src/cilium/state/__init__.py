@@ -14,8 +14,7 @@ from cilium.state.outcomes import each, each_async
 from cilium.state.reconciler import Operations, Reconciler
 from cilium.state.snapshot import Snapshot
 from cilium.state.status import Kind, RowStatus
-from cilium.state.table import Table
-from cilium.state.writer import Writer
+from cilium.state.table import Table, Writer
 
 __all__ = [
     "Change",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cilium.state.derivation import Derivation
@@ -18,7 +18,7 @@ class Cell:
     name: str
     derivations: tuple[Derivation, ...] = ()
     reconcilers: tuple[Reconciler[Any, Any], ...] = ()
-    tasks: tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...] = field(default=())
+    tasks: tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...] = ()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         for derivation in self.derivations:

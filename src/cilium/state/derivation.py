@@ -13,8 +13,7 @@ from typing import Any
 from cilium.state.changes import Change, RowChanges
 from cilium.state.errors import DerivationError
 from cilium.state.snapshot import Snapshot
-from cilium.state.table import Table
-from cilium.state.writer import Writer
+from cilium.state.table import Table, Writer
 
 # The tables of one derivation have different row types; which one hides behind a name only the compute
 # function knows, so `Any` is the honest type here.

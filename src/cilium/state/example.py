@@ -20,8 +20,7 @@ from cilium.state.derivation import Derivation, View
 from cilium.state.dump import dump
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors, Reconciler
-from cilium.state.table import Table
-from cilium.state.writer import Writer
+from cilium.state.table import Table, Writer
 
 MARK = ".greeting"
 

@@ -34,7 +34,7 @@ Outcome = Errors | None | Awaitable[Errors | None]
 RETRY_BATCHES = 64
 """At most so many calls for the retries of one round."""
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("reconciler")
 
 
 class Operations(Protocol[R_contra]):
@@ -112,6 +112,10 @@ class Reconciler(Generic[K, R]):
         self._round_done = asyncio.Event()
 
     # ------------------------------------------------------------------------------------------- for callers
+
+    def observe(self, metrics: ReconcilerMetrics) -> None:
+        """Tell `metrics` from here on: an application that counts need not hand its counters to every feature."""
+        self._metrics = metrics
 
     async def wait_done(self, revision: int | None = None) -> None:
         """Until every row up to that revision of the table (default: the present one) is Done or Error."""

@@ -1,6 +1,6 @@
-"""A typed table of frozen rows with a primary key, secondary indexes and revisions.
+"""A typed table of frozen rows with a primary key, secondary indexes and revisions, and the one hand that writes it.
 
-In: transactions of its one writer. Out: snapshots, change streams, the news that it is initialised.
+In: rows and keys, from the writer. Out: snapshots, change streams, the news that the table is initialised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from cilium.state.cowmap import CowMap
 from cilium.state.errors import TableError, WriterError
 from cilium.state.index import Index
 from cilium.state.snapshot import Snapshot
-from cilium.state.writer import Writer
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -163,3 +162,69 @@ class Table(Generic[K, R]):
             self._initialized.set()
             for stream in self._streams:
                 stream.poke()
+
+
+class Writer(Generic[K, R]):
+    """The one hand that writes a table; made by `Table.writer(owner)`.
+
+    Every call is one transaction; `commit` takes many rows at the price of one.
+    """
+
+    def __init__(self, table: Table[K, R], owner: str) -> None:
+        self.table = table
+        self.owner = owner
+        self._outstanding: dict[str, int] = {}
+
+    def upsert(self, row: R) -> bool:
+        """Insert or replace; whether anything changed (an equal row is no change)."""
+        return self.table._commit((row,), ()) > 0
+
+    def delete(self, key: K) -> bool:
+        """Whether the row was there."""
+        return self.table._commit((), (key,)) > 0
+
+    def commit(self, upserts: Iterable[R] = (), deletes: Iterable[K] = ()) -> int:
+        """One transaction, one wake-up; the number of rows that changed. All or nothing.
+
+        Deletes are applied before upserts: a key in both is replaced. Of two upserts of one key the later
+        wins.
+        """
+        return self.table._commit(upserts, deletes)
+
+    def initializer(self, name: str) -> Callable[[], None]:
+        """Announce a source that fills this table; the returned function says that it has, and may be called
+        twice.
+
+        Initializers are taken before any of them is done, as a rule where the writer is made: a table is
+        initialised the moment none is outstanding. Raises WriterError when it already is.
+        """
+        if self.table.initialized:
+            raise WriterError(f"table {self.table.name!r} is initialized; initializer {name!r} comes too late")
+        self._outstanding[name] = self._outstanding.get(name, 0) + 1
+        called = False
+
+        def done() -> None:
+            nonlocal called
+            if called:
+                return
+            called = True
+            self._outstanding[name] -= 1
+            if not self._outstanding[name]:
+                del self._outstanding[name]
+            if not self._outstanding:
+                self.table._mark_initialized()
+
+        return done
+
+    def outstanding(self) -> tuple[str, ...]:
+        """Initializers that are not done, for the one who asks why an agent is not ready."""
+        return tuple(self._outstanding)
+
+    def ready(self) -> None:
+        """The table is initialised: for a writer without initializers. Raises WriterError if some are
+        outstanding.
+        """
+        if self._outstanding:
+            names = ", ".join(self._outstanding)
+            raise WriterError(f"table {self.table.name!r} is not ready: initializers outstanding: {names}")
+        self.table._mark_initialized()

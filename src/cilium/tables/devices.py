@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface
-
 import msgspec
 
-from cilium.tables.types import Ifindex
+from cilium.tables.types import Ifindex, IPInterface
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -19,6 +17,6 @@ class Device(msgspec.Struct, frozen=True):
     mac: str
     mtu: int
     up: bool
-    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    addresses: tuple[IPInterface, ...] = ()
     selected: bool = False
     """Connects this node to others: carries a default route or the node's InternalIP, or named by `devices`."""

@@ -10,7 +10,7 @@ from cilium.tables.types import Identity, IPAddress, IPNetwork
 class IPCacheEntry(msgspec.Struct, frozen=True):
     """Desired table `ipcache`, key `prefix` (cluster 0). Writer: features/ipcache.
 
-    `source` says who knows it, strongest first: local, kubernetes (CiliumEndpoint), node, cidr, reserved.
+    `source` says who knows it, strongest first: local, host, kubernetes (CiliumEndpoint), node, cidr.
     """
 
     prefix: IPNetwork

@@ -58,6 +58,13 @@ class KubeNode(msgspec.Struct, frozen=True):
     pod_cidrs: tuple[IPNetwork, ...] = ()
 
 
+class KubeApiservers(msgspec.Struct, frozen=True):
+    """Table `kube-apiservers`, key `name`: an EndpointSlice of the Service default/kubernetes."""
+
+    name: str
+    addresses: tuple[IPAddress, ...] = ()
+
+
 class CiliumNode(msgspec.Struct, frozen=True):
     """Table `cilium-nodes`, key `name`: cilium.io/v2 CiliumNode."""
 

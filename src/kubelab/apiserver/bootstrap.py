@@ -1,15 +1,20 @@
 """What every cluster starts with.
 
-Owns: the system namespaces and the Service `kubernetes`. Comes in: a store, empty or not. Goes out: the objects,
-created where they lack.
+Owns: the system namespaces, the Service `kubernetes` and its EndpointSlices. Comes in: a store, empty or not, and the
+addresses on which the API server listens. Goes out: the objects, created where they lack.
 """
 
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Any
 
 from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.store import Store
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
+SLICES = {4: "kubernetes", 6: "kubernetes-ipv6"}
+"""Names by family."""
 KUBERNETES_SERVICE: dict[str, Any] = {
     "metadata": {
         "name": "kubernetes",
@@ -30,6 +35,40 @@ async def create_namespaces(store: Store) -> None:
     for name in NAMESPACES:
         await _ensure(store, "namespaces", {"metadata": {"name": name}})
     await _ensure(store, "services", KUBERNETES_SERVICE)
+
+
+async def publish_addresses(store: Store, addresses: Iterable[tuple[str, int]]) -> None:
+    """The EndpointSlices of the Service `kubernetes`, one per family: where its pods and nodes find this API server.
+
+    Loopback addresses are nobody else's and are left out. What an earlier start published and no longer holds goes.
+    """
+    wanted: dict[str, dict[str, Any]] = {}
+    for host, port in addresses:
+        if (address := ip_address(host)).is_loopback or address.is_unspecified:
+            continue
+        piece = wanted.setdefault(SLICES[address.version], _slice(address.version, port))
+        piece["endpoints"].append({"addresses": [str(address)], "conditions": {"ready": True}})
+    for name in SLICES.values():
+        if (old := store.peek(ENDPOINT_SLICES, name, namespace="default")) is None:
+            if name in wanted:
+                await store.create(ENDPOINT_SLICES, wanted[name], namespace="default")
+        elif name not in wanted:
+            await store.delete(ENDPOINT_SLICES, name, namespace="default")
+        elif any(old.get(field) != wanted[name][field] for field in ("endpoints", "ports")):
+            await store.update(ENDPOINT_SLICES, {**old, **wanted[name], "metadata": old["metadata"]})
+
+
+def _slice(version: int, port: int) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": SLICES[version],
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": f"IPv{version}",
+        "endpoints": [],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
 
 
 async def _ensure(store: Store, resource: str, obj: dict[str, Any]) -> None:

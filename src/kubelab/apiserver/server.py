@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from kubelab.apiserver.authentication import AllowAuthenticated, Authenticator, Authorizer
-from kubelab.apiserver.bootstrap import create_namespaces
+from kubelab.apiserver.bootstrap import create_namespaces, publish_addresses
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.decoding import Decoder
@@ -117,6 +117,7 @@ class ApiServer:
                     f"cannot listen on {host} port {port}: {error.strerror}; choose another --bind"
                 ) from error
             self.addresses.append((host, listener.getsockname()[1]))
+        await publish_addresses(self.store, self.addresses)
         log.info("API server ready", addresses=[f"{h} {p}" for h, p in self.addresses], version=self.store.version)
 
     async def stop(self) -> None:

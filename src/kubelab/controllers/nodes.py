@@ -19,6 +19,9 @@ from kubelab.controllers.objects import Object
 
 LEASES, LEASE_NAMESPACE = "leases.coordination.k8s.io", "kube-node-lease"
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
+OVERSLEPT = 5.0
+"""Seconds after its time at which a look at a node proves that this process did not run: what nodes said meanwhile is
+not read yet."""
 SILENT_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -54,6 +57,7 @@ class NodeController(Controller):
         super().__init__(store, now=now)
         self._clock, self._grace = clock, grace
         self._seen: dict[str, tuple[tuple[str, str, str], float]] = {}
+        self._due: dict[str, float] = {}
 
     def watches(self) -> Mapping[str, Mapper]:
         return {"nodes": objects.own_key, LEASES: self._of_lease, "pods": self._of_pod}
@@ -77,8 +81,11 @@ class NodeController(Controller):
         node = self.store.peek("nodes", name)
         if node is None:
             self._seen.pop(name, None)
+            self._due.pop(name, None)
             await self._remove_pods(name)
             return None
+        if self._clock() - self._due.pop(name, self._clock()) > OVERSLEPT:
+            self._seen.pop(name, None)
         left = self._grace - self._silence(node)
         if left <= 0:
             node = await self._declare_silent(node)
@@ -87,7 +94,10 @@ class NodeController(Controller):
             await self.store.patch("nodes", name, {"spec": {"taints": taints or None}})
         if (objects.condition(node, "Ready") or {}).get("status") == "Unknown":
             await self._mark_pods(name)
-        return left if left > 0 else None
+        if left <= 0:
+            return None
+        self._due[name] = self._clock() + left
+        return left
 
     def _silence(self, node: Object) -> float:
         """Seconds since the last new sign of life; after a start of ours every node has just given one."""

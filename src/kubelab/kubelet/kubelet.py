@@ -67,6 +67,7 @@ class Kubelet:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._node.run(), name="node")
+                tasks.create_task(self._watch_node(), name="node as others see it")
                 tasks.create_task(self._reporter.run(), name="reports")
                 tasks.create_task(self._watch_network(), name="network")
                 tasks.create_task(server.run(Path(self._config.socket)), name="server")
@@ -138,6 +139,13 @@ class Kubelet:
         for directory in (self._directory / "pods").glob("*"):
             if directory.name not in keep:
                 shutil.rmtree(directory, ignore_errors=True)
+
+    async def _watch_node(self) -> None:
+        selector = f"metadata.name={self._config.node}"
+        async for event in self._client.list_and_watch("/api/v1/nodes", fieldSelector=selector):
+            if event.kind != "delete":
+                for node in event.objects:
+                    self._node.seen(node)
 
     # -- network ------------------------------------------------------------------------------------------------
 

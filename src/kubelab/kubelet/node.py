@@ -98,6 +98,7 @@ class NodeReporter:
         self._client, self._config = client, config
         self._path = f"/api/v1/nodes/{config.node}"
         self._network: str | None = "cni plugin not initialized"
+        self._said: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._wake.set()
 
@@ -105,6 +106,12 @@ class NodeReporter:
         """Whether pods can be attached now (None), or why not."""
         if reason != self._network:
             self._network = reason
+            self._wake.set()
+
+    def seen(self, node: Object) -> None:
+        """The node as the API has it: where others wrote over our conditions (it was declared silent), ours return."""
+        conditions = {entry["type"]: entry["status"] for entry in (node.get("status") or {}).get("conditions") or []}
+        if any(conditions.get(kind) != status for kind, status in self._said.items()):
             self._wake.set()
 
     async def run(self) -> None:
@@ -142,6 +149,7 @@ class NodeReporter:
             )
         status = node_status(self._config, self._network, node.get("status") or {})
         await self._client.patch(f"{self._path}/status", {"status": status})
+        self._said = {entry["type"]: entry["status"] for entry in status["conditions"]}
 
     async def _lease(self) -> None:
         path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self._config.node}"

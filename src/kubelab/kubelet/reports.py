@@ -29,6 +29,7 @@ class Reporter:
         self._client, self._node = client, node
         self._statuses: dict[str, tuple[Object, Object]] = {}
         self._sent: dict[str, Object] = {}
+        self._versions: dict[str, int] = {}  # of the pod as our last status left it
         self._events: dict[tuple[str, str, str], Object] = {}
         self._unsent: list[tuple[str, str, str]] = []
         self._wake = asyncio.Event()
@@ -39,6 +40,16 @@ class Reporter:
         if self._sent.get(uid) != status:
             self._statuses[uid] = (pod, status)
             self._wake.set()
+
+    def overwritten(self, pod: Object) -> bool:
+        """Whether somebody wrote another readiness after ours, as it happens to the pods of a node declared silent;
+        the same status will be sent again then."""
+        uid, meta = pod["metadata"]["uid"], pod["metadata"]
+        sent = self._sent.get(uid)
+        if sent is None or int(meta["resourceVersion"]) <= self._versions[uid] or _ready(pod["status"]) == _ready(sent):
+            return False
+        del self._sent[uid]
+        return True
 
     def event(self, pod: Object, kind: str, reason: str, message: str) -> None:
         """Something worth telling happened; the same again counts up."""
@@ -71,6 +82,7 @@ class Reporter:
         meta = pod["metadata"]
         pending = self._statuses.pop(meta["uid"], None)
         if not delete:
+            self._forget(meta["uid"])
             return
         if pending is not None:
             await self._send_status(meta["uid"], pending)
@@ -90,7 +102,11 @@ class Reporter:
                 log.warning("pod not deleted", pod=meta["name"], error=str(error) or repr(error))
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MAX)
-        self._sent.pop(meta["uid"], None)
+        self._forget(meta["uid"])
+
+    def _forget(self, uid: str) -> None:
+        self._sent.pop(uid, None)
+        self._versions.pop(uid, None)
 
     async def run(self) -> None:
         delay = RETRY_MIN
@@ -126,8 +142,8 @@ class Reporter:
         meta = pod["metadata"]
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status"
         try:
-            await self._client.patch(path, {"metadata": {"uid": uid}, "status": status})
-            self._sent[uid] = status
+            written = await self._client.patch(path, {"metadata": {"uid": uid}, "status": status})
+            self._sent[uid], self._versions[uid] = status, int(written["metadata"]["resourceVersion"])
         except ApiError as error:
             if error.code not in (404, 409):
                 log.error("pod status refused", pod=meta["name"], error=str(error))
@@ -143,3 +159,8 @@ class Reporter:
                 await self._client.patch(f"{path}/{name}", fields)
         except ApiError as error:
             log.info("event refused", reason=event["reason"], error=str(error))
+
+
+def _ready(status: Object) -> str | None:
+    found = (entry["status"] for entry in status.get("conditions") or [] if entry["type"] == "Ready")
+    return next(found, None)

@@ -90,6 +90,8 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         """A newer version of the object."""
         self.pod = pod
+        if self._around.reporter.overwritten(pod):
+            self.changed()
         if pod["metadata"].get("deletionTimestamp"):
             self._terminating.set()
 

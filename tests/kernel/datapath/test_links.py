@@ -18,7 +18,7 @@ from kernel.datapath.namespaces import Namespace, ip
 
 from cilium.datapath.clsact import ClsactLinks
 from cilium.datapath.deferred import DeferredLinks
-from cilium.datapath.libbpf.errors import KernelError
+from cilium.datapath.errors import KernelError
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.links import CgroupLinks, DeviceLinks, Direction, TcxLinks, XdpLinks, device_links, tcx_supported
 from cilium.datapath.loader import LoadedObject, load

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kernel.datapath.conftest import HERE, compile_object
 
-from cilium.datapath.libbpf.errors import LoadError, MapSpecMismatch, ObjectError
+from cilium.datapath.errors import LoadError, MapSpecMismatch, ObjectError
 from cilium.datapath.loader import load
 from cilium.datapath.maps import PinnedMap, shape_of
 from cilium.datapath.ringbuf import RingBuffer
@@ -82,7 +82,7 @@ def test_a_map_of_another_size_keeps_its_content(tiny: Path, bpf_dir: Path, spec
     with load(tiny, pin_dir=bpf_dir), PinnedMap(name, bpf_dir, spec) as pinned:
         pinned.update(keys, values)
     with load(tiny, pin_dir=bpf_dir, max_entries=sizes), PinnedMap(name, bpf_dir, spec) as pinned:
-        assert shape_of(pinned.fd, name)[3] == 50_000
+        assert shape_of(pinned.fd).max_entries == 50_000
         found, present = pinned.lookup(keys)
         assert present.all()
         assert (found == values).all()
@@ -116,7 +116,7 @@ def test_a_failed_load_leaves_the_old_maps_pinned(bpf_dir: Path, tiny: Path, tmp
         load(changed, pin_dir=bpf_dir, max_entries={"tiny_hash": 50_000})
     with PinnedMap("tiny_hash", bpf_dir, spec) as pinned:
         assert pinned.lookup(np.array([5], spec.key))[1].all()
-        assert shape_of(pinned.fd, "tiny_hash")[3] == 20_000
+        assert shape_of(pinned.fd).max_entries == 20_000
 
 
 def test_a_pinned_map_of_another_layout_is_refused(tiny: Path, bpf_dir: Path, tmp_path: Path) -> None:

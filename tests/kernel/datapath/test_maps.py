@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cilium.datapath.errors import MapFull, MapSpecMismatch, ObjectError
 from cilium.datapath.fakes import FakeMap
-from cilium.datapath.libbpf.errors import MapFull, MapSpecMismatch, ObjectError
 from cilium.datapath.loader import load
 from cilium.datapath.maps import Map, MapWriteError, PinnedMap, possible_cpus
 from cilium.datapath.mapspec import MapSpec

@@ -9,8 +9,8 @@ from socket import AF_INET, AF_INET6
 import pytest
 from kernel.datapath.namespaces import Namespace
 
+from cilium.datapath.errors import MissingFeature
 from cilium.datapath.fakes import FakeNetlink, FakeSysctls
-from cilium.datapath.libbpf.errors import MissingFeature
 from cilium.datapath.netlink.devices import DeviceError, ensure_addresses, ensure_geneve, ensure_host_pair, ensure_vxlan
 from cilium.datapath.netlink.links import Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.netns import run_in_netns
@@ -195,15 +195,15 @@ def test_the_overlay_device(netlink: NetlinkPort, sysctls: NamespaceSysctls) -> 
 def test_the_other_overlay_device() -> None:
     """Against the fake: where the kernel has no Geneve, the test below shows what is said."""
     netlink, sysctls = FakeNetlink(), FakeSysctls()
-    first = ensure_geneve(netlink, sysctls, mtu=1450)
+    first = ensure_geneve(netlink, sysctls, mtu=1450, port=6081)
     assert (first.name, first.kind, first.up, first.mtu) == ("cilium_geneve", "geneve", True, 1450)
-    assert ensure_geneve(netlink, sysctls, mtu=1450).ifindex == first.ifindex
+    assert ensure_geneve(netlink, sysctls, mtu=1450, port=6081).ifindex == first.ifindex
     assert ensure_geneve(netlink, sysctls, mtu=1450, port=6082).ifindex != first.ifindex
 
 
 def test_geneve_on_this_kernel(left: Namespace) -> None:
     try:
-        made = ensure_geneve(Netlink(left.fd), NamespaceSysctls(left.fd), mtu=1450)
+        made = ensure_geneve(Netlink(left.fd), NamespaceSysctls(left.fd), mtu=1450, port=6081)
     except MissingFeature as error:
         assert "this kernel has no geneve; load the module geneve" in str(error)  # noqa: PT017 - either way is right
     else:
@@ -214,7 +214,7 @@ def test_a_taken_overlay_port_is_explained(left: Namespace) -> None:
     left.ip("link", "add", "other", "type", "vxlan", "external", "dstport", "8472")
     left.ip("link", "set", "other", "up")
     with pytest.raises(DeviceError, match="is another overlay using the port"):
-        ensure_vxlan(Netlink(left.fd), NamespaceSysctls(left.fd), mtu=1450)
+        ensure_vxlan(Netlink(left.fd), NamespaceSysctls(left.fd), mtu=1450, port=8472)
 
 
 def test_a_parameter_that_does_not_exist() -> None:

@@ -141,3 +141,27 @@ async def test_kubelet_restart_adopts_running_pods_and_removes_deleted_ones(kube
     assert calls == ["ADD", "ADD", "ADD", "DEL"]
     await kubelet.api.delete("stays", grace=0)
     await kubelet.api.until(lambda: kubelet.api.get_pod("stays") is None)
+
+
+async def test_what_others_say_of_a_silent_node_is_taken_back(kubelet: KubeletUnderTest) -> None:
+    """A controller that did not hear a node for long writes Ready=Unknown, and that its pods are not ready."""
+
+    def ready(collection: str, name: str) -> dict[str, str]:
+        status = kubelet.api.objects[(collection, name)]["status"]
+        return next(entry for entry in status["conditions"] if entry["type"] == "Ready")
+
+    async def declare(collection: str, name: str, status: str) -> None:
+        obj = kubelet.api.objects[(collection, name)]
+        conditions = [*(entry for entry in obj["status"]["conditions"] if entry["type"] != "Ready")]
+        conditions.append({**ready(collection, name), "status": status})
+        await kubelet.api.put(collection, {**obj, "status": {**obj["status"], "conditions": conditions}})
+
+    await kubelet.ground.install_plugin()
+    await kubelet.api.pod("a", "node1", {"containers": [shell("exec sleep 1000")]})
+    await kubelet.until_ready("a")
+    await kubelet.api.until(lambda: ready("/api/v1/nodes", "node1")["status"] == "True")
+    pods = "/api/v1/namespaces/default/pods"
+    for collection, name, status in (("/api/v1/nodes", "node1", "Unknown"), (pods, "a", "False")):
+        await declare(collection, name, status)
+        assert ready(collection, name)["status"] == status
+        await kubelet.api.until(lambda where=(collection, name): ready(*where)["status"] == "True")

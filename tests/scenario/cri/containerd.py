@@ -126,7 +126,11 @@ class Containerd:
 
     def stop_sandbox(self, sandbox: Sandbox) -> None:
         """StopPodSandbox: the network goes. Idempotent."""
-        self._runtime.StopPodSandbox(self._messages.PodSandboxRequest(pod_sandbox_id=sandbox.id), timeout=60)
+        try:
+            self._runtime.StopPodSandbox(self._messages.PodSandboxRequest(pod_sandbox_id=sandbox.id), timeout=60)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:  # this containerd says so of what it has removed
+                raise
 
     def remove_sandbox(self, sandbox: Sandbox) -> None:
         """RemovePodSandbox. Idempotent."""

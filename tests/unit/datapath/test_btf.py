@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cilium.datapath.errors import ObjectError
 from cilium.datapath.libbpf.btf import Btf, BtfError, Kind
-from cilium.datapath.libbpf.errors import ObjectError
 from cilium.datapath.libbpf.objects import parse_btf
 
 SOURCE = """

@@ -8,10 +8,10 @@ from ipaddress import ip_interface
 import numpy as np
 import pytest
 
+from cilium.datapath.errors import KernelError, MapFull, ObjectError
 from cilium.datapath.fakes import FakeDeviceLinks, FakeMap, FakeNetlink
 from cilium.datapath.generated import POLICY_KEY
 from cilium.datapath.hooks import Direction
-from cilium.datapath.libbpf.errors import KernelError, MapFull, ObjectError
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap, MapWriteError
 from cilium.datapath.netlink.links import LinkChange

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from cilium.datapath.libbpf.errors import ObjectError
+from cilium.datapath.errors import ObjectError
 from cilium.datapath.links import parse_pin_name, pin_name
 from cilium.datapath.loader import Constant, encode
 from cilium.datapath.testrun import SkBuff

@@ -40,6 +40,7 @@ def status(agent: Inspection) -> Document:
         "stage": agent.stage,
         "errors": errors,
         "reconcilers": [reconciler_document(reconciler) for reconciler in agent.reconcilers],
+        "controllers": [controller(agent, reconciler) for reconciler in agent.reconcilers],
         "tables": {name: len(table) for name, table in sorted(agent.tables.items())},
     }
     for key, section in agent.sections.items():
@@ -54,6 +55,28 @@ def reconciler_document(reconciler: Any) -> Document:
     return {"name": reconciler.name, "rows": kinds, "pruned": reconciler.pruned, "error": reconciler.prune_error}
 
 
+def controller(agent: Inspection, reconciler: Any) -> Document:
+    """A reconciler in the form in which upstream tells of its controllers."""
+    failing = reconciler.errors()
+    last = reconciler.prune_error or (failing[0].error if failing else "")
+    calls = agent.counts.of(reconciler.name)
+    return {
+        "name": reconciler.name,
+        "status": {
+            "success-count": calls.succeeded,
+            "failure-count": calls.failed,
+            "consecutive-failure-count": max((row.attempts for row in failing), default=int(bool(last))),
+            "last-failure-msg": last,
+        },
+    }
+
+
+def health(agent: Inspection) -> Document:
+    """GET /v1/health: what this node's agent knows of the others."""
+    section = agent.sections.get("cluster")
+    return dict(section().get("health", {})) if section is not None else {}
+
+
 def endpoints(agent: Inspection) -> list[Document]:
     return [endpoint(agent, row) for row in sorted(rows(agent, "endpoints"), key=lambda row: row.id)]
 
@@ -66,6 +89,7 @@ def endpoint(agent: Inspection, row: Endpoint) -> Document:
         "id": row.id,
         "status": {
             "state": "ready" if policy is not None or row.kind == "host" else "waiting-for-identity",
+            "health": {"overallHealth": "OK" if policy is not None or row.kind == "host" else "Pending"},
             "external-identifiers": {
                 "container-id": row.container_id,
                 "k8s-namespace": row.namespace,

@@ -29,6 +29,7 @@ class Api:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/healthz", self._of(lambda: documents.status(self._agent))),
+            web.get("/v1/health", self._of(lambda: documents.health(self._agent))),
             web.get("/v1/endpoint", self._of(lambda: documents.endpoints(self._agent))),
             web.get("/v1/endpoint/{id}", self.endpoint),
             web.get("/v1/identity", self._of(lambda: self._rows("identities", documents.identity))),
@@ -101,14 +102,14 @@ async def serve_api(path: Path, agent: Inspection) -> web.AppRunner:
     """Starts serving on the unix socket; the caller cleans the runner up."""
     runner = await _runner(Api(agent).routes())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # noqa: ASYNC240 - likewise
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - at the start, before anybody waits
     await web.UnixSite(runner, str(path)).start()
-    path.chmod(0o660)  # noqa: ASYNC240 - likewise
+    path.chmod(0o660)  # noqa: ASYNC240
     return runner
 
 
 async def serve_probes(address: str, agent: Inspection) -> web.AppRunner:
-    """/healthz and /readyz: 200 once the process serves, 503 with what it waits for before."""
+    """/healthz and /readyz: 200 once the process serves, 503 with what it waits for before. See `_listen`."""
 
     async def healthz(request: web.Request) -> web.Response:
         if agent.ready:
@@ -121,7 +122,7 @@ async def serve_probes(address: str, agent: Inspection) -> web.AppRunner:
 
 
 async def serve_metrics(address: str, *collectors: Collector) -> web.AppRunner:
-    """/metrics in Prometheus' text format; an empty address serves nobody."""
+    """/metrics in Prometheus' text format. See `_listen`."""
     registry = CollectorRegistry(auto_describe=False)
     for collector in collectors:
         registry.register(collector)
@@ -130,8 +131,7 @@ async def serve_metrics(address: str, *collectors: Collector) -> web.AppRunner:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     runner = await _runner([web.get("/metrics", metrics)])
-    if address:
-        await _listen(runner, address)
+    await _listen(runner, address)
     return runner
 
 
@@ -144,6 +144,9 @@ async def _runner(routes: list[web.RouteDef]) -> web.AppRunner:
 
 
 async def _listen(runner: web.AppRunner, address: str) -> None:
+    """Nowhere if the address is empty. Raises OSError naming it."""
+    if not address:
+        return
     host, port = split_address(address)
     try:
         await web.TCPSite(runner, host or None, port).start()

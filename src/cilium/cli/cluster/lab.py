@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -158,19 +158,20 @@ def install(settings: Settings, networks: Iterable[str]) -> Iterable[dict[str, A
     return [*crds.load(), *manifests(settings)]
 
 
-def refuse_overlaps(settings: Settings, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+def refuse_overlaps(settings: Settings, networks: Collection[IPv4Network | IPv6Network]) -> None:
     """Pods must not have addresses of the network between nodes. Raises SettingsError."""
     from cilium.settings import IpamMode, Problem, SettingsError
 
     if settings.ipam.mode is not IpamMode.CLUSTER_POOL:
         return
+    pools: list[IPv4Network | IPv6Network] = [*settings.ipam.ipv4_pools, *settings.ipam.ipv6_pools]
     problems = [
         Problem(
             f"ipam.operator.clusterPoolIPv{pool.version}PodCIDRList",
             f"{pool} overlaps {network}, the network between the nodes",
             "choose another pool",
         )
-        for pool in (*settings.ipam.ipv4_pools, *settings.ipam.ipv6_pools)
+        for pool in pools
         for network in networks
         if pool.version == network.version and pool.overlaps(network)
     ]

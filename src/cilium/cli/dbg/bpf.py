@@ -18,7 +18,7 @@ PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
 def entries(name: str) -> Iterable[tuple[Any, Any]]:
     """Key and value records of a pinned map. Raises click.ClickException if it is not there."""
-    from cilium.datapath.libbpf.errors import DatapathError
+    from cilium.datapath.errors import DatapathError
     from cilium.datapath.maps import PinnedMap
 
     try:

@@ -8,12 +8,24 @@ from typing import Any
 
 import click
 
+from cilium.cli.columns import columns
 from cilium.cli.dbg.client import get, print_json
+
+SECTIONS = (
+    ("kube-proxy-replacement", "KubeProxyReplacement"),
+    ("ipam", "IPAM"),
+    ("routing", "Routing"),
+    ("masquerading", "Masquerading"),
+    ("encryption", "Encryption"),
+    ("policy", "Policy"),
+    ("hubble", "Hubble"),
+    ("cluster", "Cluster health"),
+)
 
 
 @click.command()
 @click.option("--all-addresses", is_flag=True, help="Every allocated address with its owner.")
-@click.option("--verbose", is_flag=True, help="Also reconcilers, tables and addresses.")
+@click.option("--verbose", is_flag=True, help="Also addresses, nodes, controllers and tables.")
 @click.option("--brief", is_flag=True, help="One word.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(all_addresses: bool, verbose: bool, brief: bool, output: str) -> None:
@@ -22,45 +34,69 @@ def status(all_addresses: bool, verbose: bool, brief: bool, output: str) -> None
     if output == "json":
         print_json(document)
     elif brief:
-        click.echo(document["cilium"]["state"].upper().replace("OK", "OK"))
+        click.echo(document["cilium"]["state"].upper())
     else:
-        for name, value in lines(document, verbose=verbose):
-            click.echo(f"{name + ':':<24}{value}")
-        if all_addresses or verbose:
-            click.echo(addresses(get("/statedb/ip-allocations")))
+        click.echo("\n".join(text(document, all_addresses=all_addresses, verbose=verbose)))
     if document["cilium"]["state"] == "Failure":
         sys.exit(1)
 
 
-def lines(document: dict[str, Any], *, verbose: bool) -> Iterable[tuple[str, str]]:
+def text(document: dict[str, Any], *, all_addresses: bool = False, verbose: bool = False) -> Iterable[str]:
+    """The lines; parts that an agent that is starting does not have yet are left out."""
+    for name, value in lines(document):
+        yield f"{name + ':':<24}{value}".rstrip()
+    errors = document["errors"]
+    yield f"{'Errors:':<24}{len(errors) or 'none'}"
+    yield from (f"  {error}" for error in errors)
+    if (all_addresses or verbose) and "ipam" in document:
+        yield from ("", "Allocated addresses:")
+        yield from (f"  {address} ({owner})" for address, owner in document["ipam"]["allocations"].items())
+    if verbose:
+        yield from _nodes(document.get("cluster", {}).get("health", {}))
+        yield from _controllers(document)
+        rows = sorted(document["tables"].items())
+        yield from _block("Tables", columns(("NAME", "ROWS"), rows))
+
+
+def lines(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
     kubernetes = document.get("kubernetes", {})
-    yield "Kubernetes", f"{kubernetes.get('state', 'unknown')}   {kubernetes.get('msg', '')}".rstrip()
+    yield "Kubernetes", f"{kubernetes.get('state', 'Unknown')}   {kubernetes.get('msg', '')}".rstrip()
+    for refused in kubernetes.get("quarantine", ()):
+        yield "", f"not understood: {refused}"
     yield "Cilium", f"{document['cilium']['state']}   {document['cilium']['msg']}"
-    for key, title in (
-        ("kube-proxy-replacement", "KubeProxyReplacement"),
-        ("ipam", "IPAM"),
-        ("routing", "Routing"),
-        ("masquerading", "Masquerading"),
-        ("policy", "Policy"),
-        ("hubble", "Hubble"),
-        ("cluster", "Cluster health"),
-        ("datapath", "Datapath"),
-    ):
+    for key, title in SECTIONS:
         if key in document:
             yield title, str(document[key].get("msg", document[key]))
-    errors = document["errors"]
-    yield "Errors", "none" if not errors else f"{len(errors)}"
-    for error in errors:
-        yield "", error
-    if verbose:
-        for reconciler in document["reconcilers"]:
-            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(reconciler["rows"].items())) or "empty"
-            pruned = "pruned" if reconciler["pruned"] else "not pruned yet"
-            yield f"  {reconciler['name']}", f"{counts}; {pruned}"
-        for name, count in document["tables"].items():
-            yield f"  table {name}", f"{count} rows"
 
 
-def addresses(allocations: list[dict[str, Any]]) -> str:
-    allocated = [f"  {row['address']} ({row['owner']})" for row in allocations]
-    return "\n".join(["Allocated addresses:", *allocated])
+def _nodes(health: dict[str, Any]) -> Iterable[str]:
+    """Who answers, and how fast; the first failure of a node explains it."""
+    if not health.get("nodes"):
+        return
+    rows = []
+    for node in health["nodes"]:
+        name = node["name"] + (" (localhost)" if node["name"] == health["local"] else "")
+        for kind, answers in (("host", node["host"]), ("endpoint", node["health-endpoint"])):
+            for answer in answers:
+                latency = f"{answer['latency'] * 1000:.1f} ms" if answer["ok"] else "-"
+                verdict = "reachable" if answer["ok"] else answer["status"]
+                rows.append((name, kind, answer["ip"], latency, answer["last-probed"], verdict))
+    yield from _block("Nodes", columns(("NAME", "KIND", "ADDRESS", "LATENCY", "ASKED", "RESULT"), rows))
+
+
+def _controllers(document: dict[str, Any]) -> Iterable[str]:
+    states = {reconciler["name"]: reconciler for reconciler in document["reconcilers"]}
+    rows = []
+    for controller in document["controllers"]:
+        state, counts = states[controller["name"]], controller["status"]
+        held = ", ".join(f"{count} {kind}" for kind, count in sorted(state["rows"].items())) or "empty"
+        last = counts["last-failure-msg"] or "-"
+        pruned = "yes" if state["pruned"] else "not yet"
+        rows.append((controller["name"], held, counts["success-count"], counts["failure-count"], pruned, last))
+    header = ("NAME", "ROWS", "SUCCEEDED", "FAILED", "PRUNED", "LAST ERROR")
+    yield from _block("Controllers", columns(header, rows))
+
+
+def _block(title: str, table: str) -> Iterable[str]:
+    yield from ("", f"{title}:")
+    yield from (f"  {line}" for line in table.splitlines())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from cilium.datapath.errors import KernelError
 from cilium.datapath.hooks import Attachment, Direction
-from cilium.datapath.libbpf.errors import KernelError
 from cilium.datapath.libbpf.objects import Program
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cilium.datapath.errors import KernelError, MapFull, ObjectError
 from cilium.datapath.generated.maps import MAPS
-from cilium.datapath.libbpf.errors import KernelError, MapFull, ObjectError
 from cilium.datapath.maps import Array, MapWriteError, check_column
 from cilium.datapath.mapspec import MapSpec, MapType
 

@@ -118,6 +118,7 @@ class EndpointFlags(IntFlag):
     AUDIT = 4
     NO_SOURCE_CHECK = 8
     HEALTH = 16
+    ADOPTING = 32
 
 
 class EventType(IntEnum):

@@ -30,9 +30,10 @@ CT_ENTRY: Dtype = np.dtype(
         ('ingress_cookie', '<u4'),
         ('proxy_port', '>u2'),
         ('rev_nat', '<u2'),
+        ('endpoints', '<u2', (2,)),
         ('flags', 'u1'),
         ('tcp_flags', 'u1', (2,)),
-        ('pad', 'u1', (5,)),
+        ('pad', 'u1'),
     ]
 )
 assert CT_ENTRY.itemsize == 96

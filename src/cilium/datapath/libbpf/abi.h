@@ -88,16 +88,12 @@ int bpf_tc_query(const struct bpf_tc_hook *hook, struct bpf_tc_opts *opts);
 
 long syscall(long number, ...);
 int setns(int fd, int nstype);
+int unshare(int flags);
 int statfs(const char *path, long *buffer); /* 64-bit: f_type is its first word */
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 int vsnprintf(char *buffer, size_t size, const char *format, void *arguments);
 
 /* ---- bpf(2): the members of union bpf_attr, one struct per command ---- */
-
-struct attr_map_create {
-	__u32 map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node;
-	char map_name[16];
-};
 
 struct attr_map_element {
 	__u32 map_fd;
@@ -131,10 +127,6 @@ struct attr_query {
 	__u64 prog_ids;
 	__u32 count, pad;
 	__u64 prog_attach_flags, link_ids, link_attach_flags, revision;
-};
-
-struct attr_id {
-	__u32 id, next_id, open_flags;
 };
 
 struct attr_info {

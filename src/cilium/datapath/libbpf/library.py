@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from cilium.datapath.errors import MissingFeature
 from cilium.datapath.generated.libbpf import ffi
-from cilium.datapath.libbpf.errors import MissingFeature
 
 __all__ = ["captured_log", "ffi", "libc", "library", "text"]
 

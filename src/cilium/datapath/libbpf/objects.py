@@ -11,13 +11,14 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from cilium.datapath.closing import Closing
+from cilium.datapath.errors import LoadError, MissingPrivilege, ObjectError
 from cilium.datapath.libbpf import syscall
 from cilium.datapath.libbpf.btf import Btf, Member
-from cilium.datapath.libbpf.errors import LoadError, MissingPrivilege, ObjectError
 from cilium.datapath.libbpf.library import captured_log, ffi, library, text
+from cilium.datapath.mapspec import Shape
 
 _VERIFIER_LOG = 4 << 20
 _TAIL_LINES = 40
@@ -29,8 +30,7 @@ class ObjectMap:
 
     handle: Any
     name: str
-    shape: tuple[int, int, int, int, int]
-    """(kind, key bytes, value bytes, max entries, flags)."""
+    shape: Shape
     pinned: bool
     """It asks to be pinned by name."""
     internal: bool
@@ -55,7 +55,7 @@ class Program:
         return int(syscall.info(self.fd, "prog_info").id)
 
 
-class BpfObject:
+class BpfObject(Closing):
     """Raises ObjectError when the file cannot be opened."""
 
     def __init__(self, path: Path) -> None:
@@ -74,19 +74,19 @@ class BpfObject:
 
     @cached_property
     def maps(self) -> dict[str, ObjectMap]:
-        """By name, in the order of the file. Read it again (`forget_shapes`) after changing a map's size."""
+        """By name, in the order of the file."""
         lib, found, handle = library(), {}, ffi.NULL
         while (handle := lib.bpf_object__next_map(self._handle, handle)) != ffi.NULL:
             name = text(lib.bpf_map__name(handle))
             found[name] = ObjectMap(
                 handle,
                 name,
-                (
-                    lib.bpf_map__type(handle),
-                    lib.bpf_map__key_size(handle),
-                    lib.bpf_map__value_size(handle),
-                    lib.bpf_map__max_entries(handle),
-                    lib.bpf_map__map_flags(handle),
+                Shape(
+                    kind=lib.bpf_map__type(handle),
+                    key_size=lib.bpf_map__key_size(handle),
+                    value_size=lib.bpf_map__value_size(handle),
+                    max_entries=lib.bpf_map__max_entries(handle),
+                    flags=lib.bpf_map__map_flags(handle),
                 ),
                 lib.bpf_map__pin_path(handle) != ffi.NULL,
                 lib.bpf_map__is_internal(handle),
@@ -154,14 +154,6 @@ class BpfObject:
         if self._handle != ffi.NULL:
             library().bpf_object__close(self._handle)
             self._handle = ffi.NULL
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _programs(self) -> list[Any]:
         handles, handle = [], ffi.NULL

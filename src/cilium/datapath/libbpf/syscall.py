@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from cilium.datapath.libbpf.errors import MissingFeature, raise_for
+from cilium.datapath.errors import MissingFeature, raise_for
 from cilium.datapath.libbpf.library import ffi, libc
 
 ENOTSUPP = 524  # the kernel's own "not supported": what a map kind without batches answers
@@ -22,16 +22,12 @@ _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64l
 class Command(IntEnum):
     """BPF_*: the first argument of bpf(2)."""
 
-    MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
     MAP_DELETE_ELEM = 3
-    MAP_GET_NEXT_KEY = 4
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_TEST_RUN = 10
-    PROG_GET_FD_BY_ID = 13
-    MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
     MAP_LOOKUP_BATCH = 24
@@ -40,7 +36,6 @@ class Command(IntEnum):
     MAP_DELETE_BATCH = 27
     LINK_CREATE = 28
     LINK_UPDATE = 29
-    LINK_GET_FD_BY_ID = 30
     LINK_DETACH = 34
 
 
@@ -69,13 +64,6 @@ def checked(command: Command, attr: Any, action: str) -> int:
 def address(buffer: Any) -> int:
     """Where a cffi buffer lives, as bpf(2) wants it."""
     return int(ffi.cast("uintptr_t", buffer))
-
-
-def map_create(kind: int, name: str, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> int:
-    attr = ffi.new("struct attr_map_create *")
-    attr.map_type, attr.key_size, attr.value_size = kind, key_size, value_size
-    attr.max_entries, attr.map_flags, attr.map_name = max_entries, flags, name[:15].encode()
-    return checked(Command.MAP_CREATE, attr, f"create map {name}")
 
 
 def map_element(command: Command, fd: int, key: int, value: int = 0, flags: int = 0) -> int:

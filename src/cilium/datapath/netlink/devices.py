@@ -8,56 +8,48 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
-from cilium.datapath.libbpf.errors import DatapathError, MissingFeature
+from cilium.datapath.errors import DatapathError, MissingFeature
+from cilium.datapath.names import GENEVE_DEVICE, HOST_DEVICE, HOST_PEER, VXLAN_DEVICE
 from cilium.datapath.netlink.links import NOARP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkPort
 from cilium.datapath.netlink.rows import NODAD, SCOPE_LINK, SCOPE_UNIVERSE, Address
 from cilium.datapath.netlink.sysctl import SysctlPort
-
-HOST_DEVICE, HOST_PEER, VXLAN_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
-GENEVE_DEVICE = "cilium_geneve"
-VXLAN_PORT, GENEVE_PORT = 8472, 6081
+from cilium.tables.types import IPAddress, IPInterface
 
 
 class DeviceError(DatapathError):
     """A device of the node cannot be brought to what it shall be."""
 
 
-def ensure_host_pair(
-    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, name: str = HOST_DEVICE, peer: str = HOST_PEER
-) -> tuple[Link, Link]:
+def ensure_host_pair(netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int) -> tuple[Link, Link]:
     """(cilium_host, cilium_net), up, without ARP and without reverse path filtering. Raises DeviceError."""
+    pair = (HOST_DEVICE, HOST_PEER)
     try:
-        host, net = netlink.link(name), netlink.link(peer)
+        host, net = map(netlink.link, pair)
         if host is None or net is None or host.kind != "veth" or net.kind != "veth" or host.lower != net.ifindex:
-            netlink.remove(LinkName(name), LinkName(peer))
-            netlink.put(Veth(name, peer, mtu=mtu, up=False))
-            for each in (name, peer):
-                netlink.put(LinkChange(name=each, link_local=False))
-        for each in (name, peer):
+            netlink.remove(*map(LinkName, pair))
+            netlink.put(Veth(*pair, mtu=mtu, up=False))
+            netlink.put(*(LinkChange(name=each, link_local=False) for each in pair))
+        for each in pair:
             sysctls.write(f"net/ipv4/conf/{each}/rp_filter", 0)
             sysctls.write(f"net/ipv4/conf/{each}/forwarding", 1)
             sysctls.write(f"net/ipv6/conf/{each}/forwarding", 1)
             bring_up(netlink, each, mtu=mtu, arp=False)
     except NetlinkBatchError as error:
-        raise DeviceError(f"set up {name} and {peer}: {error}") from None
-    return _present(netlink, name), _present(netlink, peer)
+        raise DeviceError(f"set up {' and '.join(pair)}: {error}") from None
+    return _present(netlink, HOST_DEVICE), _present(netlink, HOST_PEER)
 
 
-def ensure_vxlan(
-    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = VXLAN_PORT, name: str = VXLAN_DEVICE
-) -> Link:
+def ensure_vxlan(netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int) -> Link:
     """The VXLAN overlay device, tunnel keys per packet. Raises DeviceError, MissingFeature."""
-    return _ensure_tunnel(netlink, sysctls, Vxlan(name, port, mtu))
+    return _ensure_tunnel(netlink, sysctls, Vxlan(VXLAN_DEVICE, port, mtu))
 
 
-def ensure_geneve(
-    netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int = GENEVE_PORT, name: str = GENEVE_DEVICE
-) -> Link:
+def ensure_geneve(netlink: NetlinkPort, sysctls: SysctlPort, *, mtu: int, port: int) -> Link:
     """The Geneve overlay device, tunnel keys per packet. Raises DeviceError, MissingFeature."""
-    return _ensure_tunnel(netlink, sysctls, Geneve(name, port, mtu))
+    return _ensure_tunnel(netlink, sysctls, Geneve(GENEVE_DEVICE, port, mtu))
 
 
 def _ensure_tunnel(netlink: NetlinkPort, sysctls: SysctlPort, wanted: Vxlan | Geneve) -> Link:
@@ -87,20 +79,15 @@ def bring_up(netlink: NetlinkPort, name: str, *, mtu: int, arp: bool = True) -> 
         netlink.put(LinkChange(name=name, up=True, arp=arp, mtu=mtu))
 
 
-def ensure_addresses(
-    netlink: NetlinkPort, link: Link, addresses: Collection[IPv4Address | IPv6Address], *, remove_others: bool = True
-) -> None:
+def ensure_addresses(netlink: NetlinkPort, link: Link, addresses: Collection[IPAddress]) -> None:
     """Give a device exactly these addresses, as single hosts (others but link-local ones go). Raises DeviceError."""
-    wanted: set[IPv4Interface | IPv6Interface] = {
-        IPv4Interface(a) if isinstance(a, IPv4Address) else IPv6Interface(a) for a in addresses
-    }
+    wanted: set[IPInterface] = {IPv4Interface(a) if isinstance(a, IPv4Address) else IPv6Interface(a) for a in addresses}
     found = {a.interface: a for a in netlink.addresses() if a.ifindex == link.ifindex}
     stale = [row for key, row in found.items() if key not in wanted and not key.ip.is_link_local]
     missing = [Address(link.ifindex, key, NODAD, _scope(key)) for key in sorted(wanted - found.keys(), key=str)]
     try:
         netlink.put(*missing)
-        if remove_others:
-            netlink.remove(*stale)
+        netlink.remove(*stale)
     except NetlinkBatchError as error:
         raise DeviceError(f"set the addresses of {link.name}: {error}") from None
 
@@ -110,7 +97,7 @@ def remove_device(netlink: NetlinkPort, name: str) -> None:
     netlink.remove(LinkName(name))
 
 
-def _scope(interface: IPv4Interface | IPv6Interface) -> int:
+def _scope(interface: IPInterface) -> int:
     """The router's IPv4 address is of use on the link only: never the source of what the node sends elsewhere."""
     return SCOPE_LINK if interface.version == 4 else SCOPE_UNIVERSE
 

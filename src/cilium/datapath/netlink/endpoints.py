@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.netlink.links import LinkChange, LinkName, Veth
 from cilium.datapath.netlink.netns import run_in_netns
 from cilium.datapath.netlink.port import Netlink, NetlinkBatchError
 from cilium.datapath.netlink.rows import SCOPE_LINK, SCOPE_UNIVERSE, Address, Route
 from cilium.datapath.netlink.sysctl import SysctlPort, Sysctls
+from cilium.tables.types import IPAddress, IPInterface
 
 _PROTOCOL_BOOT = 3  # RTPROT_BOOT: inside the pod nothing prunes by mark
 
@@ -32,8 +33,8 @@ class EndpointPlan:
 
     host_name: str
     container_name: str
-    addresses: tuple[IPv4Address | IPv6Address, ...]
-    gateways: tuple[IPv4Address | IPv6Address, ...]
+    addresses: tuple[IPAddress, ...]
+    gateways: tuple[IPAddress, ...]
     mtu: int
     route_mtu: int = 0
     mac: str = ""
@@ -60,8 +61,8 @@ class ContainerInterface:
     mtu: int
     up: bool
     peer_ifindex: int
-    addresses: tuple[IPv4Interface | IPv6Interface, ...]
-    default_gateways: tuple[IPv4Address | IPv6Address, ...]
+    addresses: tuple[IPInterface, ...]
+    default_gateways: tuple[IPAddress, ...]
 
 
 def random_mac() -> str:

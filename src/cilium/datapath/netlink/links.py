@@ -8,22 +8,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from cilium.datapath.addresses import mac_bytes
 from cilium.datapath.netlink.wire import attribute, attributes, nested, u32
 
 LINK_HEADER = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 UP, NOARP = 0x1, 0x80
-SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
+SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS, for EXT_MASK
 
-_ADDRESS, _NAME, _MTU, _LOWER, _MASTER, _INFO, _AF_SPEC, _NETNS_FD, _EXT_MASK = 1, 3, 4, 5, 10, 18, 26, 28, 29
+_ADDRESS, _NAME, _MTU, _LOWER, _MASTER, _INFO, _AF_SPEC, _NETNS_FD, EXT_MASK = 1, 3, 4, 5, 10, 18, 26, 28, 29
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
-_VXLAN_ID, _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_ZERO_CSUM6_TX, _VXLAN_ZERO_CSUM6_RX, _VXLAN_EXTERNAL = (
-    1,
-    7,
-    15,
-    19,
-    20,
-    25,
-)
+_VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_ZERO_CSUM6_TX, _VXLAN_ZERO_CSUM6_RX, _VXLAN_EXTERNAL = 7, 15, 19, 20, 25
 _GENEVE_PORT, _GENEVE_EXTERNAL, _GENEVE_ZERO_CSUM6_TX, _GENEVE_ZERO_CSUM6_RX = 5, 6, 9, 10
 _AF_INET6, _ADDR_GEN_MODE, _GEN_MODE_NONE = 10, 8, 1
 
@@ -67,7 +61,7 @@ class Link:
 
 
 def _mac(mac: str) -> bytes:
-    return attribute(_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac else b""
+    return attribute(_ADDRESS, mac_bytes(mac)) if mac else b""
 
 
 def _mtu(mtu: int) -> bytes:
@@ -76,8 +70,7 @@ def _mtu(mtu: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Veth:
-    """A pair of devices to create; the peer is born in its namespace and with its name. It is down: a
-    veth device cannot come up before its pair is complete.
+    """A pair of devices to create; the peer is born in its namespace, with its name, and down.
 
     `peer_netns`: descriptor, -1 for the same namespace. `mtu` 0: the kernel's default; empty MACs: random ones.
     """
@@ -202,4 +195,4 @@ class LinkName:
         return f"interface {self.name}"
 
     def encode(self) -> bytes:
-        return LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(_NAME, self.name) + attribute(_EXT_MASK, SKIP_STATISTICS)
+        return LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(_NAME, self.name) + attribute(EXT_MASK, SKIP_STATISTICS)

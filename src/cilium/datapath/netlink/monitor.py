@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from types import TracebackType
-from typing import Self
 
+from cilium.datapath.closing import Closing
 from cilium.datapath.netlink.netns import run_in_netns
 from cilium.datapath.netlink.wire import Message, decode
 
@@ -20,7 +19,7 @@ _RECEIVE = 1 << 18
 _ROOM = 1 << 20
 
 
-class NetlinkMonitor:
+class NetlinkMonitor(Closing):
     """Subscribed from its construction on: what changes after that is heard, so list what exists after it."""
 
     def __init__(self, netns: int = -1) -> None:
@@ -38,14 +37,6 @@ class NetlinkMonitor:
 
     def close(self) -> None:
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _subscribe() -> socket.socket:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cilium.datapath.libbpf.errors import DatapathError
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.libbpf.library import ffi, libc
 
 T = TypeVar("T")
@@ -86,6 +86,29 @@ def run_in_netns(fd: int, action: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return result[0]
+
+
+def new_netns() -> int:
+    """A descriptor of a new network namespace without a name: it goes when its last descriptor and socket go.
+
+    Raises NamespaceError.
+    """
+    made: list[int] = []
+    failure: list[int] = []
+
+    def body() -> None:
+        if libc().unshare(CLONE_NEWNET) != 0:
+            failure.append(int(ffi.errno))
+            return
+        made.append(os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+    thread = threading.Thread(target=body, name="netns-new")
+    thread.start()
+    thread.join()
+    if not made:
+        reason = os.strerror(failure[0]) if failure else "/proc is not readable"
+        raise NamespaceError(f"make a network namespace: {reason}")
+    return made[0]
 
 
 async def call_in_netns(fd: int, action: Callable[[], T]) -> T:

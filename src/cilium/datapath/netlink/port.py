@@ -13,10 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from cilium.datapath.libbpf.errors import DatapathError
-from cilium.datapath.netlink.links import LINK_HEADER, SKIP_STATISTICS, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
+from cilium.datapath.errors import DatapathError
+from cilium.datapath.netlink.links import (
+    EXT_MASK,
+    LINK_HEADER,
+    SKIP_STATISTICS,
+    Geneve,
+    Link,
+    LinkChange,
+    LinkName,
+    Veth,
+    Vxlan,
+)
 from cilium.datapath.netlink.netns import run_in_netns
-from cilium.datapath.netlink.rows import SCOPE_NOWHERE, Address, Neighbour, Route, Rule
+from cilium.datapath.netlink.rows import RTA_TABLE, SCOPE_NOWHERE, Address, Neighbour, Route, Rule
 from cilium.datapath.netlink.wire import Flag, Message, Type, attribute, decode, encode, error_of
 
 Row = Veth | Vxlan | Geneve | LinkChange | LinkName | Address | Route | Rule | Neighbour
@@ -134,7 +144,7 @@ class Netlink:
 
     def links(self) -> list[Link]:
         """See NetlinkPort. Raises NetlinkError."""
-        body = LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(29, SKIP_STATISTICS)
+        body = LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(EXT_MASK, SKIP_STATISTICS)
         return self._dump(Type.GETLINK, body, Link.decode)
 
     def addresses(self) -> list[Address]:
@@ -145,7 +155,7 @@ class Netlink:
         """See NetlinkPort. Raises NetlinkError."""
         found: list[Route] = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            body = bytes([family]) + bytes(11) + (attribute(15, table) if table else b"")
+            body = bytes([family]) + bytes(11) + (attribute(RTA_TABLE, table) if table else b"")
             try:
                 found += self._dump(Type.GETROUTE, body, Route.decode)
             except NetlinkError as error:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address
 from socket import AF_INET, AF_INET6
 
+from cilium.datapath.addresses import mac_bytes
 from cilium.datapath.netlink.wire import attribute, attributes, nested, u32
-
-IPAddress = IPv4Address | IPv6Address
-IPInterface = IPv4Interface | IPv6Interface
-IPNetwork = IPv4Network | IPv6Network
+from cilium.tables.types import IPAddress, IPInterface, IPNetwork
 
 ADDRESS_HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 ROUTE_HEADER = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr alike
@@ -23,12 +21,20 @@ NEIGHBOUR_HEADER = struct.Struct("=BxxxiHBB")  # struct ndmsg
 
 PROTOCOL_CILIUM = 193
 """Our mark on routes and rules (rtm_protocol): what bears it is ours to prune."""
-TABLE_MAIN, TABLE_LOCAL = 254, 255
-SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_HOST, SCOPE_NOWHERE = 0, 253, 254, 255
-KIND_UNICAST, KIND_LOCAL = 1, 2
+TABLE_MAIN = 254
+SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
+KIND_UNICAST = 1
 NODAD = 2  # IFA_F_NODAD: usable at once, without duplicate address detection
 ONLINK = 4  # RTNH_F_ONLINK
 NUD_PERMANENT = 0x80
+
+# Attributes, as include/uapi/linux/{if_addr,rtnetlink,fib_rules,neighbour}.h name them.
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH = 1, 4, 5, 6, 7, 8, 9
+RTA_TABLE, RTA_VIA, RTAX_MTU = 15, 18, 2
+FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 1, 2, 6, 10, 15, 16, 21
+FR_ACT_TO_TBL = 1
+NDA_DST, NDA_LLADDR = 1, 2
 
 
 def family_of(address: IPAddress | IPNetwork | IPInterface) -> int:
@@ -52,19 +58,19 @@ class Address:
         packed = self.interface.ip.packed
         flags = self.flags if family == AF_INET6 else self.flags & ~NODAD
         header = ADDRESS_HEADER.pack(family, bits, 0, self.scope, self.ifindex)
-        local = attribute(2, packed) + attribute(1, packed) + attribute(8, flags)
+        local = attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed) + attribute(IFA_FLAGS, flags)
         if family == AF_INET and bits < 31:
-            local += attribute(4, IPv4Interface(self.interface).network.broadcast_address.packed)
+            local += attribute(IFA_BROADCAST, IPv4Interface(self.interface).network.broadcast_address.packed)
         return header + local
 
     @classmethod
     def decode(cls, body: bytes) -> Address | None:
         family, bits, flags, scope, ifindex = ADDRESS_HEADER.unpack_from(body)
         found = attributes(body, ADDRESS_HEADER.size)
-        packed = found.get(2) or found.get(1)
+        packed = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
         if family not in (AF_INET, AF_INET6) or packed is None:
             return None
-        wide = u32(found.get(8)) or flags
+        wide = u32(found.get(IFA_FLAGS)) or flags
         interface = IPv4Interface((packed, bits)) if family == AF_INET else IPv6Interface((packed, bits))
         return cls(ifindex, interface, wide, scope)
 
@@ -99,21 +105,21 @@ class Route:
             family, bits, 0, 0, min(self.table, 252) if self.table > 255 else self.table,
             self.protocol, self.scope, self.kind, ONLINK if self.onlink else 0,
         )  # fmt: skip
-        parts = [header, attribute(15, self.table)]
+        parts = [header, attribute(RTA_TABLE, self.table)]
         if bits:
-            parts.append(attribute(1, self.destination.network_address.packed))
+            parts.append(attribute(RTA_DST, self.destination.network_address.packed))
         if self.ifindex:
-            parts.append(attribute(4, self.ifindex))
+            parts.append(attribute(RTA_OIF, self.ifindex))
         if self.gateway is not None and self.gateway.version == self.destination.version:
-            parts.append(attribute(5, self.gateway.packed))
+            parts.append(attribute(RTA_GATEWAY, self.gateway.packed))
         elif self.gateway is not None:  # RFC 8950: IPv4 through an IPv6 neighbour
-            parts.append(attribute(18, struct.pack("=H", family_of(self.gateway)) + self.gateway.packed))
+            parts.append(attribute(RTA_VIA, struct.pack("=H", family_of(self.gateway)) + self.gateway.packed))
         if self.source is not None:
-            parts.append(attribute(7, self.source.packed))
+            parts.append(attribute(RTA_PREFSRC, self.source.packed))
         if self.metric:
-            parts.append(attribute(6, self.metric))
+            parts.append(attribute(RTA_PRIORITY, self.metric))
         if self.mtu:
-            parts.append(nested(8, attribute(2, self.mtu)))
+            parts.append(nested(RTA_METRICS, attribute(RTAX_MTU, self.mtu)))
         return b"".join(parts)
 
     @classmethod
@@ -122,23 +128,23 @@ class Route:
         if family not in (AF_INET, AF_INET6):
             return None
         found = attributes(body, ROUTE_HEADER.size)
-        network = found.get(1) or bytes(4 if family == AF_INET else 16)
-        gateway = found.get(5) or found.get(18, b"")[2:]
-        source = found.get(7)
-        ifindex = u32(found.get(4))
-        if not ifindex and (hops := found.get(9)):  # several next hops: the first stands for the route
+        network = found.get(RTA_DST) or bytes(4 if family == AF_INET else 16)
+        gateway = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
+        source = found.get(RTA_PREFSRC)
+        ifindex = u32(found.get(RTA_OIF))
+        if not ifindex and (hops := found.get(RTA_MULTIPATH)):  # several next hops: the first stands for the route
             ifindex = struct.unpack_from("=HBBi", hops)[3]
-            gateway = attributes(hops[: struct.unpack_from("=H", hops)[0]], 8).get(5, b"")
+            gateway = attributes(hops[: struct.unpack_from("=H", hops)[0]], 8).get(RTA_GATEWAY, b"")
         return cls(
             destination=IPv4Network((network, bits)) if family == AF_INET else IPv6Network((network, bits)),
             ifindex=ifindex,
             gateway=ip_address(gateway) if gateway else None,
             source=ip_address(source) if source else None,
-            table=u32(found.get(15)) or table,
-            metric=u32(found.get(6)),
+            table=u32(found.get(RTA_TABLE)) or table,
+            metric=u32(found.get(RTA_PRIORITY)),
             scope=scope,
             kind=kind,
-            mtu=u32(attributes(found.get(8, b"")).get(2)),
+            mtu=u32(attributes(found.get(RTA_METRICS, b"")).get(RTAX_MTU)),
             onlink=bool(flags & ONLINK),
             protocol=protocol,
         )
@@ -163,15 +169,17 @@ class Rule:
     def encode(self) -> bytes:
         source_bits = self.source.prefixlen if self.source else 0
         destination_bits = self.destination.prefixlen if self.destination else 0
-        header = ROUTE_HEADER.pack(self.family, destination_bits, source_bits, 0, min(self.table, 255), 0, 0, 1, 0)
-        parts = [header, attribute(15, self.table), attribute(6, self.priority)]
-        parts.append(attribute(21, bytes([self.protocol])))
+        header = ROUTE_HEADER.pack(
+            self.family, destination_bits, source_bits, 0, min(self.table, 255), 0, 0, FR_ACT_TO_TBL, 0
+        )
+        parts = [header, attribute(FRA_TABLE, self.table), attribute(FRA_PRIORITY, self.priority)]
+        parts.append(attribute(FRA_PROTOCOL, bytes([self.protocol])))
         if self.mask:
-            parts += [attribute(10, self.mark), attribute(16, self.mask)]
+            parts += [attribute(FRA_FWMARK, self.mark), attribute(FRA_FWMASK, self.mask)]
         if self.source:
-            parts.append(attribute(2, self.source.network_address.packed))
+            parts.append(attribute(FRA_SRC, self.source.network_address.packed))
         if self.destination:
-            parts.append(attribute(1, self.destination.network_address.packed))
+            parts.append(attribute(FRA_DST, self.destination.network_address.packed))
         return b"".join(parts)
 
     @classmethod
@@ -183,13 +191,13 @@ class Rule:
         network = IPv4Network if family == AF_INET else IPv6Network
         return cls(
             family=family,
-            priority=u32(found.get(6)),
-            table=u32(found.get(15)) or table,
-            mark=u32(found.get(10)),
-            mask=u32(found.get(16)),
-            source=network((found[2], source_bits)) if 2 in found else None,
-            destination=network((found[1], destination_bits)) if 1 in found else None,
-            protocol=u32(found.get(21)),
+            priority=u32(found.get(FRA_PRIORITY)),
+            table=u32(found.get(FRA_TABLE)) or table,
+            mark=u32(found.get(FRA_FWMARK)),
+            mask=u32(found.get(FRA_FWMASK)),
+            source=network((found[FRA_SRC], source_bits)) if FRA_SRC in found else None,
+            destination=network((found[FRA_DST], destination_bits)) if FRA_DST in found else None,
+            protocol=u32(found.get(FRA_PROTOCOL)),
         )
 
 
@@ -206,12 +214,12 @@ class Neighbour:
 
     def encode(self) -> bytes:
         header = NEIGHBOUR_HEADER.pack(family_of(self.address), self.ifindex, NUD_PERMANENT, 0, 0)
-        return header + attribute(1, self.address.packed) + attribute(2, bytes.fromhex(self.mac.replace(":", "")))
+        return header + attribute(NDA_DST, self.address.packed) + attribute(NDA_LLADDR, mac_bytes(self.mac))
 
     @classmethod
     def decode(cls, body: bytes) -> Neighbour | None:
         family, ifindex, state, _flags, _kind = NEIGHBOUR_HEADER.unpack_from(body)
         found = attributes(body, NEIGHBOUR_HEADER.size)
-        if family not in (AF_INET, AF_INET6) or not state & NUD_PERMANENT or 1 not in found:
+        if family not in (AF_INET, AF_INET6) or not state & NUD_PERMANENT or NDA_DST not in found:
             return None
-        return cls(ifindex, ip_address(found[1]), found.get(2, b"").hex(":"))
+        return cls(ifindex, ip_address(found[NDA_DST]), found.get(NDA_LLADDR, b"").hex(":"))

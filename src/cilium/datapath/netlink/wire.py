@@ -13,6 +13,7 @@ _ERROR = struct.Struct("=i")
 _TYPE_MASK = 0x3FFF  # the two upper bits mark nested and network byte order
 _NESTED = 0x8000
 _MESSAGE_ATTRIBUTE = 1  # NLMSGERR_ATTR_MSG
+_CAPPED, _ACK_TLVS = 0x100, 0x200  # NLM_F_*, of ERROR messages only
 
 
 class Type(IntEnum):
@@ -110,10 +111,10 @@ def u32(value: bytes | None) -> int:
 def error_of(message: Message) -> tuple[int, str]:
     """(errno, the kernel's own words) of an ERROR message; errno 0 acknowledges."""
     number = -_ERROR.unpack_from(message.body)[0]
-    if not message.flags & 0x200:  # NLM_F_ACK_TLVS
+    if not message.flags & _ACK_TLVS:
         return number, ""
     # The request's header follows, and unless capped its body too.
     request_length = HEADER.unpack_from(message.body, 4)[0]
-    start = 4 + (HEADER.size if message.flags & 0x100 else request_length + (-request_length % 4))
+    start = 4 + (HEADER.size if message.flags & _CAPPED else request_length + (-request_length % 4))
     words = attributes(message.body, start).get(_MESSAGE_ATTRIBUTE, b"")
     return number, words.rstrip(b"\0").decode(errors="replace")

@@ -2,12 +2,13 @@
 
 The datapath treats an expired entry as none; collecting it makes room before the LRU has to take a living one, and
 keeps a NAT port from staying taken. In: the maps, the kernel's monotonic clock. Out: what was removed, and how long to
-wait until the next round: the more dead there were, the sooner (upstream's range, 10 s to 12 h, adapted the same way).
+wait until the next round: the more dead there were, the sooner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import IPPROTO_TCP
 
 import msgspec
 import numpy as np
@@ -55,7 +56,7 @@ def idle(now: int, *, tcp: float, other: float) -> Callable[[Array, Array], Arra
     """Of cilium_snat: not used for the lifetime of a connection of its protocol; seconds."""
 
     def dead(keys: Array, values: Array) -> Array:
-        lifetime = np.where(keys["protocol"] == 6, int(tcp * 1e9), int(other * 1e9)).astype(np.int64)
+        lifetime = np.where(keys["protocol"] == IPPROTO_TCP, int(tcp * 1e9), int(other * 1e9)).astype(np.int64)
         return np.asarray(values["used"].astype(np.int64) + lifetime < now)
 
     return dead

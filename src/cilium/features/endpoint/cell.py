@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
 from cilium.features.endpoint.compute import EndpointMap, EndpointObjects
-from cilium.features.endpoint.ops import EndpointMapOps, EndpointObjectOps, Epoch, Writes
+from cilium.features.endpoint.ops import EndpointMapOps, EndpointObjectOps, Writes
 from cilium.features.endpoint.readiness import Readiness
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state import Derivation, Reconciler, RowStatus, Table
@@ -40,10 +41,9 @@ def build(
         "endpoint-identities": endpoint_identities,
         "endpoint-policies": endpoint_policies,
     }
+    rows = EndpointMapOps(port=port, epoch=epoch)
     # Patient: after a restart, endpoints whose policy is not computed yet must not be closed that were open.
-    maps = Reconciler(
-        "endpoint-map", table=endpoint_map, operations=EndpointMapOps(port=port, epoch=epoch), patient=True
-    )
+    maps = Reconciler("endpoint-map", table=endpoint_map, operations=rows, patient=True)
     objects = Reconciler(
         "endpoint-objects",
         table=endpoint_objects,
@@ -68,6 +68,6 @@ def build(
             ),
         ),
         reconcilers=(maps, objects),
-        tasks=(("endpoint readiness", readiness.run),),
+        tasks=(("endpoint readiness", readiness.run), ("endpoint adoption", rows.end_adoptions)),
     )
     return EndpointCell(cell=cell, readiness=readiness)

@@ -1,6 +1,6 @@
 """Endpoints, their identities and their policies joined into what the datapath and the API have to show.
 
-In: `endpoints`, `endpoint-identities`, `endpoint-policies`, `devices`. Out: `endpoint-map`, `endpoint-objects`.
+In: `endpoints`, `endpoint-identities`, `endpoint-policies`. Out: `endpoint-map`, `endpoint-objects`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from cilium.state import RowChanges, View
 from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import Reserved
 from cilium.tables.types import EndpointId, Identity, IPAddress, PolicyId
+
+
+def touched(view: View) -> set[EndpointId]:
+    """Endpoints that a change of any input concerns."""
+    return {change.key for changes in view.changes.values() for change in changes}
 
 
 def map_entries(
@@ -54,26 +59,13 @@ class EndpointMap:
         self._addresses: dict[EndpointId, tuple[IPAddress, ...]] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        touched = {
-            change.key
-            for name in ("endpoints", "endpoint-identities", "endpoint-policies")
-            for change in view.changes[name]
-        }
         upserts: list[EndpointMapEntry] = []
         gone: set[IPAddress] = set()
-        for number in touched:
+        for number in touched(view):
             endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
-            rows = (
-                []
-                if endpoint is None
-                else list(
-                    map_entries(
-                        endpoint,
-                        view.snapshots["endpoint-identities"].get(number),
-                        view.snapshots["endpoint-policies"].get(number),
-                    )
-                )
-            )
+            identity: EndpointIdentity | None = view.snapshots["endpoint-identities"].get(number)
+            policy: EndpointPolicy | None = view.snapshots["endpoint-policies"].get(number)
+            rows = [] if endpoint is None else list(map_entries(endpoint, identity, policy))
             upserts += rows
             now = tuple(row.address for row in rows)
             gone |= set(self._addresses.pop(number, ())) - set(now)
@@ -91,13 +83,8 @@ class EndpointObjects:
         self._keys: dict[EndpointId, str] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        touched = {
-            change.key
-            for name in ("endpoints", "endpoint-identities", "endpoint-policies")
-            for change in view.changes[name]
-        }
         upserts, deletes = [], []
-        for number in touched:
+        for number in touched(view):
             endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
             identity: EndpointIdentity | None = view.snapshots["endpoint-identities"].get(number)
             if endpoint is None:

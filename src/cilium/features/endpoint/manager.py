@@ -7,7 +7,6 @@ never runs before its policy does.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,6 +16,8 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from cilium.datapath.names import POD_PREFIX
+from cilium.features.endpoint.locks import NamedLocks
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.protocols.cni import Address, CNIError, ErrorCode, Interface, Request, Result
 from cilium.state import Table, Writer
@@ -93,21 +94,29 @@ class EndpointManager:
         self._links, self._addresses, self._readiness = links, addresses, readiness
         self._gateways, self._mtu, self._unavailable = gateways, mtu, unavailable
         self._patience = patience
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = NamedLocks()
         self._last_id = 0
 
     # -- restart --------------------------------------------------------------------------------------------------
 
     async def restore(self) -> int:
-        """Brings back every endpoint whose interface is still there; returns how many. Marks nothing initialised."""
+        """Brings back every pod whose interface is still there; returns how many. Marks nothing initialised."""
         restored = 0
         for endpoint in self._state.load():
+            if endpoint.kind != "pod":
+                continue  # the agent's own are made anew: own.py
             ifindex = await self._links.find(endpoint.ifname)
             if ifindex is None:
                 log.info("endpoint gone while the agent was away", endpoint=endpoint.id, pod=endpoint.pod)
                 self._state.remove(endpoint.id)
                 continue
-            self._addresses.claim(endpoint.addresses, _owner(endpoint))
+            pod = f"{endpoint.namespace}/{endpoint.pod}"
+            try:
+                self._addresses.claim(endpoint.addresses, pod)
+            except Exception as error:  # one pod without a network, not a node without an agent
+                log.error("endpoint not restored, delete its pod", endpoint=endpoint.id, pod=pod, error=str(error))
+                continue
+            self._last_id = max(self._last_id, endpoint.id)
             self._writer.upsert(msgspec.structs.replace(endpoint, ifindex=ifindex))
             restored += 1
         return restored
@@ -115,7 +124,7 @@ class EndpointManager:
     # -- CNI ------------------------------------------------------------------------------------------------------
 
     async def add(self, request: Request, netns_fd: int) -> Result:
-        async with self._lock(request):
+        async with self._locks.hold(request.container_id):
             endpoint = self._find(request) or await self._create(request, netns_fd)
             try:
                 await self._readiness.wait(endpoint, self._patience)
@@ -129,11 +138,10 @@ class EndpointManager:
             return self._result(endpoint)
 
     async def delete(self, request: Request) -> None:
-        async with self._lock(request):
+        async with self._locks.hold(request.container_id):
             for endpoint in self._table.snapshot().by("container", request.container_id):
                 if request.ifname in {"", endpoint.container_ifname}:
                     await self._remove(endpoint)
-        self._locks.pop(request.container_id, None)
 
     async def check(self, request: Request, netns_fd: int) -> None:
         endpoint = self._find(request)
@@ -153,8 +161,8 @@ class EndpointManager:
 
     async def collect(self, request: Request) -> None:
         valid = request.config.get("cni.dev/valid-attachments")
-        if valid is None:
-            raise CNIError(ErrorCode.INVALID_NETWORK_CONFIG, "GC needs cni.dev/valid-attachments")
+        if not isinstance(valid, list) or not all(isinstance(entry, dict) for entry in valid):
+            raise CNIError(ErrorCode.INVALID_NETWORK_CONFIG, "GC needs cni.dev/valid-attachments: a list of objects")
         keep = {(entry.get("containerID"), entry.get("ifname")) for entry in valid}
         for endpoint in self._table.snapshot():
             if endpoint.kind == "pod" and (endpoint.container_id, endpoint.container_ifname) not in keep:
@@ -165,9 +173,6 @@ class EndpointManager:
             raise CNIError(ErrorCode.NOT_AVAILABLE, reason)
 
     # -- parts ----------------------------------------------------------------------------------------------------
-
-    def _lock(self, request: Request) -> asyncio.Lock:
-        return self._locks.setdefault(request.container_id, asyncio.Lock())
 
     def _find(self, request: Request) -> Endpoint | None:
         for endpoint in self._table.snapshot().by("container", request.container_id):
@@ -189,37 +194,27 @@ class EndpointManager:
             addresses = self._addresses.allocate(f"{namespace}/{pod}")
         except Exception as error:
             raise CNIError(ErrorCode.ADDRESSES_EXHAUSTED, str(error)) from None
-        ifname = "lxc" + sha256(f"{request.container_id}/{request.ifname}".encode()).hexdigest()[:12]
-        try:
-            link = await self._links.connect(
-                ifname=ifname,
-                container_ifname=request.ifname,
-                netns_fd=netns_fd,
-                addresses=addresses,
-                gateways=self._gateways(),
-                mtu=self._mtu(),
-            )
-        except OSError as error:
-            await self._links.disconnect(ifname)
-            self._addresses.release(addresses)
-            raise CNIError(ErrorCode.IO_FAILURE, f"connecting {request.netns} as {request.ifname}: {error}") from error
-        endpoint = Endpoint(
-            id=self._free_id(),
+        ifname = POD_PREFIX + sha256(f"{request.container_id}/{request.ifname}".encode()).hexdigest()[:12]
+        plan = Endpoint(
+            id=self.free_id(),
             kind="pod",
             addresses=addresses,
             container_id=request.container_id,
             container_ifname=request.ifname,
             netns=request.netns,
             ifname=ifname,
-            ifindex=link.ifindex,
-            mac=link.mac,
-            host_mac=link.host_mac,
             namespace=namespace,
             pod=pod,
             pod_uid=request.args.get("K8S_POD_UID", ""),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self._state.save(endpoint)
+        try:
+            endpoint = await self._connect(plan, netns_fd)
+        except BaseException as error:
+            await self._undo(plan)
+            if not isinstance(error, OSError):
+                raise
+            raise CNIError(ErrorCode.IO_FAILURE, f"connecting {request.netns} as {request.ifname}: {error}") from error
         self._writer.upsert(endpoint)
         log.info(
             "endpoint created",
@@ -229,6 +224,29 @@ class EndpointManager:
         )
         return endpoint
 
+    async def _connect(self, plan: Endpoint, netns_fd: int) -> Endpoint:
+        """The interface, and the file that remembers it. Raises OSError."""
+        link = await self._links.connect(
+            ifname=plan.ifname,
+            container_ifname=plan.container_ifname,
+            netns_fd=netns_fd,
+            addresses=plan.addresses,
+            gateways=self._gateways(),
+            mtu=self._mtu(),
+        )
+        endpoint = msgspec.structs.replace(plan, ifindex=link.ifindex, mac=link.mac, host_mac=link.host_mac)
+        self._state.save(endpoint)
+        return endpoint
+
+    async def _undo(self, plan: Endpoint) -> None:
+        """What was made of a plan, all of it; the error that matters is the one before."""
+        self._state.remove(plan.id)
+        try:
+            await self._links.disconnect(plan.ifname)
+        except OSError as error:
+            log.warning("interface left behind", ifname=plan.ifname, error=str(error))
+        self._addresses.release(plan.addresses)
+
     async def _replace_predecessor(self, namespace: str, pod: str, request: Request) -> None:
         """A new sandbox of the same pod replaces the old one, whose DEL may come later or never."""
         for endpoint in self._table.snapshot().by("pod", f"{namespace}/{pod}"):
@@ -237,12 +255,15 @@ class EndpointManager:
 
     async def _remove(self, endpoint: Endpoint) -> None:
         await self._links.disconnect(endpoint.ifname)
+        if endpoint.id not in self._table.snapshot():
+            return  # DEL, GC and a successor may have come for it at once; its address may be somebody else's by now
         self._writer.delete(endpoint.id)
         self._state.remove(endpoint.id)
         self._addresses.release(endpoint.addresses)
         log.info("endpoint removed", endpoint=endpoint.id, pod=f"{endpoint.namespace}/{endpoint.pod}")
 
-    def _free_id(self) -> EndpointId:
+    def free_id(self) -> EndpointId:
+        """A number nobody has; the last to be given again is the one just freed."""
         taken = self._table.snapshot()
         for step in range(MAX_ENDPOINTS):
             number = EndpointId((self._last_id + step) % MAX_ENDPOINTS + 1)
@@ -272,7 +293,3 @@ class EndpointManager:
             ],
             mtu=self._mtu(),
         )
-
-
-def _owner(endpoint: Endpoint) -> str:
-    return f"{endpoint.namespace}/{endpoint.pod}" if endpoint.kind == "pod" else endpoint.kind

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import structlog
 
 from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.batches import delete_rows, prune, update_rows
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY, EndpointFlags
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
+from cilium.features.endpoint.adoption import Adoption
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
 
-
-class Epoch(Protocol):
-    def advance(self) -> None:
-        """Has every tracked connection judged anew."""
+log = structlog.get_logger("endpoint")
 
 
 def encode_keys(rows: Sequence[EndpointMapEntry]) -> Any:
@@ -27,7 +29,7 @@ def encode_keys(rows: Sequence[EndpointMapEntry]) -> Any:
     return keys
 
 
-def encode_values(rows: Sequence[EndpointMapEntry]) -> Any:
+def encode_values(rows: Sequence[EndpointMapEntry], adopting: Sequence[bool] = ()) -> Any:
     values = np.zeros(len(rows), dtype=ENDPOINT)
     for number, row in enumerate(rows):
         value = values[number]
@@ -40,22 +42,54 @@ def encode_values(rows: Sequence[EndpointMapEntry]) -> Any:
             | EndpointFlags.NOT_READY * row.not_ready
             | EndpointFlags.AUDIT * row.audit
         )
+    if adopting:
+        values["flags"] |= np.where(adopting, np.uint16(EndpointFlags.ADOPTING), np.uint16(0))
     return values
 
 
 class EndpointMapOps:
     """Operations of the `endpoint-map` reconciler: rows of cilium_lxc."""
 
-    def __init__(self, *, port: BpfMap, epoch: Epoch) -> None:
+    def __init__(self, *, port: BpfMap, epoch: Epoch, adoption: Adoption | None = None) -> None:
         self._port, self._epoch = port, epoch
+        self._adoption = adoption or Adoption()
+        self._adopting = asyncio.Event()
 
     def update(self, rows: Sequence[EndpointMapEntry]) -> Errors:
         rows = self._without_served(rows)
         if not rows:
             return {}
-        errors = update_rows(self._port, rows, keys=encode_keys, values=encode_values, name=lambda row: row.address)
+        errors = self._write(rows)
         self._epoch.advance()
         return errors
+
+    def _write(self, rows: Sequence[EndpointMapEntry]) -> Errors:
+        adopting = self._adoption.mark(rows, *self._port.lookup(encode_keys(rows)))
+        if any(adopting):
+            self._adopting.set()
+        return update_rows(
+            self._port,
+            rows,
+            keys=encode_keys,
+            values=lambda rows: encode_values(rows, adopting),
+            name=lambda row: row.address,
+        )
+
+    async def end_adoptions(self) -> None:
+        """Until cancelled. A row that cannot be written keeps its mark until the reconciler's next refresh."""
+        while True:
+            await self._adopting.wait()
+            while (pause := self._adoption.next_end()) is not None:
+                await asyncio.sleep(pause)
+                ended = self._adoption.ended()
+                try:
+                    errors = self._write(ended) if ended else {}
+                except DatapathError as error:
+                    errors = {row.address: error for row in ended}
+                self._adoption.forget(ended)
+                for address, failure in errors.items():
+                    log.warning("still takes over connections", address=str(address), error=str(failure))
+            self._adopting.clear()
 
     def _without_served(self, rows: Sequence[EndpointMapEntry]) -> Sequence[EndpointMapEntry]:
         """After a restart policies are computed later than endpoints are found: until then an endpoint that the last
@@ -72,6 +106,7 @@ class EndpointMapOps:
         return [row for row in rows if row.address not in served]
 
     def delete(self, rows: Sequence[EndpointMapEntry]) -> Errors:
+        self._adoption.forget(rows)
         return delete_rows(self._port, rows, keys=encode_keys, name=lambda row: row.address)
 
     def prune(self, rows: Sequence[EndpointMapEntry]) -> None:
@@ -82,7 +117,9 @@ class Writes(Protocol):
     """The writing half of the Kubernetes client that CiliumEndpoints need."""
 
     async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None: ...
-    async def delete_endpoint(self, namespace: str, name: str) -> None: ...
+    async def delete_endpoint(self, namespace: str, name: str, *, node_ip: str) -> None:
+        """Only the object of that node."""
+
     async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
         """(namespace, name, node IP) of every CiliumEndpoint."""
 
@@ -104,14 +141,14 @@ class EndpointObjectOps:
         return await each_async(
             rows,
             key=lambda row: row.key,
-            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name),
+            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name, node_ip=self._node_ip),
         )
 
     async def prune(self, rows: Sequence[EndpointObject]) -> None:
         keep = {(row.namespace, row.name) for row in rows}
         for namespace, name, node_ip in await self._writes.list_endpoints():
             if node_ip == self._node_ip and (namespace, name) not in keep:
-                await self._writes.delete_endpoint(namespace, name)
+                await self._writes.delete_endpoint(namespace, name, node_ip=node_ip)
 
 
 def endpoint_body(row: EndpointObject) -> dict[str, Any]:

@@ -29,22 +29,22 @@ class Readiness:
         self._entries, self._status, self._attachments = entries, status, attachments
         self._wake = asyncio.Event()
         self._streams = (status.changes(wake=self._wake), attachments.changes(wake=self._wake))
-        self._waiting: dict[Any, asyncio.Event] = {}
+        self._waiting: dict[Any, set[asyncio.Event]] = {}
 
     async def run(self) -> None:
         while True:
             await self._wake.wait()
             for stream in self._streams:
                 for change in stream.pop():
-                    event = self._waiting.get(change.key)
-                    if event is not None:
+                    for event in self._waiting.get(change.key, ()):
                         event.set()
 
     async def wait(self, endpoint: Endpoint, seconds: float) -> None:
         """Raises TimeoutError with what the endpoint still lacks."""
         event = asyncio.Event()
         keys: list[Any] = [*endpoint.addresses, *((endpoint.ifname, hook) for hook in HOOKS)]
-        self._waiting.update(dict.fromkeys(keys, event))
+        for key in keys:
+            self._waiting.setdefault(key, set()).add(event)
         try:
             async with asyncio.timeout(seconds):
                 while self.lacks(endpoint):
@@ -54,7 +54,9 @@ class Readiness:
             raise TimeoutError(self.lacks(endpoint)) from None
         finally:
             for key in keys:
-                self._waiting.pop(key, None)
+                self._waiting[key].discard(event)
+                if not self._waiting[key]:
+                    del self._waiting[key]
 
     def lacks(self, endpoint: Endpoint) -> str:
         """What keeps an endpoint from being served; empty when nothing does."""

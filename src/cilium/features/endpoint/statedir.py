@@ -18,11 +18,20 @@ from cilium.tables.endpoints import Endpoint
 
 log = structlog.get_logger("endpoint")
 
+MAX_ID = 65535
+
 
 def decode(content: bytes) -> Endpoint:
     """Raises DecodeError, TypeError, ValueError or KeyError for what is no endpoint."""
-    fields: dict[str, Any] = msgspec.json.decode(content)
-    return Endpoint(**fields | {"addresses": tuple(map(ip_address, fields["addresses"]))})
+    fields: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
+    endpoint = Endpoint(**fields | {"addresses": tuple(map(ip_address, fields["addresses"]))})
+    for name, value in msgspec.structs.asdict(endpoint).items():
+        if name in ("id", "ifindex"):
+            if type(value) is not int or value < 0 or (name == "id" and not 0 < value <= MAX_ID):
+                raise ValueError(f"{name}: {value!r} is not among the numbers it can be")
+        elif name != "addresses" and type(value) is not str:
+            raise ValueError(f"{name}: {value!r} is no text")
+    return endpoint
 
 
 class StateDirectory:
@@ -45,6 +54,9 @@ class StateDirectory:
         """Every endpoint that can be read; a file that cannot is named in the log and left for people to look at."""
         for path in sorted(self._path.glob("*/ep.json")):
             try:
-                yield decode(path.read_bytes())
+                endpoint = decode(path.read_bytes())
+                if str(endpoint.id) != path.parent.name:
+                    raise ValueError(f"it is about endpoint {endpoint.id}")
+                yield endpoint
             except (msgspec.DecodeError, TypeError, ValueError, KeyError, OSError) as error:
                 log.error("endpoint state unreadable", path=str(path), error=str(error))

@@ -6,8 +6,6 @@ CiliumIdentities in the API.
 
 from __future__ import annotations
 
-from typing import Any
-
 from cilium.features.identity.compute import EndpointIdentities, known_identities
 from cilium.features.identity.labels import LabelFilter
 from cilium.features.identity.numbers import reserved_rows
@@ -16,9 +14,9 @@ from cilium.features.identity.rows import IdentityRequest
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.identities import IdentityRow
+from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumIdentity, Namespace, Pod
-from cilium.tables.types import EndpointId, Identity, Labels
+from cilium.tables.types import EndpointId, Identity, IPNetwork, Labels
 
 
 def build(
@@ -31,7 +29,7 @@ def build(
     pods: Table[str, Pod],
     namespaces: Table[str, Namespace],
     cilium_identities: Table[Identity, CiliumIdentity],
-    cidr_identities: Table[Any, Any],
+    cidr_identities: Table[IPNetwork, CIDRIdentity],
     identities: Table[Identity, IdentityRow],
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     requests: Table[Labels, IdentityRequest],

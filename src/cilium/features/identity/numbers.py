@@ -29,9 +29,14 @@ def candidate(labels: Labels, taken: Callable[[Identity], bool]) -> Identity:
 
 
 def reserved_rows() -> list[IdentityRow]:
-    return [
-        IdentityRow(id=Identity(int(reserved)), labels=(reserved.label,), source="reserved") for reserved in Reserved
-    ]
+    return [IdentityRow(id=Identity(reserved), labels=_labels(reserved), source="reserved") for reserved in Reserved]
+
+
+def _labels(reserved: Reserved) -> Labels:
+    """A node on which an API server runs is both; API servers elsewhere have identities of CIDRs."""
+    if reserved is Reserved.KUBE_APISERVER:
+        return (Reserved.KUBE_APISERVER.label, Reserved.REMOTE_NODE.label)
+    return (reserved.label,)
 
 
 def well_known(cluster: str) -> dict[Labels, Identity]:

@@ -68,6 +68,18 @@ class Allocator:
                 raise AddressInUseError(f"address {address} of {owner} is in use by {row.owner}")
         self._writer.commit(upserts=[IPAllocation(address, owner) for address in addresses])
 
+    def restored(self) -> None:
+        """What was in use before this process has been claimed."""
+        self._writer.ready()
+
+    def fits(self, addresses: Sequence[IPAddress]) -> bool:
+        """Whether these are one address per enabled family, of the present CIDRs and used by nobody."""
+        used = self._table.snapshot()
+        return sorted(address.version for address in addresses) == sorted(self._families) and all(
+            address not in used and any(address.version == cidr.version and address in cidr for cidr in self._cidrs)
+            for address in addresses
+        )
+
     def release(self, addresses: Sequence[IPAddress]) -> None:
         """Frees addresses; one that is not in use is no error."""
         self._writer.commit(deletes=list(addresses))

@@ -35,7 +35,7 @@ class NodeCIDRs(msgspec.Struct, frozen=True):
 
 
 class _Subnets:
-    """The subnets of one pool: taken ones as numbers, so that finding a free one walks integers."""
+    """The subnets of one pool. The search for a free one goes on where the last ended."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._taken, self._hint = pool, set[IPNetwork](), 0

@@ -12,4 +12,4 @@ class IPAllocation(msgspec.Struct, frozen=True):
 
     address: IPAddress
     owner: str
-    """namespace/pod, `router`, `health`, or `restored:<endpoint id>`."""
+    """namespace/pod, `router` or `health`."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
 from cilium.features.ipcache.compute import IPCache
-from cilium.features.ipcache.ops import Epoch, IPCacheMaps
+from cilium.features.ipcache.ops import IPCacheMaps
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
+from cilium.tables.identities import CIDRIdentity
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 from cilium.tables.types import EndpointId, IPAddress, IPNetwork
 
 
@@ -29,7 +29,8 @@ def build(
     cilium_endpoints: Table[str, CiliumEndpoint],
     cilium_nodes: Table[str, CiliumNode],
     devices: Table[int, Device],
-    cidr_identities: Table[Any, Any],
+    cidr_identities: Table[IPNetwork, CIDRIdentity],
+    kube_apiservers: Table[str, KubeApiservers],
     ipcache: Table[IPNetwork, IPCacheEntry],
 ) -> Cell:
     return Cell(
@@ -44,6 +45,7 @@ def build(
                     "cilium-nodes": cilium_nodes,
                     "devices": devices,
                     "cidr-identities": cidr_identities,
+                    "kube-apiservers": kube_apiservers,
                 },
                 outputs={"ipcache": ipcache.writer("ipcache")},
                 compute=IPCache(node=node, node_ips=node_ips, underlay_version=underlay_version).compute,

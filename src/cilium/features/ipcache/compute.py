@@ -1,8 +1,9 @@
 """Which identity every known address has, and behind which node it lives.
 
 In: endpoints of this node and their identities, CiliumEndpoints and CiliumNodes of the others, this node's devices,
-CIDRs that policies name. Out: `ipcache`. Several sources may speak of one prefix; the strongest is heard, the others
-are remembered: when a pod's address leaves, the CIDR that contains exactly it comes back.
+CIDRs that policies name, the addresses of API servers. Out: `ipcache`. Several sources may speak of one prefix; the
+strongest is heard, the others are remembered: when a pod's address leaves, the CIDR that contains exactly it comes
+back.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from enum import IntEnum
 from ipaddress import ip_network
 from typing import Any
 
+import msgspec
+
 from cilium.state import Change, RowChanges, View
 from cilium.tables.devices import Device
-from cilium.tables.identities import Reserved
+from cilium.tables.identities import CIDRIdentity, Reserved
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 from cilium.tables.types import Identity, IPAddress, IPNetwork
 
 
@@ -33,8 +36,16 @@ class Strength(IntEnum):
 Claim = tuple[IPNetwork, Strength, IPCacheEntry]
 
 
-def entry(prefix: IPNetwork, identity: int, strength: Strength, **more: object) -> Claim:
-    row = IPCacheEntry(prefix=prefix, identity=Identity(identity), source=strength.name.lower(), **more)  # type: ignore[arg-type]  # fields of the row
+def claim(
+    prefix: IPNetwork, identity: int, strength: Strength, *, owner: str = "", tunnel_endpoint: IPAddress | None = None
+) -> Claim:
+    row = IPCacheEntry(
+        prefix=prefix,
+        identity=Identity(identity),
+        tunnel_endpoint=tunnel_endpoint,
+        source=strength.name.lower(),
+        owner=owner,
+    )
     return prefix, strength, row
 
 
@@ -49,6 +60,7 @@ class IPCache:
         self._node, self._own_ips, self._underlay = node, node_ips, underlay_version
         self._claims: dict[tuple[str, object], tuple[Claim, ...]] = {}
         self._by_prefix: dict[IPNetwork, dict[tuple[str, object], Claim]] = {}
+        self._apiservers: set[IPNetwork] = set()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched: set[IPNetwork] = set()
@@ -61,14 +73,31 @@ class IPCache:
         ):
             for change in view.changes.get(name, ()):
                 touched |= self._set((name, change.key), claims(change))
+        touched |= self._take_apiservers(view)
         upserts, deletes = [], []
         for prefix in touched:
             owners = self._by_prefix.get(prefix)
             if owners:
-                upserts.append(max(owners.values(), key=lambda claim: (claim[1], claim[2].owner))[2])
+                upserts.append(self._strongest(prefix, owners.values()))
             else:
                 deletes.append(prefix)
         return {"ipcache": RowChanges(upserts=upserts, deletes=deletes)}
+
+    def _take_apiservers(self, view: View) -> set[IPNetwork]:
+        """Returns the prefixes that began or ceased to be an API server's, as far as anybody claims them."""
+        if not view.changes.get("kube-apiservers"):
+            return set()
+        rows: Iterable[KubeApiservers] = view.snapshots["kube-apiservers"]
+        before = self._apiservers
+        self._apiservers = {host_prefix(address) for row in rows for address in row.addresses}
+        return (before ^ self._apiservers) & self._by_prefix.keys()
+
+    def _strongest(self, prefix: IPNetwork, claims: Iterable[Claim]) -> IPCacheEntry:
+        """A node on which an API server runs is more than a node."""
+        row = max(claims, key=lambda held: (held[1], held[2].owner))[2]
+        if int(row.identity) == Reserved.REMOTE_NODE and prefix in self._apiservers:
+            return msgspec.structs.replace(row, identity=Identity(Reserved.KUBE_APISERVER))
+        return row
 
     def _set(self, owner: tuple[str, object], claims: Iterable[Claim]) -> set[IPNetwork]:
         """Replaces what an owner claims; returns the prefixes that may have changed hands."""
@@ -81,13 +110,13 @@ class IPCache:
             holders.pop(owner, None)
             if not holders:
                 del self._by_prefix[prefix]
-        for claim in new:
-            self._by_prefix.setdefault(claim[0], {})[owner] = claim
+        for held in new:
+            self._by_prefix.setdefault(held[0], {})[owner] = held
         if new:
             self._claims[owner] = new
         else:
             self._claims.pop(owner, None)
-        return {claim[0] for claim in old} | {claim[0] for claim in new}
+        return {held[0] for held in (*old, *new)}
 
     def _local(self, view: View) -> set[IPNetwork]:
         touched: set[IPNetwork] = set()
@@ -99,7 +128,7 @@ class IPCache:
             if endpoint is not None and identity is not None and endpoint.kind != "host":
                 owner = f"{endpoint.namespace}/{endpoint.pod}" if endpoint.kind == "pod" else endpoint.kind
                 claims = [
-                    entry(host_prefix(address), identity.identity, Strength.LOCAL, owner=owner)
+                    claim(host_prefix(address), identity.identity, Strength.LOCAL, owner=owner)
                     for address in endpoint.addresses
                 ]
             touched |= self._set(("endpoints", number), claims)
@@ -110,7 +139,7 @@ class IPCache:
             return
         for interface in change.new.addresses:
             if not interface.ip.is_loopback and not interface.ip.is_link_local:
-                yield entry(host_prefix(interface.ip), Reserved.HOST, Strength.HOST, owner=self._node)
+                yield claim(host_prefix(interface.ip), Reserved.HOST, Strength.HOST, owner=self._node)
 
     def _of_node(self, change: Change[str, CiliumNode]) -> Iterable[Claim]:
         node = change.new
@@ -118,9 +147,9 @@ class IPCache:
             return
         tunnel = next((ip for ip in node.internal_ips if ip.version == self._underlay), None)
         for address in node.internal_ips:
-            yield entry(host_prefix(address), Reserved.REMOTE_NODE, Strength.NODE, owner=node.name)
+            yield claim(host_prefix(address), Reserved.REMOTE_NODE, Strength.NODE, owner=node.name)
         for address in node.router_ips:
-            yield entry(
+            yield claim(
                 host_prefix(address),
                 Reserved.REMOTE_NODE,
                 Strength.NODE,
@@ -128,9 +157,9 @@ class IPCache:
                 tunnel_endpoint=tunnel,
             )
         for address in node.health_ips:
-            yield entry(host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
+            yield claim(host_prefix(address), Reserved.HEALTH, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
         for cidr in node.pod_cidrs:  # pods the API has not told of yet: reachable, but nobody's peer
-            yield entry(cidr, Reserved.UNMANAGED, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
+            yield claim(cidr, Reserved.UNMANAGED, Strength.NODE, owner=node.name, tunnel_endpoint=tunnel)
 
     def _of_remote(self, change: Change[str, CiliumEndpoint]) -> Iterable[Claim]:
         pod = change.new
@@ -139,7 +168,7 @@ class IPCache:
         if pod.node_ip in self._own_ips:
             return  # the agent knows its own endpoints better than the API does
         for address in pod.ips:
-            yield entry(
+            yield claim(
                 host_prefix(address),
                 pod.identity,
                 Strength.KUBERNETES,
@@ -147,7 +176,6 @@ class IPCache:
                 tunnel_endpoint=pod.node_ip,
             )
 
-    def _of_cidr(self, change: Change[IPNetwork, object]) -> Iterable[Claim]:
-        row = change.new
-        if row is not None:
-            yield entry(change.key, row.identity, Strength.CIDR)  # type: ignore[attr-defined]  # features/policy's row
+    def _of_cidr(self, change: Change[IPNetwork, CIDRIdentity]) -> Iterable[Claim]:
+        if change.new is not None:
+            yield claim(change.key, change.new.identity, Strength.CIDR)

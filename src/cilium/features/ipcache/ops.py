@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +11,9 @@ from cilium.datapath.addresses import addresses_array, prefix_bits
 from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import IPCACHE_CIDR_KEY, IPCACHE_ENTRY, IPCACHE_KEY, IpcacheFlags
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
 from cilium.state.reconciler import Errors
 from cilium.tables.ipcache import IPCacheEntry
-
-
-class Epoch(Protocol):
-    def advance(self) -> None:
-        """Has every tracked connection judged anew."""
 
 
 def is_whole(row: IPCacheEntry) -> bool:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cilium.datapath.names import HOST_DEVICE
 from cilium.features.node.rows import Route
 from cilium.state import RowChanges, View
 from cilium.tables.kubernetes import CiliumNode
 from cilium.tables.nodes import NodeAddressing
 from cilium.tables.types import IPAddress, IPNetwork
-
-HOST_DEVICE = "cilium_host"
 
 
 class Routes:

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import Enforcement, PolicyCompiler
-from cilium.features.policy.ops import Epoch, PolicyMaps
+from cilium.features.policy.ops import PolicyMaps
 from cilium.features.policy.release import Release
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -40,6 +41,7 @@ def build(
     identities: Table[Identity, IdentityRow],
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
+    kube_apiservers: Table[str, KubeApiservers] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
@@ -62,7 +64,7 @@ def build(
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     cidrs = Derivation(
         "cidr-identities",
-        inputs={"policies": policies},
+        inputs={"policies": policies, **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers})},
         outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )

@@ -1,19 +1,24 @@
-"""Identities of the CIDRs that policies name.
+"""Identities of the CIDRs that policies name, and of the API servers.
 
-In: `policies`. Out: `cidr-identities`, and the selectors by which rules find these identities.
+In: `policies`, `kube-apiservers`. Out: `cidr-identities`, and the selectors by which rules find these identities.
 
 An address gets the identity of the longest named prefix it lies in. That identity carries the labels of all named
 prefixes around it, so `10.0.0.0/8 except 10.1.0.0/16` is one label present and another absent.
+
+The address of an API server outside the cluster's nodes is a prefix of its own with one more label, so rules find it
+as the API server, by its CIDR and as a part of the world. API servers on nodes are the ipcache's affair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from cilium.features.policy.ids import StableIds
 from cilium.state import RowChanges, View
 from cilium.tables.identities import SCOPE_CIDR, CIDRIdentity, Reserved
+from cilium.tables.kubernetes import KubeApiservers
 from cilium.tables.rules import CIDRPeer, PolicyObject, Requirement, Selector
 from cilium.tables.types import Identity, IPNetwork
 
@@ -55,6 +60,10 @@ def named_prefixes(policy: PolicyObject) -> set[IPNetwork]:
     return {prefix for peer in peers for prefix in (peer.cidr, *peer.excepts) if prefix.prefixlen}
 
 
+def host_prefixes(row: KubeApiservers | None) -> set[IPNetwork]:
+    return {ip_network(address) for address in row.addresses} if row is not None else set()
+
+
 class CIDRIdentities:
     """Keeps `cidr-identities`. The number of a prefix follows from the prefix, so that it survives restarts."""
 
@@ -62,18 +71,27 @@ class CIDRIdentities:
         self._dual_stack = dual_stack
         self._ids = StableIds(first=SCOPE_CIDR | 1, last=SCOPE_CIDR | 0xFF_FFFF)
         self._uses: dict[IPNetwork, int] = {}
+        self._apiservers: set[IPNetwork] = set()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        before = set(self._uses)
+        before, apiservers = set(self._uses), self._apiservers
         for change in sorted(view.changes["policies"], key=lambda change: str(change.key)):
-            for prefix in named_prefixes(change.new) if change.new else ():
-                self._uses[prefix] = self._uses.get(prefix, 0) + 1
-            for prefix in named_prefixes(change.old) if change.old else ():
-                self._uses[prefix] -= 1
-                if not self._uses[prefix]:
-                    del self._uses[prefix]
-        changed = before ^ self._uses.keys()
+            self._count(named_prefixes(change.new) if change.new else (), 1)
+            self._count(named_prefixes(change.old) if change.old else (), -1)
+        for change in view.changes.get("kube-apiservers", ()):
+            self._count(host_prefixes(change.new), 1)
+            self._count(host_prefixes(change.old), -1)
+        if "kube-apiservers" in view.snapshots:
+            rows = view.snapshots["kube-apiservers"]
+            self._apiservers = {prefix for row in rows for prefix in host_prefixes(row)}
+        changed = (before ^ self._uses.keys()) | (apiservers ^ self._apiservers)
         return {"cidr-identities": self._renew(changed)} if changed else {}
+
+    def _count(self, prefixes: Iterable[IPNetwork], weight: int) -> None:
+        for prefix in prefixes:
+            self._uses[prefix] = self._uses.get(prefix, 0) + weight
+            if not self._uses[prefix]:
+                del self._uses[prefix]
 
     def _renew(self, changed: set[IPNetwork]) -> RowChanges[IPNetwork, CIDRIdentity]:
         """New rows for prefixes that came and for what lies in a prefix that came or went."""
@@ -85,6 +103,8 @@ class CIDRIdentities:
         for prefix in sorted((prefix for prefix in self._uses if touched(prefix)), key=str):
             labels = [cidr_label(outer) for outer in around(prefix)]
             labels.append(world_label(prefix.version, dual_stack=self._dual_stack))
+            if prefix in self._apiservers:
+                labels.append(Reserved.KUBE_APISERVER.label)
             identity = Identity(self._ids.get(str(prefix).encode()))
             upserts.append(CIDRIdentity(prefix=prefix, identity=identity, labels=tuple(sorted(labels))))
         return RowChanges(upserts=upserts, deletes=gone)

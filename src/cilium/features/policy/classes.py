@@ -5,7 +5,7 @@ In: sets of atoms. Out: class ids, and `PolicyClass` rows to write and to delete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 from pyroaring import BitMap
@@ -87,8 +87,3 @@ class Classes:
             self._names[number] = name
             self.use(number, 0)
         return number
-
-
-def rows_of(classes: Iterable[PolicyClass]) -> int:
-    """Rows of cilium_policy_class that these classes take."""
-    return sum(len(row.verdicts) for row in classes)

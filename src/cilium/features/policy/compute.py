@@ -16,7 +16,7 @@ import msgspec
 from pyroaring import BitMap
 
 from cilium.features.policy.builder import PolicyMap
-from cilium.features.policy.repository import Repository, unenforced
+from cilium.features.policy.repository import Repository, RuleSet, unenforced
 from cilium.features.policy.rows import PolicyStatus
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_init
@@ -140,7 +140,7 @@ class PolicyCompiler:
                 self._join(rule_set.subject, rule_set, 1)
         return status
 
-    def _join(self, selector: int, rule_set: Any, weight: int) -> None:
+    def _join(self, selector: int, rule_set: RuleSet, weight: int) -> None:
         for number in self._selections.members(selector):
             self._by_number[number].join(rule_set, weight)
             self._dirty.add(number)

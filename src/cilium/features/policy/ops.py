@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 from pyroaring import BitMap
 
 from cilium.datapath.maps import Array, BpfMap, MapWriteError
+from cilium.datapath.runtime import Epoch
 from cilium.features.policy.encode import class_rows, entry_rows, groups_of, whole
 from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers
 from cilium.state.reconciler import Errors
@@ -33,11 +33,6 @@ NOBODY = BitMap()
 Failures = dict[int, Exception | str]
 Groups = dict[int, dict[int, BitMap]]
 """Identities by policy and class."""
-
-
-class Epoch(Protocol):
-    def advance(self) -> None:
-        """Has every tracked connection judged anew."""
 
 
 class PolicyMaps:

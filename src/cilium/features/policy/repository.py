@@ -9,7 +9,7 @@ An element of a rule that an edit leaves alone keeps its atom, so that an edit c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 from pyroaring import BitMap
@@ -179,9 +179,8 @@ class Repository:
 
     def _atom_of(self, cookie: int, element: DirectionRule) -> Atom:
         boxes, names = boxes_of(element.ports)
-        selectors: Iterator[Selector] = iter(element.peers.selectors)
         cidrs = (cidr_selector(peer, dual_stack=self._dual_stack) for peer in element.peers.cidrs)
-        numbers = [self._peers.acquire(selector) for selector in dict.fromkeys((*selectors, *cidrs))]
+        numbers = [self._peers.acquire(selector) for selector in dict.fromkeys((*element.peers.selectors, *cidrs))]
         return self._add(
             cookie,
             deny=element.deny,

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cilium.datapath.names import GENEVE_DEVICE, HOST_DEVICE, VXLAN_DEVICE
 from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.state import RowChanges, View
 from cilium.tables.devices import Device
 from cilium.tables.types import IPAddress
 
 BASE = {
-    "cilium_host": (("egress", "from_host"),),
-    "cilium_vxlan": (("ingress", "from_overlay"),),
-    "cilium_geneve": (("ingress", "from_overlay"),),
+    HOST_DEVICE: (("egress", "from_host"),),
+    VXLAN_DEVICE: (("ingress", "from_overlay"),),
+    GENEVE_DEVICE: (("ingress", "from_overlay"),),
 }
 ENDPOINT_HOOKS = (("ingress", "from_lxc"), ("egress", "to_lxc"))
 NETDEV_HOOKS = (("ingress", "from_netdev"), ("egress", "to_netdev"))

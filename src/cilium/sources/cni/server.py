@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,10 @@ from cilium.protocols import cni
 from cilium.protocols.cni import CNIError, ErrorCode, Request, Result
 
 log = structlog.get_logger("cni")
+
+PATIENCE = 10.0
+"""Seconds for a request to arrive; the plugin has it in hand when it connects."""
+ACCEPT_PAUSE = 0.1
 
 
 class Handler(Protocol):
@@ -43,11 +48,18 @@ class Handler(Protocol):
         """Raises NOT_AVAILABLE if an ADD could not be served now."""
 
 
+class Served(Protocol):
+    def __call__(self, command: str, seconds: float, *, failed: bool) -> None:
+        """A request was answered; failed: with an error."""
+
+
 class CNIServer:
     """The listening socket and one task per request."""
 
-    def __init__(self, *, path: Path, delete_queue: Path, handler: Handler) -> None:
-        self._path, self._queue, self._handler = path, delete_queue, handler
+    def __init__(
+        self, *, path: Path, delete_queue: Path, handler: Handler, served: Served = lambda *_, **__: None
+    ) -> None:
+        self._path, self._queue, self._handler, self._served = path, delete_queue, handler, served
 
     async def run(self, tasks: asyncio.TaskGroup, *, listening: Callable[[], None] = lambda: None) -> None:
         """Replays the delete queue, then serves until cancelled."""
@@ -57,7 +69,12 @@ class CNIServer:
         listening()
         try:
             while True:
-                connection, _ = await loop.sock_accept(listener)
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:  # no descriptors left, or the client has gone already
+                    log.warning("cni connection not accepted", error=str(error))
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                    continue
                 tasks.create_task(self._serve(connection), name="cni-request")
         finally:
             listener.close()
@@ -70,6 +87,9 @@ class CNIServer:
                 log.info("replayed delete", container=request.container_id)
             except CNIError as error:
                 log.warning("queued delete failed", entry=entry.name, error=error.message)
+            except Exception as error:  # the next start tries again; this one goes on
+                log.warning("queued delete failed", entry=entry.name, error=f"{type(error).__name__}: {error}")
+                continue
             entry.unlink(missing_ok=True)
 
     def _listen(self) -> socket.socket:
@@ -86,28 +106,33 @@ class CNIServer:
         connection.setblocking(False)
         netns_fd = -1
         try:
-            payload, netns_fd = await receive_request(connection)
+            async with asyncio.timeout(PATIENCE):
+                payload, netns_fd = await receive_request(connection)
             status, stdout = await self._answer(payload, netns_fd)
             await asyncio.get_running_loop().sock_sendall(connection, cni.frame_response(status, stdout))
-        except (OSError, EOFError) as error:
-            log.warning("cni connection lost", error=str(error))
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            log.warning("cni connection lost", error=str(error) or f"no request within {PATIENCE:.0f} s")
         finally:
             if netns_fd >= 0:
                 os.close(netns_fd)
             connection.close()
 
     async def _answer(self, payload: bytes, netns_fd: int) -> tuple[int, bytes]:
-        version = "1.0.0"
+        version, command, start, failed = "1.0.0", "unknown", time.monotonic(), True
         try:
             request = cni.decode_request(payload)
-            version = request.version
-            return 0, await self._dispatch(request, netns_fd)
+            version, command = request.version, request.command
+            answer = await self._dispatch(request, netns_fd)
+            failed = False
+            return 0, answer
         except CNIError as error:
             log.warning("cni request failed", code=int(error.code), error=error.message)
             return 1, cni.encode_error(error, version)
         except Exception as error:
             log.exception("cni request crashed")
             return 1, cni.encode_error(CNIError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), version)
+        finally:
+            self._served(command, time.monotonic() - start, failed=failed)
 
     async def _dispatch(self, request: Request, netns_fd: int) -> bytes:
         if netns_fd < 0 and request.command in {"ADD", "CHECK"}:

@@ -47,6 +47,8 @@ class Health(msgspec.Struct, frozen=True):
     """Of the last request that failed; empty once one succeeded."""
     since: float
     """Seconds since the Unix epoch of the last change between connected and not."""
+    failures: int = 0
+    """Requests that failed since the start; a version that is too old is none."""
 
 
 class Reflector(Generic[K, R]):
@@ -79,6 +81,7 @@ class Reflector(Generic[K, R]):
         self._connected = False
         self._listed = False
         self._error = ""
+        self._failures = 0
         self._since = time.time()
 
     @property
@@ -92,6 +95,7 @@ class Reflector(Generic[K, R]):
             resource_version=self._watcher.resource_version,
             error=self._error,
             since=self._since,
+            failures=self._failures,
         )
 
     async def run(self) -> None:
@@ -142,6 +146,7 @@ class Reflector(Generic[K, R]):
         if relisting:
             log.info("version too old, listing anew", resource=self.resource)
             return
+        self._failures += 1
         text = str(error) or type(error).__name__
         if self._connected or text != self._error:
             log.warning("reflector lost the API server", resource=self.resource, error=text)

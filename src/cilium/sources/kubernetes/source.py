@@ -31,6 +31,8 @@ class Resource(Enum):
     PODS = "/api/v1/pods"
     NAMESPACES = "/api/v1/namespaces"
     NODES = "/api/v1/nodes"
+    KUBE_APISERVERS = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    """Only those of the Service `kubernetes`: a cluster has thousands of others."""
     CILIUM_NODES = "/apis/cilium.io/v2/ciliumnodes"
     CILIUM_ENDPOINTS = "/apis/cilium.io/v2/ciliumendpoints"
     CILIUM_IDENTITIES = "/apis/cilium.io/v2/ciliumidentities"
@@ -42,7 +44,9 @@ class Resource(Enum):
 
     @property
     def plural(self) -> str:
-        return self.value.rpartition("/")[2]
+        """`endpointslices`; with the namespace if only that is followed: `default/endpointslices`."""
+        head, _, name = self.value.rpartition("/")
+        return name if "/namespaces/" not in head else f"{head.rpartition('/')[2]}/{name}"
 
 
 AGENT = frozenset(Resource)
@@ -69,8 +73,8 @@ class KubernetesSource:
         *,
         client: Client,
         tables: KubernetesTables,
+        cluster: str,
         node: str = "",
-        cluster: str = "default",
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
     ) -> None:
@@ -83,6 +87,10 @@ class KubernetesSource:
         self._follow(Resource.PODS, tables.pods, decoders.decode_pod, selectors=own)
         self._follow(Resource.NAMESPACES, tables.namespaces, decoders.decode_namespace)
         self._follow(Resource.NODES, tables.kube_nodes, decoders.decode_node)
+        service = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
+        self._follow(
+            Resource.KUBE_APISERVERS, tables.kube_apiservers, decoders.decode_kube_apiservers, selectors=service
+        )
         self._follow(Resource.CILIUM_NODES, tables.cilium_nodes, decoders.decode_cilium_node)
         self._follow(Resource.CILIUM_ENDPOINTS, tables.cilium_endpoints, decoders.decode_cilium_endpoint)
         self._follow(Resource.CILIUM_IDENTITIES, tables.cilium_identities, decoders.decode_cilium_identity)

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from cilium.state import Table
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumIdentity, CiliumNode, KubeNode, Namespace, Pod
+from cilium.tables.kubernetes import (
+    CiliumEndpoint,
+    CiliumIdentity,
+    CiliumNode,
+    KubeApiservers,
+    KubeNode,
+    Namespace,
+    Pod,
+)
 from cilium.tables.rules import PolicyObject
 from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import Identity
@@ -21,6 +29,7 @@ class KubernetesTables:
         )
         self.namespaces: Table[str, Namespace] = Table("namespaces", key=lambda row: row.name)
         self.kube_nodes: Table[str, KubeNode] = Table("kube-nodes", key=lambda row: row.name)
+        self.kube_apiservers: Table[str, KubeApiservers] = Table("kube-apiservers", key=lambda row: row.name)
         self.cilium_nodes: Table[str, CiliumNode] = Table("cilium-nodes", key=lambda row: row.name)
         self.cilium_endpoints: Table[str, CiliumEndpoint] = Table(
             "cilium-endpoints",

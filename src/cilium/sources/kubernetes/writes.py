@@ -85,11 +85,16 @@ class Writes:
                     raise
         raise ApiError(409, "Conflict", f"{collection}/{name} appears and disappears faster than it can be written")
 
-    async def delete(self, collection: str, name: str, *, uid: str = "") -> bool:
-        """Whether the object was there; `uid` spares a namesake that took its place (then ApiError 409)."""
+    async def delete(self, collection: str, name: str, *, uid: str = "", version: str = "") -> bool:
+        """Whether the object was there. `uid` spares a namesake that took its place, `version` (resourceVersion) what
+        somebody has changed since it was read: then ApiError 409.
+        """
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
+        conditions = {"uid": uid} if uid else {}
+        if version:
+            conditions["resourceVersion"] = version
+        if conditions:
+            options["preconditions"] = conditions
         try:
             await self._client.request("DELETE", f"{collection}/{name}", body=msgspec.json.encode(options))
         except ApiError as error:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
+from cilium.datapath.names import POD_PREFIX
 from cilium.datapath.netlink.links import Link
 from cilium.datapath.netlink.rows import KIND_UNICAST, TABLE_MAIN, Address, Route
 from cilium.tables.devices import Device
 from cilium.tables.types import Ifindex, IPAddress
 
-POD_PREFIX = "lxc"
 NEVER_SELECTED = ("lo", POD_PREFIX, "cilium_")
 _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # IFA_F_*
 

@@ -11,12 +11,13 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
+from cilium.datapath.names import POD_PREFIX
 from cilium.datapath.netlink.links import Link
 from cilium.datapath.netlink.monitor import NetlinkMonitor
 from cilium.datapath.netlink.port import Netlink, NetlinkError
 from cilium.datapath.netlink.rows import ADDRESS_HEADER, ROUTE_HEADER, TABLE_MAIN
 from cilium.datapath.netlink.wire import Message, Type
-from cilium.sources.netlink.devices import POD_PREFIX, device_rows
+from cilium.sources.netlink.devices import device_rows
 from cilium.state import Table
 from cilium.tables.devices import Device
 from cilium.tables.types import IPAddress

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -188,3 +190,130 @@ async def test_gc_keeps_what_is_valid(world: World) -> None:
     assert [row.container_id for row in world.rows] == ["c2"]
     with pytest.raises(CNIError, match="valid-attachments"):
         await world.manager.collect(request("GC"))
+
+
+# -- misfortune
+
+
+async def test_a_full_disk_gives_everything_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(CNIError, match="No space left") as caught:
+            await world.manager.add(request(), 3)
+    assert caught.value.code is ErrorCode.IO_FAILURE
+    assert world.clean()
+    await world.manager.add(request(), 3)
+    assert len(world.rows) == 1
+
+
+async def test_a_failure_nobody_foresaw_gives_everything_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(**_: Any) -> Link:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.network, "connect", broken)
+    with pytest.raises(ZeroDivisionError):
+        await world.manager.add(request(), 3)
+    assert world.clean()
+
+
+async def test_an_address_in_use_costs_one_pod_its_network_and_nobody_the_agent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.manager.add(request(container="c1", pod="a"), 3)
+    await world.manager.add(request(container="c2", pod="b"), 3)
+    lost, kept = sorted(world.rows, key=lambda row: row.id)
+    world.start()
+    claim = world.pool.claim
+
+    def refuse(addresses: Sequence[IPAddress], owner: str) -> None:
+        if owner == "default/a":
+            raise ValueError(f"{addresses[0]} is in use by router")
+        claim(addresses, owner)
+
+    monkeypatch.setattr(world.pool, "claim", refuse)
+    assert await world.manager.restore() == 1
+    assert world.rows == [kept]
+    assert (world.path / str(lost.id) / "ep.json").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"id": "7"}, {"id": 70000}, {"id": 8}, {"ifname": 5}, {"addresses": "10.0.0.1"}, {"mac": None}, []]
+)
+async def test_state_that_is_no_endpoint(world: World, change: Any) -> None:
+    await world.manager.add(request(), 3)
+    path = world.path / str(world.rows[0].id) / "ep.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | change if isinstance(change, dict) else change))
+    world.start()
+    assert await world.manager.restore() == 0
+    assert path.exists()
+
+
+async def test_a_restart_gives_no_number_again_that_was_just_in_use(world: World) -> None:
+    await world.manager.add(request(container="c1", pod="a"), 3)
+    await world.manager.add(request(container="c2", pod="b"), 3)
+    world.start()
+    await world.manager.restore()
+    await world.manager.delete(request("DEL", container="c1"))
+    await world.manager.add(request(container="c3", pod="c"), 3)
+    assert sorted(row.id for row in world.rows) == [2, 3]
+
+
+async def test_many_at_once_for_one_container_are_one_after_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ADD and DEL of one container never overlap, however they come."""
+    inside = 0
+    connect = world.network.connect
+
+    async def slowly(**fields: Any) -> Link:
+        nonlocal inside
+        inside += 1
+        assert inside == 1
+        for _ in range(3):
+            await asyncio.sleep(0)
+        link = await connect(**fields)
+        inside -= 1
+        return link
+
+    monkeypatch.setattr(world.network, "connect", slowly)
+    await asyncio.gather(
+        *(world.manager.add(request(), 3) if n % 3 else world.manager.delete(request("DEL")) for n in range(30))
+    )
+    assert len(world.rows) == len(world.network.interfaces) == 1
+    await world.manager.delete(request("DEL"))
+    assert world.clean()
+
+
+async def test_two_who_remove_one_endpoint_free_its_address_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.manager.add(request(container="c1", pod="a"), 3)
+    slow = asyncio.Event()
+    disconnect = world.network.disconnect
+    calls = 0
+
+    async def slowly(ifname: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await slow.wait()
+        await disconnect(ifname)
+
+    monkeypatch.setattr(world.network, "disconnect", slowly)
+    first = asyncio.create_task(world.manager.delete(request("DEL", container="c1")))
+    await asyncio.sleep(0)
+    await world.manager.collect(request("GC", **{"cni.dev/valid-attachments": []}))
+    await world.manager.add(request(container="c2", pod="b"), 3)  # gets the address that GC freed
+    slow.set()
+    await first
+    assert set(world.pool.used) == set(world.rows[0].addresses)
+
+
+@pytest.mark.parametrize("valid", [None, "x", {}, [None], ["c1"]])
+async def test_gc_that_names_nothing_removes_nothing(world: World, valid: Any) -> None:
+    await world.manager.add(request(), 3)
+    with pytest.raises(CNIError, match="valid-attachments"):
+        await world.manager.collect(request("GC", **{"cni.dev/valid-attachments": valid}))
+    assert len(world.rows) == 1

@@ -12,7 +12,7 @@ from cilium.features.ipcache.compute import IPCache
 from cilium.state import Derivation, Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 
 
 class CIDR(msgspec.Struct, frozen=True):
@@ -31,6 +31,7 @@ class World:
             "cilium-nodes": Table("cilium-nodes", key=lambda row: row.name),
             "devices": Table("devices", key=lambda row: row.ifindex),
             "cidr-identities": Table("cidr-identities", key=lambda row: row.prefix),
+            "kube-apiservers": Table("kube-apiservers", key=lambda row: row.name),
         }
         self.writers = {name: table.writer("test") for name, table in self.tables.items()}
         self.out: Table[Any, Any] = Table("ipcache", key=lambda row: row.prefix)
@@ -117,3 +118,24 @@ async def test_addresses_of_this_node_are_the_host(world: World) -> None:
     world.put("devices", Device(2, "eth0", "", "", 1500, True, addresses, True))  # type: ignore[arg-type]  # plain int
     assert world.at("172.30.0.1/32") == (1, "")
     assert len(world.out) == 1
+
+
+async def test_a_node_with_an_api_server_is_more_than_a_node(world: World) -> None:
+    addresses = (ip_address("172.30.0.2"), ip_address("fd00:172::2"))
+    world.put("cilium-nodes", CiliumNode("n2", {}, internal_ips=addresses))
+    world.put("kube-apiservers", KubeApiservers("kubernetes", addresses))
+    assert world.at("172.30.0.2/32") == world.at("fd00:172::2/128") == (7, "")
+    world.drop("cilium-nodes", "n2")
+    assert world.at("172.30.0.2/32") is None, "an address that nobody claims is no row"
+    world.put("cilium-nodes", CiliumNode("n2", {}, internal_ips=addresses))
+    assert world.at("172.30.0.2/32") == (7, "")
+    world.put("kube-apiservers", KubeApiservers("kubernetes", addresses[:1]))
+    assert (world.at("172.30.0.2/32"), world.at("fd00:172::2/128")) == ((7, ""), (6, ""))
+    world.drop("kube-apiservers", "kubernetes")
+    assert world.at("172.30.0.2/32") == (6, "")
+
+
+async def test_an_api_server_elsewhere_has_the_identity_of_its_cidr(world: World) -> None:
+    world.put("cidr-identities", CIDR(ip_network("192.0.2.1/32"), 1 << 24 | 9))
+    world.put("kube-apiservers", KubeApiservers("kubernetes", (ip_address("192.0.2.1"),)))
+    assert world.at("192.0.2.1/32") == (1 << 24 | 9, "")

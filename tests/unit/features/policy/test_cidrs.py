@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
 from cilium.features.policy.cidrs import CIDRIdentities, cidr_label, cidr_selector
 from cilium.state import Derivation, Table
+from cilium.tables.kubernetes import KubeApiservers
 from cilium.tables.rules import CIDRPeer, DirectionRule, Peers, PolicyObject, Requirement, Rule, Selector
 
 
@@ -66,4 +67,43 @@ def test_identities_follow_the_prefixes_in_use() -> None:
     write.delete(policy("outer").key)
     assert labels() == alone
     write.delete(policy("inner").key)
+    assert labels() == {}
+
+
+def test_an_api_server_is_a_prefix_with_one_more_label_as_long_as_it_is_one() -> None:
+    policies: Table[str, Any] = Table("policies", key=lambda row: row.key)
+    apiservers: Table[str, Any] = Table("kube-apiservers", key=lambda row: row.name)
+    rows: Table[Any, Any] = Table("cidr-identities", key=lambda row: row.prefix)
+    write, tell = policies.writer("test"), apiservers.writer("test")
+    derivation = Derivation(
+        "cidr-identities",
+        inputs={"policies": policies, "kube-apiservers": apiservers},
+        outputs={"cidr-identities": rows.writer("policy")},
+        compute=CIDRIdentities(dual_stack=True).compute,
+    )
+
+    def labels() -> dict[str, tuple[str, ...]]:
+        derivation.step()
+        return {str(row.prefix): row.labels for row in rows.snapshot()}
+
+    tell.upsert(KubeApiservers("kubernetes", (ip_address("192.0.2.1"),)))
+    tell.upsert(KubeApiservers("kubernetes-ipv6", (ip_address("2001:db8::1"),)))
+    alone = {
+        "192.0.2.1/32": ("cidr:192.0.2.1/32", "reserved:kube-apiserver", "reserved:world-ipv4"),
+        "2001:db8::1/128": ("cidr:2001-db8--1/128", "reserved:kube-apiserver", "reserved:world-ipv6"),
+    }
+    assert labels() == alone
+    write.upsert(policy("around", "192.0.2.0/24", "2001:db8::1/128"))
+    around = labels()
+    assert around["192.0.2.1/32"] == (
+        "cidr:192.0.2.0/24", "cidr:192.0.2.1/32", "reserved:kube-apiserver", "reserved:world-ipv4"
+    )  # fmt: skip
+    assert around["192.0.2.0/24"] == ("cidr:192.0.2.0/24", "reserved:world-ipv4")
+    tell.delete("kubernetes-ipv6")
+    assert labels()["2001:db8::1/128"] == ("cidr:2001-db8--1/128", "reserved:world-ipv6"), "the policy still names it"
+    write.delete(policy("around").key)
+    assert labels() == {"192.0.2.1/32": alone["192.0.2.1/32"]}
+    tell.upsert(KubeApiservers("kubernetes", (ip_address("192.0.2.2"),)))
+    assert set(labels()) == {"192.0.2.2/32"}
+    tell.delete("kubernetes")
     assert labels() == {}

@@ -50,6 +50,16 @@ async def test_a_silent_node_and_its_return(cluster: Cluster) -> None:
     assert taints(cluster, "n1") == []
 
 
+async def test_a_control_plane_that_was_stopped_does_not_blame_the_nodes(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    cluster.pass_time(130)  # nobody could be heard
+    await cluster.settle()
+    assert taints(cluster, "n1") == []
+    cluster.pass_time(101)  # this is silence
+    await cluster.settle()
+    assert taints(cluster, "n1")[0] == "node.kubernetes.io/unreachable:NoSchedule"
+
+
 async def test_pods_of_a_deleted_node_go(cluster: Cluster) -> None:
     await cluster.node("n1")
     await cluster.store.create("deployments.apps", deployment("web", 1))

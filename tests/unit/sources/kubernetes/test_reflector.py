@@ -42,7 +42,7 @@ def policy(name: str, spec: Any = None) -> dict[str, Any]:
 async def running(api: FakeAPI, **options: Any) -> AsyncIterator[tuple[KubernetesTables, KubernetesSource]]:
     tables = KubernetesTables()
     async with asyncio.timeout(20), Client(ClientConfig(server=api.url)) as client:
-        source = KubernetesSource(client=client, tables=tables, **({"node": "n1"} | options))
+        source = KubernetesSource(client=client, tables=tables, **({"node": "n1", "cluster": "default"} | options))
         task = asyncio.create_task(source.run())
         try:
             yield tables, source

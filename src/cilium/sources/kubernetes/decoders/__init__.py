@@ -9,7 +9,7 @@ from cilium.sources.kubernetes.decoders.cilium import (
     decode_cilium_identity,
     decode_cilium_node,
 )
-from cilium.sources.kubernetes.decoders.core import decode_namespace, decode_node
+from cilium.sources.kubernetes.decoders.core import decode_kube_apiservers, decode_namespace, decode_node
 from cilium.sources.kubernetes.decoders.pod import decode_pod
 from cilium.sources.kubernetes.decoders.services import decode_endpoint_slice, decode_service
 
@@ -18,6 +18,7 @@ __all__ = [
     "decode_cilium_identity",
     "decode_cilium_node",
     "decode_endpoint_slice",
+    "decode_kube_apiservers",
     "decode_namespace",
     "decode_node",
     "decode_pod",

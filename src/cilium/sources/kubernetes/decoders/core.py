@@ -1,11 +1,11 @@
-"""Namespace and Node of core/v1."""
+"""Namespace and Node of core/v1, and the EndpointSlices of the API server itself."""
 
 from __future__ import annotations
 
 import msgspec
 
 from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses, networks
-from cilium.tables.kubernetes import KubeNode, Namespace
+from cilium.tables.kubernetes import KubeApiservers, KubeNode, Namespace
 
 
 class _Object(msgspec.Struct):
@@ -30,6 +30,24 @@ class _Node(msgspec.Struct):
     metadata: Metadata
     spec: _NodeSpec = msgspec.field(default_factory=_NodeSpec)
     status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+
+
+class _Backend(msgspec.Struct):
+    addresses: list[str] | None = None
+
+
+class _EndpointSlice(msgspec.Struct):
+    metadata: Metadata
+    address_type: str = msgspec.field(default="", name="addressType")
+    endpoints: list[_Backend] | None = None
+
+
+def decode_kube_apiservers(raw: Raw) -> KubeApiservers:
+    """Ready or not: an API server that starts is one already. Names (addressType FQDN) have no identity."""
+    slice_ = msgspec.json.decode(raw, type=_EndpointSlice)
+    backends = slice_.endpoints or () if slice_.address_type != "FQDN" else ()
+    texts = (text for backend in backends for text in backend.addresses or ())
+    return KubeApiservers(name=slice_.metadata.name, addresses=addresses(texts, "endpoints.addresses"))
 
 
 def decode_namespace(raw: Raw) -> Namespace:

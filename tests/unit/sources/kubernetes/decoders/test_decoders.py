@@ -12,6 +12,7 @@ from cilium.sources.kubernetes.decoders import (
     decode_cilium_endpoint,
     decode_cilium_identity,
     decode_cilium_node,
+    decode_kube_apiservers,
     decode_namespace,
     decode_node,
     decode_pod,
@@ -21,6 +22,7 @@ from cilium.tables.kubernetes import (
     CiliumEndpoint,
     CiliumIdentity,
     CiliumNode,
+    KubeApiservers,
     KubeNode,
     NamedPort,
     Namespace,
@@ -194,6 +196,16 @@ def test_cilium_identity() -> None:
     assert decode_cilium_identity(raw) == CiliumIdentity(
         id=Identity(4711), labels=("k8s:a=x=y", "k8s:b=", "reserved:host"), created="2026-01-01T00:00:00Z"
     )
+
+
+def test_api_servers_are_the_addresses_of_their_slices() -> None:
+    slice_ = {"metadata": {"name": "kubernetes"}, "addressType": "IPv6", "endpoints": [
+        {"addresses": ["2001:db8::1"], "conditions": {"ready": False}}, {"addresses": ["2001:db8::2"]}]}  # fmt: skip
+    rows = KubeApiservers("kubernetes", (ip_address("2001:db8::1"), ip_address("2001:db8::2")))
+    assert decode_kube_apiservers(msgspec.json.encode(slice_)) == rows
+    names = slice_ | {"addressType": "FQDN", "endpoints": [{"addresses": ["api.example"]}]}
+    assert decode_kube_apiservers(msgspec.json.encode(names)) == KubeApiservers("kubernetes")
+    assert decode_kube_apiservers(b'{"metadata": {"name": "e"}, "endpoints": null}') == KubeApiservers("e")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ def test_service_in_full() -> None:
             "clusterIPs": ["10.96.0.10", "fd00::10"],
             "externalIPs": ["192.0.2.1"],
             "internalTrafficPolicy": "Local",
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080}, {"port": 53, "protocol": "UDP"}],
+            "ports": [
+                {"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080},
+                {"port": 53, "protocol": "UDP"},
+            ],
         },
         {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"ip": "192.0.2.8", "ipMode": "Proxy"}, {"hostname": "x"}]}},
         **{"service.kubernetes.io/service-proxy-name": "mesh"},
@@ -73,8 +76,8 @@ def test_a_bad_address_names_its_field() -> None:
 def test_slice_in_full() -> None:
     found = piece(
         endpoints=[
-            {"addresses": ["10.0.0.1", "10.0.0.9"], "conditions": {"ready": True, "serving": True, "terminating": False},
-             "nodeName": "n1", "zone": "z1"},
+            {"addresses": ["10.0.0.1", "10.0.0.9"], "nodeName": "n1", "zone": "z1",
+             "conditions": {"ready": True, "serving": True, "terminating": False}},
             {"addresses": ["10.0.0.2"]},
             {"addresses": ["10.0.0.3"], "conditions": {"ready": False, "terminating": True, "serving": True}},
             {"addresses": ["10.0.0.4"], "conditions": {"ready": False}},

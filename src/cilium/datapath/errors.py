@@ -1,4 +1,4 @@
-"""What can go wrong between us and the kernel's eBPF.
+"""What can go wrong between us and the kernel.
 
 DatapathError
   ObjectError            the object file is missing, damaged or lacks what was asked of it
@@ -9,6 +9,12 @@ DatapathError
   KernelError            a bpf(2) command failed otherwise; carries errno
     MapFull              no room for another entry
     NoSuchEntry          the key is not in the map
+  MapWriteError          some elements of a map were not written (maps)
+  NetlinkError           the kernel refused a request; NetlinkBatchError: some of a batch (netlink/port)
+  DeviceError            a device of the node cannot be brought to what it shall be (netlink/devices)
+  EndpointError          a pod's interface cannot be made (netlink/endpoints)
+  NamespaceError         no network namespace there, or it cannot be entered (netlink/netns)
+  SysctlError            a parameter cannot be read or written (netlink/sysctl)
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""Deleting an endpoint's object without hitting that of the pod's next life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from unit.sources.kubernetes.fake_api import FakeAPI
+
+from cilium.app.objects import ObjectWrites
+from cilium.sources.kubernetes.client import Client
+from cilium.sources.kubernetes.config import ClientConfig
+from cilium.sources.kubernetes.writes import Writes
+
+WEB = "/apis/cilium.io/v2/namespaces/shop/ciliumendpoints"
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeAPI]:
+    async with FakeAPI() as server:
+        yield server
+
+
+@pytest.fixture
+async def objects(api: FakeAPI) -> AsyncIterator[ObjectWrites]:
+    async with Client(ClientConfig(server=api.url)) as client:
+        yield ObjectWrites(Writes(client))
+
+
+def endpoint(node: str) -> dict[str, Any]:
+    return {"metadata": {"name": "web-0", "uid": "u7"}, "status": {"networking": {"node": node}}}
+
+
+async def test_a_pod_that_moved_keeps_the_object_of_its_new_node(api: FakeAPI, objects: ObjectWrites) -> None:
+    await api.put(WEB, "web-0", endpoint("172.18.0.2"))
+    await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.1")
+    assert "web-0" in api.objects[WEB]
+    await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.2")
+    assert "web-0" not in api.objects[WEB]
+    assert api.bodies[-1][1]["preconditions"] == {"uid": "u7", "resourceVersion": "101"}
+
+
+@pytest.mark.parametrize("status", [None, {}, {"networking": None}])
+async def test_an_object_of_nobody_is_not_ours(api: FakeAPI, objects: ObjectWrites, status: Any) -> None:
+    await api.put(WEB, "web-0", {"metadata": {"name": "web-0", "uid": "u7"}, "status": status})
+    await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.1")
+    assert "web-0" in api.objects[WEB]
+
+
+async def test_absence_is_no_error(objects: ObjectWrites) -> None:
+    await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.1")
