@@ -11,7 +11,8 @@ from bench.figures import Figure, lines
 from bench.options import Options
 
 NAMES = (
-    "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "lab_up", "services",
+    "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "lab_up",
+    "services",
 )  # fmt: skip
 
 

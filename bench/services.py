@@ -186,7 +186,9 @@ def endpoint_slice(number: int, count: int) -> bytes:
     ]
     conditions = {"ready": True, "serving": True, "terminating": False}
     return json.dumps({
-        "metadata": {"name": f"s{number}-x", "namespace": "bench", "labels": {"kubernetes.io/service-name": f"s{number}"}},
+        "metadata": {
+            "name": f"s{number}-x", "namespace": "bench", "labels": {"kubernetes.io/service-name": f"s{number}"}
+        },
         "addressType": f"IPv{version}",
         "endpoints": [{"addresses": [ip], "conditions": conditions, "nodeName": "n2"} for ip in ips],
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],

@@ -135,7 +135,8 @@ class ServiceMaps:
         """A range of slots, already in use, for every row that gets one."""
         state = self._state
         records = backend_records(rows)
-        words, names = raw(records), identity(records) if len(records) else []
+        words = raw(records)
+        names = identity(records, words)
         at = 0
         for index, row in enumerate(rows):
             count = len(row.backends)

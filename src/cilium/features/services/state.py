@@ -68,9 +68,11 @@ class ServiceState:
                 self.ranges[ids] = SlotRange(start)
             self.rows[key.tobytes()] = KnownRow(int(value["id"]), ids, int(value["flags"]))
             self.use(ids)
+        words = raw(records)
+        names = identity(records, words)
         for number in self._users:
-            self.records[number] = records[number].tobytes()
-            self.backend_ids[identity(records[number : number + 1])[0]] = number
+            self.records[number] = words[number]
+            self.backend_ids[names[number]] = number
         self.slot_space.take((kept.start, len(ids)) for ids, kept in self.ranges.items())
         self._backend_space.take((number, 1) for number in self._users)
         self._id_space.take((row.id, 1) for row in self.rows.values())
@@ -115,7 +117,7 @@ class ServiceState:
 
     def drop_backend(self, number: int) -> None:
         record = self.records.pop(number)
-        name = identity(np.frombuffer(record, self._backends.spec.value))[0]
+        name = identity(np.frombuffer(record, self._backends.spec.value), [record])[0]
         if self.backend_ids.get(name) == number:
             del self.backend_ids[name]
         self._backend_space.free(number)
@@ -128,11 +130,17 @@ class ServiceState:
             self.free_id(row.id)
 
 
-def identity(records: Array) -> list[bytes]:
-    """Who a backend is, whatever its attributes say: one word per record."""
-    bare = records.copy()
+def identity(records: Array, words: list[bytes]) -> list[bytes]:
+    """Who a backend is, whatever its attributes say, out of records and their bytes, which serve where they can."""
+    odd = np.flatnonzero(records["terminating"])
+    if not len(odd):
+        return words
+    bare = records[odd]
     bare["terminating"] = 0
-    return raw(bare)
+    names = list(words)
+    for place, name in zip(odd.tolist(), raw(bare), strict=True):
+        names[place] = name
+    return names
 
 
 def raw(records: Array) -> list[bytes]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
+from sys import intern
+
 import msgspec
 
 from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses
+from cilium.sources.kubernetes.errors import ObjectError
 from cilium.tables.services import EndpointSlice, Service, ServicePort, SliceEndpoint, SlicePort
+from cilium.tables.types import IPAddress
 
 PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -105,7 +110,9 @@ def decode_endpoint_slice(raw: Raw) -> EndpointSlice | None:
         namespace=found.metadata.namespace,
         name=found.metadata.name,
         service=(found.metadata.labels or {}).get(SERVICE_NAME, ""),
-        endpoints=tuple(_endpoint(endpoint) for endpoint in found.endpoints or () if endpoint.addresses),
+        endpoints=tuple(
+            _endpoint(endpoint, found.address_type) for endpoint in found.endpoints or () if endpoint.addresses
+        ),
         ports=tuple(
             SlicePort(port.name or "", port.port, port.protocol or "TCP")
             for port in found.ports or ()
@@ -114,15 +121,21 @@ def decode_endpoint_slice(raw: Raw) -> EndpointSlice | None:
     )
 
 
-def _endpoint(endpoint: _Endpoint) -> SliceEndpoint:
+def _endpoint(endpoint: _Endpoint, family: str) -> SliceEndpoint:
     """Consumers use the first address only; a condition that is not known is read in the endpoint's favour."""
     conditions = endpoint.conditions
     ready = conditions.ready is not False
+    try:
+        address: IPAddress = (
+            IPv4Address(endpoint.addresses[0]) if family == "IPv4" else IPv6Address(endpoint.addresses[0])
+        )
+    except ValueError as error:
+        raise ObjectError("endpoints.addresses", str(error)) from error
     return SliceEndpoint(
-        address=addresses(endpoint.addresses[:1], "endpoints.addresses")[0],
+        address=address,
         ready=ready,
         serving=ready if conditions.serving is None else conditions.serving,
         terminating=bool(conditions.terminating),
-        node=endpoint.node_name or "",
-        zone=endpoint.zone or "",
+        node=intern(endpoint.node_name or ""),  # many endpoints, few nodes
+        zone=intern(endpoint.zone or ""),
     )

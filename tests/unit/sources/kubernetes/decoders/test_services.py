@@ -97,6 +97,11 @@ def test_slice_in_full() -> None:
     )  # fmt: skip
 
 
+def test_an_address_of_the_other_family_names_its_field() -> None:
+    with pytest.raises(ObjectError, match=r"endpoints\.addresses"):
+        piece(endpoints=[{"addresses": ["fd00::1"]}])
+
+
 def test_slices_of_names_are_no_rows() -> None:
     assert piece(addressType="FQDN", endpoints=[{"addresses": ["example.org"]}]) is None
 
