@@ -29,8 +29,8 @@ class ObjectWrites:
         self._writes = writes
 
     # features/identity
-    async def create(self, collection: str, body: Any) -> Any:
-        return await self._writes.create(collection, body)
+    async def create_identity(self, body: Mapping[str, Any]) -> None:
+        await self._writes.create(IDENTITIES, body)
 
     async def delete_identity(self, number: int) -> None:
         await self._writes.delete(IDENTITIES, str(number))

@@ -23,8 +23,8 @@ from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_probes
 from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.identity.collect import IdentityCollector
-from cilium.features.ipam.ops import NodeCIDRDecisions, NodeCIDROps
-from cilium.features.ipam.pools import NodeCIDRs, Pool
+from cilium.features.ipam import cell as ipam_cell
+from cilium.features.ipam.pools import Pool
 from cilium.features.policy import conditions
 from cilium.settings import IpamMode, Settings
 from cilium.sources.kubernetes.client import Client
@@ -33,8 +33,6 @@ from cilium.sources.kubernetes.errors import Unreachable
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
-from cilium.state import Derivation, Reconciler, Table
-from cilium.state.cell import Cell
 
 log = structlog.get_logger("operator")
 
@@ -73,7 +71,8 @@ async def lead(settings: Settings, client: Client, writes: Writes, tasks: asynci
     tasks.create_task(source.run(), name="kubernetes")
     objects = ObjectWrites(writes)
     if settings.ipam.mode is IpamMode.CLUSTER_POOL:
-        build_ipam(settings, source, objects).start(tasks)
+        ipam = ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes)
+        ipam.start(tasks)
     conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
     tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
     if settings.operator.endpoint_gc:
@@ -91,22 +90,6 @@ async def ensure_crds(writes: Writes) -> None:
             except Unreachable as error:
                 log.warning("definition not written", crd=name, error=str(error))
                 await asyncio.sleep(RETRY)
-
-
-def build_ipam(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> Cell:
-    decisions: Table[str, NodeCIDRs] = Table("node-cidrs", key=lambda row: row.node)
-    return Cell(
-        name="ipam",
-        derivations=(
-            Derivation(
-                "node-cidrs",
-                inputs={"cilium-nodes": source.tables.cilium_nodes},
-                outputs={"node-cidrs": decisions.writer("ipam")},
-                compute=NodeCIDRDecisions(pools_of(settings)).compute,
-            ),
-        ),
-        reconcilers=(Reconciler("node-cidrs", table=decisions, operations=NodeCIDROps(objects)),),
-    )
 
 
 def pools_of(settings: Settings) -> list[Pool]:
