@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cilium.features.identity.labels import NAMESPACE, to_map
+from cilium.features.identity.labels import to_map
 from cilium.features.identity.rows import IdentityRequest
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
+from cilium.tables.labels import NAMESPACE
 
 
 class Writes(Protocol):
