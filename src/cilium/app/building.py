@@ -114,7 +114,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
         epoch=built.datapath.runtime,
-        enforcement=settings.policy.enforcement.value,
+        enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
     )
