@@ -58,15 +58,15 @@ def content(node: Node) -> set[Any]:
             PolicyEnforcement.DEFAULT,
             {WEB: (True, False), API: (False, False), HOST: (False, False), INIT: (True, True)},
         ),
-        (PolicyEnforcement.ALWAYS, {WEB: (True, True), API: (True, True), HOST: (False, False), INIT: (True, True)}),
+        ("always", {WEB: (True, True), API: (True, True), HOST: (False, False), INIT: (True, True)}),
         (
             PolicyEnforcement.NEVER,
             {WEB: (False, False), API: (False, False), HOST: (False, False), INIT: (False, False)},
         ),
     ],
 )
-def test_enforcement_modes(enforcement: PolicyEnforcement, expected: dict[Peer, tuple[bool, bool]]) -> None:
-    node = settled(Node(enforcement), cnp(**FROM_API), pods=tuple(expected))
+def test_enforcement_modes(enforcement: str, expected: dict[Peer, tuple[bool, bool]]) -> None:
+    node = settled(Node(PolicyEnforcement(enforcement)), cnp(**FROM_API), pods=tuple(expected))
     assert {peer: tuple(map(bool, sides(node, peer))) for peer in expected} == expected
 
 
