@@ -103,8 +103,6 @@ class Node:
         config = {
             "host_ifindex": ifindex(self.namespace, "cilium_host"),
             "tunnel_ifindex": ifindex(self.namespace, "cilium_vxlan"),
-            "router4": ip_address(self.router4),
-            "router6": ip_address(self.router6),
             **constants,
         }
         self.datapath = Datapath(**config)

@@ -13,7 +13,6 @@ from ipaddress import IPv4Network, IPv6Network
 
 from cilium.datapath.addresses import prefix_bits
 from cilium.datapath.generated import RoutingMode as KernelRouting
-from cilium.datapath.generated import TunnelProtocol as KernelTunnel
 from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
@@ -21,7 +20,7 @@ from cilium.datapath.maps import BpfMap, PinnedMap
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
-from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings, TunnelProtocol
+from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings
 from cilium.tables.nodes import NodeAddressing
 
 OBJECTS = ("lxc", "host", "overlay", "netdev")
@@ -73,9 +72,6 @@ def constants(
     tunnel = routing.mode is RoutingMode.TUNNEL
     found: dict[str, Constant] = {
         "config_routing_mode": KernelRouting.TUNNEL if tunnel else KernelRouting.NATIVE,
-        "config_tunnel_protocol": (
-            KernelTunnel.VXLAN if routing.tunnel_protocol is TunnelProtocol.VXLAN else KernelTunnel.GENEVE
-        ),
         "config_tunnel_port": routing.port,
         "config_tunnel_ifindex": tunnel_ifindex,
         "config_host_ifindex": host_ifindex,
@@ -90,8 +86,6 @@ def constants(
         "config_ct_tcp_closing": int(settings.conntrack.tcp_fin * SECOND),
         "config_ct_any": int(settings.conntrack.other * SECOND),
     }
-    for address in node.router_ips:
-        found[f"config_router{address.version}"] = address
     for native in native_cidrs(settings, node):
         found[f"config_native{native.version}"] = native.network_address
         found[f"config_native{native.version}_bits"] = prefix_bits(native)

@@ -36,7 +36,7 @@ def test_contract() -> None:
     assert EndpointFlags.HOST | EndpointFlags.AUDIT == 5
     assert DropReason(133).name == "POLICY_DENIED"
     assert ObservationPoint.TO_ENDPOINT == 0
-    assert CONSTANTS["config_router4"] == 16
+    assert CONSTANTS["config_native4"] == 16
 
 
 def test_reserved_identities_are_the_datapaths() -> None:

@@ -211,7 +211,6 @@ class RuntimeFlags(IntFlag):
     """enum runtime_flags."""
 
     EVENTS_OFF = 1
-    HOST_READY = 2
 
 
 class RoutingMode(IntEnum):
@@ -219,10 +218,3 @@ class RoutingMode(IntEnum):
 
     TUNNEL = 0
     NATIVE = 1
-
-
-class TunnelProtocol(IntEnum):
-    """enum tunnel_protocol."""
-
-    VXLAN = 1
-    GENEVE = 2
