@@ -13,7 +13,6 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from ipaddress import ip_address
 from typing import Any
 
 from bpf.harness import NODE_MAC, Datapath, encoded
