@@ -60,6 +60,12 @@ async def test_sockets_opened_inside_answer_there_and_not_here() -> None:
         os.close(fd)
 
 
+def test_an_address_that_is_not_there_yet_can_be_listened_on() -> None:
+    """IPv6 refuses addresses for a second or more after they were added."""
+    for address, version in (("192.0.2.1", 4), ("2001:db8::1", 6)):
+        listen(address, 0, version=version).close()
+
+
 def _get(address: str, port: int) -> bytes:
     with socket.create_connection((address, port), timeout=5) as connection:
         connection.sendall(b"GET /hello HTTP/1.1\r\n\r\n")
