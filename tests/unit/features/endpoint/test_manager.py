@@ -355,3 +355,10 @@ async def test_an_agent_that_stops_in_an_add_leaves_it_to_the_next(
         await add
     world.start()
     assert await world.manager.restore() == 1
+
+
+async def test_state_is_nobody_elses_business(tmp_path: Path) -> None:
+    world = World(tmp_path / "state")
+    await world.manager.add(request(), 3)
+    folder = world.path / str(world.rows[0].id)
+    assert [path.stat().st_mode & 0o777 for path in (world.path, folder, folder / "ep.json")] == [0o700, 0o700, 0o600]
