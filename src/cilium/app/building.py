@@ -18,6 +18,7 @@ from cilium.app.inspection import Inspection
 from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
 from cilium.features.conntrack import cell as conntrack_cell
+from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
 from cilium.features.endpoint.manager import EndpointManager
 from cilium.features.endpoint.own import OwnEndpoint
@@ -204,9 +205,14 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
     conntrack = conntrack_cell.build(
         connections=maps["cilium_ct"],
         nat=maps["cilium_snat"],
+        capacities={"cilium_ct": settings.conntrack.max_entries, "cilium_snat": settings.maps.nat_max},
         interval=settings.conntrack.gc_interval,
-        tcp=settings.conntrack.tcp,
-        other=settings.conntrack.other,
+        lifetimes=Lifetimes(
+            tcp=settings.conntrack.tcp,
+            tcp_syn=settings.conntrack.tcp_syn,
+            tcp_fin=settings.conntrack.tcp_fin,
+            other=settings.conntrack.other,
+        ),
     )
     return node, conntrack
 

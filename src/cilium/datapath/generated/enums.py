@@ -198,6 +198,15 @@ class NatDirection(IntEnum):
     INGRESS = 1
 
 
+class NatFlags(IntFlag):
+    """enum nat_flags."""
+
+    REPLIED = 1
+    FIN_OUT = 2
+    FIN_IN = 4
+    CLOSED = 8
+
+
 class VerdictFlags(IntFlag):
     """enum verdict_flags."""
 
