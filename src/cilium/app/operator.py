@@ -18,9 +18,10 @@ from cilium.api import crds
 from cilium.app import logs
 from cilium.app.inspection import Inspection
 from cilium.app.leader import Leader
+from cilium.app.metrics import OperatorCollector
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
 from cilium.app.processes import read_settings, run_process
-from cilium.app.rest.server import serve_probes
+from cilium.app.rest.server import serve_metrics, serve_probes
 from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.identity.collect import IdentityCollector
 from cilium.features.ipam import cell as ipam_cell
@@ -43,10 +44,11 @@ RETRY = 1.0
 
 async def run(settings: Settings) -> None:
     """Until cancelled. Who loses the Lease waits for it again, and begins anew with it."""
-    agent = Inspection(settings=settings, node="", version=version("cilium"))
+    inspection = Inspection(settings=settings, node="", version=version("cilium"))
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
     async with Client(config, user_agent="cilium-operator") as client:
-        await serve_probes(settings.operator.listen, agent)
+        await serve_probes(settings.operator.listen, inspection)
+        await serve_metrics(settings.operator.metrics, OperatorCollector(inspection))
         writes = Writes(client, field_manager="cilium-operator")
         leader = Leader(
             leases=LeaseObject(writes, namespace=settings.process.namespace, name=LEASE),
@@ -55,12 +57,13 @@ async def run(settings: Settings) -> None:
             renew_deadline=settings.operator.renew_deadline,
             retry_period=settings.operator.retry_period,
         )
-        agent.stage = "ready"  # a waiting operator is a healthy one
-        await leader.lead(lambda tasks: lead(settings, client, writes, tasks))
+        inspection.stage = "ready"  # a waiting operator is a healthy one
+        await leader.lead(lambda tasks: lead(inspection, client, writes, tasks))
 
 
-async def lead(settings: Settings, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
-    """Starts what only one operator does."""
+async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
+    """Starts what only one operator does; with every Lease anew."""
+    settings = inspection.settings
     await ensure_crds(writes)
     source = KubernetesSource(
         client=client,
@@ -70,10 +73,17 @@ async def lead(settings: Settings, client: Client, writes: Writes, tasks: asynci
     )
     tasks.create_task(source.run(), name="kubernetes")
     objects = ObjectWrites(writes)
+    cells = [conditions.build(writes=objects, policies=source.tables.policies)]
     if settings.ipam.mode is IpamMode.CLUSTER_POOL:
-        ipam = ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes)
-        ipam.start(tasks)
-    conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
+        cells.append(
+            ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes)
+        )
+    inspection.reflectors = source.health
+    inspection.add_tables([*source.tables])
+    inspection.reconcilers.clear()
+    for cell in cells:
+        cell.start(tasks)
+        inspection.add_reconcilers(*cell.reconcilers)
     tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
     if settings.operator.endpoint_gc:
         tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
