@@ -75,9 +75,7 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
     objects = ObjectWrites(writes)
     cells = [conditions.build(writes=objects, policies=source.tables.policies)]
     if settings.ipam.mode is IpamMode.CLUSTER_POOL:
-        cells.append(
-            ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes)
-        )
+        cells.append(ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes))
     inspection.reflectors = source.health
     inspection.add_tables([*source.tables])
     inspection.reconcilers.clear()
