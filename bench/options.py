@@ -12,7 +12,7 @@ from bench.cluster import Cluster, cluster
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    rounds: int = 9
+    rounds: int = 15
     full: bool = False  # as long as the targets say
 
     @contextmanager

@@ -22,8 +22,7 @@ static __always_inline int to_remote_pod(struct __sk_buff *skb, struct flow *flo
 	if (addr_is_multicast(&flow->destination))
 		return TC_ACT_OK;
 	if (sender) {
-		/* Forwarded from elsewhere with a local address: nobody outside has one. */
-		if (skb->ingress_ifindex && skb->ingress_ifindex != sender->ifindex)
+		if (unlikely(imitated(skb, sender)))
 			return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 		flow_from(flow, sender);
 	}

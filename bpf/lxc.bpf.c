@@ -71,8 +71,10 @@ int from_lxc(struct __sk_buff *skb)
 	int reason;
 
 	/* The tag would leave the node with the packet. */
-	if (unlikely(skb->vlan_present))
+	if (unlikely(skb->vlan_present)) {
+		parse(skb, &flow); /* for the event; whether it can be read does not matter */
 		return drop(skb, &flow, DROP_VLAN_FILTERED);
+	}
 	if (unlikely(skb->protocol == bpf_htons(ETH_P_ARP)))
 		return answer_arp(skb, &flow);
 	reason = parse(skb, &flow);
@@ -117,6 +119,8 @@ int to_lxc(struct __sk_buff *skb)
 	flow_to(&flow, pod);
 	peer = endpoint_at(&flow.source);
 	if (peer) {
+		if (unlikely(imitated(skb, peer)))
+			return drop(skb, &flow, DROP_INVALID_SOURCE_IP);
 		flow_from(&flow, peer);
 		flow.flags |= EVENT_LOCAL;
 	}

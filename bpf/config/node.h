@@ -3,12 +3,10 @@
 #pragma once
 
 enum routing_mode { ROUTING_TUNNEL = 0, ROUTING_NATIVE = 1 };
-enum tunnel_protocol { TUNNEL_VXLAN = 1, TUNNEL_GENEVE = 2 };
 
 #define CONFIG(type, name) const volatile type name
 
 CONFIG(__u32, config_routing_mode) = ROUTING_TUNNEL;
-CONFIG(__u32, config_tunnel_protocol) = TUNNEL_VXLAN;
 CONFIG(__u16, config_tunnel_port) = 8472;        /* UDP, where this cluster's nodes take tunnelled packets */
 CONFIG(__u32, config_tunnel_ifindex) = 0;        /* cilium_vxlan or cilium_geneve */
 CONFIG(__u32, config_host_ifindex) = 0;          /* cilium_host */
@@ -18,8 +16,6 @@ CONFIG(__u8, config_masquerade4) = 1;
 CONFIG(__u8, config_masquerade6) = 1;
 CONFIG(__u8, config_allow_localhost) = 1;        /* host to its own endpoints is allowed unless a rule denies it */
 CONFIG(__u8, config_fragments) = 1;              /* track fragments */
-CONFIG(union addr, config_router4);              /* the node's address inside its pod CIDR: the pods' gateway */
-CONFIG(union addr, config_router6);
 CONFIG(union addr, config_native4);              /* native routing CIDRs: no masquerading inside; v4-mapped */
 CONFIG(__u32, config_native4_bits) = 0;          /* length incl. the 96 bits of the mapping; 0: none */
 CONFIG(union addr, config_native6);

@@ -48,7 +48,6 @@ enum icmp_type {
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-#define ETH_HLEN_ 14
 #define SECOND 1000000000ULL
 
 /* A function of its own for the verifier: checked once, whoever calls it. */

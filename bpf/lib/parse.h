@@ -82,7 +82,7 @@ STAGE int skip_extensions(struct __sk_buff *skb, struct transport *at)
 
 static __always_inline int parse_ipv4(struct __sk_buff *skb, struct flow *flow, struct transport *at)
 {
-	struct iphdr *ip = header_at(skb, ETH_HLEN_, sizeof(*ip));
+	struct iphdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 	__u32 length;
 
 	if (!config_enable_ipv4)
@@ -91,14 +91,14 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct flow *flow, 
 		return DROP_INVALID_PACKET_DROPPED;
 	length = bpf_ntohs(ip->tot_len);
 	/* Total length 0 is an aggregate beyond 64 KiB (BIG TCP). */
-	if (unlikely(length + ETH_HLEN_ > skb->len || (length < ip->ihl * 4u && !(length == 0 && skb->gso_size))))
+	if (unlikely(length + ETH_HLEN > skb->len || (length < ip->ihl * 4u && !(length == 0 && skb->gso_size))))
 		return DROP_INVALID_PACKET_DROPPED;
 	flow->source = addr_from_v4(ip->saddr);
 	flow->destination = addr_from_v4(ip->daddr);
 	flow->ttl = ip->ttl;
 	at->protocol = ip->protocol;
-	at->offset = ETH_HLEN_ + ip->ihl * 4;
-	at->end = length ? ETH_HLEN_ + length : skb->len;
+	at->offset = ETH_HLEN + ip->ihl * 4;
+	at->end = length ? ETH_HLEN + length : skb->len;
 	if (unlikely(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))) {
 		at->fragment = SHAPE_FRAGMENT;
 		if (ip->frag_off & bpf_htons(IP_OFFSET))
@@ -110,13 +110,13 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct flow *flow, 
 
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct flow *flow, struct transport *at)
 {
-	struct ipv6hdr *ip = header_at(skb, ETH_HLEN_, sizeof(*ip));
+	struct ipv6hdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 
 	if (!config_enable_ipv6)
 		return DROP_UNSUPPORTED_L3_PROTOCOL;
 	if (!ip || ip->version != 6)
 		return DROP_INVALID_PACKET_DROPPED;
-	if (unlikely(bpf_ntohs(ip->payload_len) + ETH_HLEN_ + sizeof(*ip) > skb->len))
+	if (unlikely(bpf_ntohs(ip->payload_len) + ETH_HLEN + sizeof(*ip) > skb->len))
 		return DROP_INVALID_PACKET_DROPPED;
 	__builtin_memcpy(&flow->source, &ip->saddr, 16);
 	__builtin_memcpy(&flow->destination, &ip->daddr, 16);
@@ -126,7 +126,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct flow *flow, 
 	flow->ttl = ip->hop_limit;
 	flow->shape = SHAPE_V6;
 	at->protocol = ip->nexthdr;
-	at->offset = ETH_HLEN_ + sizeof(*ip);
+	at->offset = ETH_HLEN + sizeof(*ip);
 	/* Payload length 0 is an aggregate beyond 64 KiB (RFC 2675, BIG TCP). */
 	at->end = ip->payload_len || !skb->gso_size ? at->offset + bpf_ntohs(ip->payload_len) : skb->len;
 	if (unlikely(is_extension(at->protocol) || is_unknown_extension(at->protocol)))

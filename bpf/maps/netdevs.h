@@ -1,5 +1,5 @@
 /* cilium_netdev: the devices that connect this node to others, by ifindex, and what masquerading uses on them.
- * Writer: the agent (features/devices). */
+ * Writer: the agent (features/programs). */
 #pragma once
 
 struct netdev {

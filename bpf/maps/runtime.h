@@ -3,7 +3,6 @@
 
 enum runtime_flags {
 	RUNTIME_EVENTS_OFF = 1 << 0,
-	RUNTIME_HOST_READY = 1 << 1,
 };
 
 struct runtime {

@@ -24,13 +24,13 @@ static __always_inline bool write_macs(struct __sk_buff *skb, const __u8 *destin
 static __always_inline bool decrement_ttl(struct __sk_buff *skb, const struct flow *flow)
 {
 	if (flow->shape & SHAPE_V6) {
-		struct ipv6hdr *ip = header_at(skb, ETH_HLEN_, sizeof(*ip));
+		struct ipv6hdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 
 		if (!ip)
 			return false;
 		ip->hop_limit--;
 	} else {
-		struct iphdr *ip = header_at(skb, ETH_HLEN_, sizeof(*ip));
+		struct iphdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 		__u32 check;
 
 		if (!ip)
@@ -75,7 +75,7 @@ STAGE int deliver_by_route(struct __sk_buff *skb, struct flow *flow)
 	if (unlikely(flow->ttl <= 1))
 		return deliver_to_stack(skb, flow);
 	if (!skb->gso_size)
-		fib.tot_len = skb->len - ETH_HLEN_;
+		fib.tot_len = skb->len - ETH_HLEN;
 	if (flow->shape & SHAPE_V6) {
 		fib.family = AF_INET6;
 		__builtin_memcpy(fib.ipv6_src, &flow->source, 16);

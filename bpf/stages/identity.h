@@ -58,6 +58,13 @@ static __always_inline bool is_node(__u32 identity)
 	       (identity & SCOPE_MASK) == SCOPE_REMOTE_NODE;
 }
 
+/* Forwarded with the address of a pod of this node, but not from its interface. The node's own addresses are another
+ * matter: whoever translates sources on this node (kube-proxy) forwards with them. */
+static __always_inline bool imitated(const struct __sk_buff *skb, const struct endpoint *sender)
+{
+	return !(sender->flags & ENDPOINT_HOST) && skb->ingress_ifindex && skb->ingress_ifindex != sender->ifindex;
+}
+
 /* Fills the identities that nobody needed so far. */
 STAGE int resolve_identities(struct flow *flow)
 {

@@ -73,6 +73,66 @@ static __always_inline void nat_reverse_key(struct nat_key *key, const struct na
 	key->direction = NAT_INGRESS;
 }
 
+/* What a packet says of its mapping's life; `fin` is the FIN of its direction. A SYN on its way out opens anew. */
+static __always_inline __u8 nat_flags(__u8 flags, const struct flow *flow, __u8 fin)
+{
+	if (likely(flow->protocol != IPPROTO_TCP || !(flow->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
+		return flags;
+	if (fin == NAT_FIN_OUT && (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return 0;
+	if (flow->tcp_flags & TCP_FIN)
+		flags |= fin;
+	if (flow->tcp_flags & TCP_RST || (flags & (NAT_FIN_OUT | NAT_FIN_IN)) == (NAT_FIN_OUT | NAT_FIN_IN))
+		flags |= NAT_CLOSED;
+	return flags;
+}
+
+static __always_inline bool nat_dead(__u8 flags, __u8 protocol, __u64 used, __u64 now)
+{
+	__u64 lifetime = config_ct_any;
+
+	if (protocol == IPPROTO_TCP) {
+		lifetime = flags & NAT_REPLIED ? config_ct_tcp_established : config_ct_tcp_syn;
+		if (flags & NAT_CLOSED)
+			lifetime = config_ct_tcp_closing;
+	}
+	return (__s64)(now - used) > (__s64)lifetime;
+}
+
+/* Takes the port of a mapping that is dead; true for one taker only, whose claim is the change of `used`. The key is
+ * turned into that of the other half: there is no room for two on the stack. */
+STAGE bool nat_reclaim(struct nat_key *key, __u64 now)
+{
+	struct nat_entry *entry;
+	union addr address;
+	__be16 port, taken;
+	__u64 used;
+
+	if (!key)
+		return false;
+	entry = bpf_map_lookup_elem(&cilium_snat, key);
+	if (!entry)
+		return false;
+	used = entry->used;
+	if (!nat_dead(entry->flags, key->protocol, used, now) ||
+	    __sync_val_compare_and_swap(&entry->used, used, now) != used)
+		return false;
+	address = key->source;
+	port = key->source_port;
+	taken = key->destination_port;
+	if (key->protocol == IPPROTO_ICMP || key->protocol == IPPROTO_ICMPV6)
+		port = entry->port;
+	key->source = entry->address;
+	key->source_port = entry->port;
+	key->destination = address;
+	key->destination_port = port;
+	key->direction = NAT_EGRESS;
+	entry = bpf_map_lookup_elem(&cilium_snat, key);
+	if (entry && entry->port == taken)
+		bpf_map_delete_elem(&cilium_snat, key);
+	return true;
+}
+
 /* Claims a free port for the flow and writes both entries. 0 or DROP_NO_MAPPING_FOR_NAT_MASQUERADE. */
 STAGE int nat_allocate(const struct nat_key *egress, const union addr *address, struct nat_entry *mapping)
 {
@@ -88,15 +148,23 @@ STAGE int nat_allocate(const struct nat_key *egress, const union addr *address, 
 	start = bpf_ntohs(egress->source_port) - (__u32)config_nat_port_min; /* keep the port if it is in range and free */
 	if (start >= range)
 		start = bpf_get_prandom_u32() % (range ?: 1);
-	for (__u32 i = 0; i < NAT_ATTEMPTS && i < range; i++) {
-		__be16 port = bpf_htons(config_nat_port_min + (start + i) % range);
+	for (__u32 i = 0; i < NAT_ATTEMPTS; i++) {
+		__be16 port = bpf_htons(config_nat_port_min + start);
 
+		/* The next one is anywhere: neighbours of a taken port tend to be taken too. Small ranges are tried in full. */
+		start = range > NAT_ATTEMPTS ? bpf_get_prandom_u32() % range : (start + 1) % (range ?: 1);
 		nat_reverse_key(&reverse, egress, address, port);
-		if (bpf_map_update_elem(&cilium_snat, &reverse, &back, BPF_NOEXIST))
-			continue;
+		if (bpf_map_update_elem(&cilium_snat, &reverse, &back, BPF_NOEXIST)) {
+			if (!nat_reclaim(&reverse, back.used))
+				continue;
+			nat_reverse_key(&reverse, egress, address, port);
+			if (bpf_map_update_elem(&cilium_snat, &reverse, &back, BPF_ANY))
+				continue;
+		}
 		mapping->address = *address;
 		mapping->port = port;
 		mapping->created = mapping->used = back.used;
+		mapping->flags = 0;
 		if (!bpf_map_update_elem(&cilium_snat, egress, mapping, BPF_ANY))
 			return 0;
 		bpf_map_delete_elem(&cilium_snat, &reverse);
@@ -105,7 +173,7 @@ STAGE int nat_allocate(const struct nat_key *egress, const union addr *address, 
 	return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
 }
 
-/* Once a second: the mapping is in use in both its halves, and the reverse one must not have been evicted meanwhile.
+/* Once a second, and when its life changes: the mapping is in use in both its halves, and the reverse one must not have been evicted meanwhile.
  * false: somebody else has the port by now. */
 STAGE bool nat_refresh(const struct nat_key *egress, const struct nat_entry *mapping, __u64 now)
 {
@@ -120,28 +188,33 @@ STAGE bool nat_refresh(const struct nat_key *egress, const struct nat_entry *map
 		if (!addr_equal(&other->address, &egress->source) || other->port != egress->source_port)
 			return false;
 		other->used = now;
+		other->flags = mapping->flags ? other->flags | mapping->flags : 0;
 		return true;
 	}
 	back.address = egress->source;
 	back.port = egress->source_port;
 	back.created = mapping->created;
 	back.used = now;
+	back.flags = mapping->flags;
 	return !bpf_map_update_elem(&cilium_snat, &reverse, &back, BPF_NOEXIST);
 }
 
 /* The mapping of a flow that leaves; new tells that it was made just now. */
-static __always_inline int nat_mapping(const struct nat_key *key, const union addr *address, struct nat_entry *mapping,
-				       bool *new)
+static __always_inline int nat_mapping(const struct flow *flow, const struct nat_key *key, const union addr *address,
+				       struct nat_entry *mapping, bool *new)
 {
 	struct nat_entry *entry = bpf_map_lookup_elem(&cilium_snat, key);
 	__u64 now = bpf_ktime_get_coarse_ns();
+	__u8 flags;
 
 	/* An address that the device lost is no mapping any more. */
 	if (entry && addr_equal(&entry->address, address)) {
 		*mapping = *entry;
-		if (now - entry->used < SECOND)
+		flags = nat_flags(entry->flags, flow, NAT_FIN_OUT);
+		if (likely(flags == entry->flags && now - entry->used < SECOND))
 			return 0;
 		entry->used = now;
+		entry->flags = mapping->flags = flags;
 		if (nat_refresh(key, mapping, now))
 			return 0;
 	}
@@ -150,13 +223,15 @@ static __always_inline int nat_mapping(const struct nat_key *key, const union ad
 }
 
 /* An ICMP error of a pod about a packet that was translated on its way in. */
-static __always_inline int masquerade_error(struct __sk_buff *skb, struct flow *flow, const union addr *address)
+STAGE int masquerade_error(struct __sk_buff *skb, struct flow *flow, const union addr *address)
 {
 	struct quoted inner = {};
 	struct nat_entry *entry, mapping;
 	struct nat_key key = { .direction = NAT_EGRESS };
 	int reason;
 
+	if (!flow || !address)
+		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
 	if (!parse_quoted(skb, flow, &inner))
 		return DROP_INVALID_PACKET_DROPPED;
 	key.source = inner.destination;
@@ -172,8 +247,7 @@ static __always_inline int masquerade_error(struct __sk_buff *skb, struct flow *
 	return reason ?: rewrite(skb, flow, REWRITE_SOURCE, address, 0);
 }
 
-/* Out to the world. 0 or the reason to drop; flow->report: a new mapping is worth an event. */
-STAGE int masquerade(struct __sk_buff *skb, struct flow *flow, const union addr *address)
+STAGE int masquerade_flow(struct __sk_buff *skb, struct flow *flow, const union addr *address)
 {
 	struct nat_entry mapping = {};
 	struct nat_key key;
@@ -182,14 +256,8 @@ STAGE int masquerade(struct __sk_buff *skb, struct flow *flow, const union addr 
 
 	if (!flow || !address)
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
-	if (addr_is_zero(address))
-		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
-	if (!can_rewrite(flow))
-		return DROP_UNSUPPORTED_PROTOCOL_FOR_NAT_MASQUERADE;
-	if (flow->shape & SHAPE_ICMP_ERROR)
-		return masquerade_error(skb, flow, address);
 	nat_egress_key(&key, flow);
-	reason = nat_mapping(&key, address, &mapping, &new);
+	reason = nat_mapping(flow, &key, address, &mapping, &new);
 	if (reason)
 		return reason;
 	if (new && events_on()) {
@@ -203,13 +271,26 @@ STAGE int masquerade(struct __sk_buff *skb, struct flow *flow, const union addr 
 	return rewrite(skb, flow, REWRITE_SOURCE, &mapping.address, mapping.port);
 }
 
+/* Out to the world. 0 or the reason to drop; flow->report: a new mapping is worth an event. */
+static __always_inline int masquerade(struct __sk_buff *skb, struct flow *flow, const union addr *address)
+{
+	if (addr_is_zero(address))
+		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
+	if (!can_rewrite(flow))
+		return DROP_UNSUPPORTED_PROTOCOL_FOR_NAT_MASQUERADE;
+	if (flow->shape & SHAPE_ICMP_ERROR)
+		return masquerade_error(skb, flow, address);
+	return masquerade_flow(skb, flow, address);
+}
+
 static __always_inline bool in_nat_range(__be16 port)
 {
 	return bpf_ntohs(port) >= config_nat_port_min && bpf_ntohs(port) <= config_nat_port_max;
 }
 
 /* The other half is in use too, even if the pod only listens. */
-static __always_inline void nat_egress_touch(const struct nat_key *ingress, const struct nat_entry *original, __u64 now)
+static __always_inline void nat_egress_touch(const struct nat_key *ingress, const struct nat_entry *original, __u64 now,
+					     __u8 flags)
 {
 	bool echo = ingress->protocol == IPPROTO_ICMP || ingress->protocol == IPPROTO_ICMPV6;
 	struct nat_key key = { .protocol = ingress->protocol, .direction = NAT_EGRESS };
@@ -220,8 +301,10 @@ static __always_inline void nat_egress_touch(const struct nat_key *ingress, cons
 	key.source_port = original->port;
 	key.destination_port = echo ? original->port : ingress->source_port;
 	entry = bpf_map_lookup_elem(&cilium_snat, &key);
-	if (entry)
+	if (entry) {
 		entry->used = now;
+		entry->flags |= flags;
+	}
 }
 
 /* An ICMP error from the world about a packet that we translated on its way out. */
@@ -253,6 +336,7 @@ STAGE int unmasquerade(struct __sk_buff *skb, struct flow *flow)
 	struct nat_key key = { .direction = NAT_INGRESS };
 	struct nat_entry *entry, mapping;
 	__u64 now;
+	__u8 flags;
 
 	if (!flow || !can_rewrite(flow))
 		return -1;
@@ -270,9 +354,11 @@ STAGE int unmasquerade(struct __sk_buff *skb, struct flow *flow)
 		return -1;
 	mapping = *entry;
 	now = bpf_ktime_get_coarse_ns();
-	if (now - entry->used > SECOND) {
+	flags = nat_flags(entry->flags | NAT_REPLIED, flow, NAT_FIN_IN);
+	if (unlikely(flags != entry->flags || now - entry->used > SECOND)) {
 		entry->used = now;
-		nat_egress_touch(&key, &mapping, now);
+		entry->flags = flags;
+		nat_egress_touch(&key, &mapping, now, flags);
 	}
 	return rewrite(skb, flow, REWRITE_DESTINATION, &mapping.address, mapping.port);
 }

@@ -102,7 +102,7 @@ STAGE int answer_solicitation(struct __sk_buff *skb, struct flow *flow)
 
 	if (!flow)
 		return TC_ACT_SHOT;
-	if (flow->l4_offset != ETH_HLEN_ + sizeof(answer.ip) ||
+	if (flow->l4_offset != ETH_HLEN + sizeof(answer.ip) ||
 	    bpf_skb_load_bytes(skb, flow->l4_offset, &answer.nd, 24))
 		return drop(skb, flow, DROP_INVALID_PACKET_DROPPED);
 	owner = endpoint_at(&answer.nd.target);

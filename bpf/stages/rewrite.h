@@ -55,12 +55,12 @@ static __always_inline int rewrite_address4(struct __sk_buff *skb, const struct 
 	__u32 at = end == REWRITE_SOURCE ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr);
 	__u32 sum = flow->l4_offset + checksum_at(flow->protocol);
 
-	if (bpf_l3_csum_replace(skb, ETH_HLEN_ + offsetof(struct iphdr, check), old, new, 4))
+	if (bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check), old, new, 4))
 		return DROP_ERROR_WHILE_CORRECTING_L3_CHECKSUM;
 	if (!(flow->shape & SHAPE_LATER_FRAGMENT) && flow->protocol != IPPROTO_ICMP &&
 	    bpf_l4_csum_replace(skb, sum, old, new, BPF_F_PSEUDO_HDR | checksum_flags(flow->protocol) | 4))
 		return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
-	return bpf_skb_store_bytes(skb, ETH_HLEN_ + at, &new, 4, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
+	return bpf_skb_store_bytes(skb, ETH_HLEN + at, &new, 4, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
 }
 
 static __always_inline int rewrite_address6(struct __sk_buff *skb, const struct flow *flow, enum rewrite_end end,
@@ -74,7 +74,7 @@ static __always_inline int rewrite_address6(struct __sk_buff *skb, const struct 
 	if (!(flow->shape & SHAPE_LATER_FRAGMENT) && bpf_l4_csum_replace(skb, sum, 0, diff, flags | CSUM_IPV6) &&
 	    bpf_l4_csum_replace(skb, sum, 0, diff, flags))
 		return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
-	return bpf_skb_store_bytes(skb, ETH_HLEN_ + at, new, 16, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
+	return bpf_skb_store_bytes(skb, ETH_HLEN + at, new, 16, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
 }
 
 static __always_inline int rewrite_port(struct __sk_buff *skb, const struct flow *flow, enum rewrite_end end,

@@ -13,7 +13,6 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from ipaddress import ip_address
 from typing import Any
 
 from bpf.harness import NODE_MAC, Datapath, encoded
@@ -103,8 +102,6 @@ class Node:
         config = {
             "host_ifindex": ifindex(self.namespace, "cilium_host"),
             "tunnel_ifindex": ifindex(self.namespace, "cilium_vxlan"),
-            "router4": ip_address(self.router4),
-            "router6": ip_address(self.router6),
             **constants,
         }
         self.datapath = Datapath(**config)

@@ -185,6 +185,22 @@ def test_nobody_outside_has_a_local_address(make_datapath, version: int) -> None
     assert datapath.run("from_host", packet, came_from=1).verdict == REDIRECT  # ifindex 1: where the pod's row says
     datapath.endpoint(CLIENT[version], 1000, ifindex=77)
     assert datapath.run("from_host", packet, came_from=1).drop == DropReason.INVALID_SOURCE_IP
+    assert datapath.run("from_host", packet).verdict == REDIRECT  # of the node's own making
+    datapath.endpoint(SERVER[version], 2000)
+    packet = tcp(CLIENT[version], SERVER[version])
+    assert datapath.run("to_lxc", packet, came_from=1).drop == DropReason.INVALID_SOURCE_IP
+    datapath.endpoint(CLIENT[version], 1000, ifindex=1)
+    assert datapath.run("to_lxc", packet, came_from=1).verdict == OK
+
+
+def test_the_node_forwards_with_its_own_address(make_datapath, version: int) -> None:
+    """As kube-proxy does with what comes for a NodePort."""
+    datapath = make_datapath(tunnel_ifindex=1)
+    cluster(datapath, version)
+    node = "10.0.0.254" if version == 4 else "fd00::fe"
+    assert datapath.run("from_host", tcp(node, REMOTE[version]), came_from=1).verdict == REDIRECT
+    datapath.endpoint(SERVER[version], 2000)
+    assert datapath.run("to_lxc", tcp(node, SERVER[version]), came_from=1).verdict == OK
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from cilium.datapath.generated import NAT_ENTRY, NAT_KEY
-from cilium.datapath.generated.enums import DropReason, ObservationPoint, RoutingMode
+from cilium.datapath.generated.enums import DropReason, NatDirection, ObservationPoint, RoutingMode
 
 LOW, HIGH = 61000, 65535
 POD_DEVICE = 5
@@ -99,6 +99,71 @@ def test_without_a_free_port_it_drops(make_datapath) -> None:
     ]
     elsewhere = node.out(udp(node.pod, "192.0.2.77", 1000))
     assert elsewhere.drop == 0  # ports are per destination
+
+
+LONG_AGO = 1  # ns after boot
+
+
+def age(datapath: Datapath, port: int) -> None:
+    """The mapping with this translated port was last used long ago."""
+    snat = datapath.map("cilium_snat")
+    keys, values = snat.dump()
+    incoming = keys["direction"] == NatDirection.INGRESS
+    of_port = np.where(incoming, keys["destination_port"], values["port"]) == port
+    values["used"][of_port] = LONG_AGO
+    snat.update(keys, values)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_closed_connection_gives_its_port_back(make_datapath, version: int) -> None:
+    node = Node(make_datapath(nat_port_min=61000, nat_port_max=61001, ct_tcp_established=1 << 62), version)
+    first, second = (node.out(tcp(node.pod, node.world, port)).packet[TCP].sport for port in (1000, 1001))
+    for sport, port in ((1000, first), (1001, second)):
+        node.back(tcp(node.world, node.node, 80, port, flags="SA"))
+        node.out(tcp(node.pod, node.world, sport, flags="FA"))
+    node.back(tcp(node.world, node.node, 80, first, flags="FA"))
+    assert node.out(tcp(node.pod, node.world, 1002)).drop == DropReason.NO_MAPPING_FOR_NAT_MASQUERADE, "too young"
+    for port in (first, second):
+        age(node.datapath, port)
+    result = node.out(tcp(node.pod, node.world, 1002))
+    assert (result.drop, result.packet[TCP].sport) == (0, first)
+    assert node.mappings() == 4, "nothing is left of the closed one"
+    assert node.out(tcp(node.pod, node.world, 1003)).drop == DropReason.NO_MAPPING_FOR_NAT_MASQUERADE, "half closed"
+    reply = node.back(tcp(node.world, node.node, 80, first, flags="SA"))
+    assert reply.packet[TCP].dport == 1002
+
+
+@pytest.mark.parametrize("end", ["pod", "world"])
+def test_a_reset_closes_and_a_syn_opens_anew(make_datapath, end: str) -> None:
+    node = Node(make_datapath(nat_port_min=61000, nat_port_max=61000, ct_tcp_syn=1 << 62), 4)
+
+    def reset() -> None:
+        if end == "pod":
+            node.out(tcp(node.pod, node.world, 1000, flags="R"))
+        else:
+            node.back(tcp(node.world, node.node, 80, 61000, flags="RA"))
+
+    node.out(tcp(node.pod, node.world, 1000))
+    reset()
+    node.out(tcp(node.pod, node.world, 1000))
+    age(node.datapath, 61000)
+    assert node.out(tcp(node.pod, node.world, 1001)).drop == DropReason.NO_MAPPING_FOR_NAT_MASQUERADE
+    reset()
+    age(node.datapath, 61000)
+    assert node.out(tcp(node.pod, node.world, 1001)).packet[TCP].sport == 61000
+
+
+def test_a_silent_datagram_flow_gives_its_port_back(make_datapath) -> None:
+    node = Node(make_datapath(nat_port_min=61000, nat_port_max=61000, ct_any=1_000_000_000), 4)
+    for make, back in ((udp, lambda: udp(node.world, node.node, 53, 61000)), (echo, None)):
+        identifiers = (1000, 1001)
+        node.out(make(node.pod, node.world, identifiers[0]))
+        if back is not None:
+            node.back(back())
+        assert node.out(make(node.pod, node.world, identifiers[1])).drop == DropReason.NO_MAPPING_FOR_NAT_MASQUERADE
+        age(node.datapath, 61000)
+        assert node.out(make(node.pod, node.world, identifiers[1])).drop == 0
+    assert node.mappings() == 4
 
 
 def test_echo_identifiers(node: Node) -> None:

@@ -8,8 +8,9 @@ import msgspec
 from property.policy_oracle import Peer
 
 from cilium.features.policy.cidrs import CIDRIdentities
-from cilium.features.policy.compute import Enforcement, PolicyCompiler
+from cilium.features.policy.compute import PolicyCompiler
 from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers, Verdict
+from cilium.settings import PolicyEnforcement
 from cilium.sources.kubernetes.policies import decode_ccnp, decode_cnp, decode_knp
 from cilium.state import Derivation, Table
 from cilium.tables.endpoints import EndpointIdentity
@@ -37,7 +38,7 @@ def ports_of(peer: Peer) -> tuple[NamedPort, ...]:
 class Node:
     """Inputs are set by the methods below; `settle` computes; `class_of` and `lookup` ask."""
 
-    def __init__(self, enforcement: Enforcement = "default", *, dual_stack: bool = True) -> None:
+    def __init__(self, enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT, *, dual_stack: bool = True) -> None:
         self.policies = Table("policies", key=lambda row: row.key)
         self.identities = Table("identities", key=lambda row: row.id)
         self.endpoints = Table("endpoint-identities", key=lambda row: row.endpoint)

@@ -175,7 +175,7 @@ async def _datapath(settings: Settings, network: Network, node: NodeAddressing) 
 
 def _progress(agent: Inspection, stage: str) -> None:
     agent.stage = stage
-    log.info(stage)
+    log.info("starting", stage=stage)
 
 
 def main() -> None:

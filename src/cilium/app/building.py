@@ -20,6 +20,7 @@ from cilium.app.tables import AgentTables
 from cilium.datapath.links import CgroupLinks
 from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
 from cilium.features.conntrack import cell as conntrack_cell
+from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
 from cilium.features.endpoint.manager import EndpointManager
 from cilium.features.endpoint.own import OwnEndpoint
@@ -118,7 +119,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
         epoch=built.datapath.runtime,
-        enforcement=settings.policy.enforcement.value,
+        enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
     )
@@ -227,9 +228,14 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
     conntrack = conntrack_cell.build(
         connections=maps["cilium_ct"],
         nat=maps["cilium_snat"],
+        capacities={"cilium_ct": settings.conntrack.max_entries, "cilium_snat": settings.maps.nat_max},
         interval=settings.conntrack.gc_interval,
-        tcp=settings.conntrack.tcp,
-        other=settings.conntrack.other,
+        lifetimes=Lifetimes(
+            tcp=settings.conntrack.tcp,
+            tcp_syn=settings.conntrack.tcp_syn,
+            tcp_fin=settings.conntrack.tcp_fin,
+            other=settings.conntrack.other,
+        ),
     )
     return node, conntrack
 

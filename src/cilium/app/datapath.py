@@ -13,7 +13,6 @@ from ipaddress import IPv4Network, IPv6Network
 
 from cilium.datapath.addresses import prefix_bits
 from cilium.datapath.generated import RoutingMode as KernelRouting
-from cilium.datapath.generated import TunnelProtocol as KernelTunnel
 from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
@@ -22,7 +21,7 @@ from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
-from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings, TunnelProtocol
+from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings
 from cilium.tables.nodes import NodeAddressing
 
 OBJECTS = ("lxc", "host", "overlay", "netdev")
@@ -86,9 +85,6 @@ def constants(
     tunnel = routing.mode is RoutingMode.TUNNEL
     found: dict[str, Constant] = {
         "config_routing_mode": KernelRouting.TUNNEL if tunnel else KernelRouting.NATIVE,
-        "config_tunnel_protocol": (
-            KernelTunnel.VXLAN if routing.tunnel_protocol is TunnelProtocol.VXLAN else KernelTunnel.GENEVE
-        ),
         "config_tunnel_port": routing.port,
         "config_tunnel_ifindex": tunnel_ifindex,
         "config_host_ifindex": host_ifindex,
@@ -105,8 +101,6 @@ def constants(
     }
     low, high = settings.services.node_port_range
     found |= {"config_node_port_min": low, "config_node_port_max": high, "config_host_netns_cookie": netns_cookie()}
-    for address in node.router_ips:
-        found[f"config_router{address.version}"] = address
     for native in native_cidrs(settings, node):
         found[f"config_native{native.version}"] = native.network_address
         found[f"config_native{native.version}_bits"] = prefix_bits(native)

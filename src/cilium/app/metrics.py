@@ -1,4 +1,4 @@
-"""Prometheus metrics of the agent: counters of the datapath, sizes of tables, outcomes of reconcilers.
+"""Prometheus metrics of the agent and the operator: counters of the datapath, sizes of tables, outcomes of reconcilers.
 
 In: what the agent can be asked about itself. Out: families of `metric_families`. Whatever can be read is read when
 somebody scrapes, and nothing is counted twice; what has to be counted when it happens is in `counts`. No map that
@@ -48,9 +48,11 @@ class AgentCollector(Collector):
         found = self._agent.tables.get(table)
         return found.snapshot() if found is not None else ()
 
+    def _sizes(self) -> Metric:
+        return families.TABLE_OBJECTS.metric(((name,), len(table)) for name, table in self._agent.tables.items())
+
     def _tables(self) -> Iterator[Metric]:
-        tables = self._agent.tables
-        yield families.TABLE_OBJECTS.metric(((name,), len(table)) for name, table in tables.items())
+        yield self._sizes()
         served = {row.endpoint for row in self._rows("endpoint-policies")}
         endpoints = list(self._rows("endpoints"))
         states = ("ready" if row.kind == "host" or row.id in served else "waiting" for row in endpoints)
@@ -115,6 +117,17 @@ class AgentCollector(Collector):
         yield families.MEMORY.single(pages * os.sysconf("SC_PAGE_SIZE"))
         yield families.UPTIME.single(time.time() - self._agent.started)
         yield families.VERSION.metric([((self._agent.version,), 1)])
+
+
+class OperatorCollector(AgentCollector):
+    """What an operator has of all this."""
+
+    def collect(self) -> Iterable[Metric]:
+        yield self._sizes()
+        yield from self._reconcilers()
+        yield from self._kubernetes()
+        yield from self._process()
+        yield from self._agent.counts.collect()
 
 
 def _counted(values: Iterable[str]) -> list[tuple[tuple[str], float]]:

@@ -12,6 +12,11 @@ from cilium.sources.kubernetes.writes import Writes
 CILIUM = "/apis/cilium.io/v2"
 NODES = f"{CILIUM}/ciliumnodes"
 IDENTITIES = f"{CILIUM}/ciliumidentities"
+POLICIES = {
+    "CiliumNetworkPolicy": "ciliumnetworkpolicies",
+    "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
+}
+"""Collection by kind."""
 
 
 def _endpoints(namespace: str) -> str:
@@ -29,8 +34,8 @@ class ObjectWrites:
         self._writes = writes
 
     # features/identity
-    async def create(self, collection: str, body: Any) -> Any:
-        return await self._writes.create(collection, body)
+    async def create_identity(self, body: Mapping[str, Any]) -> None:
+        await self._writes.create(IDENTITIES, body)
 
     async def delete_identity(self, number: int) -> None:
         await self._writes.delete(IDENTITIES, str(number))
@@ -72,8 +77,9 @@ class ObjectWrites:
         await self._writes.patch_status(NODES, name, body)
 
     # features/policy
-    async def patch_policy_status(self, collection: str, name: str, body: Mapping[str, Any]) -> None:
-        await self._writes.patch_status(collection, name, body)
+    async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
+        within = f"namespaces/{namespace}/" if namespace else ""
+        await self._writes.patch_status(f"{CILIUM}/{within}{POLICIES[kind]}", name, body)
 
 
 class LeaseObject:

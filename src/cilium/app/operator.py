@@ -18,13 +18,14 @@ from cilium.api import crds
 from cilium.app import logs
 from cilium.app.inspection import Inspection
 from cilium.app.leader import Leader
+from cilium.app.metrics import OperatorCollector
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
 from cilium.app.processes import read_settings, run_process
-from cilium.app.rest.server import serve_probes
+from cilium.app.rest.server import serve_metrics, serve_probes
 from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.identity.collect import IdentityCollector
-from cilium.features.ipam.ops import NodeCIDRDecisions, NodeCIDROps
-from cilium.features.ipam.pools import NodeCIDRs, Pool
+from cilium.features.ipam import cell as ipam_cell
+from cilium.features.ipam.pools import Pool
 from cilium.features.policy import conditions
 from cilium.settings import IpamMode, Settings
 from cilium.sources.kubernetes.client import Client
@@ -33,8 +34,6 @@ from cilium.sources.kubernetes.errors import Unreachable
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
-from cilium.state import Derivation, Reconciler, Table
-from cilium.state.cell import Cell
 
 log = structlog.get_logger("operator")
 
@@ -45,10 +44,11 @@ RETRY = 1.0
 
 async def run(settings: Settings) -> None:
     """Until cancelled. Who loses the Lease waits for it again, and begins anew with it."""
-    agent = Inspection(settings=settings, node="", version=version("cilium"))
+    inspection = Inspection(settings=settings, node="", version=version("cilium"))
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
     async with Client(config, user_agent="cilium-operator") as client:
-        await serve_probes(settings.operator.listen, agent)
+        await serve_probes(settings.operator.listen, inspection)
+        await serve_metrics(settings.operator.metrics, OperatorCollector(inspection))
         writes = Writes(client, field_manager="cilium-operator")
         leader = Leader(
             leases=LeaseObject(writes, namespace=settings.process.namespace, name=LEASE),
@@ -57,12 +57,13 @@ async def run(settings: Settings) -> None:
             renew_deadline=settings.operator.renew_deadline,
             retry_period=settings.operator.retry_period,
         )
-        agent.stage = "ready"  # a waiting operator is a healthy one
-        await leader.lead(lambda tasks: lead(settings, client, writes, tasks))
+        inspection.stage = "ready"  # a waiting operator is a healthy one
+        await leader.lead(lambda tasks: lead(inspection, client, writes, tasks))
 
 
-async def lead(settings: Settings, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
-    """Starts what only one operator does."""
+async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
+    """Starts what only one operator does; with every Lease anew."""
+    settings = inspection.settings
     await ensure_crds(writes)
     source = KubernetesSource(
         client=client,
@@ -72,9 +73,15 @@ async def lead(settings: Settings, client: Client, writes: Writes, tasks: asynci
     )
     tasks.create_task(source.run(), name="kubernetes")
     objects = ObjectWrites(writes)
+    cells = [conditions.build(writes=objects, policies=source.tables.policies)]
     if settings.ipam.mode is IpamMode.CLUSTER_POOL:
-        build_ipam(settings, source, objects).start(tasks)
-    conditions.build(writes=objects, policies=source.tables.policies).start(tasks)
+        cells.append(ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes))
+    inspection.reflectors = source.health
+    inspection.add_tables([*source.tables])
+    inspection.reconcilers.clear()
+    for cell in cells:
+        cell.start(tasks)
+        inspection.add_reconcilers(*cell.reconcilers)
     tasks.create_task(collect_identities(settings, source, objects), name="identity collection")
     if settings.operator.endpoint_gc:
         tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
@@ -91,22 +98,6 @@ async def ensure_crds(writes: Writes) -> None:
             except Unreachable as error:
                 log.warning("definition not written", crd=name, error=str(error))
                 await asyncio.sleep(RETRY)
-
-
-def build_ipam(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> Cell:
-    decisions: Table[str, NodeCIDRs] = Table("node-cidrs", key=lambda row: row.node)
-    return Cell(
-        name="ipam",
-        derivations=(
-            Derivation(
-                "node-cidrs",
-                inputs={"cilium-nodes": source.tables.cilium_nodes},
-                outputs={"node-cidrs": decisions.writer("ipam")},
-                compute=NodeCIDRDecisions(pools_of(settings)).compute,
-            ),
-        ),
-        reconcilers=(Reconciler("node-cidrs", table=decisions, operations=NodeCIDROps(objects)),),
-    )
 
 
 def pools_of(settings: Settings) -> list[Pool]:

@@ -1,8 +1,8 @@
 """Programs at their hooks: links, pinned so that they outlive the agent, swapped in place.
 
 In: a loaded program and where it belongs. Out: `DeviceLinks`, the port for programs on devices: tcx links, which pods'
-devices get when there is time (`deferred`), or, on kernels before 6.6, clsact filters (`clsact`); `XdpLinks` and
-`CgroupLinks` for the other hooks.
+devices get when there is time (`deferred`), or, on kernels before 6.6, clsact filters (`clsact`); and
+`CgroupLinks` for programs on sockets.
 A link is pinned at <directory>/<device>-<hook>. A restart finds it there and updates it between two packets; a link
 whose device has gone is replaced.
 """
@@ -32,15 +32,13 @@ __all__ = [
     "Direction",
     "PinnedLinks",
     "TcxLinks",
-    "XdpLinks",
     "device_links",
     "tcx_supported",
 ]
 
 LOOPBACK_IFINDEX = 1
 # BPF_LINK_TYPE_* and enum bpf_attach_type, include/uapi/linux/bpf.h
-LINK_CGROUP, LINK_XDP, LINK_TCX = 3, 6, 11
-ATTACH_XDP = 37
+LINK_CGROUP, LINK_TCX = 3, 11
 TCX_TYPES = {Direction.INGRESS: 46, Direction.EGRESS: 47}
 
 
@@ -160,21 +158,6 @@ class TcxLinks:
 
     async def run(self) -> None:
         """See DeviceLinks. Nothing is left for later."""
-
-
-class XdpLinks:
-    """One XDP program per device."""
-
-    def __init__(self, directory: Path = LINK_DIRECTORY) -> None:
-        self._links = PinnedLinks(directory)
-
-    def attach(self, device: str, ifindex: int, program: Program) -> bool:
-        """Attach or replace. Raises KernelError (EBUSY: another program holds the hook)."""
-        target = Target(LINK_XDP, ATTACH_XDP, ifindex, (ifindex,))
-        return self._links.put(pin_name(device, "xdp"), target, program)
-
-    def detach(self, device: str) -> None:
-        self._links.remove(pin_name(device, "xdp"))
 
 
 class CgroupLinks:

@@ -39,5 +39,5 @@ class Runtime:
     def configure(self, *, aggregation: float, events: bool) -> None:
         """`aggregation`: seconds between two events of one direction of one connection."""
         self._value["aggregation"] = int(aggregation * 1e9)
-        self._value["flags"] = RuntimeFlags.HOST_READY | (0 if events else RuntimeFlags.EVENTS_OFF)
+        self._value["flags"] = 0 if events else RuntimeFlags.EVENTS_OFF
         self._port.update(_KEY, self._value)

@@ -10,7 +10,7 @@ matches (or there is none) and none of the blacklist does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +74,18 @@ class Candidates:
         return bool(wanted) and not any(hit[position] and one.confirm(flow) for one, hit in self.unwanted)
 
 
+MAX_FILTERS = 1000
+"""Each is asked of every record that is looked at."""
+
+
 class FilterSet:
     """The filters of one request. Raises FilterError."""
 
     def __init__(
-        self, whitelist: Iterable[pb.FlowFilter], blacklist: Iterable[pb.FlowFilter], context: Context
+        self, whitelist: Collection[pb.FlowFilter], blacklist: Collection[pb.FlowFilter], context: Context
     ) -> None:
+        if (count := len(whitelist) + len(blacklist)) > MAX_FILTERS:
+            raise FilterError(f"{count} filters: at most {MAX_FILTERS} in one request; one filter may have many values")
         self._white = [compile_filter(one, context, f"whitelist[{i}]") for i, one in enumerate(whitelist)]
         self._black = [compile_filter(one, context, f"blacklist[{i}]") for i, one in enumerate(blacklist)]
 

@@ -22,6 +22,7 @@ from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow, Reserved
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, Pod
+from cilium.tables.labels import CLUSTER
 from cilium.tables.rules import RuleReference
 from cilium.tables.types import IPAddress, Labels
 
@@ -29,7 +30,7 @@ REMEMBERED = 4096
 """Pods, endpoints and identities each that keep their names after they are gone."""
 SETTLE = 0.1
 """Seconds between two updates of the index."""
-CLUSTER_LABEL = "k8s:io.cilium.k8s.policy.cluster="
+CLUSTER_LABEL = f"k8s:{CLUSTER}="
 
 K = TypeVar("K")
 V = TypeVar("V")

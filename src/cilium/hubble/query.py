@@ -188,4 +188,5 @@ def field_mask(request: api.GetFlowsRequest) -> FieldMask | None:
 
 
 def _nanoseconds(time: Timestamp) -> int:
-    return int(time.seconds) * _SECOND + int(time.nanos)
+    """Of the range that a record's time can have, whatever the request says."""
+    return min(max(int(time.seconds) * _SECOND + int(time.nanos), 0), _END_OF_TIME)

@@ -33,6 +33,8 @@ from cilium.tables.rules import PolicyObject
 
 DEFAULT_SOCKET = "/var/run/cilium/hubble.sock"
 DEFAULT_LISTEN = ":4244"
+MAX_REQUESTS = 256
+"""At once; more are refused with RESOURCE_EXHAUSTED."""
 GRACE = 0.5
 """Seconds that running requests get when the server stops."""
 
@@ -84,7 +86,7 @@ class HubbleServer:
         self._peers = PeerService(nodes, cluster=cluster, port=port)
 
     async def run(self) -> None:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=MAX_REQUESTS)
         observer_pb2_grpc.add_ObserverServicer_to_server(self._observer, server)
         peer_pb2_grpc.add_PeerServicer_to_server(self._peers, server)
         self._bind(server)

@@ -14,6 +14,7 @@ Source: CNI specification 1.1.0.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
@@ -25,6 +26,8 @@ import msgspec
 SUPPORTED_VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 HEADER = struct.Struct("<I")
 RESPONSE = struct.Struct("<BI")
+CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}", re.ASCII)
+INTERFACE = re.compile(r"[!-.0-9;-~]{1,15}", re.ASCII)
 MAX_REQUEST = 4 << 20
 """Bytes; a configuration with a prevResult is a few KiB."""
 
@@ -128,7 +131,12 @@ def decode_request(payload: bytes) -> Request:
         missing = [name for name in required if not environment.get(name)]
         if missing:
             raise CNIError(ErrorCode.INVALID_ENVIRONMENT, f"{command} needs {', '.join(missing)}: set by the runtime")
+        _check_names(environment)
     config = _decode_config(stdin)
+    if command in {"ADD", "CHECK"} and not _is_result(config.get("prevResult") or {}):  # a DEL needs none
+        raise CNIError(
+            ErrorCode.INVALID_NETWORK_CONFIG, "prevResult must be an object whose interfaces, ips and routes are lists"
+        )
     return Request(
         command=command,
         container_id=environment.get("CNI_CONTAINERID", ""),
@@ -137,6 +145,19 @@ def decode_request(payload: bytes) -> Request:
         args=_decode_args(environment.get("CNI_ARGS", "")),
         config=config,
     )
+
+
+def _check_names(environment: Mapping[str, str]) -> None:
+    """The specification's own rules for what a runtime may send (section 'Parameters')."""
+    if not CONTAINER_ID.fullmatch(container := environment["CNI_CONTAINERID"]):
+        raise CNIError(
+            ErrorCode.INVALID_ENVIRONMENT,
+            f"CNI_CONTAINERID {container!r}: a letter or digit, then letters, digits, '_', '.' and '-'",
+        )
+    if not INTERFACE.fullmatch(ifname := environment["CNI_IFNAME"]) or ifname in {".", ".."}:
+        raise CNIError(
+            ErrorCode.INVALID_ENVIRONMENT, f"CNI_IFNAME {ifname!r}: 1 to 15 characters, no '/', no ':', no space"
+        )
 
 
 def _split(payload: bytes) -> tuple[dict[str, str], bytes]:
@@ -169,6 +190,12 @@ def _decode_config(stdin: bytes) -> dict[str, Any]:
     return config
 
 
+def _is_result(previous: Any) -> bool:
+    return isinstance(previous, dict) and all(
+        isinstance(previous.get(name) or [], list) for name in ("interfaces", "ips", "routes")
+    )
+
+
 def _decode_args(text: str) -> dict[str, str]:
     return dict(pair.partition("=")[::2] for pair in text.split(";") if pair)
 
@@ -187,8 +214,8 @@ def encode_version() -> bytes:
 def encode_result(result: Result, request: Request) -> bytes:
     """The success result in the shape of the request's version, appended to a prevResult if there is one."""
     previous = request.previous or {}
-    interfaces: list[Any] = list(previous.get("interfaces", []))
-    ips: list[Any] = list(previous.get("ips", []))
+    interfaces: list[Any] = list(previous.get("interfaces") or [])
+    ips: list[Any] = list(previous.get("ips") or [])
     offset = len(interfaces)
     interfaces += [_interface(interface, result.mtu, request.version) for interface in result.interfaces]
     ips += [_address(address, offset, request.version) for address in result.ips]
@@ -196,8 +223,8 @@ def encode_result(result: Result, request: Request) -> bytes:
         "cniVersion": request.version,
         "interfaces": interfaces,
         "ips": ips,
-        "routes": list(previous.get("routes", [])) + list(result.routes),
-        "dns": previous.get("dns", {}),
+        "routes": list(previous.get("routes") or []) + list(result.routes),
+        "dns": previous.get("dns") or {},
     }
     return msgspec.json.encode(body)
 

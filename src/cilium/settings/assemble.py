@@ -50,10 +50,8 @@ def assemble(
         try:
             values[entry] = _parse(entry, value)
         except ValueError as error:
-            detail = str(error) if error.args and " " in str(error) and "invalid literal" not in str(error) else ""
-            detail = "" if "is not a valid" in detail else detail
             expected = f"expected {entry.setting.kind.expects}"
-            message = f"{_shown(value.raw)} is not valid" + (f": {detail}" if detail else "")
+            message = f"{_shown(value.raw)} is not valid" + (f": {error}" if error.args else "")
             problems.append(Problem(value.where, message, expected))
     settings = build(values, {entry: given[entry].where for entry in values})
     malformed = {entry.setting.key for entry in given if entry not in values}

@@ -1,7 +1,7 @@
 """Kinds of values: how text or YAML becomes a typed value, and how a value is written into a ConfigMap.
 
-In: what YAML, a flag, an environment variable or a file holds. Out: typed values, or `ValueError` with a text
-that says what was expected. `format` and `parse` are inverse.
+In: what YAML, a flag, an environment variable or a file holds. Out: typed values, or `ValueError`, whose text says
+what is wrong beyond not being what `expects` says; it may be empty. `format` and `parse` are inverse.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ def boolean() -> Kind[bool]:
     return Kind("bool", "true or false", parse, lambda value: "true" if value else "false")
 
 
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+
+
 def integer(low: int, high: int, *, extra: tuple[int, ...] = ()) -> Kind[int]:
     """A whole number in low..high, or one of `extra` (values with a meaning of their own, such as 0 for
     automatic).
@@ -50,9 +53,9 @@ def integer(low: int, high: int, *, extra: tuple[int, ...] = ()) -> Kind[int]:
     expects = " or ".join([*(str(number) for number in extra), f"a whole number from {low} to {high}"])
 
     def parse(raw: object) -> int:
-        if isinstance(raw, bool) or not isinstance(raw, int | str):
+        if isinstance(raw, bool) or not _INTEGER.fullmatch(str(raw)):
             raise ValueError
-        number = int(raw)
+        number = int(str(raw))
         if not low <= number <= high and number not in extra:
             raise ValueError
         return number
@@ -74,8 +77,13 @@ def text(pattern: str = r".*", expects: str = "a text", *, empty_is_default: boo
 def choice(enum: type[E]) -> Kind[E]:
     expects = "one of " + ", ".join(member.value for member in enum)
 
+    members = {member.value: member for member in enum}
+
     def parse(raw: object) -> E:
-        return enum(raw if isinstance(raw, str) else str(raw))
+        member = members.get(str(raw))
+        if member is None:
+            raise ValueError
+        return member
 
     return Kind("choice", expects, parse, lambda value: value.value)
 

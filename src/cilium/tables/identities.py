@@ -30,9 +30,8 @@ class Reserved(IntEnum):
 
 
 MIN_DYNAMIC, MAX_DYNAMIC = 256, 65535
-SCOPE_MASK = 0xFF00_0000
 SCOPE_CIDR = 1 << 24
-SCOPE_REMOTE_NODE = 2 << 24
+"""Upper byte of identities that are allocated on this node for CIDRs."""
 
 
 class IdentityRow(msgspec.Struct, frozen=True):

@@ -114,7 +114,7 @@ class ApiServer:
             except OSError as error:
                 await self.stop()
                 raise RuntimeError(
-                    f"cannot listen on {host} port {port}: {error.strerror}; choose another --bind"
+                    f"cannot listen on {host} port {port}: {error.strerror}; end what listens there, or bind elsewhere"
                 ) from error
             self.addresses.append((host, listener.getsockname()[1]))
         await publish_addresses(self.store, self.addresses)

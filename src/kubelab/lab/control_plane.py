@@ -25,7 +25,7 @@ from kubelab.lab.logging import configure_logging
 
 
 async def serve(config: dict[str, Any], ready: int) -> None:
-    """Runs until SIGTERM. Raises RuntimeError naming an address that is taken."""
+    """Runs until SIGTERM. Exits with a message naming an address that is taken."""
     server = ApiServer(
         data_dir=Path(config["data_dir"]),
         binds=[(address, int(config["port"])) for address in config["addresses"]],
@@ -33,7 +33,11 @@ async def serve(config: dict[str, Any], ready: int) -> None:
     cidrs = tuple(ClusterCIDR(ip_network(pool), mask) for pool, mask in config["pod_cidrs"])
     options = ControllerOptions(cluster_cidrs=cidrs, ca=server.authority.certificate.decode())
     controllers = ControllerManager(server.store, options)
-    async with server:
+    try:
+        await server.start()
+    except RuntimeError as error:
+        sys.exit(str(error))
+    try:
         os.write(ready, b"ready")
         os.close(ready)
         task = asyncio.create_task(controllers.run())
@@ -42,6 +46,8 @@ async def serve(config: dict[str, Any], ready: int) -> None:
             loop.add_signal_handler(number, task.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    finally:
+        await server.stop()
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from kubelab.lab import processes, state
 from kubelab.lab.api import LabApi, Object
 from kubelab.lab.errors import LabError
 from kubelab.lab.pki import Credentials
-from kubelab.lab.preflight import require
+from kubelab.lab.preflight import require, require_root
 from kubelab.lab.state import LabState
 from kubelab.underlay import cgroups, namespaces, network, node
 from kubelab.underlay.addresses import MAX_NODES, NoFreeSubnetError, choose, machine_routes
@@ -227,6 +227,7 @@ class Lab:
                 or cgroups.lab_path(self.name).exists()
             )
             if present:
+                require_root()
                 progress(f"removing lab {self.name}")
                 self._remove()
             return present

@@ -49,6 +49,12 @@ def require() -> None:
         raise LabError("this machine cannot carry a lab:\n  " + "\n  ".join(lines))
 
 
+def require_root() -> None:
+    """Raises LabError for anybody else."""
+    if not (finding := _root()).ok:
+        raise LabError(f"{finding.need}: {finding.problem}: {finding.remedy}")
+
+
 def _root() -> Finding:
     if os.geteuid() == 0:
         return Finding("root")

@@ -20,7 +20,7 @@ from cilium.datapath.clsact import ClsactLinks
 from cilium.datapath.deferred import DeferredLinks
 from cilium.datapath.errors import KernelError
 from cilium.datapath.libbpf.objects import Program
-from cilium.datapath.links import CgroupLinks, DeviceLinks, Direction, TcxLinks, XdpLinks, device_links, tcx_supported
+from cilium.datapath.links import CgroupLinks, DeviceLinks, Direction, TcxLinks, device_links, tcx_supported
 from cilium.datapath.loader import LoadedObject, load
 from cilium.datapath.maps import PinnedMap
 from cilium.datapath.mapspec import MapSpec
@@ -202,24 +202,6 @@ def test_a_device_that_is_not_there(left: Namespace, links: DeviceLinks, tiny: P
         run_in_netns(left.fd, lambda: links.attach("gone", 4711, Direction.INGRESS, loaded.programs["drop"]))
     assert links.attached() == []
     assert not os.path.exists(bpf_dir / "links/gone-ingress")
-
-
-def test_xdp(pair: Pair, ifindex: int, tiny: Path, bpf_dir: Path) -> None:
-    left, links = pair[0], XdpLinks(bpf_dir / "links")
-    with load(tiny, pin_dir=bpf_dir) as loaded:
-
-        def attach(name: str) -> bool:
-            return run_in_netns(left.fd, lambda: links.attach("veth0", ifindex, loaded.programs[name]))
-
-        assert attach("xdp_drop")
-        assert not reachable(left, timeout=0.2)
-        assert not attach("xdp_drop")
-        assert attach("xdp_pass")
-        assert reachable(left, timeout=5)
-        assert attach("xdp_drop")
-        links.detach("veth0")
-        links.detach("veth0")
-        assert reachable(left, timeout=5)
 
 
 @pytest.fixture

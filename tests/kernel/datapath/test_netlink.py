@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from ipaddress import ip_address, ip_interface, ip_network
-from socket import AF_INET, AF_INET6
 
 import pytest
 from kernel.datapath.namespaces import Namespace
@@ -15,7 +14,7 @@ from cilium.datapath.netlink.devices import DeviceError, ensure_addresses, ensur
 from cilium.datapath.netlink.links import Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.netns import run_in_netns
 from cilium.datapath.netlink.port import Netlink, NetlinkBatchError, NetlinkPort
-from cilium.datapath.netlink.rows import SCOPE_LINK, Address, Neighbour, Route, Rule
+from cilium.datapath.netlink.rows import SCOPE_LINK, Address, Route
 from cilium.datapath.netlink.sysctl import SysctlError, Sysctls
 
 pytestmark = pytest.mark.kernel
@@ -110,27 +109,6 @@ def test_tables_beyond_255(netlink: NetlinkPort, device: Link, network: str) -> 
     netlink.put(Route(ip_network(network), device.ifindex, table=2004, scope=scope))
     assert [r.destination for r in netlink.routes(2004)] == [ip_network(network)]
     assert netlink.routes(2005) == []
-
-
-@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
-def test_rules(netlink: NetlinkPort, family: int) -> None:
-    rule = Rule(family, 9, 2004, mark=0x200, mask=0xF00)
-    netlink.put(rule)
-    netlink.put(rule)
-    assert [r for r in netlink.rules() if r.priority == 9] == [rule]
-    netlink.remove(rule)
-    netlink.remove(rule)
-    assert rule not in netlink.rules()
-
-
-@pytest.mark.parametrize("address", ["10.1.0.9", "fd00::9"])
-def test_neighbours(netlink: NetlinkPort, device: Link, address: str) -> None:
-    row = Neighbour(device.ifindex, ip_address(address), "02:00:00:00:00:09")
-    netlink.put(row)
-    assert netlink.neighbours() == [row]
-    netlink.remove(row)
-    netlink.remove(row)
-    assert netlink.neighbours() == []
 
 
 def test_one_bad_row_leaves_the_others_done(netlink: NetlinkPort, device: Link) -> None:

@@ -85,18 +85,6 @@ int drop(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
-SEC("xdp")
-int xdp_drop(struct xdp_md *context)
-{
-	return XDP_DROP;
-}
-
-SEC("xdp")
-int xdp_pass(struct xdp_md *context)
-{
-	return XDP_PASS;
-}
-
 SEC("cgroup/connect4")
 int refuse(struct bpf_sock_addr *context)
 {

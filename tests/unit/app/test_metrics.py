@@ -61,9 +61,11 @@ def agent() -> Inspection:
     return made
 
 
-def scrape(agent: Inspection) -> dict[tuple[str, str], float]:
+def scrape(
+    agent: Inspection, collector: type[metrics.AgentCollector] = metrics.AgentCollector
+) -> dict[tuple[str, str], float]:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics.AgentCollector(agent))
+    registry.register(collector(agent))
     found = text_string_to_metric_families(generate_latest(registry).decode())
     return {
         (sample.name, ",".join(sorted(map(str, sample.labels.values())))): sample.value
@@ -75,6 +77,18 @@ def scrape(agent: Inspection) -> dict[tuple[str, str], float]:
 async def test_an_agent_that_starts_has_metrics_too(agent: Inspection) -> None:
     agent.maps = {}
     assert scrape(agent)["cilium_version", "1.2.3"] == 1
+
+
+async def test_an_operator_tells_of_itself_and_nothing_of_a_node(agent: Inspection) -> None:
+    agent.add_tables(list(AgentTables()))
+    found = scrape(agent, metrics.OperatorCollector)
+    assert found["cilium_version", "1.2.3"] == 1
+    assert found["cilium_statedb_table_objects", "endpoints"] == 0
+    assert not {name for name, _ in found} & {
+        "cilium_endpoint",
+        "cilium_forward_count_total",
+        "cilium_bpf_map_pressure",
+    }
 
 
 async def test_packets_and_maps(agent: Inspection) -> None:

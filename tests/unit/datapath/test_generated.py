@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from cilium.datapath.generated import CONSTANTS, EVENT, DropReason, EndpointFlags, ObservationPoint
+from cilium.datapath.generated import (
+    CONSTANTS,
+    EVENT,
+    DropReason,
+    EndpointFlags,
+    Identity,
+    IdentityScope,
+    ObservationPoint,
+)
 from cilium.datapath.generated.maps import MAPS
+from cilium.tables.identities import SCOPE_CIDR, Reserved
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,7 +36,13 @@ def test_contract() -> None:
     assert EndpointFlags.HOST | EndpointFlags.AUDIT == 5
     assert DropReason(133).name == "POLICY_DENIED"
     assert ObservationPoint.TO_ENDPOINT == 0
-    assert CONSTANTS["config_router4"] == 16
+    assert CONSTANTS["config_native4"] == 16
+
+
+def test_reserved_identities_are_the_datapaths() -> None:
+    kernel = {identity.name: int(identity) for identity in Identity if identity is not Identity.RESERVED_MAX}
+    assert {reserved.name: int(reserved) for reserved in Reserved} == kernel
+    assert SCOPE_CIDR == IdentityScope.CIDR
 
 
 def test_every_map_that_has_elements_has_their_types() -> None:

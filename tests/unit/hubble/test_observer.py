@@ -184,6 +184,18 @@ async def test_bad_filters_are_invalid_arguments(serving: Serving) -> None:
             await get(stub, whitelist=[pb.FlowFilter(source_ip=["nonsense"])])
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "whitelist[0].source_ip" in error.value.details()
+        with pytest.raises(grpc.aio.AioRpcError, match=r"1001 filters: at most 1000") as error:
+            await get(stub, blacklist=[pb.FlowFilter(source_port=["1"])] * 1001)
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_times_that_no_record_has(serving: Serving) -> None:
+    async with serving.running() as stub:
+        serving.write(conversation(3))
+        ages = {"seconds": -5}, {"seconds": 1 << 62}
+        assert len(await get(stub, since=ages[0], until=ages[1])) == 3
+        assert await get(stub, since=ages[1]) == []
+        assert await get(stub, until=ages[0]) == []
 
 
 async def test_nodes_and_namespaces(serving: Serving) -> None:

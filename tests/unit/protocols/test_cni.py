@@ -209,3 +209,32 @@ async def test_version_needs_no_agent(tmp_path: Path) -> None:
     status, stdout = await run_plugin(tmp_path, CNI_COMMAND="VERSION")
     assert status == 0
     assert stdout.encode() == cni.encode_version()
+
+
+@pytest.mark.parametrize("container", ["../../etc/passwd", "-x", ".", "a b", "a\n", "ü", "x" * 300])
+def test_container_ids_that_no_runtime_sends(container: str) -> None:
+    with pytest.raises(CNIError, match="CNI_CONTAINERID") as caught:
+        decode(ENVIRONMENT | {"CNI_CONTAINERID": container}, CONFIG)
+    assert caught.value.code is ErrorCode.INVALID_ENVIRONMENT
+
+
+@pytest.mark.parametrize("ifname", ["..", "a/b", "a:b", "a b", "sixteen-letters!", "ü", "eth0\n"])
+def test_interface_names_that_no_kernel_takes(ifname: str) -> None:
+    with pytest.raises(CNIError, match="CNI_IFNAME") as caught:
+        decode(ENVIRONMENT | {"CNI_IFNAME": ifname}, CONFIG)
+    assert caught.value.code is ErrorCode.INVALID_ENVIRONMENT
+
+
+@pytest.mark.parametrize("previous", ["x", [1], 7, {"ips": "x"}, {"interfaces": {"a": 1}}, {"routes": 1}])
+def test_a_previous_result_that_is_none(previous: object) -> None:
+    config = json.dumps({"cniVersion": "1.0.0", "prevResult": previous}).encode()
+    with pytest.raises(CNIError, match="prevResult") as caught:
+        decode(ENVIRONMENT, config)
+    assert caught.value.code is ErrorCode.INVALID_NETWORK_CONFIG
+    decode(ENVIRONMENT | {"CNI_COMMAND": "DEL"}, config)  # what goes away asks nobody how it came
+
+
+def test_a_previous_result_with_nulls_is_an_empty_one() -> None:
+    previous = {"ips": None, "interfaces": None, "routes": None, "dns": None}
+    request = decode(ENVIRONMENT, json.dumps({"cniVersion": "1.0.0", "prevResult": previous}).encode())
+    assert len(json.loads(cni.encode_result(RESULT, request))["ips"]) == len(RESULT.ips)

@@ -9,8 +9,7 @@ import click
 
 from cilium.cli.columns import columns
 from cilium.cli.dbg.client import get, print_json
-
-output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+from cilium.cli.dbg.render import output, show
 
 
 def _addresses(document: dict[str, Any]) -> tuple[str, str]:
@@ -50,14 +49,25 @@ def endpoint_list(output: str) -> None:
             )
         )
     header = ("ENDPOINT", "INGRESS", "EGRESS", "IDENTITY", "POD", "IPv6", "IPv4", "STATUS", "LABELS")
-    click.echo(columns(header, rows))
+    show(output, header, rows)
 
 
 @endpoint.command("get")
-@click.argument("number", metavar="ID", type=int)
-def endpoint_get(number: int) -> None:
-    """One endpoint, whole."""
-    print_json(get(f"/endpoint/{number}"))
+@click.argument("name", metavar="ID|NAMESPACE/POD|ADDRESS")
+def endpoint_get(name: str) -> None:
+    """One endpoint, whole, as JSON."""
+    print_json(get(f"/endpoint/{name}") if name.isdecimal() else find_endpoint(get("/endpoint"), name))
+
+
+def find_endpoint(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The endpoint of a pod or an address. Raises click.ClickException if there is none."""
+    wanted = name.removeprefix("pod-name:").replace(":", "/", 1) if name.startswith("pod-name:") else name
+    for document in documents:
+        state = document["status"]
+        addresses = state["networking"]["addressing"][0].values()
+        if wanted == state["external-identifiers"]["pod-name"] or wanted in addresses or wanted == state["kind"]:
+            return document
+    raise click.ClickException(f"no endpoint of this node is {name}; see cilium-dbg endpoint list")
 
 
 @click.group()
@@ -74,13 +84,13 @@ def identity_list(output: str) -> None:
         print_json(documents)
         return
     rows = [(document["id"], document["source"], ",".join(document["labels"])) for document in documents]
-    click.echo(columns(("ID", "SOURCE", "LABELS"), rows))
+    show(output, ("ID", "SOURCE", "LABELS"), rows)
 
 
 @identity.command("get")
 @click.argument("number", metavar="ID", type=int)
 def identity_get(number: int) -> None:
-    """One identity."""
+    """One identity, as JSON."""
     print_json(get(f"/identity/{number}"))
 
 
@@ -99,9 +109,9 @@ def ip_list(output: str) -> None:
         return
     rows = [
         (d["cidr"], d["identity"], d["hostIP"] or "-", d["metadata"]["source"], d["metadata"]["name"])
-        for d in sorted(documents, key=lambda d: str(d["cidr"]))
+        for d in documents
     ]
-    click.echo(columns(("IP", "IDENTITY", "BEHIND", "SOURCE", "OWNER"), rows))
+    show(output, ("IP", "IDENTITY", "BEHIND", "SOURCE", "OWNER"), rows)
 
 
 @click.group()
@@ -122,11 +132,12 @@ def node_list(output: str) -> None:
             d["name"] + (" (localhost)" if d["local"] else ""),
             ",".join(d["internal-ips"]),
             ",".join(d["router-ips"]),
+            ",".join(d["health-ips"]) or "-",
             ",".join(d["pod-cidrs"]),
         )
-        for d in sorted(documents, key=lambda d: str(d["name"]))
+        for d in documents
     ]
-    click.echo(columns(("NAME", "ADDRESSES", "ROUTER", "POD CIDRS"), rows))
+    show(output, ("NAME", "ADDRESSES", "ROUTER", "HEALTH", "POD CIDRS"), rows)
 
 
 @click.group()
@@ -152,7 +163,7 @@ def policy_get(output: str) -> None:
         )
         for document in documents
     ]
-    click.echo(columns(("POLICY", "VALID", "REVISION", "MESSAGE"), rows))
+    show(output, ("POLICY", "VALID", "REVISION", "MESSAGE"), rows)
 
 
 @click.command()

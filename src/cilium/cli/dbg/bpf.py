@@ -8,10 +8,7 @@ from typing import Any
 
 import click
 
-from cilium.cli.columns import columns
-from cilium.cli.dbg.client import print_json
-
-output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+from cilium.cli.dbg.render import output, show
 
 PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
 
@@ -24,17 +21,8 @@ def entries(name: str) -> Iterable[tuple[Any, Any]]:
     try:
         keys, values = PinnedMap(name).dump()
     except (DatapathError, OSError) as error:
-        raise click.ClickException(f"map {name}: {error}") from None
+        raise click.ClickException(str(error)) from None
     return zip(keys, values, strict=True)
-
-
-def show(output: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    table = sorted(rows, key=lambda row: str(row[0]))
-    if output == "json":
-        names = [name.lower().replace(" ", "-") for name in header]
-        print_json([dict(zip(names, map(str, row), strict=True)) for row in table])
-    else:
-        click.echo(columns(header, table))
 
 
 def address(raw: Any) -> str:
@@ -96,7 +84,7 @@ def endpoint_list(output: str) -> None:
 
     def rows() -> Iterable[tuple[object, ...]]:
         for key, value in entries("cilium_lxc"):
-            mac = ":".join(f"{byte:02x}" for byte in value["mac"])
+            mac = ":".join(f"{byte:02x}" for byte in value["mac"]) if value["mac"].any() else "-"
             yield (
                 address(key["address"]),
                 value["id"],
@@ -128,7 +116,12 @@ def policy_get(number: int | None, every: bool, output: str) -> None:
     from cilium.cli.dbg.policy_view import verdict_rows
 
     header = ("POLICY", "DIRECTION", "IDENTITY", "CLASS", "PROTOCOL", "PORT", "VERDICT", "RULE")
-    show(output, header, verdict_rows(number))
+    rows = list(verdict_rows(number))
+    if not rows and output == "table":
+        whose = "no endpoint of this node" if number is None else f"endpoint {number} in no direction"
+        click.echo(f"Policy is enforced on {whose}: everything passes.")
+    else:
+        show(output, header, rows)
 
 
 @bpf.group()

@@ -32,9 +32,10 @@ def get(path: str) -> Any:
         connection.request("GET", f"/v1{path}")
         response = connection.getresponse()
         body = response.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise click.ClickException(
-            f"the Cilium agent does not answer on {location}: {error.strerror or error}; is it running on this node?"
+            f"the Cilium agent does not answer on {location}: {reason}; is it running on this node?"
         ) from None
     finally:
         connection.close()

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import click
+
 from cilium.cli.dbg.bpf import PROTOCOLS, entries
 from cilium.cli.dbg.client import get
 
@@ -32,7 +34,10 @@ def verdict_rows(endpoint: int | None) -> Iterable[tuple[object, ...]]:
 
 def _directions(endpoint: int | None) -> dict[int, str]:
     found: dict[int, str] = {}
-    for _, value in entries("cilium_lxc"):
+    values = [value for _, value in entries("cilium_lxc")]
+    if endpoint is not None and all(int(value["id"]) != endpoint for value in values):
+        raise click.ClickException(f"endpoint {endpoint} does not exist; see cilium-dbg bpf endpoint list")
+    for value in values:
         if endpoint is None or int(value["id"]) == endpoint:
             found[int(value["ingress_policy"])] = "ingress"
             found[int(value["egress_policy"])] = "egress"
@@ -65,8 +70,6 @@ def _verdict(value: Any) -> str:
 
 def _rule_names() -> dict[int, str]:
     """Names of rules from the agent; without one, cookies stay numbers."""
-    import click
-
     try:
         documents = get("/statedb/rule-references")
     except click.ClickException:

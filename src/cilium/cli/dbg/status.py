@@ -45,7 +45,9 @@ def text(document: dict[str, Any], *, all_addresses: bool = False, verbose: bool
     """The lines; parts that an agent that is starting does not have yet are left out."""
     for name, value in lines(document):
         yield f"{name + ':':<24}{value}".rstrip()
-    errors = document["errors"]
+    controllers, errors = document["controllers"], document["errors"]
+    healthy = sum(not controller["status"]["last-failure-msg"] for controller in controllers)
+    yield f"{'Controllers:':<24}{healthy}/{len(controllers)} healthy"
     yield f"{'Errors:':<24}{len(errors) or 'none'}"
     yield from (f"  {error}" for error in errors)
     if (all_addresses or verbose) and "ipam" in document:

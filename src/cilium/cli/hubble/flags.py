@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cilium.hubble.texts import POINTS, TCP_FLAG_BITS
+from cilium.tables.identities import Reserved
 
 EVENT_TYPES = {"drop": 1, "capture": 3, "trace": 4, "policy-verdict": 5, "trace-sock": 7, "l7": 129}
 VERDICTS = {
     "FORWARDED": 1, "DROPPED": 2, "ERROR": 3, "AUDIT": 4, "REDIRECTED": 5, "TRACED": 6, "TRANSLATED": 7,
 }  # fmt: skip
 DIRECTIONS = {"ingress": 1, "egress": 2}
-RESERVED = {
-    "unknown": 0, "host": 1, "world": 2, "unmanaged": 3, "health": 4, "init": 5, "remote-node": 6,
-    "kube-apiserver": 7, "ingress": 8, "world-ipv4": 9, "world-ipv6": 10,
-}  # fmt: skip
+RESERVED = {reserved.label.removeprefix("reserved:"): int(reserved) for reserved in Reserved}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One network namespace in memory: devices, addresses, routes, rules, neighbours, kernel parameters."""
+"""One network namespace in memory: devices, addresses, routes, kernel parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 
 from cilium.datapath.netlink.links import NOARP, UP, Geneve, Link, LinkChange, LinkName, Veth, Vxlan
 from cilium.datapath.netlink.port import NetlinkBatchError, NetlinkError, Row
-from cilium.datapath.netlink.rows import Address, Neighbour, Route, Rule
+from cilium.datapath.netlink.rows import Address, Route
 
 
 class FakeNetlink:
@@ -24,8 +24,6 @@ class FakeNetlink:
         self._links: dict[str, Link] = {"lo": Link(1, "lo", "", "00:00:00:00:00:00", 65536, UP)}
         self._addresses: dict[tuple[int, object], Address] = {}
         self._routes: dict[tuple[object, int, int], Route] = {}
-        self._rules: list[Rule] = []
-        self._neighbours: dict[tuple[int, object], Neighbour] = {}
         self._failing, self._error = 0, errno.ENOMEM
 
     def fail_next(self, number: int = 1, error: int = errno.ENOMEM) -> None:
@@ -63,14 +61,6 @@ class FakeNetlink:
         """See NetlinkPort."""
         return [route for route in self._routes.values() if table in (0, route.table)]
 
-    def rules(self) -> list[Rule]:
-        """See NetlinkPort."""
-        return list(self._rules)
-
-    def neighbours(self) -> list[Neighbour]:
-        """See NetlinkPort."""
-        return list(self._neighbours.values())
-
     def _run(self, verb: str, rows: tuple[Row, ...], action: Callable[[Row], int]) -> None:
         failures: dict[int, NetlinkError] = {}
         for i, row in enumerate(rows):
@@ -90,17 +80,13 @@ class FakeNetlink:
                 return self._create(row)
             case LinkChange():
                 return self._change(row)
-            case Address() | Neighbour() | Route() if row.ifindex and not self._by_index(row.ifindex):
+            case Address() | Route() if row.ifindex and not self._by_index(row.ifindex):
                 return errno.ENODEV
             case Address():
                 self._addresses[row.ifindex, row.interface] = row
-            case Neighbour():
-                self._neighbours[row.ifindex, row.address] = row
             case Route():
                 metric = row.metric or (1024 if row.destination.version == 6 else 0)
                 self._routes[row.destination, row.table, metric] = replace(row, metric=metric)
-            case Rule() if row not in self._rules:
-                self._rules.append(row)
             case _:
                 pass
         return 0
@@ -145,13 +131,9 @@ class FakeNetlink:
                     self._forget(each)
             case Address():
                 self._addresses.pop((row.ifindex, row.interface), None)
-            case Neighbour():
-                self._neighbours.pop((row.ifindex, row.address), None)
             case Route():
                 metric = row.metric or (1024 if row.destination.version == 6 else 0)
                 self._routes.pop((row.destination, row.table, metric), None)
-            case Rule() if row in self._rules:
-                self._rules.remove(row)
             case _:
                 pass
         return 0
@@ -159,7 +141,6 @@ class FakeNetlink:
     def _forget(self, link: Link) -> None:
         self._links.pop(link.name, None)
         self._addresses = {k: v for k, v in self._addresses.items() if v.ifindex != link.ifindex}
-        self._neighbours = {k: v for k, v in self._neighbours.items() if v.ifindex != link.ifindex}
         self._routes = {k: v for k, v in self._routes.items() if v.ifindex != link.ifindex}
 
     def _by_index(self, ifindex: int) -> Link | None:

@@ -1,7 +1,6 @@
 """Load-time constants by name: bytes that each takes. Generated from bpf/config by tools/generate_views.py: do not edit, run `make views`."""
 CONSTANTS: dict[str, int] = {
     'config_routing_mode': 4,
-    'config_tunnel_protocol': 4,
     'config_tunnel_port': 2,
     'config_tunnel_ifindex': 4,
     'config_host_ifindex': 4,
@@ -22,8 +21,6 @@ CONSTANTS: dict[str, int] = {
     'config_node_port_min': 2,
     'config_node_port_max': 2,
     'config_host_netns_cookie': 8,
-    'config_router4': 16,
-    'config_router6': 16,
     'config_native4': 16,
     'config_native6': 16,
 }

@@ -198,6 +198,15 @@ class NatDirection(IntEnum):
     INGRESS = 1
 
 
+class NatFlags(IntFlag):
+    """enum nat_flags."""
+
+    REPLIED = 1
+    FIN_OUT = 2
+    FIN_IN = 4
+    CLOSED = 8
+
+
 class VerdictFlags(IntFlag):
     """enum verdict_flags."""
 
@@ -211,7 +220,6 @@ class RuntimeFlags(IntFlag):
     """enum runtime_flags."""
 
     EVENTS_OFF = 1
-    HOST_READY = 2
 
 
 class ServiceScope(IntEnum):
@@ -231,10 +239,3 @@ class RoutingMode(IntEnum):
 
     TUNNEL = 0
     NATIVE = 1
-
-
-class TunnelProtocol(IntEnum):
-    """enum tunnel_protocol."""
-
-    VXLAN = 1
-    GENEVE = 2

@@ -175,7 +175,8 @@ NAT_ENTRY: Dtype = np.dtype(
         ('created', '<u8'),
         ('used', '<u8'),
         ('port', '>u2'),
-        ('pad', '<u2', (3,)),
+        ('flags', 'u1'),
+        ('pad', 'u1', (5,)),
     ]
 )
 assert NAT_ENTRY.itemsize == 40

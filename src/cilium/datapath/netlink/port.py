@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -26,10 +26,10 @@ from cilium.datapath.netlink.links import (
     Vxlan,
 )
 from cilium.datapath.netlink.netns import run_in_netns
-from cilium.datapath.netlink.rows import RTA_TABLE, SCOPE_NOWHERE, Address, Neighbour, Route, Rule
+from cilium.datapath.netlink.rows import RTA_TABLE, SCOPE_NOWHERE, Address, Route
 from cilium.datapath.netlink.wire import Flag, Message, Type, attribute, decode, encode, error_of
 
-Row = Veth | Vxlan | Geneve | LinkChange | LinkName | Address | Route | Rule | Neighbour
+Row = Veth | Vxlan | Geneve | LinkChange | LinkName | Address | Route
 T = TypeVar("T")
 
 _SOL_NETLINK, _EXT_ACK, _CAP_ACK, _STRICT = 270, 11, 10, 12
@@ -42,15 +42,11 @@ _PUT: dict[type, tuple[Type, Flag]] = {
     LinkChange: (Type.SETLINK, Flag(0)),
     Address: (Type.NEWADDR, Flag.CREATE | Flag.REPLACE),
     Route: (Type.NEWROUTE, Flag.CREATE | Flag.REPLACE),
-    Rule: (Type.NEWRULE, Flag.CREATE | Flag.EXCL),
-    Neighbour: (Type.NEWNEIGH, Flag.CREATE | Flag.REPLACE),
 }
 _REMOVE: dict[type, Type] = {
     LinkName: Type.DELLINK,
     Address: Type.DELADDR,
     Route: Type.DELROUTE,
-    Rule: Type.DELRULE,
-    Neighbour: Type.DELNEIGH,
 }
 _ABSENT = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 
@@ -102,11 +98,6 @@ class NetlinkPort(Protocol):
     def routes(self, table: int = 0) -> list[Route]:
         """Of one table, or of all with 0; both families."""
 
-    def rules(self) -> list[Rule]: ...
-
-    def neighbours(self) -> list[Neighbour]:
-        """The permanent ones."""
-
 
 class Netlink:
     """`NetlinkPort` of the kernel. `netns`: a descriptor, -1 for the caller's namespace."""
@@ -116,19 +107,14 @@ class Netlink:
 
     def put(self, *rows: Row) -> None:
         """See NetlinkPort."""
-        requests = []
-        for row in rows:
-            kind, flags = _PUT[type(row)]
-            requests.append((kind, flags, row))
-        # A rule cannot be replaced, only found to be there.
-        self._execute("create or change", requests, lambda row, number: type(row) is Rule and number == errno.EEXIST)
+        self._execute("create or change", [(*_PUT[type(row)], row) for row in rows])
 
     def remove(self, *rows: Row) -> None:
         """See NetlinkPort."""
         # A route is removed by what names it; what scope it had is the kernel's to know.
         named = (replace(row, scope=SCOPE_NOWHERE) if isinstance(row, Route) else row for row in rows)
         requests = [(_REMOVE[type(row)], Flag(0), row) for row in named]
-        self._execute("remove", requests, lambda _, number: number in _ABSENT)
+        self._execute("remove", requests, harmless=_ABSENT)
 
     def link(self, name: str) -> Link | None:
         """See NetlinkPort. Raises NetlinkError."""
@@ -164,15 +150,6 @@ class Netlink:
         # An IPv6 dump lists the cache's clones too, which bear no table of their own.
         return [route for route in found if not table or route.table == table]
 
-    def rules(self) -> list[Rule]:
-        """See NetlinkPort. Raises NetlinkError."""
-        families = (socket.AF_INET, socket.AF_INET6)
-        return [r for f in families for r in self._dump(Type.GETRULE, bytes([f]) + bytes(11), Rule.decode)]
-
-    def neighbours(self) -> list[Neighbour]:
-        """See NetlinkPort. Raises NetlinkError."""
-        return self._dump(Type.GETNEIGH, bytes(12), Neighbour.decode)
-
     def _socket(self) -> socket.socket:
         def create() -> socket.socket:
             channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -184,8 +161,9 @@ class Netlink:
         return create() if self._netns < 0 else run_in_netns(self._netns, create)
 
     def _execute(
-        self, verb: str, requests: Sequence[tuple[Type, Flag, Row]], harmless: Callable[[Row, int], bool]
+        self, verb: str, requests: Sequence[tuple[Type, Flag, Row]], *, harmless: Collection[int] = ()
     ) -> None:
+        """`harmless`: errors that say that nothing was to be done."""
         failures: dict[int, NetlinkError] = {}
         with self._socket() as channel:
             for start in range(0, len(requests), _BATCH):
@@ -198,7 +176,7 @@ class Netlink:
                 for message in _replies(channel, len(part)):
                     number, words = error_of(message)
                     row = requests[message.sequence][2]
-                    if number and not harmless(row, number):
+                    if number and number not in harmless:
                         failures[message.sequence] = NetlinkError(f"{verb} {row}", number, words, row)
         if failures:
             raise NetlinkBatchError(failures)

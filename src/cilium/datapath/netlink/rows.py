@@ -1,4 +1,4 @@
-"""What rtnetlink manages, as frozen rows: devices to create, addresses, routes, rules, neighbours.
+"""What rtnetlink manages besides devices, as frozen rows: addresses, routes.
 
 In: typed values. Out: bodies of requests, and rows from the bodies of replies. The same rows are what `Netlink.put` and
 `remove` take and what dumps return.
@@ -11,30 +11,24 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address
 from socket import AF_INET, AF_INET6
 
-from cilium.datapath.addresses import mac_bytes
 from cilium.datapath.netlink.wire import attribute, attributes, nested, u32
 from cilium.tables.types import IPAddress, IPInterface, IPNetwork
 
 ADDRESS_HEADER = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
-ROUTE_HEADER = struct.Struct("=BBBBBBBBI")  # struct rtmsg, and struct fib_rule_hdr alike
-NEIGHBOUR_HEADER = struct.Struct("=BxxxiHBB")  # struct ndmsg
+ROUTE_HEADER = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 
 PROTOCOL_CILIUM = 193
-"""Our mark on routes and rules (rtm_protocol): what bears it is ours to prune."""
+"""Our mark on routes (rtm_protocol): what bears it is ours to prune."""
 TABLE_MAIN = 254
 SCOPE_UNIVERSE, SCOPE_LINK, SCOPE_NOWHERE = 0, 253, 255
 KIND_UNICAST = 1
 NODAD = 2  # IFA_F_NODAD: usable at once, without duplicate address detection
 ONLINK = 4  # RTNH_F_ONLINK
-NUD_PERMANENT = 0x80
 
-# Attributes, as include/uapi/linux/{if_addr,rtnetlink,fib_rules,neighbour}.h name them.
+# Attributes, as include/uapi/linux/{if_addr,rtnetlink}.h name them.
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH = 1, 4, 5, 6, 7, 8, 9
 RTA_TABLE, RTA_VIA, RTAX_MTU = 15, 18, 2
-FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 1, 2, 6, 10, 15, 16, 21
-FR_ACT_TO_TBL = 1
-NDA_DST, NDA_LLADDR = 1, 2
 
 
 def family_of(address: IPAddress | IPNetwork | IPInterface) -> int:
@@ -148,78 +142,3 @@ class Route:
             onlink=bool(flags & ONLINK),
             protocol=protocol,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A policy routing rule: packets with `mark` under `mask`, or from/to a prefix, look into `table`."""
-
-    family: int
-    priority: int
-    table: int
-    mark: int = 0
-    mask: int = 0
-    source: IPNetwork | None = None
-    destination: IPNetwork | None = None
-    protocol: int = PROTOCOL_CILIUM
-
-    def __str__(self) -> str:
-        return f"rule {self.priority} to table {self.table}"
-
-    def encode(self) -> bytes:
-        source_bits = self.source.prefixlen if self.source else 0
-        destination_bits = self.destination.prefixlen if self.destination else 0
-        header = ROUTE_HEADER.pack(
-            self.family, destination_bits, source_bits, 0, min(self.table, 255), 0, 0, FR_ACT_TO_TBL, 0
-        )
-        parts = [header, attribute(FRA_TABLE, self.table), attribute(FRA_PRIORITY, self.priority)]
-        parts.append(attribute(FRA_PROTOCOL, bytes([self.protocol])))
-        if self.mask:
-            parts += [attribute(FRA_FWMARK, self.mark), attribute(FRA_FWMASK, self.mask)]
-        if self.source:
-            parts.append(attribute(FRA_SRC, self.source.network_address.packed))
-        if self.destination:
-            parts.append(attribute(FRA_DST, self.destination.network_address.packed))
-        return b"".join(parts)
-
-    @classmethod
-    def decode(cls, body: bytes) -> Rule | None:
-        family, destination_bits, source_bits, _tos, table, *_ = ROUTE_HEADER.unpack_from(body)
-        if family not in (AF_INET, AF_INET6):
-            return None
-        found = attributes(body, ROUTE_HEADER.size)
-        network = IPv4Network if family == AF_INET else IPv6Network
-        return cls(
-            family=family,
-            priority=u32(found.get(FRA_PRIORITY)),
-            table=u32(found.get(FRA_TABLE)) or table,
-            mark=u32(found.get(FRA_FWMARK)),
-            mask=u32(found.get(FRA_FWMASK)),
-            source=network((found[FRA_SRC], source_bits)) if FRA_SRC in found else None,
-            destination=network((found[FRA_DST], destination_bits)) if FRA_DST in found else None,
-            protocol=u32(found.get(FRA_PROTOCOL)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A permanent neighbour entry."""
-
-    ifindex: int
-    address: IPAddress
-    mac: str
-
-    def __str__(self) -> str:
-        return f"neighbour {self.address} on interface {self.ifindex}"
-
-    def encode(self) -> bytes:
-        header = NEIGHBOUR_HEADER.pack(family_of(self.address), self.ifindex, NUD_PERMANENT, 0, 0)
-        return header + attribute(NDA_DST, self.address.packed) + attribute(NDA_LLADDR, mac_bytes(self.mac))
-
-    @classmethod
-    def decode(cls, body: bytes) -> Neighbour | None:
-        family, ifindex, state, _flags, _kind = NEIGHBOUR_HEADER.unpack_from(body)
-        found = attributes(body, NEIGHBOUR_HEADER.size)
-        if family not in (AF_INET, AF_INET6) or not state & NUD_PERMANENT or NDA_DST not in found:
-            return None
-        return cls(ifindex, ip_address(found[NDA_DST]), found.get(NDA_LLADDR, b"").hex(":"))

@@ -31,12 +31,6 @@ class Type(IntEnum):
     NEWROUTE = 24
     DELROUTE = 25
     GETROUTE = 26
-    NEWNEIGH = 28
-    DELNEIGH = 29
-    GETNEIGH = 30
-    NEWRULE = 32
-    DELRULE = 33
-    GETRULE = 34
 
 
 class Flag(IntFlag):

@@ -13,10 +13,24 @@ from socket import IPPROTO_TCP
 import msgspec
 import numpy as np
 
+from cilium.datapath.generated import NatFlags
 from cilium.datapath.maps import Array, BpfMap
 
 MIN_INTERVAL, FIRST_INTERVAL, MAX_INTERVAL = 10.0, 30.0, 1800.0
 """Seconds. The longest is far below upstream's 12 h: a round costs milliseconds and dead NAT ports are worth them."""
+
+CROWDED = 0.75
+"""Share of a map beyond which the kernel may soon take living entries: it frees them in batches, before the last is
+used."""
+
+
+class Lifetimes(msgspec.Struct, frozen=True):
+    """Seconds of silence after which a connection is dead."""
+
+    tcp: float
+    tcp_syn: float
+    tcp_fin: float
+    other: float
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -52,18 +66,24 @@ def expired(now: int) -> Callable[[Array, Array], Array]:
     return dead
 
 
-def idle(now: int, *, tcp: float, other: float) -> Callable[[Array, Array], Array]:
-    """Of cilium_snat: not used for the lifetime of a connection of its protocol; seconds."""
+def idle(now: int, lifetimes: Lifetimes) -> Callable[[Array, Array], Array]:
+    """Of cilium_snat: silent for longer than a connection of its protocol and state lives, as the datapath sees it."""
+    tcp, syn, fin, other = (int(seconds * 1e9) for seconds in msgspec.structs.astuple(lifetimes))
 
     def dead(keys: Array, values: Array) -> Array:
-        lifetime = np.where(keys["protocol"] == IPPROTO_TCP, int(tcp * 1e9), int(other * 1e9)).astype(np.int64)
+        flags = values["flags"]
+        established = np.where(flags & NatFlags.REPLIED, tcp, syn)
+        of_tcp = np.where(flags & NatFlags.CLOSED, fin, established)
+        lifetime = np.where(keys["protocol"] == IPPROTO_TCP, of_tcp, other).astype(np.int64)
         return np.asarray(values["used"].astype(np.int64) + lifetime < now)
 
     return dead
 
 
-def next_interval(before: float, collected: Collected) -> float:
-    """Twice as long after a round that found little, half as long after one that found much."""
+def next_interval(before: float, collected: Collected, *, crowded: bool = False) -> float:
+    """Half as long again after a round that found little, half as long after one that found much."""
+    if crowded:
+        return MIN_INTERVAL
     share = collected.deleted / collected.seen if collected.seen else 0.0
     if share > 0.25:
         return max(MIN_INTERVAL, before / 2)

@@ -7,6 +7,7 @@ never runs before its policy does.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -95,6 +96,8 @@ class EndpointManager:
         self._gateways, self._mtu, self._unavailable = gateways, mtu, unavailable
         self._patience = patience
         self._locks = NamedLocks()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        """What an ADD waits for, by container: there is one at a time."""
         self._last_id = 0
 
     # -- restart --------------------------------------------------------------------------------------------------
@@ -127,7 +130,7 @@ class EndpointManager:
         async with self._locks.hold(request.container_id):
             endpoint = self._find(request) or await self._create(request, netns_fd)
             try:
-                await self._readiness.wait(endpoint, self._patience)
+                await self._wait(endpoint)
             except TimeoutError as error:
                 await self._remove(endpoint)
                 raise CNIError(
@@ -138,6 +141,7 @@ class EndpointManager:
             return self._result(endpoint)
 
     async def delete(self, request: Request) -> None:
+        self._leave(request.container_id)
         async with self._locks.hold(request.container_id):
             for endpoint in self._table.snapshot().by("container", request.container_id):
                 if request.ifname in {"", endpoint.container_ifname}:
@@ -173,6 +177,25 @@ class EndpointManager:
             raise CNIError(ErrorCode.NOT_AVAILABLE, reason)
 
     # -- parts ----------------------------------------------------------------------------------------------------
+
+    async def _wait(self, endpoint: Endpoint) -> None:
+        """Until it is ready. Raises TimeoutError, CNIError if a DEL comes first."""
+        waiting = asyncio.ensure_future(self._readiness.wait(endpoint, self._patience))
+        self._waiting[endpoint.container_id] = waiting
+        try:
+            await asyncio.wait([waiting])
+            if not waiting.cancelled():
+                return waiting.result()
+        finally:
+            waiting.cancel()
+            del self._waiting[endpoint.container_id]
+        await self._remove(endpoint)
+        raise CNIError(ErrorCode.UNKNOWN_CONTAINER, f"container {endpoint.container_id} was deleted during its ADD")
+
+    def _leave(self, container: str) -> None:
+        """The runtime gave up an ADD: its DEL need not wait until the ADD does too."""
+        if container in self._waiting:
+            self._waiting[container].cancel()
 
     def _find(self, request: Request) -> Endpoint | None:
         for endpoint in self._table.snapshot().by("container", request.container_id):

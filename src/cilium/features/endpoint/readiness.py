@@ -77,4 +77,4 @@ class Readiness:
 def _undone(status: RowStatus[Any] | None) -> str:
     if status is not None and status.kind is Kind.DONE:
         return ""
-    return f": {status.error}" if status is not None and status.error else " "
+    return f": {status.error}" if status is not None and status.error else ", still waiting"

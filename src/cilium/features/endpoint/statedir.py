@@ -42,8 +42,10 @@ class StateDirectory:
 
     def save(self, endpoint: Endpoint) -> None:
         folder = self._path / str(endpoint.id)
-        folder.mkdir(parents=True, exist_ok=True)
+        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         part = folder / "ep.json.part"
+        part.touch(mode=0o600)
         part.write_bytes(msgspec.json.encode(endpoint, enc_hook=str))
         part.rename(folder / "ep.json")
 

@@ -17,6 +17,7 @@ from cilium.tables.kubernetes import CiliumNode
 
 BASE_INTERVAL = 60.0
 RETRY_MIN = 1.0
+SETTLE = 5.0
 
 
 class HealthTargets:
@@ -52,11 +53,17 @@ def interval(nodes: int) -> float:
     return BASE_INTERVAL * math.log1p(max(nodes, 1))
 
 
-def delay(nodes: int, failures: int) -> float:
-    """Seconds until the next question: targets that did not answer are asked after 1, 2, 4 … s at first, so that a node
-    that has just come, or come back, is not called unreachable for a minute."""
+def delay(nodes: int, *, failures: int, settled: bool) -> float:
+    """Seconds until the next question: `failures` in a row so far, `settled` if the question before was answered too.
+
+    Targets that did not answer are asked after 1, 2, 4 … s at first, so that a node that has just come, or come back,
+    is not called unreachable for a minute. A first answer is asked for again soon: it took as long as a node takes
+    that starts, and people read it as the latency of the network.
+    """
     regular = interval(nodes)
-    return regular if failures == 0 else min(regular, RETRY_MIN * 2.0 ** min(failures - 1, 16))
+    if failures:
+        return min(regular, RETRY_MIN * 2.0 ** min(failures - 1, 16))
+    return regular if settled else SETTLE
 
 
 class NodeSummary(msgspec.Struct, frozen=True):

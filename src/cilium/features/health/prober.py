@@ -80,8 +80,10 @@ class Prober:
         row = await self._question(target, gate)
         if target.key in self._targets.snapshot():
             self._writer.upsert(row)
+            settled = self._failures.get(row.key) == 0
             self._failures[row.key] = row.failures
-            self._due[row.key] = time.monotonic() + delay(nodes, row.failures) * (1.0 + 0.1 * self._spread())
+            seconds = delay(nodes, failures=row.failures, settled=settled)
+            self._due[row.key] = time.monotonic() + seconds * (1.0 + 0.1 * self._spread())
 
     async def _question(self, target: HealthTarget, gate: asyncio.Semaphore) -> NodeHealth:
         async with gate:

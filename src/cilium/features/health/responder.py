@@ -17,6 +17,8 @@ PATH = "/hello"
 PATIENCE = 5.0
 """Seconds a client has for its request."""
 LONGEST = 4096
+IP_FREEBIND, IPV6_FREEBIND = 15, 78
+"""linux/in.h, linux/in6.h: an address may be bound that is not there yet, such as one whose duplicates are looked for."""
 
 log = structlog.get_logger("health")
 
@@ -29,6 +31,9 @@ def listen(address: str, port: int, *, version: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if version == 6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        else:
+            made.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         made.bind((address, port))
         made.listen(64)
     except OSError as error:

@@ -12,12 +12,8 @@ import re
 from collections.abc import Mapping
 
 from cilium.tables.kubernetes import Namespace, Pod
+from cilium.tables.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, SERVICE_ACCOUNT
 from cilium.tables.types import Labels
-
-NAMESPACE = "io.kubernetes.pod.namespace"
-NAMESPACE_LABELS = "io.cilium.k8s.namespace.labels."
-SERVICE_ACCOUNT = "io.cilium.k8s.policy.serviceaccount"
-CLUSTER = "io.cilium.k8s.policy.cluster"
 
 _DEFAULT_INCLUDES = (
     r"reserved:.*",

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 from cilium.tables.identities import MAX_DYNAMIC, MIN_DYNAMIC, IdentityRow, Reserved
+from cilium.tables.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS, SERVICE_ACCOUNT
 from cilium.tables.types import Identity, Labels
 
 _SPAN = MAX_DYNAMIC - MIN_DYNAMIC + 1
@@ -52,14 +53,14 @@ def well_known(cluster: str) -> dict[Labels, Identity]:
     ):
         labels = [
             f"k8s:{short}",
-            "k8s:io.kubernetes.pod.namespace=kube-system",
-            f"k8s:io.cilium.k8s.policy.serviceaccount={account}",
-            f"k8s:io.cilium.k8s.policy.cluster={cluster}",
+            f"k8s:{NAMESPACE}=kube-system",
+            f"k8s:{SERVICE_ACCOUNT}={account}",
+            f"k8s:{CLUSTER}={cluster}",
         ]
         if account == "cilium-operator":
             labels += ["k8s:io.cilium/app=operator", "k8s:app.kubernetes.io/part-of=cilium"]
             labels += ["k8s:app.kubernetes.io/name=cilium-operator"]
         table[tuple(sorted(labels))] = Identity(number)
-        labels.append("k8s:io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name=kube-system")
+        labels.append(f"k8s:{NAMESPACE_LABELS}kubernetes.io/metadata.name=kube-system")
         table[tuple(sorted(labels))] = Identity(named)
     return table

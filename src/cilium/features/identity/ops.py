@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cilium.features.identity.labels import NAMESPACE, to_map
+from cilium.features.identity.labels import to_map
 from cilium.features.identity.rows import IdentityRequest
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
-
-COLLECTION = "/apis/cilium.io/v2/ciliumidentities"
+from cilium.tables.labels import NAMESPACE
 
 
 class Writes(Protocol):
-    """The writing half of the Kubernetes client."""
-
-    async def create(self, collection: str, body: Any) -> Any:
+    async def create_identity(self, body: Mapping[str, Any]) -> None:
         """Raises an error with `.status` 409 if the name is taken."""
 
 
@@ -51,7 +48,7 @@ class CreateIdentities:
             "security-labels": labels,
         }
         try:
-            await self._writes.create(COLLECTION, body)
+            await self._writes.create_identity(body)
         except Exception as error:
             if getattr(error, "status", 0) != 409:
                 raise

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 
 import msgspec
 
+from cilium.features.ipam.rows import NodeCIDRs
 from cilium.tables.types import IPNetwork
 
 
@@ -24,14 +25,6 @@ class Pool(msgspec.Struct, frozen=True):
     @property
     def version(self) -> int:
         return self.cidrs[0].version
-
-
-class NodeCIDRs(msgspec.Struct, frozen=True):
-    """Desired table `node-cidrs`, key `node`: the spec.ipam.podCIDRs of a CiliumNode, and what is wrong with them."""
-
-    node: str
-    cidrs: tuple[IPNetwork, ...]
-    error: str = ""
 
 
 class _Subnets:

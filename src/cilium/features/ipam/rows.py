@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from cilium.tables.types import IPAddress
+from cilium.tables.types import IPAddress, IPNetwork
 
 
 class IPAllocation(msgspec.Struct, frozen=True):
@@ -13,3 +13,11 @@ class IPAllocation(msgspec.Struct, frozen=True):
     address: IPAddress
     owner: str
     """namespace/pod, `router` or `health`."""
+
+
+class NodeCIDRs(msgspec.Struct, frozen=True):
+    """Desired table `node-cidrs`, key `node`: the spec.ipam.podCIDRs of a CiliumNode, and what is wrong with them."""
+
+    node: str
+    cidrs: tuple[IPNetwork, ...]
+    error: str = ""

@@ -12,10 +12,11 @@ from typing import Any
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
-from cilium.features.policy.compute import Enforcement, PolicyCompiler
+from cilium.features.policy.compute import PolicyCompiler
 from cilium.features.policy.ops import PolicyMaps
 from cilium.features.policy.release import Release
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
+from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
@@ -46,7 +47,7 @@ def build(
     classes: BpfMap,
     endpoints: BpfMap,
     epoch: Epoch,
-    enforcement: Enforcement = "default",
+    enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
 ) -> PolicyCell:

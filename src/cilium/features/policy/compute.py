@@ -10,7 +10,7 @@ policies whose rules are about it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from pyroaring import BitMap
@@ -20,6 +20,7 @@ from cilium.features.policy.repository import Repository, RuleSet, unenforced
 from cilium.features.policy.rows import PolicyStatus
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_init
+from cilium.settings import PolicyEnforcement
 from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import IdentityRow, Reserved
@@ -27,16 +28,19 @@ from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
 from cilium.tables.rules import PolicyObject
 from cilium.tables.types import EndpointId, Identity, Labels, PolicyId
 
-Enforcement = Literal["default", "always", "never"]
-"""default: endpoints that a rule selects; always: every endpoint, rule or not; never: none."""
-
 NOT_ENFORCED = PolicyId(0)
 
 
 class PolicyCompiler:
     """`compute` is the compute function of one derivation; everything else is its cache."""
 
-    def __init__(self, *, enforcement: Enforcement = "default", dual_stack: bool = True, audit: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
+        dual_stack: bool = True,
+        audit: bool = False,
+    ) -> None:
         self._enforcement, self._audit = enforcement, audit
         self._peers, self._selections = SelectorCache(), SelectorCache()
         self._repository = Repository(peers=self._peers, subjects=self._selections, dual_stack=dual_stack)
@@ -171,12 +175,12 @@ class PolicyCompiler:
 
     def _subject(self, row: EndpointIdentity) -> Subject | None:
         """The subject of an endpoint; None for the node itself, which the host firewall will judge."""
-        if int(row.identity) == Reserved.HOST or self._enforcement == "never":
+        if int(row.identity) == Reserved.HOST or self._enforcement is PolicyEnforcement.NEVER:
             return None
         key = (row.identity, tuple(sorted(row.named_ports, key=msgspec.structs.astuple)))
         subject = self._subjects.get(key)
         if subject is None:
-            forced = self._enforcement == "always" or is_init(row.labels)
+            forced = self._enforcement is PolicyEnforcement.ALWAYS or is_init(row.labels)
             facts = BitMap(map(self._fact, key[1]))
             subject = Subject(self._next_subject, key, forced=forced, facts=facts)
             self._next_subject += 1

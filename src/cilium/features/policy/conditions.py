@@ -17,10 +17,7 @@ from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
 from cilium.tables.rules import PolicyObject
 
-PLURALS = {
-    "CiliumNetworkPolicy": "ciliumnetworkpolicies",
-    "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
-}
+KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
 
 
 class PolicyCondition(msgspec.Struct, frozen=True):
@@ -43,14 +40,15 @@ def conditions(view: View) -> Mapping[str, RowChanges[Any, Any]]:
         policy: PolicyObject | None = change.new
         if policy is None:
             deletes.append(change.key)
-        elif policy.kind in PLURALS:
+        elif policy.kind in KINDS:
             message = policy.error or "Policy validation succeeded"
             upserts.append(PolicyCondition(policy.kind, policy.namespace, policy.name, not policy.error, message))
     return {"policy-conditions": RowChanges(upserts=upserts, deletes=deletes)}
 
 
 class Writes(Protocol):
-    async def patch_policy_status(self, collection: str, name: str, body: Mapping[str, Any]) -> None: ...
+    async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
+        """Merge-patches the status of a policy; `namespace` is empty for clusterwide ones."""
 
 
 class ConditionOps:
@@ -69,7 +67,6 @@ class ConditionOps:
         """Conditions live in the objects themselves."""
 
     async def _write(self, row: PolicyCondition) -> None:
-        namespace = f"namespaces/{row.namespace}/" if row.namespace else ""
         condition = {
             "type": "Valid",
             "status": "True" if row.valid else "False",
@@ -77,7 +74,7 @@ class ConditionOps:
             "message": row.message,
         }
         await self._writes.patch_policy_status(
-            f"/apis/cilium.io/v2/{namespace}{PLURALS[row.kind]}", row.name, {"status": {"conditions": [condition]}}
+            row.kind, row.namespace, row.name, {"status": {"conditions": [condition]}}
         )
 
 

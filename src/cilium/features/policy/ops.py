@@ -16,14 +16,18 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import structlog
 from pyroaring import BitMap
 
+from cilium.datapath.errors import DatapathError
 from cilium.datapath.maps import Array, BpfMap, MapWriteError
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.encode import class_rows, entry_rows, groups_of, whole
 from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers
 from cilium.state.reconciler import Errors
 from cilium.tables.identities import Reserved
+
+log = structlog.get_logger("policy")
 
 SWEEP_INTERVAL = 0.1
 """Seconds between two looks at what waits for deletion, while something does."""
@@ -109,7 +113,12 @@ class PolicyMaps:
             await self._work.wait()
             await asyncio.sleep(SWEEP_INTERVAL)
             self._work.clear()
-            if not self.sweep_once():
+            try:
+                swept = self.sweep_once()
+            except DatapathError as error:  # what is left over closes nothing and opens nothing
+                log.warning("not swept, will be retried", error=str(error))
+                swept = False
+            if not swept:
                 self._work.set()
 
     def sweep_once(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from pyroaring import BitMap
 
+from cilium.tables.labels import CLUSTER, NAMESPACE
 from cilium.tables.rules import Requirement, Selector
 from cilium.tables.types import Labels
 
@@ -21,7 +22,7 @@ Term = str
 """`source:key` or `source:key=value`; source `any` stands for every source."""
 Terms = frozenset[Term]
 
-_COMMON = ("io.kubernetes.pod.namespace", "io.cilium.k8s.policy.cluster")
+_COMMON = (NAMESPACE, CLUSTER)
 """Labels that so many selectors name that they tell little."""
 _UNNAMED = ("cidr", "named-port")
 """Sources that `any` does not mean."""

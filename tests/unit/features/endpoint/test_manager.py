@@ -317,3 +317,48 @@ async def test_gc_that_names_nothing_removes_nothing(world: World, valid: Any) -
     with pytest.raises(CNIError, match="valid-attachments"):
         await world.manager.collect(request("GC", **{"cni.dev/valid-attachments": valid}))
     assert len(world.rows) == 1
+
+
+async def test_a_delete_does_not_wait_for_an_add_that_nobody_wants_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def never(endpoint: Endpoint, seconds: float) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.ready, "wait", never)
+    add = asyncio.create_task(world.manager.add(request(), 3))
+    await reached.wait()
+    async with asyncio.timeout(5):
+        await world.manager.delete(request("DEL"))
+    with pytest.raises(CNIError, match="was deleted during its ADD"):
+        await add
+    assert world.clean()
+
+
+async def test_an_agent_that_stops_in_an_add_leaves_it_to_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def never(endpoint: Endpoint, seconds: float) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.ready, "wait", never)
+    add = asyncio.create_task(world.manager.add(request(), 3))
+    await reached.wait()
+    add.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await add
+    world.start()
+    assert await world.manager.restore() == 1
+
+
+async def test_state_is_nobody_elses_business(tmp_path: Path) -> None:
+    world = World(tmp_path / "state")
+    await world.manager.add(request(), 3)
+    folder = world.path / str(world.rows[0].id)
+    assert [path.stat().st_mode & 0o777 for path in (world.path, folder, folder / "ep.json")] == [0o700, 0o700, 0o600]

@@ -64,8 +64,10 @@ def test_the_interval_grows_slower_than_the_cluster() -> None:
 
 
 def test_who_does_not_answer_is_asked_again_soon() -> None:
-    assert [delay(3, failures) for failures in (1, 2, 3)] == [1.0, 2.0, 4.0]
-    assert delay(3, 50) == interval(3) == delay(3, 0)
+    assert [delay(3, failures=failures, settled=False) for failures in (1, 2, 3)] == [1.0, 2.0, 4.0]
+    assert delay(3, failures=50, settled=False) == interval(3)
+    assert delay(3, failures=0, settled=False) == 5.0, "the first answer is that of a node that starts"
+    assert delay(3, failures=0, settled=True) == interval(3)
 
 
 def test_a_node_is_reachable_when_all_its_addresses_are() -> None:

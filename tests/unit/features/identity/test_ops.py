@@ -26,7 +26,7 @@ class Writes:
         self.bodies: list[Any] = []
         self._refusal = refusal
 
-    async def create(self, collection: str, body: Any) -> Any:
+    async def create_identity(self, body: Any) -> None:
         if self._refusal:
             raise RefusedError(self._refusal)
         self.bodies.append(body)

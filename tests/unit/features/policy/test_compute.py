@@ -11,6 +11,7 @@ from property.policy_world import PODS, pod
 
 from cilium.features.policy.repository import NO_DEFAULT_DENY
 from cilium.features.policy.rows import PolicyClass, PolicyMembers
+from cilium.settings import PolicyEnforcement
 from cilium.tables.types import EndpointId
 
 WEB, API, DB = PODS[:3]
@@ -53,13 +54,19 @@ def content(node: Node) -> set[Any]:
 @pytest.mark.parametrize(
     ("enforcement", "expected"),
     [
-        ("default", {WEB: (True, False), API: (False, False), HOST: (False, False), INIT: (True, True)}),
+        (
+            PolicyEnforcement.DEFAULT,
+            {WEB: (True, False), API: (False, False), HOST: (False, False), INIT: (True, True)},
+        ),
         ("always", {WEB: (True, True), API: (True, True), HOST: (False, False), INIT: (True, True)}),
-        ("never", {WEB: (False, False), API: (False, False), HOST: (False, False), INIT: (False, False)}),
+        (
+            PolicyEnforcement.NEVER,
+            {WEB: (False, False), API: (False, False), HOST: (False, False), INIT: (False, False)},
+        ),
     ],
 )
-def test_enforcement_modes(enforcement: Any, expected: dict[Peer, tuple[bool, bool]]) -> None:
-    node = settled(Node(enforcement), cnp(**FROM_API), pods=tuple(expected))
+def test_enforcement_modes(enforcement: str, expected: dict[Peer, tuple[bool, bool]]) -> None:
+    node = settled(Node(PolicyEnforcement(enforcement)), cnp(**FROM_API), pods=tuple(expected))
     assert {peer: tuple(map(bool, sides(node, peer))) for peer in expected} == expected
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from pyroaring import BitMap, FrozenBitMap
 
+from cilium.datapath.errors import KernelError
 from cilium.datapath.fakes import FakeMap
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY
 from cilium.features.policy.encode import class_rows, entry_rows, groups_of
@@ -214,3 +217,26 @@ def test_prune_removes_what_an_earlier_life_left_but_not_under_an_endpoint() -> 
     kernel.maps.sweep_once()
     assert (kernel.rows(), kernel.class_ids()) == ({(1, 0): 7}, {7})
     assert len(kernel.classes) == 1
+
+
+async def test_a_sweep_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps that cannot be read for a moment end neither the task nor the agent."""
+    kernel, rounds = Kernel(), 0
+    again = asyncio.Event()
+
+    def broken() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise KernelError("read map cilium_lxc", errno.EBUSY)
+        again.set()
+        return True
+
+    monkeypatch.setattr(kernel.maps, "sweep_once", broken)
+    monkeypatch.setattr("cilium.features.policy.ops.SWEEP_INTERVAL", 0.0)
+    kernel.maps.delete([])
+    task = asyncio.create_task(kernel.maps.sweep())
+    async with asyncio.timeout(5):
+        await again.wait()
+    assert not task.done()
+    task.cancel()

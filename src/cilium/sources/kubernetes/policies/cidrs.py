@@ -8,7 +8,8 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from cilium.sources.kubernetes.policies.errors import PolicyError
-from cilium.sources.kubernetes.policies.selectors import CLUSTER, in_cluster
+from cilium.sources.kubernetes.policies.selectors import in_cluster
+from cilium.tables.labels import CLUSTER
 from cilium.tables.rules import CIDRPeer, Peers, Requirement, Selector
 from cilium.tables.types import IPNetwork
 

@@ -12,7 +12,6 @@ from cilium.sources.kubernetes.policies.errors import PolicyError
 from cilium.sources.kubernetes.policies.peers import PeerContext
 from cilium.sources.kubernetes.policies.ports import icmp_field, number, port_protocol
 from cilium.sources.kubernetes.policies.selectors import (
-    NAMESPACE,
     LabelSelector,
     in_namespace,
     is_reserved,
@@ -20,6 +19,7 @@ from cilium.sources.kubernetes.policies.selectors import (
     requirements,
 )
 from cilium.sources.kubernetes.policies.wire import CiliumPolicy, Element, ICMPRule, PortDenyRule, PortRule, RuleSpec
+from cilium.tables.labels import NAMESPACE
 from cilium.tables.rules import DirectionRule, Peers, PolicyObject, PortRange, Rule, Selector
 
 MAX_PORTS = 40

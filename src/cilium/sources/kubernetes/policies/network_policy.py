@@ -16,7 +16,6 @@ from cilium.sources.kubernetes.policies.envelope import decode
 from cilium.sources.kubernetes.policies.errors import PolicyError
 from cilium.sources.kubernetes.policies.ports import network_policy_port
 from cilium.sources.kubernetes.policies.selectors import (
-    NAMESPACE_LABELS,
     in_any_namespace,
     in_namespace,
     local,
@@ -28,6 +27,7 @@ from cilium.sources.kubernetes.policies.wire import (
     NetworkPolicyPort,
     NetworkPolicySpec,
 )
+from cilium.tables.labels import NAMESPACE_LABELS
 from cilium.tables.rules import CIDRPeer, DirectionRule, Peers, PolicyObject, Requirement, Rule, Selector
 
 _Element = tuple[tuple[NetworkPolicyPeer, ...] | None, tuple[NetworkPolicyPort, ...] | None]

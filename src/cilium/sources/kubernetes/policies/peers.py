@@ -10,8 +10,6 @@ from typing import Any
 from cilium.sources.kubernetes.policies.cidrs import cidr_peer, entities
 from cilium.sources.kubernetes.policies.errors import PolicyError
 from cilium.sources.kubernetes.policies.selectors import (
-    NAMESPACE,
-    NAMESPACE_LABELS,
     LabelSelector,
     in_any_namespace,
     in_namespace,
@@ -21,6 +19,7 @@ from cilium.sources.kubernetes.policies.selectors import (
     requirements,
 )
 from cilium.sources.kubernetes.policies.wire import CIDRRule, Element
+from cilium.tables.labels import NAMESPACE, NAMESPACE_LABELS
 from cilium.tables.rules import Peers, Selector
 
 _MEMBERS = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Groups", "Nodes", "Services", "FQDNs")

@@ -11,11 +11,8 @@ import re
 import msgspec
 
 from cilium.sources.kubernetes.policies.errors import PolicyError
+from cilium.tables.labels import CLUSTER, NAMESPACE
 from cilium.tables.rules import Requirement, Selector
-
-NAMESPACE = "io.kubernetes.pod.namespace"
-NAMESPACE_LABELS = "io.cilium.k8s.namespace.labels."
-CLUSTER = "io.cilium.k8s.policy.cluster"
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from cilium.features.ipam.ops import NodeCIDRDecisions
-from cilium.features.ipam.pools import NodeCIDRs, Pool
+from cilium.features.ipam.compute import NodeCIDRDecisions
+from cilium.features.ipam.pools import Pool
+from cilium.features.ipam.rows import NodeCIDRs
 from cilium.state import Derivation, Table
 from cilium.tables.kubernetes import CiliumNode
 
