@@ -129,7 +129,7 @@ def cluster(nodes: int, values: Mapping[str, Any] | None = None) -> Iterator[Clu
     name = f"bench-{os.getpid()}"
     made: Cluster | None = None
     try:
-        argv = [BIN / "cilium", "lab", "up", "--name", name, "--nodes", str(nodes)]
+        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", str(nodes)]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             file.write(json.dumps(values or {}))  # JSON is YAML
             file.flush()

@@ -97,8 +97,8 @@ def wait_services(cluster: Cluster, count: int) -> None:
 
     def there() -> bool:
         status = cluster.ask_agent("node1", "/v1/healthz")
-        rows = next((entry["rows"] for entry in status["reconcilers"] if entry["name"] == "services"), {})
-        return status["tables"].get("services", 0) >= count and not set(rows) - {"Done"} and rows["Done"] >= count
+        rows = [entry["rows"] for entry in status["reconcilers"] if entry["name"] == "services"]
+        return bool(rows) and not set(rows[0]) - {"Done"} and rows[0].get("Done", 0) >= count
 
     until(there, f"{count} services in the kernel", 60, interval=0.05)
 
@@ -120,15 +120,18 @@ class Kernel:
             outputs={"frontends": self.frontends.writer("bench")},
             compute=Frontends(node="n1", versions=frozenset({4, 6})).compute,
         )  # fmt: skip
-        names = ("services", "slots", "backends")
-        self._operations = ServiceMaps(**{name: PinnedMap(f"cilium_lb_{name}", pins) for name in names})
+        self._operations = ServiceMaps(
+            services=PinnedMap("cilium_lb_services", pins),
+            slots=PinnedMap("cilium_lb_slots", pins),
+            backends=PinnedMap("cilium_lb_backends", pins),
+        )
 
     def take(self, services: list[bytes], slices: list[bytes]) -> None:
         """From bytes to the kernel."""
         self.writers[0].commit([decode_service(raw) for raw in services], [])
         self.writers[1].commit([decode_endpoint_slice(raw) for raw in slices], [])
         self._derivation.step()
-        errors = self._operations.update([change.new for change in self._changes.pop()])
+        errors = self._operations.update([change.new for change in self._changes.pop() if change.new is not None])
         assert not errors, next(iter(errors.values()))
 
 

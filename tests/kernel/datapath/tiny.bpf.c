@@ -79,12 +79,6 @@ int count(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-SEC("tc")
-int drop(struct __sk_buff *skb)
-{
-	return TC_ACT_SHOT;
-}
-
 SEC("cgroup/connect4")
 int refuse(struct bpf_sock_addr *context)
 {
@@ -95,6 +89,12 @@ SEC("cgroup/connect4")
 int allow(struct bpf_sock_addr *context)
 {
 	return 1;
+}
+
+SEC("tc")
+int drop(struct __sk_buff *skb)
+{
+	return TC_ACT_SHOT;
 }
 
 char _license[] SEC("license") = "GPL";
