@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cilium.app.building import Built
@@ -10,6 +10,7 @@ from cilium.app.health import document as health_document
 from cilium.app.inspection import Inspection
 from cilium.settings import RoutingMode
 from cilium.sources.kubernetes.source import KubernetesSource
+from cilium.tables.services import Service
 
 
 def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -> None:
@@ -50,7 +51,8 @@ def services(built: Built) -> Mapping[str, Any]:
         for row in frontends
         if row.rivals
     ]
-    parts = [f"Socket LB   {len(frontends)} frontends, {len(backends)} backends", *rivals]
+    missing = list(unserved(built.kubernetes.services.snapshot()))
+    parts = [f"Socket LB   {len(frontends)} frontends, {len(backends)} backends", *rivals, *missing]
     return {
         "mode": "True",
         "socket-lb": True,
@@ -60,8 +62,21 @@ def services(built: Built) -> Mapping[str, Any]:
             "outside": "Disabled: what comes from outside the cluster is not translated",
         },
         "conflicts": rivals,
+        "not-served": missing,
         "msg": f"True   [{'; '.join(parts)}]",
     }
+
+
+def unserved(rows: Iterable[Service]) -> Iterable[str]:
+    """What services ask for and do not get in this version, by service."""
+    for row in sorted(rows, key=lambda each: each.key):
+        if row.proxy_name or not row.cluster_ips:
+            continue
+        if row.affinity:
+            yield f"{row.key}: session affinity is not kept"
+        for port in row.ports:
+            if port.protocol not in ("TCP", "UDP"):
+                yield f"{row.key}: port {port.port}/{port.protocol} is not translated"
 
 
 def ipam(built: Built) -> Mapping[str, Any]:

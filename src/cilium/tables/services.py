@@ -34,6 +34,8 @@ class Service(msgspec.Struct, frozen=True):
     ports: tuple[ServicePort, ...] = ()
     internal_local: bool = False
     """internalTrafficPolicy: Local."""
+    affinity: bool = False
+    """sessionAffinity: ClientIP."""
     proxy_name: str = ""
     """Not empty: somebody else's service (label service.kubernetes.io/service-proxy-name)."""
 

@@ -30,6 +30,7 @@ class _Spec(msgspec.Struct, rename="camel"):
     external_ips: list[str] | None = msgspec.field(default=None, name="externalIPs")
     ports: list[_Port] | None = None
     internal_traffic_policy: str = "Cluster"
+    session_affinity: str = "None"
 
 
 class _Ingress(msgspec.Struct, rename="camel"):
@@ -97,6 +98,7 @@ def decode_service(raw: Raw) -> Service:
         load_balancer_ips=addresses(ingress, "status.loadBalancer.ingress") if spec.type == "LoadBalancer" else (),
         ports=tuple(ServicePort(port.name, port.port, port.protocol, port.node_port) for port in spec.ports or ()),
         internal_local=spec.internal_traffic_policy == "Local",
+        affinity=spec.session_affinity == "ClientIP",
         proxy_name=(metadata.labels or {}).get(PROXY_NAME, ""),
     )
 

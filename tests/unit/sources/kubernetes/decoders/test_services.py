@@ -31,6 +31,7 @@ def test_service_in_full() -> None:
             "clusterIPs": ["10.96.0.10", "fd00::10"],
             "externalIPs": ["192.0.2.1"],
             "internalTrafficPolicy": "Local",
+            "sessionAffinity": "ClientIP",
             "ports": [
                 {"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080},
                 {"port": 53, "protocol": "UDP"},
@@ -42,7 +43,7 @@ def test_service_in_full() -> None:
     assert found == Service(
         "shop", "web", "LoadBalancer", created="2026-01-01T00:00:00Z",
         cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00::10")), external_ips=(ip_address("192.0.2.1"),),
-        load_balancer_ips=(ip_address("192.0.2.9"),), internal_local=True, proxy_name="mesh",
+        load_balancer_ips=(ip_address("192.0.2.9"),), internal_local=True, affinity=True, proxy_name="mesh",
         ports=(ServicePort("http", 80, "TCP", 30080), ServicePort("", 53, "UDP")),
     )  # fmt: skip
 
