@@ -7,7 +7,7 @@ BPF_OBJECTS := src/cilium/datapath/objects
 .PHONY: help demo test test-guest bench lint setup bpf views reference format wheel clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: setup bpf ## bring up the lab, deploy, enforce, observe
 	@$(RUN) bash tools/demo.sh
