@@ -10,7 +10,7 @@ import pytest
 from cilium.datapath.addresses import address_from, addresses_array
 from cilium.datapath.fakes import FakeMap
 from cilium.datapath.generated import IPCACHE_CIDR_KEY, IpcacheFlags
-from cilium.features.ipcache.ops import IPCacheMaps, cidr_keys, host_keys
+from cilium.features.ipcache.ops import IPCacheOps, cidr_keys, host_keys
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.types import Identity
 
@@ -26,7 +26,7 @@ class Epoch:
 class World:
     def __init__(self) -> None:
         self.hosts, self.cidrs, self.epoch = FakeMap("cilium_ipcache"), FakeMap("cilium_ipcache_cidr"), Epoch()
-        self.maps = IPCacheMaps(hosts=self.hosts, cidrs=self.cidrs, epoch=self.epoch)
+        self.maps = IPCacheOps(hosts=self.hosts, cidrs=self.cidrs, epoch=self.epoch)
 
     def longest(self, address: str) -> int:
         """The identity that the trie has for an address; 0 for none."""
