@@ -4,13 +4,20 @@ UV ?= $(shell command -v uv || echo /root/.local/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 BPF_OBJECTS := src/cilium/datapath/objects
 
-.PHONY: demo test bench lint setup bpf views reference format wheel clean
+.PHONY: help demo test test-guest bench lint setup bpf views reference format wheel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: setup bpf ## bring up the lab, deploy, enforce, observe
 	@$(RUN) bash tools/demo.sh
 
 test: setup bpf ## every test this machine can run
 	@$(RUN) bash tools/test.sh
+
+test-guest: setup bpf ## what needs another kernel, in an emulated machine (2-3 minutes)
+	@EXTRA_PACKAGES="qemu-system-x86 kmod" bash tools/setup.sh
+	@GUEST=1 $(RUN) python -m pytest tests/guest
 
 bench: setup bpf ## the figures of docs/performance.md, as ratios in one run
 	@$(RUN) python -m bench
@@ -30,11 +37,11 @@ views: bpf ## regenerate Python's view of maps, events and drop reasons from BTF
 reference: bpf ## regenerate docs/reference from settings, CRDs, commands and enums
 	@$(RUN) python tools/generate_reference.py
 
-format:
+format: ## what ruff can mend by itself
 	@$(RUN) ruff check --fix-only -q . ; $(RUN) ruff format -q .
 
-wheel: setup bpf
+wheel: setup bpf ## dist/, with the compiled datapath
 	@$(UV) build --wheel -q
 
-clean:
+clean: ## compiled objects and dist/
 	rm -rf $(BPF_OBJECTS) dist build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 
@@ -26,13 +27,18 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     options = Options(rounds=arguments.rounds, full=arguments.full)
     figures: list[Figure] = []
+    loads = [os.getloadavg()[0]]
     for name in arguments.names or NAMES:
         started = time.monotonic()
         for figure in importlib.import_module(f"bench.{name}").run(options):
             print(lines([figure])[2], file=sys.stderr, flush=True)
             figures.append(figure)
+        loads.append(os.getloadavg()[0])
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print("\n".join(lines(figures)))
+    print(
+        f"\nload average {min(loads):.1f} - {max(loads):.1f} on {os.cpu_count()} CPUs; without other work it is 1 to 2"
+    )
     return 0
 
 

@@ -52,10 +52,13 @@ def run(options: Options) -> Iterator[Figure]:
         ]
         before = {node: dropped(cluster, node) for node in (NODE, "node2")}
         retransmitted = retransmissions(namespaces)
-        times = [restart(cluster) for _ in range(ROUNDS)]
+        times, processor = zip(*(restart(cluster) for _ in range(ROUNDS)), strict=True)
         results = [json.loads(process.communicate(timeout=20)[0]) for process in held]
         again = retransmissions(namespaces) - retransmitted
         yield median(f"restart: until {ENDPOINTS} endpoints are ready", times, unit="s", target=2)
+        yield median(
+            "restart: CPU time of the agent until then", processor, unit="s", note="what a busy machine stretches"
+        )
         lost = sum(result["lost"] for result in results)
         what = "on the node and across, IPv4 and IPv6"
         yield Figure(name=f"restart: lost of {CONNECTIONS} connections", value=lost, target=0, note=what)
@@ -65,13 +68,13 @@ def run(options: Options) -> Iterator[Figure]:
         yield from idle(cluster)
 
 
-def restart(cluster: Cluster) -> float:
-    """Seconds."""
+def restart(cluster: Cluster) -> tuple[float, float]:
+    """Seconds until all is ready, and of CPU time."""
     cluster.kill_agent(NODE)
     start = time.perf_counter()
     cluster.start_agent(NODE)
     wait_ready(cluster)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, cpu_seconds(cluster.agent_pid(NODE))
 
 
 def wait_ready(cluster: Cluster) -> None:

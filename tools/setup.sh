@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iputils-ping curl iperf3 nftables tcpdump
-          ethtool netcat-openbsd procps util-linux containerd runc)
+          ethtool netcat-openbsd procps util-linux containerd runc ${EXTRA_PACKAGES:-})
 # A package removed in between must be noticed, so ask dpkg and not a stamp file.
 missing=()
 for package in "${PACKAGES[@]}"; do

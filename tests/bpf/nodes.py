@@ -90,6 +90,8 @@ class Underlay:
 class Node:
     """One node: its namespace, its datapath, its pods."""
 
+    overlay = "cilium_vxlan"
+
     def __init__(self, underlay: Underlay, number: int, *, attach: bool = True, **constants: Any) -> None:
         self.underlay, self.number = underlay, number
         self.namespace = f"{underlay.prefix}n{number}"
@@ -101,7 +103,7 @@ class Node:
         self._wire()
         config = {
             "host_ifindex": ifindex(self.namespace, "cilium_host"),
-            "tunnel_ifindex": ifindex(self.namespace, "cilium_vxlan"),
+            "tunnel_ifindex": ifindex(self.namespace, self.overlay),
             **constants,
         }
         self.datapath = Datapath(**config)
@@ -116,7 +118,7 @@ class Node:
         self.attached = attach
         if attach:
             self.attach("cilium_host", EGRESS, "from_host")
-            self.attach("cilium_vxlan", INGRESS, "from_overlay")
+            self.attach(self.overlay, INGRESS, "from_overlay")
             self.attach("eth0", INGRESS, "from_netdev")
             self.attach("eth0", EGRESS, "to_netdev")
 
@@ -144,8 +146,15 @@ class Node:
             f"addr add {self.router6}/128 dev cilium_host nodad",
             f"route add 10.0.0.0/16 dev cilium_host src {self.router4}",
             f"route add fd00::/48 dev cilium_host src {self.router6}",
-            "link add cilium_vxlan type vxlan external dstport 8472",
-            "link set cilium_vxlan up",
+        )
+        self.make_overlay()
+
+    def make_overlay(self) -> None:
+        """The tunnel's device; nodes of another protocol make another one."""
+        batch(
+            self.namespace,
+            f"link add {self.overlay} type vxlan external dstport 8472",
+            f"link set {self.overlay} up",
         )
 
     def attach(self, device: str, where: int, program: str) -> None:

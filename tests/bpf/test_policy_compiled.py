@@ -15,7 +15,7 @@ from property.policy_oracle import Peer, allowed
 from property.policy_world import ADDRESSES, PODS, RESERVED, policies
 
 from cilium.features.policy.encode import groups_of
-from cilium.features.policy.ops import PolicyMaps
+from cilium.features.policy.ops import PolicyMapOps
 
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 PEERS = (*PODS, *RESERVED, *ADDRESSES)
@@ -41,7 +41,7 @@ class Epoch:
 
 def write(node: Node, datapath: Datapath, epoch: Epoch) -> None:
     """As an agent does that starts on the maps of its predecessor."""
-    maps = PolicyMaps(
+    maps = PolicyMapOps(
         entries=datapath.map("cilium_policy"),
         classes=datapath.map("cilium_policy_class"),
         endpoints=datapath.map("cilium_lxc"),

@@ -82,6 +82,8 @@ class Addressing:
         cidrs = await self._wait_for_cidrs()
         self._allocator.set_cidrs(cidrs)
         router_ips = self._router_ips(cidrs)
+        if not self._allocator.fits(self._health_ips):
+            self._health_ips = ()  # of other CIDRs or families: there will be new ones
         self._publish(kube, router_ips=router_ips, cidrs=None if self._by_operator else cidrs)
         self._objects.ready()
         device = self._device(kube.internal_ips)

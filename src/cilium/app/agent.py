@@ -15,13 +15,13 @@ from pathlib import Path
 import structlog
 
 from cilium.app import logs
-from cilium.app.addressing import Addressing, guard_ipam_mode, node_name
+from cilium.app.addressing import Addressing, IpamModeChangedError, guard_ipam_mode, node_name
 from cilium.app.building import Built, Endpoints, build_features, build_hubble
 from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
-from cilium.app.node_lock import node_lock
+from cilium.app.node_lock import AgentRunningError, node_lock
 from cilium.app.objects import ObjectWrites
 from cilium.app.plugin_install import install_configuration, install_plugins
 from cilium.app.policy_delay import PolicyDelay
@@ -29,12 +29,14 @@ from cilium.app.processes import read_settings, run_process
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
 from cilium.app.sections import add_sections
 from cilium.app.tables import AgentTables
+from cilium.datapath.errors import DatapathError
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
 from cilium.settings import Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.errors import ConfigError
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
@@ -182,4 +184,5 @@ def main() -> None:
     """The `cilium-agent` command."""
     settings = read_settings("cilium-agent", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
-    run_process("cilium-agent", run(settings))
+    refusals = (IpamModeChangedError, AgentRunningError, ConfigError, DatapathError)
+    run_process("cilium-agent", run(settings), refusals=refusals)

@@ -57,7 +57,6 @@ class HealthChecks:
         netns = await asyncio.to_thread(new_netns)
         try:
             endpoint = await self._endpoint.make(netns)
-            # Not bound to the addresses: IPv6 refuses those that are not up yet.
             wildcards = [{4: "0.0.0.0", 6: "::"}[address.version] for address in endpoint.addresses]
             port = self._settings.cluster_port
             await self._responder.serve(

@@ -17,7 +17,7 @@ import structlog
 from cilium.api import crds
 from cilium.app import logs
 from cilium.app.inspection import Inspection
-from cilium.app.leader import Leader
+from cilium.app.leader import Leader, LeaseLostError
 from cilium.app.metrics import OperatorCollector
 from cilium.app.objects import LeaseObject, ObjectWrites, identity_of_this_process
 from cilium.app.processes import read_settings, run_process
@@ -30,7 +30,7 @@ from cilium.features.policy import conditions
 from cilium.settings import IpamMode, Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
-from cilium.sources.kubernetes.errors import Unreachable
+from cilium.sources.kubernetes.errors import ApiError, ConfigError, Unreachable
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
@@ -40,6 +40,8 @@ log = structlog.get_logger("operator")
 POLICIES = frozenset({Resource.CILIUM_NETWORK_POLICIES, Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES})
 LEASE = "cilium-operator-resource-lock"
 RETRY = 1.0
+TRANSIENT = frozenset({409, 429})
+"""Refusals below 500 that a moment heals: somebody else was writing, or too many were."""
 
 
 async def run(settings: Settings) -> None:
@@ -88,14 +90,16 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
 
 
 async def ensure_crds(writes: Writes) -> None:
-    """However long the API server is away; its refusal is an error."""
+    """However long the API server is away, or not well; its refusal is an error."""
     for crd in crds.load():
         name = crd["metadata"]["name"]
         while True:
             try:
                 await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", name, crd)
                 break
-            except Unreachable as error:
+            except (Unreachable, ApiError) as error:
+                if isinstance(error, ApiError) and error.status < 500 and error.status not in TRANSIENT:
+                    raise
                 log.warning("definition not written", crd=name, error=str(error))
                 await asyncio.sleep(RETRY)
 
@@ -121,6 +125,8 @@ async def collect_identities(settings: Settings, source: KubernetesSource, objec
             now=time.monotonic(),
         )
         for number in unused:
+            if tables.cilium_endpoints.snapshot().by("identity", number):
+                continue  # taken into use while others were deleted
             await _quietly(objects.delete_identity(number), what=f"identity {number}")
         await asyncio.sleep(settings.operator.identity_gc)
 
@@ -150,4 +156,4 @@ def main() -> None:
     """The `cilium-operator` command."""
     settings = read_settings("cilium-operator", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
-    run_process("cilium-operator", run(settings))
+    run_process("cilium-operator", run(settings), refusals=(ConfigError, LeaseLostError))

@@ -32,17 +32,27 @@ def read_settings(name: str, argv: Sequence[str]) -> Settings:
         sys.exit(f"{name}: {error}")
 
 
-def run_process(name: str, body: Coroutine[Any, Any, None]) -> None:
-    """Runs `body` until it ends, fails (exit status 1) or the process is told to stop (0)."""
+def run_process(name: str, body: Coroutine[Any, Any, None], *, refusals: tuple[type[Exception], ...] = ()) -> None:
+    """Runs `body` until it ends, fails (exit status 1) or the process is told to stop (0).
+
+    `refusals`: errors whose words say all that an operator needs; others are defects and come with their traceback.
+    """
     try:
         asyncio.run(_until_stopped(body))
     except BaseExceptionGroup as group:
         for error in _leaves(group):
-            log.error("task failed", process=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+            _report("task failed", name, error, refusals)
         sys.exit(1)
     except Exception as error:
-        log.error("failed", process=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+        _report("failed", name, error, refusals)
         sys.exit(1)
+
+
+def _report(event: str, name: str, error: BaseException, refusals: tuple[type[Exception], ...]) -> None:
+    if isinstance(error, refusals):
+        log.error("refused", process=name, error=str(error))
+    else:
+        log.error(event, process=name, error=f"{type(error).__name__}: {error}", exc_info=error)
 
 
 async def _until_stopped(body: Coroutine[Any, Any, None]) -> None:

@@ -48,8 +48,3 @@ def mac_bytes(mac: str) -> bytes:
     if len(data) != 6:
         raise ValueError(f"{mac!r} is no MAC address")
     return data
-
-
-def mac_from(raw: bytes | NDArray[np.uint8]) -> str:
-    """The usual notation of 6 bytes."""
-    return bytes(raw).hex(":")

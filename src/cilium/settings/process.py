@@ -36,14 +36,14 @@ def from_config_map(data: Mapping[str, str], *, source: str = "cilium-config") -
     """Settings of a ConfigMap's data. Raises SettingsError."""
     problems: list[Problem] = []
     given = _from_mapping(data, lambda key: f"{source}/{key}", problems)
-    return assemble(source, given, lambda entry: f"{source}/{entry.setting.key or entry.name}", problems)
+    return assemble(source, given, lambda entry: f"{source}/{entry.flag}", problems)
 
 
 def from_config_dir(path: Path | str) -> Settings:
     """Settings of a directory with one file per key. Raises SettingsError."""
     problems: list[Problem] = []
     given = _read_dir(Path(path), problems)
-    return assemble(str(path), given, lambda entry: f"{path}/{entry.setting.key or entry.name}", problems)
+    return assemble(str(path), given, lambda entry: f"{path}/{entry.flag}", problems)
 
 
 def from_flags(argv: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -61,7 +61,7 @@ def from_flags(argv: Sequence[str], *, environ: Mapping[str, str] | None = None)
             if variable in variables:
                 given[entry] = Given(variables[variable], f"${variable}")
     given.update(_from_mapping(flags, lambda key: f"--{key}", problems))
-    return assemble("command line", given, lambda entry: f"--{entry.setting.key or entry.name}", problems)
+    return assemble("command line", given, lambda entry: f"--{entry.flag}", problems)
 
 
 def _from_mapping(data: Mapping[str, str], where: Callable[[str], str], problems: list[Problem]) -> dict[Entry, Given]:

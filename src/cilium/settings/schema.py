@@ -53,6 +53,11 @@ class Entry:
         return self.setting.helm[0] if self.setting.helm else self.setting.key
 
     @property
+    def flag(self) -> str:
+        """What a ConfigMap and a command line call it: the key, or the Helm path of what only manifests use."""
+        return self.setting.key or self.name
+
+    @property
     def variables(self) -> tuple[str, ...]:
         """Environment variables, the stronger first."""
         if not self.setting.key:

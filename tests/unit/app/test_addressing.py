@@ -185,3 +185,37 @@ def test_the_ipam_mode_cannot_change_under_pods(
         guard_ipam_mode(tmp_path, IpamMode.CLUSTER_POOL)
     else:
         guard_ipam_mode(tmp_path, IpamMode.KUBERNETES)
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"), [(("10.0.0.77", "fd00::77"), True), (("10.9.0.77", "fd00::77"), False), (("10.0.0.77",), False)]
+)
+async def test_other_nodes_go_on_knowing_the_last_health_endpoint_if_it_fits(
+    tmp_path: Path, last: tuple[str, ...], kept: bool
+) -> None:
+    addresses = tuple(map(ip_address, last))
+    StateDirectory(tmp_path).save(Endpoint(id=EndpointId(1), kind="health", addresses=addresses))
+    world = World(tmp_path, by_kubernetes())
+    await world.tell(kube(V4, V6))
+    await world.settled()
+    assert world.published is not None
+    assert world.published.health_ips == (addresses if kept else ())
+    new = (ip_address("10.0.0.78"), ip_address("fd00::78"))
+    world.addressing.publish_health(new)
+    assert world.published.health_ips == new
+
+
+async def test_without_health_endpoints_none_is_published(tmp_path: Path) -> None:
+    last = (ip_address("10.0.0.77"), ip_address("fd00::77"))
+    StateDirectory(tmp_path).save(Endpoint(id=EndpointId(1), kind="health", addresses=last))
+    world = World(tmp_path, by_kubernetes(endpointHealthChecking={"enabled": False}))
+    await world.tell(kube(V4, V6))
+    await world.settled()
+    assert world.published is not None
+    assert world.published.health_ips == ()
+
+
+def test_a_health_endpoint_is_no_pod_that_keeps_the_ipam_mode(tmp_path: Path) -> None:
+    guard_ipam_mode(tmp_path, IpamMode.KUBERNETES)
+    StateDirectory(tmp_path / "state").save(Endpoint(id=EndpointId(1), kind="health", addresses=()))
+    guard_ipam_mode(tmp_path, IpamMode.CLUSTER_POOL)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
 
-from cilium.app.processes import read_settings
+import pytest
+import structlog
+
+from cilium.app import logs
+from cilium.app.processes import read_settings, run_process
 from cilium.settings.model import schema
 
 
@@ -35,3 +39,27 @@ def test_a_mistake_ends_the_process_with_its_reason() -> None:
 
 def test_settings() -> None:
     assert read_settings("cilium-agent", ["--mtu=1400"]).routing.mtu == 1400
+
+
+async def _fails(error: Exception) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_raises(error))
+
+
+async def _raises(error: Exception) -> None:
+    raise error
+
+
+def test_a_refusal_needs_no_traceback_and_a_defect_brings_one(
+    capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    logs.configure(debug=False, format="text")
+    request.addfinalizer(structlog.reset_defaults)
+    for error in (LookupError("no such pool; choose another"), ValueError("a defect")):
+        with pytest.raises(SystemExit) as ended:
+            run_process("cilium-agent", _fails(error), refusals=(LookupError,))
+        assert ended.value.code == 1
+    refused, defect = capsys.readouterr().err.strip().splitlines()
+    assert "no such pool; choose another" in refused
+    assert "Traceback" not in refused
+    assert "Traceback" in defect

@@ -11,7 +11,6 @@ from cilium.datapath.addresses import (
     address_from,
     addresses_array,
     mac_bytes,
-    mac_from,
     prefix_bits,
 )
 
@@ -41,7 +40,7 @@ def test_prefixes_count_the_mapping() -> None:
 
 
 def test_macs() -> None:
-    assert mac_from(mac_bytes("02:00:5e:00:00:ff")) == "02:00:5e:00:00:ff"
+    assert mac_bytes("02:00:5e:00:00:ff") == b"\x02\x00\x5e\x00\x00\xff"
     assert mac_bytes("") == bytes(6)
 
 

@@ -5,6 +5,7 @@ The only place where Cilium and kubelab meet: settings become manifests, manifes
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -36,6 +37,8 @@ LAB_VALUES: dict[str, Any] = {
 }
 """Several nodes share one machine's memory: tables are sized for a try-out. A values file overrides it."""
 AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
+MAX_RESTARTS = 3
+"""So often an agent may end before it was ready: what is wrong then does not heal by waiting."""
 
 
 @click.group()
@@ -61,8 +64,8 @@ def up(name: str, nodes: int, values: Path | None) -> None:
         try:
             _wait_for_cilium(created, nodes, _progress(started))
         except BaseException:
-            click.echo(f"lab {name}: Cilium did not become ready; look at `cilium lab status --name {name}` and the")
-            click.echo(f"logs (kubectl -n kube-system logs ds/cilium), then `cilium lab down --name {name}`")
+            click.echo(f"lab {name} stays for a look: cilium lab env --name {name}, cilium status, and the logs")
+            click.echo(f"(kubectl -n kube-system logs ds/cilium); then cilium lab down --name {name}")
             raise
     click.echo(f"lab {name} is up: {nodes} node(s) in {time.monotonic() - started:.1f} s")
     suffix = "" if name == "lab" else f" --name {name}"
@@ -200,15 +203,45 @@ def _progress(started: float) -> Callable[[str], None]:
 
 
 def _wait_for_cilium(created: Any, nodes: int, progress: Callable[[str], None]) -> None:
+    """Raises LabError when agents are not ready in time, and at once when one ends again and again."""
+    from kubelab.lab.errors import LabError
+
     progress("waiting for the Cilium agents")
+    api = created.api()
 
     def ready(items: list[dict[str, Any]]) -> bool:
+        for item in items:
+            if not _is_ready(item) and _restarts(item) >= MAX_RESTARTS:
+                raise LabError(f"the agent on {item['spec']['nodeName']} ends at its start: {_last_words(api, item)}")
         return len(items) >= nodes and all(_is_ready(item) for item in items)
 
     path = f"/api/v1/namespaces/kube-system/pods?{AGENT_SELECTOR}"
-    created.api().wait(path, ready, 90, f"readiness of {nodes} Cilium agents")
+    api.wait(path, ready, 90, f"readiness of {nodes} Cilium agents")
     progress("waiting for the nodes")
     created.wait_ready()
+
+
+def _restarts(pod: dict[str, Any]) -> int:
+    states = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(int(state.get("restartCount", 0)) for state in states)
+
+
+def _last_words(api: Any, pod: dict[str, Any]) -> str:
+    """The error that the agent logged when it ended the last time."""
+    from kubelab.lab.errors import LabError
+
+    path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}/log"
+    try:
+        log = str(api.get(f"{path}?previous=true&tailLines=50").get("message", ""))
+    except LabError as error:
+        return f"its log cannot be read: {error}"
+    return error_in(log)
+
+
+def error_in(log: str) -> str:
+    """The last error of a log in text format, without its traceback."""
+    found = re.findall(r'level=error .*?\berror=("(?:[^"\\]|\\.)*"|\S+)', log)
+    return found[-1].strip('"').replace('\\"', '"') if found else "its log names no error"
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

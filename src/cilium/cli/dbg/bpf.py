@@ -8,37 +8,9 @@ from typing import Any
 
 import click
 
+from cilium.cli.dbg.policy_view import verdict_rows
+from cilium.cli.dbg.records import PROTOCOLS, address, entries, flag_names, network
 from cilium.cli.dbg.render import output, show
-
-PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6", 132: "SCTP"}
-
-
-def entries(name: str) -> Iterable[tuple[Any, Any]]:
-    """Key and value records of a pinned map. Raises click.ClickException if it is not there."""
-    from cilium.datapath.errors import DatapathError
-    from cilium.datapath.maps import PinnedMap
-
-    try:
-        keys, values = PinnedMap(name).dump()
-    except (DatapathError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    return zip(keys, values, strict=True)
-
-
-def address(raw: Any) -> str:
-    from cilium.datapath.addresses import address_from
-
-    return str(address_from(raw))
-
-
-def network(raw: Any, bits: int) -> str:
-    """A prefix of the 128-bit form in its family's own notation."""
-    text = address(raw)
-    return f"{text}/{bits}" if ":" in text else f"{text}/{bits - 96}"
-
-
-def flag_names(flags: Any, kind: Any) -> str:
-    return ",".join(flag.name.lower() for flag in kind if int(flags) & flag) or "-"
 
 
 @click.group()
@@ -113,8 +85,6 @@ def policy_get(number: int | None, every: bool, output: str) -> None:
     """The verdicts of one endpoint, or of all."""
     if number is None and not every:
         raise click.UsageError("name an endpoint id, or --all")
-    from cilium.cli.dbg.policy_view import verdict_rows
-
     header = ("POLICY", "DIRECTION", "IDENTITY", "CLASS", "PROTOCOL", "PORT", "VERDICT", "RULE")
     rows = list(verdict_rows(number))
     if not rows and output == "table":

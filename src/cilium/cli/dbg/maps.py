@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from cilium.cli.columns import columns
-from cilium.cli.dbg.bpf import entries
 from cilium.cli.dbg.client import print_json
+from cilium.cli.dbg.records import entries
 from cilium.cli.dbg.render import output, show
 
 ROOT = Path("/sys/fs/bpf/tc/globals")

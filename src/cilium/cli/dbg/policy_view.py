@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from cilium.cli.dbg.bpf import PROTOCOLS, entries
 from cilium.cli.dbg.client import get
+from cilium.cli.dbg.records import PROTOCOLS, entries
 
 
 def verdict_rows(endpoint: int | None) -> Iterable[tuple[object, ...]]:

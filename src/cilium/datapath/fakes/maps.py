@@ -66,7 +66,7 @@ class FakeMap:
         keys = check_column(self.spec.name, keys, self._key, "keys")
         failures: dict[int, KernelError] = {}
         for i, key in enumerate(keys):
-            if error := self._fault("write"):
+            if error := self._fault():
                 failures[i] = error
             elif self._rows.pop(self._normal(key), None) is not None:
                 self.writes += 1
@@ -105,7 +105,7 @@ class FakeMap:
         """Nothing to give up."""
 
     def _write(self, key: Any, value: Any) -> KernelError | None:
-        if error := self._fault("write"):
+        if error := self._fault():
             return error
         action = f"write an element of map {self.spec.name}"
         if self.spec.type is MapType.LPM_TRIE and key["prefixlen"] > 8 * (self._key.itemsize - 4):
@@ -120,12 +120,12 @@ class FakeMap:
         self.writes += 1
         return None
 
-    def _fault(self, verb: str) -> KernelError | None:
+    def _fault(self) -> KernelError | None:
         if self._failing == 0:
             return None
         self._failing -= 1
         kind = MapFull if self._error in (errno.E2BIG, errno.ENOSPC) else KernelError
-        return kind(f"{verb} an element of map {self.spec.name}", self._error)
+        return kind(f"write an element of map {self.spec.name}", self._error)
 
     def _normal(self, key: Any) -> bytes:
         """A trie keeps the bits of the prefix only."""

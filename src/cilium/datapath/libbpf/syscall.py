@@ -66,9 +66,9 @@ def address(buffer: Any) -> int:
     return int(ffi.cast("uintptr_t", buffer))
 
 
-def map_element(command: Command, fd: int, key: int, value: int = 0, flags: int = 0) -> int:
+def map_element(command: Command, fd: int, key: int, value: int = 0) -> int:
     """One element; `key` and `value` are addresses. Returns 0 or -errno: an absent key is no exception here."""
-    attr = ffi.new("struct attr_map_element *", (fd, key, value, flags))
+    attr = ffi.new("struct attr_map_element *", (fd, key, value))
     return call(command, attr)
 
 
@@ -116,9 +116,9 @@ def info(fd: int, kind: str) -> Any:
     return found
 
 
-def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0) -> int:
-    """`target`: an ifindex, or the descriptor of a cgroup or namespace."""
-    attr = ffi.new("struct attr_link_create *", (prog_fd, target, attach_type, flags))
+def link_create(prog_fd: int, target: int, attach_type: int) -> int:
+    """`target`: an ifindex, or the descriptor of a cgroup."""
+    attr = ffi.new("struct attr_link_create *", (prog_fd, target, attach_type))
     result = call(Command.LINK_CREATE, attr)
     return result if result >= 0 else raise_for(f"attach a program to {target} (type {attach_type})", -result)
 

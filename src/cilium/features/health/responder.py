@@ -18,7 +18,7 @@ PATIENCE = 5.0
 """Seconds a client has for its request."""
 LONGEST = 4096
 IP_FREEBIND, IPV6_FREEBIND = 15, 78
-"""linux/in.h, linux/in6.h: an address may be bound that is not there yet, such as one whose duplicates are looked for."""
+"""linux/in.h, linux/in6.h: binds addresses that are not there yet, such as one whose duplicates are looked for."""
 
 log = structlog.get_logger("health")
 

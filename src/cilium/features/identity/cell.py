@@ -9,7 +9,7 @@ from __future__ import annotations
 from cilium.features.identity.compute import EndpointIdentities, known_identities
 from cilium.features.identity.labels import LabelFilter
 from cilium.features.identity.numbers import reserved_rows
-from cilium.features.identity.ops import CreateIdentities, Writes
+from cilium.features.identity.ops import IdentityRequestOps, Writes
 from cilium.features.identity.rows import IdentityRequest
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
@@ -61,6 +61,6 @@ def build(
             ),
         ),
         reconcilers=(
-            Reconciler("identity-requests", table=requests, operations=CreateIdentities(writes), refresh=5.0),
+            Reconciler("identity-requests", table=requests, operations=IdentityRequestOps(writes), refresh=5.0),
         ),
     )

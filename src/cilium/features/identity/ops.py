@@ -17,7 +17,7 @@ class Writes(Protocol):
         """Raises an error with `.status` 409 if the name is taken."""
 
 
-class CreateIdentities:
+class IdentityRequestOps:
     """Operations of the `identity-requests` reconciler.
 
     A name that is taken is no error if the watch shows the same labels under it soon; if it shows others, the request

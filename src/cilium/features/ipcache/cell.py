@@ -5,7 +5,7 @@ from __future__ import annotations
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.ipcache.compute import IPCache
-from cilium.features.ipcache.ops import IPCacheMaps
+from cilium.features.ipcache.ops import IPCacheOps
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
@@ -56,7 +56,7 @@ def build(
             Reconciler(
                 "ipcache",
                 table=ipcache,
-                operations=IPCacheMaps(hosts=hosts, cidrs=cidrs, epoch=epoch),
+                operations=IPCacheOps(hosts=hosts, cidrs=cidrs, epoch=epoch),
                 patient=True,
             ),
         ),

@@ -42,7 +42,7 @@ def values(rows: Sequence[IPCacheEntry]) -> Any:
     return table
 
 
-class IPCacheMaps:
+class IPCacheOps:
     """Operations of the `ipcache` reconciler. A failing map is an error of its own rows only."""
 
     def __init__(self, *, hosts: BpfMap, cidrs: BpfMap, epoch: Epoch) -> None:

@@ -13,7 +13,7 @@ from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
-from cilium.features.policy.ops import PolicyMaps
+from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
 from cilium.settings import PolicyEnforcement
@@ -53,7 +53,7 @@ def build(
 ) -> PolicyCell:
     """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
     tables = _Tables()
-    maps = PolicyMaps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
+    maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     inputs: dict[str, Table[Any, Any]] = {

@@ -39,7 +39,7 @@ Groups = dict[int, dict[int, BitMap]]
 """Identities by policy and class."""
 
 
-class PolicyMaps:
+class PolicyMapOps:
     """Operations of the `policy-map` reconciler (order: updates first). `wanted` says which policies endpoints are to
     have; `endpoints` is cilium_lxc, which says which they do have."""
 

@@ -157,13 +157,13 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
     contexts: list[_NamedContext] | None = None
 
 
-def from_kubeconfig(path: Path, context: str = "") -> ClientConfig:
-    """The named context of a kubeconfig file, or its current one. Raises ConfigError."""
+def from_kubeconfig(path: Path) -> ClientConfig:
+    """The current context of a kubeconfig file. Raises ConfigError."""
     try:
         config = msgspec.convert(yaml.safe_load(_read(path, "kubeconfig")), _Kubeconfig)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise ConfigError(f"kubeconfig {path}: {error}") from error
-    wanted = context or config.current_context
+    wanted = config.current_context
     contexts = {entry.name: entry.context for entry in config.contexts or ()}
     if wanted not in contexts:
         known = ", ".join(sorted(contexts)) or "none"

@@ -14,8 +14,6 @@ from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.errors import ApiError
 
 MERGE = "application/merge-patch+json"
-APPLY = "application/apply-patch+yaml"
-"""Server-side apply takes JSON under this name too: JSON is YAML."""
 
 
 class Writes:
@@ -37,10 +35,10 @@ class Writes:
                 return None
             raise
 
-    async def list(self, collection: str, *, selectors: dict[str, str] | None = None) -> list[Any]:
+    async def list(self, collection: str) -> list[Any]:
         """Every object, page by page."""
         items: list[Any] = []
-        parameters = {"limit": "500"} | (selectors or {})
+        parameters = {"limit": "500"}
         while True:
             page = _decode(await self._client.request("GET", collection, parameters=parameters))
             items += page.get("items") or []
@@ -64,11 +62,6 @@ class Writes:
     async def patch_status(self, collection: str, name: str, body: Any) -> Any:
         """Merge patch of the status subresource."""
         return await self._send("PATCH", f"{collection}/{name}/status", body, MERGE)
-
-    async def apply(self, collection: str, name: str, body: Any, *, force: bool = True) -> Any:
-        """Server-side apply: creates or takes over the fields of `body`; `force` also from other managers."""
-        parameters = {"force": "true"} if force else {}
-        return await self._send("PATCH", f"{collection}/{name}", body, APPLY, parameters)
 
     async def ensure(self, collection: str, name: str, body: Any) -> Any:
         """The object has what `body` says: merge patch, or create if there is none. For servers of any kind."""
@@ -109,12 +102,11 @@ class Writes:
         path: str,
         body: Any,
         content_type: str = "application/json",
-        parameters: dict[str, str] | None = None,
     ) -> Any:
         content = await self._client.request(
             method,
             path,
-            parameters=self._manager | (parameters or {}),
+            parameters=self._manager,
             body=msgspec.json.encode(body),
             content_type=content_type,
         )

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cilium.cli.cluster.lab import errors, install, load_settings, refuse_overlaps
+from cilium.cli.cluster.lab import error_in, errors, install, load_settings, refuse_overlaps
 from cilium.cli.cluster.main import main
 from cilium.settings import Settings, SettingsError, from_values
 from kubelab.lab.errors import LabError
@@ -88,3 +88,17 @@ def test_a_lab_that_is_not_up(command: str) -> None:
     answer = CliRunner().invoke(main, ["lab", command, "--name", "nobodys"])
     assert answer.exit_code == 1
     assert "nobodys" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ('level=error event="task failed" error="Missing: no \\"x\\" here" exception="T\\n"', 'Missing: no "x" here'),
+        ("timestamp=1 level=error event=failed error=Boom\ntimestamp=2 level=info event=stopped", "Boom"),
+        ("timestamp=1 level=error event=a error=First\ntimestamp=2 level=error event=b error=Last", "Last"),
+        ('timestamp=1 level=warning event=retry error="not this"', "its log names no error"),
+        ("", "its log names no error"),
+    ],
+)  # fmt: skip
+def test_the_last_error_of_an_agent_that_ended(log: str, said: str) -> None:
+    assert error_in(log) == said

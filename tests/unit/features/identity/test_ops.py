@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cilium.features.identity.collect import IdentityCollector
-from cilium.features.identity.ops import CreateIdentities
+from cilium.features.identity.ops import IdentityRequestOps
 from cilium.features.identity.rows import IdentityRequest
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumIdentity
 from cilium.tables.types import Identity
@@ -34,7 +34,7 @@ class Writes:
 
 async def test_the_object_carries_the_labels_and_its_number() -> None:
     writes = Writes()
-    assert not await CreateIdentities(writes).update([REQUEST])
+    assert not await IdentityRequestOps(writes).update([REQUEST])
     (body,) = writes.bodies
     assert body["metadata"] == {"name": "4711", "labels": {"io.kubernetes.pod.namespace": "shop"}}
     assert body["security-labels"] == {"k8s:app": "web", "k8s:io.kubernetes.pod.namespace": "shop"}
@@ -42,7 +42,7 @@ async def test_the_object_carries_the_labels_and_its_number() -> None:
 
 @pytest.mark.parametrize(("status", "failed"), [(409, False), (403, True), (500, True)])
 async def test_a_name_that_is_taken_is_no_error(status: int, failed: bool) -> None:
-    errors = await CreateIdentities(Writes(status)).update([REQUEST])
+    errors = await IdentityRequestOps(Writes(status)).update([REQUEST])
     assert bool(errors) is failed
 
 

@@ -14,7 +14,7 @@ from cilium.datapath.errors import KernelError
 from cilium.datapath.fakes import FakeMap
 from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY
 from cilium.features.policy.encode import class_rows, entry_rows, groups_of
-from cilium.features.policy.ops import PolicyMaps
+from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.rows import PolicyClass, PolicyMembers, Verdict
 from cilium.tables.types import ClassId, PolicyId
 
@@ -38,8 +38,8 @@ class Kernel:
         self.wanted: set[int] = set()
         self.maps = self.started()
 
-    def started(self) -> PolicyMaps:
-        return PolicyMaps(
+    def started(self) -> PolicyMapOps:
+        return PolicyMapOps(
             entries=self.entries,
             classes=self.classes,
             endpoints=self.endpoints,

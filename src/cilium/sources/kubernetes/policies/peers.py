@@ -18,7 +18,7 @@ from cilium.sources.kubernetes.policies.selectors import (
     names,
     requirements,
 )
-from cilium.sources.kubernetes.policies.wire import CIDRRule, Element
+from cilium.sources.kubernetes.policies.wire import CIDRRule, Element, Sources
 from cilium.tables.labels import NAMESPACE, NAMESPACE_LABELS
 from cilium.tables.rules import Peers, Selector
 
@@ -48,7 +48,7 @@ class PeerContext:
         An absent list leaves any peer if there are ports, and nobody if there are none; an empty list selects nobody.
         Raises PolicyError for two kinds of peers and for what is wrong inside of one.
         """
-        side = "from" if hasattr(element, "fromEndpoints") else "to"
+        side = "from" if isinstance(element, Sources) else "to"
         if getattr(element, f"{side}Requires"):
             raise PolicyError(f"{path}.{side}Requires", "is no longer supported: write the labels into the selectors")
         present = {

@@ -67,8 +67,8 @@ class CIDRRule(Strict, frozen=True):
     except_: tuple[str, ...] | None = msgspec.field(default=None, name="except")
 
 
-class Ingress(Strict, frozen=True):
-    """An element of `ingress`."""
+class Sources(Strict, frozen=True):
+    """Whom an element of `ingress` or `ingressDeny` is about."""
 
     fromEndpoints: tuple[LabelSelector, ...] | None = None
     fromRequires: tuple[LabelSelector, ...] | None = None
@@ -77,25 +77,10 @@ class Ingress(Strict, frozen=True):
     fromEntities: tuple[str, ...] | None = None
     fromGroups: tuple[dict[str, Any], ...] | None = None
     fromNodes: tuple[LabelSelector, ...] | None = None
-    toPorts: tuple[PortRule, ...] | None = None
-    icmps: tuple[ICMPRule, ...] | None = None
-    authentication: Authentication | None = None
 
 
-class IngressDeny(Strict, frozen=True):
-    fromEndpoints: tuple[LabelSelector, ...] | None = None
-    fromRequires: tuple[LabelSelector, ...] | None = None
-    fromCIDR: tuple[str, ...] | None = None
-    fromCIDRSet: tuple[CIDRRule, ...] | None = None
-    fromEntities: tuple[str, ...] | None = None
-    fromGroups: tuple[dict[str, Any], ...] | None = None
-    fromNodes: tuple[LabelSelector, ...] | None = None
-    toPorts: tuple[PortDenyRule, ...] | None = None
-    icmps: tuple[ICMPRule, ...] | None = None
-
-
-class Egress(Strict, frozen=True):
-    """An element of `egress`."""
+class Destinations(Strict, frozen=True):
+    """Whom an element of `egress` or `egressDeny` is about."""
 
     toEndpoints: tuple[LabelSelector, ...] | None = None
     toRequires: tuple[LabelSelector, ...] | None = None
@@ -105,21 +90,27 @@ class Egress(Strict, frozen=True):
     toServices: tuple[dict[str, Any], ...] | None = None
     toGroups: tuple[dict[str, Any], ...] | None = None
     toNodes: tuple[LabelSelector, ...] | None = None
+
+
+class Ingress(Sources, frozen=True):
+    toPorts: tuple[PortRule, ...] | None = None
+    icmps: tuple[ICMPRule, ...] | None = None
+    authentication: Authentication | None = None
+
+
+class IngressDeny(Sources, frozen=True):
+    toPorts: tuple[PortDenyRule, ...] | None = None
+    icmps: tuple[ICMPRule, ...] | None = None
+
+
+class Egress(Destinations, frozen=True):
     toFQDNs: tuple[dict[str, Any], ...] | None = None
     toPorts: tuple[PortRule, ...] | None = None
     icmps: tuple[ICMPRule, ...] | None = None
     authentication: Authentication | None = None
 
 
-class EgressDeny(Strict, frozen=True):
-    toEndpoints: tuple[LabelSelector, ...] | None = None
-    toRequires: tuple[LabelSelector, ...] | None = None
-    toCIDR: tuple[str, ...] | None = None
-    toCIDRSet: tuple[CIDRRule, ...] | None = None
-    toEntities: tuple[str, ...] | None = None
-    toServices: tuple[dict[str, Any], ...] | None = None
-    toGroups: tuple[dict[str, Any], ...] | None = None
-    toNodes: tuple[LabelSelector, ...] | None = None
+class EgressDeny(Destinations, frozen=True):
     toPorts: tuple[PortDenyRule, ...] | None = None
     icmps: tuple[ICMPRule, ...] | None = None
 

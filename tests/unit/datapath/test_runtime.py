@@ -1,0 +1,46 @@
+"""The epoch that makes every connection be judged anew, and what else programs are told while they run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cilium.datapath.fakes import FakeMap
+from cilium.datapath.generated import RUNTIME, RuntimeFlags
+from cilium.datapath.runtime import Runtime
+
+
+@pytest.fixture
+def port() -> FakeMap:
+    return FakeMap("cilium_runtime")
+
+
+def entry(port: FakeMap) -> np.void:
+    values, _ = port.lookup(np.zeros(1, np.uint32))
+    record: np.void = values[0]
+    return record
+
+
+def test_the_epoch_goes_on_where_the_last_agent_was(port: FakeMap) -> None:
+    Runtime(port).advance()
+    Runtime(port).advance()
+    assert (Runtime(port).epoch, int(entry(port)["policy_epoch"])) == (2, 2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 2), (0xFFFF_FFFE, 0xFFFF_FFFF), (0xFFFF_FFFF, 1)])
+def test_no_epoch_is_zero(port: FakeMap, before: int, after: int) -> None:
+    value = np.zeros(1, RUNTIME)
+    value["policy_epoch"] = before
+    port.update(np.zeros(1, np.uint32), value)
+    runtime = Runtime(port)
+    runtime.advance()
+    assert runtime.epoch == after
+
+
+@pytest.mark.parametrize(("events", "flags"), [(True, 0), (False, RuntimeFlags.EVENTS_OFF)])
+def test_configuration_leaves_the_epoch(port: FakeMap, events: bool, flags: int) -> None:
+    runtime = Runtime(port)
+    runtime.advance()
+    runtime.configure(aggregation=2.5, events=events)
+    found = entry(port)
+    assert (found["policy_epoch"], found["aggregation"], found["flags"]) == (1, 2_500_000_000, flags)
