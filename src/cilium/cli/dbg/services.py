@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from cilium.cli.columns import columns
-from cilium.cli.dbg.bpf import PROTOCOLS, address, entries, flag_names
 from cilium.cli.dbg.client import get, print_json
+from cilium.cli.dbg.records import PROTOCOLS, address, entries, flag_names
 from cilium.cli.dbg.render import output, show
 
 
