@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
 from cilium.features.services.compute import Frontends
-from cilium.features.services.ops import Hooks, ServiceMaps, SocketHookOps
+from cilium.features.services.ops import Hooks, OffLoop, ServiceMaps, SocketHookOps
 from cilium.features.services.rows import HOOKS, SocketHook
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
@@ -42,7 +42,7 @@ def build(
         ),
         reconcilers=(
             # Patient: services that the last agent served stay as they are until all of them are known again.
-            Reconciler("services", table=frontends, operations=operations, patient=True),
+            Reconciler("services", table=frontends, operations=OffLoop(operations), patient=True),
             _socket_hooks(hooks, HOOKS, SocketHookOps(links=links, programs=programs, known=HOOKS)),
         ),
     )

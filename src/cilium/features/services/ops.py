@@ -6,6 +6,7 @@ it left rests before it is used again. Nothing is written that the kernel has al
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -197,6 +198,24 @@ class ServiceMaps:
             state.rows[names[index]] = row
             if old is not None:
                 state.release(old.backends)
+
+
+class OffLoop:
+    """The same operations in a thread: with ten thousand services a round takes a second, and the agent has other
+    things to do. A reconciler waits for one before it calls the next, so they never meet.
+    """
+
+    def __init__(self, maps: ServiceMaps) -> None:
+        self._maps = maps
+
+    async def update(self, rows: Sequence[Frontend]) -> Errors:
+        return await asyncio.to_thread(self._maps.update, rows)
+
+    async def delete(self, rows: Sequence[Frontend]) -> Errors:
+        return await asyncio.to_thread(self._maps.delete, rows)
+
+    async def prune(self, rows: Sequence[Frontend]) -> None:
+        await asyncio.to_thread(self._maps.prune, rows)
 
 
 class Hooks(Protocol):

@@ -12,8 +12,9 @@ import pytest
 from cilium.datapath.addresses import address_from
 from cilium.datapath.fakes.maps import FakeMap
 from cilium.datapath.generated.maps import MAPS
-from cilium.features.services.ops import ServiceMaps, SocketHookOps
+from cilium.features.services.ops import OffLoop, ServiceMaps, SocketHookOps, service_keys
 from cilium.features.services.rows import HOOKS
+from cilium.state import Reconciler, Table
 from cilium.tables.services import Backend, Frontend
 
 
@@ -54,8 +55,6 @@ class World:
 
     def ends(self, row: Frontend) -> list[str]:
         """As a program finds them."""
-        from cilium.features.services.ops import service_keys
-
         values, found = self.services.lookup(service_keys([row]))
         if not found[0]:
             return ["no service"]
@@ -65,8 +64,6 @@ class World:
         return [f"{address_from(record['address'])}:{int(record['port'])}" for record in records]
 
     def id(self, row: Frontend) -> int:
-        from cilium.features.services.ops import service_keys
-
         values, _ = self.services.lookup(service_keys([row]))
         return int(values["id"][0])
 
@@ -207,6 +204,28 @@ def test_deleting_fails_row_by_row_and_what_is_absent_is_no_error(world: World) 
     assert list(world.operations.delete([first, second])) == [first.key]
     assert world.ends(second) == ["no service"]
     assert not world.operations.delete([first, second])
+
+
+async def test_as_a_reconciler_runs_them(world: World) -> None:
+    """Through the cell's own wrapping: rows appear, change, go; the rest of a former life is pruned."""
+    left = row("10.96.0.9", "10.0.0.9")
+    world.update(left)
+    world.restart()
+    table: Table[Any, Frontend] = Table("frontends", key=lambda each: each.key)
+    writer = table.writer("test")
+    reconciler = Reconciler("services", table=table, operations=OffLoop(world.operations), debounce=0)
+    web = row("10.96.0.1", "10.0.0.1")
+    writer.upsert(web)
+    writer.ready()
+    await reconciler.round()
+    assert (world.ends(web), world.ends(left)) == (["10.0.0.1:8080"], ["no service"])
+    writer.upsert(row("10.96.0.1", "10.0.0.2"))
+    await reconciler.round()
+    assert world.ends(web) == ["10.0.0.2:8080"]
+    writer.delete(web.key)
+    await reconciler.round()
+    assert world.ends(web) == ["no service"]
+    assert not reconciler.errors()
 
 
 class Links:
