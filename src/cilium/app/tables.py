@@ -59,9 +59,7 @@ class AgentTables:
         self.routes: Table[IPNetwork, Route] = Table("routes", key=lambda row: row.destination)
         self.attachments: Table[tuple[str, str], Attachment] = Table("attachments", key=lambda row: row.key)
         self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)
-        self.frontends: Table[FrontendKey, Frontend] = Table(
-            "frontends", key=lambda row: row.key, indexes={"service": lambda row: (row.service,)}
-        )
+        self.frontends: Table[FrontendKey, Frontend] = Table("frontends", key=lambda row: row.key)
         self.socket_hooks: Table[str, SocketHook] = Table("socket-hooks", key=lambda row: row.name)
         # desired: of other nodes
         self.health_targets: Table[tuple[str, str], HealthTarget] = Table("health-targets", key=lambda row: row.key)

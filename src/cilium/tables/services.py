@@ -89,7 +89,7 @@ class Backend(msgspec.Struct, frozen=True):
 
 
 class Frontend(msgspec.Struct, frozen=True):
-    """Desired table `frontends`, key (`address`, `port`, `protocol`), index `service`: a row of cilium_lb_services."""
+    """Desired table `frontends`, key (`address`, `port`, `protocol`): a row of cilium_lb_services."""
 
     address: IPAddress
     """Of a node port the unspecified one: it stands for every address of every node."""

@@ -40,9 +40,7 @@ class KubernetesTables:
             "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
         )
         self.services: Table[str, Service] = Table("services", key=lambda row: row.key)
-        self.endpoint_slices: Table[str, EndpointSlice] = Table(
-            "endpoint-slices", key=lambda row: row.key, indexes={"service": lambda row: (row.service_key,)}
-        )
+        self.endpoint_slices: Table[str, EndpointSlice] = Table("endpoint-slices", key=lambda row: row.key)
         self.policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:
