@@ -29,7 +29,9 @@ class KubernetesTables:
         self.kube_apiservers: Table[str, KubeApiservers] = Table("kube-apiservers", key=lambda row: row.name)
         self.cilium_nodes: Table[str, CiliumNode] = Table("cilium-nodes", key=lambda row: row.name)
         self.cilium_endpoints: Table[str, CiliumEndpoint] = Table(
-            "cilium-endpoints", key=lambda row: row.key, indexes={"identity": lambda row: (row.identity,)}
+            "cilium-endpoints",
+            key=lambda row: row.key,
+            indexes={"identity": lambda row: (row.identity,), "node": lambda row: (row.node_ip,)},
         )
         self.cilium_identities: Table[Identity, CiliumIdentity] = Table(
             "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
