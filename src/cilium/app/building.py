@@ -190,6 +190,7 @@ def build_endpoints(
         endpoint_policies=policy.endpoint_policies,
         endpoint_map=tables.endpoint_map,
         endpoint_objects=tables.endpoint_objects,
+        cilium_endpoints=built.kubernetes.cilium_endpoints,
     )
 
 

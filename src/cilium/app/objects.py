@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cilium.sources.kubernetes.errors import ApiError
@@ -54,17 +54,6 @@ class ObjectWrites:
             return
         meta = found["metadata"]
         await self._writes.delete(_endpoints(namespace), name, uid=meta["uid"], version=meta["resourceVersion"])
-
-    async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
-        items = await self._writes.list(f"{CILIUM}/ciliumendpoints")
-        return [
-            (
-                item["metadata"]["namespace"],
-                item["metadata"]["name"],
-                _node_of(item),
-            )
-            for item in items
-        ]
 
     # features/node, features/ipam
     async def apply_node(self, name: str, body: Any) -> None:

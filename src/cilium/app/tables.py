@@ -36,26 +36,19 @@ class AgentTables:
             indexes={
                 "container": lambda row: (row.container_id,),
                 "pod": lambda row: (f"{row.namespace}/{row.pod}",) if row.pod else (),
-                "address": lambda row: row.addresses,
             },
         )
         self.node_addressing: Table[str, NodeAddressing] = Table("node-addressing", key=lambda row: row.name)
-        self.allocations: Table[IPAddress, IPAllocation] = Table(
-            "ip-allocations", key=lambda row: row.address, indexes={"owner": lambda row: (row.owner,)}
-        )
+        self.allocations: Table[IPAddress, IPAllocation] = Table("ip-allocations", key=lambda row: row.address)
         self.node_health: Table[tuple[str, str], NodeHealth] = Table("node-health", key=lambda row: row.key)
         # computed
-        self.identities: Table[Identity, IdentityRow] = Table(
-            "identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
-        )
+        self.identities: Table[Identity, IdentityRow] = Table("identities", key=lambda row: row.id)
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
-            "endpoint-identities", key=lambda row: row.endpoint, indexes={"identity": lambda row: (row.identity,)}
+            "endpoint-identities", key=lambda row: row.endpoint
         )
         # desired: of the kernel
         self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
-        self.ipcache: Table[IPNetwork, IPCacheEntry] = Table(
-            "ipcache", key=lambda row: row.prefix, indexes={"identity": lambda row: (row.identity,)}
-        )
+        self.ipcache: Table[IPNetwork, IPCacheEntry] = Table("ipcache", key=lambda row: row.prefix)
         self.routes: Table[IPNetwork, Route] = Table("routes", key=lambda row: row.destination)
         self.attachments: Table[tuple[str, str], Attachment] = Table("attachments", key=lambda row: row.key)
         self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -227,7 +228,7 @@ class PinnedMap(Map):
             found = shape_of(fd)
             if found.layout != wanted.shape.layout:
                 raise MapSpecMismatch(name, str(path), str(found), str(wanted.shape))
-            super().__init__(fd, wanted)
+            super().__init__(fd, replace(wanted, max_entries=found.max_entries))
         except BaseException:
             os.close(fd)
             raise

@@ -32,7 +32,7 @@ from cilium.tables.kubernetes import CiliumNode
 from cilium.tables.rules import PolicyObject
 
 DEFAULT_SOCKET = "/var/run/cilium/hubble.sock"
-DEFAULT_LISTEN = ":4244"
+DEFAULT_LISTEN = ""
 MAX_REQUESTS = 256
 """At once; more are refused with RESOURCE_EXHAUSTED."""
 GRACE = 0.5

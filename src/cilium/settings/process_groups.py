@@ -25,11 +25,12 @@ class HubbleSettings:
     )
     listen: str = setting(
         kinds.listen_address(),
-        default=":4244",
+        default="",
         key="hubble-listen-address",
         helm=("hubble.listenAddress",),
         when={"enable-hubble": "true"},
-        meaning="TCP address of the flow service; empty serves the unix socket only.",
+        meaning="TCP address of the flow service, e.g. `:4244`; empty serves the unix socket only. Without TLS, whoever "
+        "reaches the port can read the flows of the node.",
     )
     socket: str = setting(
         ABSOLUTE,

@@ -9,7 +9,7 @@ from cilium.tables.types import EndpointId, Identity, Ifindex, IPAddress, Labels
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Table `endpoints`, key `id`, indexes `pod` (namespace/name), `container`, `address`.
+    """Table `endpoints`, key `id`, indexes `pod` (namespace/name), `container`.
 
     Writer: features/endpoint, from CNI requests, from the state directory after a restart, and for the health
     endpoint. The node itself is an endpoint too: kind `host`, addresses of the node, no interface.
@@ -35,7 +35,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class EndpointIdentity(msgspec.Struct, frozen=True):
-    """Table `endpoint-identities`, key `endpoint`, index `identity`. Writer: features/identity."""
+    """Table `endpoint-identities`, key `endpoint`. Writer: features/identity."""
 
     endpoint: EndpointId
     identity: Identity

@@ -35,7 +35,7 @@ SCOPE_CIDR = 1 << 24
 
 
 class IdentityRow(msgspec.Struct, frozen=True):
-    """Table `identities`, key `id`, index `labels`: every identity this node has to know.
+    """Table `identities`, key `id`: every identity this node has to know.
 
     `source` is reserved, cluster (a CiliumIdentity), cidr (allocated on this node) or remote-node.
     """

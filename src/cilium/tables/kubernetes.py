@@ -17,7 +17,7 @@ class NamedPort(msgspec.Struct, frozen=True):
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """Table `pods`, key `namespace/name`, indexes `node`, `uid`."""
+    """Table `pods`, key `namespace/name`."""
 
     namespace: str
     name: str
@@ -80,7 +80,7 @@ class CiliumNode(msgspec.Struct, frozen=True):
 
 
 class CiliumEndpoint(msgspec.Struct, frozen=True):
-    """Table `cilium-endpoints`, key `namespace/name`, indexes `node`, `identity`: cilium.io/v2 CiliumEndpoint."""
+    """Table `cilium-endpoints`, key `namespace/name`, index `identity`: cilium.io/v2 CiliumEndpoint."""
 
     namespace: str
     name: str

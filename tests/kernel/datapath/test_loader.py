@@ -83,6 +83,7 @@ def test_a_map_of_another_size_keeps_its_content(tiny: Path, bpf_dir: Path, spec
         pinned.update(keys, values)
     with load(tiny, pin_dir=bpf_dir, max_entries=sizes), PinnedMap(name, bpf_dir, spec) as pinned:
         assert shape_of(pinned.fd).max_entries == 50_000
+        assert pinned.spec.max_entries == 50_000, "what is told of its capacity"
         found, present = pinned.lookup(keys)
         assert present.all()
         assert (found == values).all()

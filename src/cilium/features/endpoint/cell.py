@@ -14,6 +14,7 @@ from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state import Derivation, Reconciler, RowStatus, Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
+from cilium.tables.kubernetes import CiliumEndpoint
 from cilium.tables.types import EndpointId, IPAddress
 
 
@@ -35,6 +36,7 @@ def build(
     endpoint_policies: Table[EndpointId, EndpointPolicy],
     endpoint_map: Table[IPAddress, EndpointMapEntry],
     endpoint_objects: Table[str, EndpointObject],
+    cilium_endpoints: Table[str, CiliumEndpoint],
 ) -> EndpointCell:
     inputs: dict[str, Table[Any, Any]] = {
         "endpoints": endpoints,
@@ -47,7 +49,7 @@ def build(
     objects = Reconciler(
         "endpoint-objects",
         table=endpoint_objects,
-        operations=EndpointObjectOps(writes=writes, node_ip=str(node_ip)),
+        operations=EndpointObjectOps(writes=writes, node_ip=node_ip, published=cilium_endpoints),
         debounce=0.05,
     )
     readiness = Readiness(entries=endpoint_map, status=maps.status, attachments=attachment_status)

@@ -62,17 +62,25 @@ class EndpointMap:
         upserts: list[EndpointMapEntry] = []
         gone: set[IPAddress] = set()
         for number in touched(view):
-            endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
-            identity: EndpointIdentity | None = view.snapshots["endpoint-identities"].get(number)
-            policy: EndpointPolicy | None = view.snapshots["endpoint-policies"].get(number)
-            rows = [] if endpoint is None else list(map_entries(endpoint, identity, policy))
+            rows = self._rows(view, number)
             upserts += rows
             now = tuple(row.address for row in rows)
             gone |= set(self._addresses.pop(number, ())) - set(now)
             if now:
                 self._addresses[number] = now
         gone -= {row.address for row in upserts}
+        if gone:  # an address that two endpoints claimed stays with the other
+            heirs = [number for number, addresses in self._addresses.items() if not gone.isdisjoint(addresses)]
+            upserts += (row for number in heirs for row in self._rows(view, number) if row.address in gone)
+            gone -= {row.address for row in upserts}
         return {"endpoint-map": RowChanges(upserts=upserts, deletes=list(gone))}
+
+    @staticmethod
+    def _rows(view: View, number: EndpointId) -> list[EndpointMapEntry]:
+        endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
+        identity: EndpointIdentity | None = view.snapshots["endpoint-identities"].get(number)
+        policy: EndpointPolicy | None = view.snapshots["endpoint-policies"].get(number)
+        return [] if endpoint is None else list(map_entries(endpoint, identity, policy))
 
 
 class EndpointObjects:

@@ -17,8 +17,11 @@ from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.endpoint.adoption import Adoption
 from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
+from cilium.state import Table
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
+from cilium.tables.kubernetes import CiliumEndpoint
+from cilium.tables.types import IPAddress
 
 log = structlog.get_logger("endpoint")
 
@@ -120,15 +123,15 @@ class Writes(Protocol):
     async def delete_endpoint(self, namespace: str, name: str, *, node_ip: str) -> None:
         """Only the object of that node."""
 
-    async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
-        """(namespace, name, node IP) of every CiliumEndpoint."""
-
 
 class EndpointObjectOps:
-    """Operations of the `endpoint-objects` reconciler: CiliumEndpoints of this node's pods."""
+    """Operations of the `endpoint-objects` reconciler: CiliumEndpoints of this node's pods.
 
-    def __init__(self, *, writes: Writes, node_ip: str) -> None:
-        self._writes, self._node_ip = writes, node_ip
+    `published` is what the API shows; it is asked by node, so a large cluster costs a node nothing.
+    """
+
+    def __init__(self, *, writes: Writes, node_ip: IPAddress, published: Table[str, CiliumEndpoint]) -> None:
+        self._writes, self._node_ip, self._published = writes, node_ip, published
 
     async def update(self, rows: Sequence[EndpointObject]) -> Errors:
         return await each_async(
@@ -141,14 +144,15 @@ class EndpointObjectOps:
         return await each_async(
             rows,
             key=lambda row: row.key,
-            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name, node_ip=self._node_ip),
+            call=lambda row: self._writes.delete_endpoint(row.namespace, row.name, node_ip=str(self._node_ip)),
         )
 
     async def prune(self, rows: Sequence[EndpointObject]) -> None:
-        keep = {(row.namespace, row.name) for row in rows}
-        for namespace, name, node_ip in await self._writes.list_endpoints():
-            if node_ip == self._node_ip and (namespace, name) not in keep:
-                await self._writes.delete_endpoint(namespace, name, node_ip=node_ip)
+        await self._published.wait_initialized()
+        keep = {row.key for row in rows}
+        for found in self._published.snapshot().by("node", self._node_ip):
+            if found.key not in keep:
+                await self._writes.delete_endpoint(found.namespace, found.name, node_ip=str(self._node_ip))
 
 
 def endpoint_body(row: EndpointObject) -> dict[str, Any]:

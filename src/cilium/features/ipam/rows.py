@@ -8,7 +8,7 @@ from cilium.tables.types import IPAddress, IPNetwork
 
 
 class IPAllocation(msgspec.Struct, frozen=True):
-    """Table `ip-allocations`, key `address`, index `owner`: every address of this node's pod CIDRs that is in use."""
+    """Table `ip-allocations`, key `address`: every address of this node's pod CIDRs that is in use."""
 
     address: IPAddress
     owner: str

@@ -24,9 +24,7 @@ class KubernetesTables:
     """Iteration yields every table, for `cilium-dbg statedb`."""
 
     def __init__(self) -> None:
-        self.pods: Table[str, Pod] = Table(
-            "pods", key=lambda row: row.key, indexes={"node": lambda row: (row.node,), "uid": lambda row: (row.uid,)}
-        )
+        self.pods: Table[str, Pod] = Table("pods", key=lambda row: row.key)
         self.namespaces: Table[str, Namespace] = Table("namespaces", key=lambda row: row.name)
         self.kube_nodes: Table[str, KubeNode] = Table("kube-nodes", key=lambda row: row.name)
         self.kube_apiservers: Table[str, KubeApiservers] = Table("kube-apiservers", key=lambda row: row.name)
@@ -34,7 +32,7 @@ class KubernetesTables:
         self.cilium_endpoints: Table[str, CiliumEndpoint] = Table(
             "cilium-endpoints",
             key=lambda row: row.key,
-            indexes={"node": lambda row: (row.node_ip,), "identity": lambda row: (row.identity,)},
+            indexes={"identity": lambda row: (row.identity,), "node": lambda row: (row.node_ip,)},
         )
         self.cilium_identities: Table[Identity, CiliumIdentity] = Table(
             "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}

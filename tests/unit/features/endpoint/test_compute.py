@@ -103,6 +103,14 @@ async def test_addresses_that_move_or_go(rows: Derived) -> None:
     assert seen(rows) == {}
 
 
+async def test_an_address_of_two_endpoints_stays_with_the_one_that_stays(rows: Derived) -> None:
+    """Such as one that a device of the node has had for a moment."""
+    rows.put("endpoints", WEB)
+    rows.put("endpoints", msgspec.structs.replace(HOST, addresses=(V4,)))
+    rows.drop("endpoints", HOST.id)
+    assert rows.rows("endpoint-map")[V4].ifindex == WEB.ifindex
+
+
 async def test_a_pod_is_published_once_its_identity_is_known(objects: Derived) -> None:
     objects.put("endpoints", WEB, HOST)
     assert objects.rows("endpoint-objects") == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,6 +10,8 @@ import msgspec
 from cilium.features.endpoint.collect import EndpointCollector
 from cilium.features.endpoint.ops import EndpointObjectOps, endpoint_body
 from cilium.features.endpoint.rows import EndpointObject
+from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.state import Table
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
 from cilium.tables.types import Identity
 
@@ -37,8 +38,16 @@ class Writes:
         if self.objects.get((namespace, name)) == node_ip:
             del self.objects[namespace, name]
 
-    async def list_endpoints(self) -> Sequence[tuple[str, str, str]]:
-        return [(namespace, name, node) for (namespace, name), node in self.objects.items()]
+    def published(self) -> Table[str, CiliumEndpoint]:
+        """What the watch shows of it."""
+        table = KubernetesTables().cilium_endpoints
+        writer = table.writer("test")
+        writer.commit(
+            CiliumEndpoint(namespace, name, 1, Identity(9), (), (), ip_address(node))
+            for (namespace, name), node in self.objects.items()
+        )
+        writer.ready()
+        return table
 
 
 def test_the_object_is_its_pods() -> None:
@@ -58,7 +67,7 @@ def test_the_object_is_its_pods() -> None:
 async def test_one_object_that_is_refused_leaves_the_others() -> None:
     writes = Writes(refuses="web-1")
     rows = [WEB, *(msgspec.structs.replace(WEB, name=name) for name in ("web-1", "web-2"))]
-    operations = EndpointObjectOps(writes=writes, node_ip="172.30.0.1")
+    operations = EndpointObjectOps(writes=writes, node_ip=ip_address("172.30.0.1"), published=writes.published())
     assert set(await operations.update(rows)) == {"shop/web-1"}
     assert set(writes.objects) == {("shop", "web-0"), ("shop", "web-2")}
     assert not await operations.delete([WEB, WEB])
@@ -67,7 +76,8 @@ async def test_one_object_that_is_refused_leaves_the_others() -> None:
 
 async def test_pruning_leaves_the_objects_of_other_nodes() -> None:
     writes = Writes(**{"web-0": "172.30.0.1", "left": "172.30.0.1", "other": "172.30.0.2"})
-    await EndpointObjectOps(writes=writes, node_ip="172.30.0.1").prune([WEB])
+    operations = EndpointObjectOps(writes=writes, node_ip=ip_address("172.30.0.1"), published=writes.published())
+    await operations.prune([WEB])
     assert set(writes.objects) == {("shop", "web-0"), ("shop", "other")}
 
 
