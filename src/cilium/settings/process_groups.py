@@ -29,8 +29,8 @@ class HubbleSettings:
         key="hubble-listen-address",
         helm=("hubble.listenAddress",),
         when={"enable-hubble": "true"},
-        meaning="TCP address of the flow service, e.g. `:4244`; empty serves the unix socket only. Without TLS, whoever "
-        "reaches the port can read the flows of the node.",
+        meaning="TCP address of the flow service, e.g. `:4244`; empty serves the unix socket only. There is no TLS "
+        "yet: whoever reaches the port can read the flows of the node.",
     )
     socket: str = setting(
         ABSOLUTE,
