@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,13 +124,16 @@ class Cluster:
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[Cluster]:
+def cluster(nodes: int, values: Mapping[str, Any] | None = None) -> Iterator[Cluster]:
     """Up with ready agents, kubelets stopped; taken down whatever happens."""
     name = f"bench-{os.getpid()}"
     made: Cluster | None = None
     try:
-        subprocess.run([BIN / "cilium", "lab", "up", "--name", name, "--nodes", str(nodes)], check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", str(nodes)]
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(json.dumps(values or {}))  # JSON is YAML
+            file.flush()
+            subprocess.run([*argv, "--values", file.name], check=True, stdout=subprocess.DEVNULL)
         made = Cluster(name, nodes)
         for number in range(1, nodes + 1):
             made.lab.stop(f"kubelet-node{number}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from bench.cluster import Cluster, cluster
 
@@ -15,6 +16,7 @@ class Options:
     full: bool = False  # as long as the targets say
 
     @contextmanager
-    def cluster(self, *, nodes: int) -> Iterator[Cluster]:
-        with cluster(nodes) as made:
+    def cluster(self, *, nodes: int, values: Mapping[str, Any] | None = None) -> Iterator[Cluster]:
+        """`values`: as in a values file."""
+        with cluster(nodes, values) as made:
             yield made

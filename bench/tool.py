@@ -66,10 +66,14 @@ class Tool:
             subprocess.run(["kill", "-9", "--", f"-{process.pid}"], capture_output=True, check=False)
             process.communicate()
 
-    def run(self, netns: str, mode: str, *words: object, cpu: int = CPU) -> dict[str, Any]:
+    def run(self, netns: str, mode: str, *words: object, cpu: int = CPU, cgroup: Path | None = None) -> dict[str, Any]:
         """Raises ToolError."""
         done = subprocess.run(
-            self._argv(netns, cpu, mode, *words), capture_output=True, text=True, check=False, timeout=60
+            [*_joining(cgroup), *self._argv(netns, cpu, mode, *words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         if done.returncode:
             raise ToolError(f"{mode} {' '.join(map(str, words))}: {done.stderr.strip()}")
@@ -77,6 +81,11 @@ class Tool:
 
     def _argv(self, netns: str, cpu: int, *words: object) -> list[str]:
         return [str(self._binary), netns, str(cpu), *map(str, words)]
+
+
+def _joining(cgroup: Path | None) -> list[str]:
+    """A command line that runs the rest inside the cgroup."""
+    return ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(cgroup)] if cgroup is not None else []
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.figures import Better, Figure, median
 from bench.tool import PORT, Server, Tool
@@ -24,6 +25,8 @@ class Route:
     client: str
     server: str
     addresses: Mapping[int, str]
+    cgroup: Path | None = None
+    """Of the client; none: that of the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,9 @@ def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> f
     """Nanoseconds of the median transaction, or bytes per CPU-second of both ends."""
     address = route.addresses[family]
     if mode != "stream":
-        return float(tool.run(route.client, mode, address, PORT, SECONDS)["median"])
+        return float(tool.run(route.client, mode, address, PORT, SECONDS, cgroup=route.cgroup)["median"])
     before = server.cpu
-    result = tool.run(route.client, mode, address, PORT + 1, SECONDS)
+    result = tool.run(route.client, mode, address, PORT + 1, SECONDS, cgroup=route.cgroup)
     return float(result["bytes"] / (result["cpu"] + server.cpu - before) * 1e9)
 
 

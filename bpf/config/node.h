@@ -27,3 +27,7 @@ CONFIG(__u64, config_ct_tcp_syn) = 60000000000ULL;        /* ns */
 CONFIG(__u64, config_ct_tcp_established) = 8000000000000ULL;
 CONFIG(__u64, config_ct_tcp_closing) = 10000000000ULL;
 CONFIG(__u64, config_ct_any) = 60000000000ULL;
+/* Node ports, and the host's network namespace (SO_NETNS_COOKIE), whose loopback addresses are the node. */
+CONFIG(__u16, config_node_port_min) = 30000;
+CONFIG(__u16, config_node_port_max) = 32767;
+CONFIG(__u64, config_host_netns_cookie) = 0;

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from scenario.cluster import Cluster, lacks
 
-TUNNEL = "prometheus: {enabled: true}\n"
+TUNNEL = """
+prometheus: {enabled: true}
+kubeProxyReplacement: true
+"""
 NATIVE = """
+kubeProxyReplacement: true
 ipam: {mode: kubernetes}
 routingMode: native
 autoDirectNodeRoutes: true

@@ -84,9 +84,12 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    followed = AGENT if settings.policy.kubernetes else AGENT - {Resource.NETWORK_POLICIES}
     source = KubernetesSource(
-        client=client, tables=kubernetes, node=node, cluster=settings.cluster.name, resources=followed
+        client=client,
+        tables=kubernetes,
+        node=node,
+        cluster=settings.cluster.name,
+        resources=_followed(settings),
     )
     allocator = Allocator(
         table=tables.allocations,
@@ -129,6 +132,16 @@ async def _start(
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)
+
+
+def _followed(settings: Settings) -> frozenset[Resource]:
+    """What is switched off costs the API server no watch."""
+    unwanted: set[Resource] = set()
+    if not settings.policy.kubernetes:
+        unwanted.add(Resource.NETWORK_POLICIES)
+    if not settings.services.replacement:
+        unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
+    return AGENT - unwanted
 
 
 async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup) -> None:

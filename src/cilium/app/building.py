@@ -17,6 +17,8 @@ from cilium.app.health import INTERFACE, KIND, HealthChecks, build_health
 from cilium.app.inspection import Inspection
 from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
+from cilium.datapath.links import CgroupLinks
+from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
 from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
@@ -31,6 +33,7 @@ from cilium.features.ipcache import cell as ipcache_cell
 from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
 from cilium.features.programs import cell as programs_cell
+from cilium.features.services import cell as services_cell
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
@@ -92,11 +95,12 @@ def build_features(built: Built) -> Features:
     identity, ipcache = build_identities(built, policy)
     programs = build_programs(built)
     endpoint = build_endpoints(built, policy, programs)
+    services = build_services(built)
     node, conntrack = build_node(built)
     built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
     health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, node, conntrack, *health),
+        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, services, node, conntrack, *health),
         readiness=endpoint.readiness,
         policy=policy,
     )
@@ -187,6 +191,25 @@ def build_endpoints(
         endpoint_map=tables.endpoint_map,
         endpoint_objects=tables.endpoint_objects,
         cilium_endpoints=built.kubernetes.cilium_endpoints,
+    )
+
+
+def build_services(built: Built) -> Cell:
+    """Translation in the socket; or, where that is off, nothing that is left of it."""
+    tables, settings = built.tables, built.settings
+    given = Path(settings.services.cgroup_root or CGROUP_MOUNTS[0])
+    if not settings.services.replacement:
+        return services_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
+    return services_cell.build(
+        node=built.node.name,
+        versions=frozenset([*([4] if settings.families.ipv4 else []), *([6] if settings.families.ipv6 else [])]),
+        maps=built.datapath.maps,
+        links=CgroupLinks(given if settings.services.cgroup_root else cgroup_root()),
+        programs=built.datapath.programs,
+        services=built.kubernetes.services,
+        endpoint_slices=built.kubernetes.endpoint_slices,
+        frontends=tables.frontends,
+        hooks=tables.socket_hooks,
     )
 
 

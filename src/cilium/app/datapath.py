@@ -17,6 +17,7 @@ from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
 from cilium.datapath.maps import BpfMap, PinnedMap
+from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
@@ -24,6 +25,8 @@ from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Set
 from cilium.tables.nodes import NodeAddressing
 
 OBJECTS = ("lxc", "host", "overlay", "netdev")
+SERVICE_OBJECTS = ("sock",)
+SERVICE_MAPS = "cilium_lb_"
 SECOND = 1_000_000_000
 
 
@@ -50,7 +53,9 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
     """Raises a DatapathError that says what the kernel refused."""
     values = constants(settings, node, tunnel_ifindex=tunnel_ifindex, host_ifindex=host_ifindex)
     sizes = map_sizes(settings)
-    objects = tuple(load(OBJECT_DIRECTORY / f"{name}.bpf.o", constants=values, max_entries=sizes) for name in OBJECTS)
+    on = settings.services.replacement
+    names = (*OBJECTS, *(SERVICE_OBJECTS if on else ()))
+    objects = tuple(_load(name, values, sizes) for name in names)
     runtime = Runtime(PinnedMap("cilium_runtime"))
     runtime.configure(
         aggregation=0 if settings.events.aggregation is MonitorAggregation.NONE else settings.events.interval,
@@ -59,9 +64,17 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
     return Datapath(
         objects=objects,
         programs={name: program for loaded in objects for name, program in loaded.programs.items()},
-        maps={name: PinnedMap(name) for name in MAPS if name != "cilium_events"},
+        maps={
+            name: PinnedMap(name)
+            for name in MAPS
+            if name != "cilium_events" and (on or not name.startswith(SERVICE_MAPS))
+        },
         runtime=runtime,
     )
+
+
+def _load(name: str, values: Mapping[str, Constant], sizes: Mapping[str, int]) -> LoadedObject:
+    return load(OBJECT_DIRECTORY / f"{name}.bpf.o", constants=values, max_entries=sizes)
 
 
 def constants(
@@ -86,6 +99,8 @@ def constants(
         "config_ct_tcp_closing": int(settings.conntrack.tcp_fin * SECOND),
         "config_ct_any": int(settings.conntrack.other * SECOND),
     }
+    low, high = settings.services.node_port_range
+    found |= {"config_node_port_min": low, "config_node_port_max": high, "config_host_netns_cookie": netns_cookie()}
     for native in native_cidrs(settings, node):
         found[f"config_native{native.version}"] = native.network_address
         found[f"config_native{native.version}_bits"] = prefix_bits(native)
@@ -110,4 +125,8 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "cilium_policy": settings.maps.policy_max,
         "cilium_frags": settings.maps.fragments_max,
         "cilium_events": settings.events.ring_bytes,
+        "cilium_lb_services": settings.services.services_max,
+        "cilium_lb_slots": settings.services.slots_max,
+        "cilium_lb_backends": settings.services.backends_max,
+        "cilium_lb_reverse": settings.services.reverse_max,
     }

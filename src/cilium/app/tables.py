@@ -11,12 +11,14 @@ from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
 from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.features.services.rows import SocketHook
 from cilium.state import Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.nodes import NodeAddressing
+from cilium.tables.services import Frontend, FrontendKey
 from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork, Labels
 
 
@@ -50,6 +52,8 @@ class AgentTables:
         self.routes: Table[IPNetwork, Route] = Table("routes", key=lambda row: row.destination)
         self.attachments: Table[tuple[str, str], Attachment] = Table("attachments", key=lambda row: row.key)
         self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)
+        self.frontends: Table[FrontendKey, Frontend] = Table("frontends", key=lambda row: row.key)
+        self.socket_hooks: Table[str, SocketHook] = Table("socket-hooks", key=lambda row: row.name)
         # desired: of other nodes
         self.health_targets: Table[tuple[str, str], HealthTarget] = Table("health-targets", key=lambda row: row.key)
         # desired: of the API

@@ -1,7 +1,8 @@
 """Programs at their hooks: links, pinned so that they outlive the agent, swapped in place.
 
 In: a loaded program and where it belongs. Out: `DeviceLinks`, the port for programs on devices: tcx links, which pods'
-devices get when there is time (`deferred`), or, on kernels before 6.6, clsact filters (`clsact`).
+devices get when there is time (`deferred`), or, on kernels before 6.6, clsact filters (`clsact`); and
+`CgroupLinks` for programs on sockets.
 A link is pinned at <directory>/<device>-<hook>. A restart finds it there and updates it between two packets; a link
 whose device has gone is replaced.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from cilium.datapath.paths import LINK_DIRECTORY
 
 __all__ = [
     "Attachment",
+    "CgroupLinks",
     "DeviceLinks",
     "Direction",
     "PinnedLinks",
@@ -34,8 +37,8 @@ __all__ = [
 ]
 
 LOOPBACK_IFINDEX = 1
-# enum bpf_link_type and enum bpf_attach_type, include/uapi/linux/bpf.h
-LINK_TCX = 11
+# BPF_LINK_TYPE_* and enum bpf_attach_type, include/uapi/linux/bpf.h
+LINK_CGROUP, LINK_TCX = 3, 11
 TCX_TYPES = {Direction.INGRESS: 46, Direction.EGRESS: 47}
 
 
@@ -49,17 +52,31 @@ def tcx_supported() -> bool:
     return syscall.query_supported(LOOPBACK_IFINDEX, TCX_TYPES[Direction.INGRESS])
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a link goes, and how to recognise one that is there: its kind and the first words of its information."""
+
+    link_type: int
+    attach_type: int
+    handle: int
+    """ifindex, or the descriptor of a cgroup."""
+    words: tuple[int, ...]
+
+    def holds(self, info: Any) -> bool:
+        return info.type == self.link_type and tuple(info.words[i] for i in range(len(self.words))) == self.words
+
+
 class PinnedLinks:
     """Links as files of one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def put(self, name: str, ifindex: int, attach_type: int, program: Program) -> bool:
-        """Let the link `name` run `program` on a device. Returns whether anything changed."""
+    def put(self, name: str, target: Target, program: Program) -> bool:
+        """Let the link `name` run `program` at `target`. Returns whether anything changed."""
         path = self.directory / name
         with self.opened(name) as (fd, info):
-            if fd is not None and info.type == LINK_TCX and info.words[0] == ifindex | attach_type << 32:
+            if fd is not None and target.holds(info):
                 if info.prog_id == program.id:
                     return False
                 syscall.link_update(fd, program.fd)
@@ -67,7 +84,7 @@ class PinnedLinks:
             if fd is not None:
                 path.unlink()
         ensure_bpf_directory(self.directory)
-        created = syscall.link_create(program.fd, ifindex, attach_type)
+        created = syscall.link_create(program.fd, target.handle, target.attach_type)
         try:
             syscall.pin(created, str(path))
         finally:
@@ -79,7 +96,7 @@ class PinnedLinks:
         with self.opened(name) as (fd, _):
             if fd is None:
                 return
-            with suppress(KernelError):  # its device has gone
+            with suppress(KernelError):  # its device or cgroup has gone, or this kind goes with its last reference
                 syscall.link_detach(fd)
             (self.directory / name).unlink(missing_ok=True)
 
@@ -119,7 +136,9 @@ class TcxLinks:
 
     def attach(self, device: str, ifindex: int, direction: Direction, program: Program) -> bool:
         """See DeviceLinks."""
-        return self._links.put(pin_name(device, direction), ifindex, TCX_TYPES[direction], program)
+        kind = TCX_TYPES[direction]
+        target = Target(LINK_TCX, kind, ifindex, (ifindex | kind << 32,))
+        return self._links.put(pin_name(device, direction), target, program)
 
     def detach(self, device: str, direction: Direction) -> None:
         """See DeviceLinks."""
@@ -139,3 +158,23 @@ class TcxLinks:
 
     async def run(self) -> None:
         """See DeviceLinks. Nothing is left for later."""
+
+
+class CgroupLinks:
+    """Programs on a cgroup, one of ours per attach type."""
+
+    def __init__(self, cgroup: Path, directory: Path = LINK_DIRECTORY) -> None:
+        self._cgroup, self._links = cgroup, PinnedLinks(directory)
+
+    def attach(self, name: str, attach_type: int, program: Program) -> bool:
+        """Attach or replace; `attach_type` as in enum bpf_attach_type. Raises OSError when the cgroup is not there."""
+        fd = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # A cgroup's id is its inode number (kernfs, 64-bit).
+            target = Target(LINK_CGROUP, attach_type, fd, (os.fstat(fd).st_ino, attach_type))
+            return self._links.put(pin_name("cgroup", name), target, program)
+        finally:
+            os.close(fd)
+
+    def detach(self, name: str) -> None:
+        self._links.remove(pin_name("cgroup", name))

@@ -1,4 +1,7 @@
-"""The bpf file system, where pins live. In: a directory wanted below it. Out: the directory, mounted if need be."""
+"""File systems of the kernel: bpf, where pins live, and cgroup2, where programs on sockets hang.
+
+In: a directory wanted below the bpf file system. Out: the directory, mounted if need be; the root of cgroup2.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from cilium.datapath.libbpf.library import ffi, libc
 from cilium.datapath.paths import BPF_FILESYSTEM
 
 BPF_FS_MAGIC = 0xCAFE4A11
+CGROUP_MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/run/cilium/cgroupv2"))
+"""In the order of preference: systemd's places, then where upstream mounts it by itself."""
 
 
 def is_bpf_filesystem(path: Path) -> bool:
@@ -18,6 +23,17 @@ def is_bpf_filesystem(path: Path) -> bool:
     if libc().statfs(str(path).encode(), buffer) < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno), str(path))
     return int(buffer[0]) & 0xFFFFFFFF == BPF_FS_MAGIC
+
+
+def cgroup_root(mounts: Path = Path("/proc/self/mounts")) -> Path:
+    """Where the root of cgroup2 is mounted. Raises DatapathError when it is nowhere."""
+    lines = [line.split() for line in mounts.read_text().splitlines()]
+    found = [Path(words[1]) for words in lines if words[2] == "cgroup2"]
+    preferred = [path for path in CGROUP_MOUNTS if path in found]
+    if not found:
+        raise DatapathError("no cgroup2 file system is mounted: mount one (mount -t cgroup2 none DIR), and name DIR in "
+                            "cgroup.hostRoot if it is no usual place")  # fmt: skip
+    return (preferred or found)[0]
 
 
 def mount_bpf_filesystem(directory: Path) -> None:

@@ -20,7 +20,14 @@ from cilium.datapath.maps import Map, MapWriteError, shape_of
 from cilium.datapath.mapspec import MapSpec, MapType, Shape
 
 log = structlog.get_logger("maps")
-_MOVABLE = (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH)
+_MOVABLE = (
+    MapType.HASH,
+    MapType.ARRAY,
+    MapType.LRU_HASH,
+    MapType.LPM_TRIE,
+    MapType.PERCPU_HASH,
+    MapType.LRU_PERCPU_HASH,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class Resize:
     shape: Shape
 
     def finish(self, new: int) -> None:
-        """Copy the elements into the new map; rings and arrays start anew."""
+        """Copy the elements into the new map; rings and per-CPU arrays start anew."""
         try:
             if self.shape.kind in _MOVABLE:
                 log.info("map resized", map=self.name, entries=_copy(self.name, self.shape, self.old, new))

@@ -130,6 +130,20 @@ def sizes(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def services(settings: Settings) -> Iterator[Finding]:
+    if not settings.services.replacement:
+        return
+    if not settings.services.socket:
+        yield Finding(
+            "bpf-lb-sock",
+            "services are translated in the socket only in this version",
+            "switch it on, or switch off {kube-proxy-replacement}",
+        )
+    low, high = settings.services.node_port_range
+    if not 1 <= low <= high <= 65535:
+        yield Finding("node-port-range", f"{low} to {high} is no range of ports", "write the lower port first")
+
+
 def pins(settings: Settings) -> Iterator[Finding]:
     if settings.maps.root != BPF_ROOT:
         yield Finding("bpf-root", f"maps and links are pinned in {BPF_ROOT} and nowhere else", "remove it")
@@ -147,7 +161,7 @@ def leader(settings: Settings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    families, pools, native_routing, masquerading, mtu, cluster, sizes, pins, leader,
+    families, pools, native_routing, masquerading, mtu, cluster, sizes, services, pins, leader,
 )  # fmt: skip
 
 

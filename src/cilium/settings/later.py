@@ -26,15 +26,22 @@ class LaterFeature:
 
 
 LATER = (
-    LaterFeature("kube-proxy replacement", ("kubeProxyReplacement",), key="kube-proxy-replacement"),
     LaterFeature("transparent encryption", ("encryption.enabled",), "encryption", "enable-encryption"),
     LaterFeature("mutual authentication", ("authentication.enabled",), "authentication", "mesh-auth-enabled"),
     LaterFeature("Ingress", ("ingressController.enabled",), "ingressController", "enable-ingress-controller"),
     LaterFeature("Gateway API", ("gatewayAPI.enabled",), "gatewayAPI", "enable-gateway-api"),
-    LaterFeature("NodePort services", ("nodePort.enabled",), "nodePort", "enable-node-port"),
+    LaterFeature("NodePort from outside the cluster", ("nodePort.enabled",), "nodePort", "enable-node-port"),
     LaterFeature("host ports", ("hostPort.enabled",), "hostPort", "enable-host-port"),
-    LaterFeature("external IPs", ("externalIPs.enabled",), "externalIPs", "enable-external-ips"),
-    LaterFeature("socket load balancing", ("socketLB.enabled",), "socketLB", "bpf-lb-sock"),
+    LaterFeature(
+        "external IPs from outside the cluster", ("externalIPs.enabled",), "externalIPs", "enable-external-ips"
+    ),
+    LaterFeature(
+        "services without translation in pods' sockets",
+        ("socketLB.hostNamespaceOnly",),
+        "socketLB",
+        "bpf-lb-sock-hostns-only",
+    ),
+    LaterFeature("load balancer acceleration", ("loadBalancer.acceleration",), "loadBalancer", "bpf-lb-acceleration"),
     LaterFeature("Cluster Mesh", ("clustermesh.useAPIServer", "clustermesh.enabled"), "clustermesh"),
     LaterFeature(
         "egress gateway",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cilium.settings import datapath_groups, network_groups, process_groups
+from cilium.settings import datapath_groups, network_groups, process_groups, service_groups
 from cilium.settings.schema import Entry, entries, group
 
 
@@ -22,6 +22,7 @@ class Settings:
     ipam: network_groups.IpamSettings = group(network_groups.IpamSettings)
     routing: network_groups.RoutingSettings = group(network_groups.RoutingSettings)
     masquerade: network_groups.MasqueradeSettings = group(network_groups.MasqueradeSettings)
+    services: service_groups.ServiceSettings = group(service_groups.ServiceSettings)
     policy: datapath_groups.PolicySettings = group(datapath_groups.PolicySettings)
     identity: datapath_groups.IdentitySettings = group(datapath_groups.IdentitySettings)
     conntrack: datapath_groups.ConntrackSettings = group(datapath_groups.ConntrackSettings)

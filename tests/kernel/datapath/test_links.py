@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,13 +20,14 @@ from cilium.datapath.clsact import ClsactLinks
 from cilium.datapath.deferred import DeferredLinks
 from cilium.datapath.errors import KernelError
 from cilium.datapath.libbpf.objects import Program
-from cilium.datapath.links import DeviceLinks, Direction, TcxLinks, device_links, tcx_supported
+from cilium.datapath.links import CgroupLinks, DeviceLinks, Direction, TcxLinks, device_links, tcx_supported
 from cilium.datapath.loader import LoadedObject, load
 from cilium.datapath.maps import PinnedMap
 from cilium.datapath.mapspec import MapSpec
 from cilium.datapath.netlink.netns import run_in_netns
 
 pytestmark = pytest.mark.kernel
+ATTACH_CONNECT4 = 10  # BPF_CGROUP_INET4_CONNECT
 Pair = tuple[Namespace, Namespace]
 
 
@@ -198,6 +202,41 @@ def test_a_device_that_is_not_there(left: Namespace, links: DeviceLinks, tiny: P
         run_in_netns(left.fd, lambda: links.attach("gone", 4711, Direction.INGRESS, loaded.programs["drop"]))
     assert links.attached() == []
     assert not os.path.exists(bpf_dir / "links/gone-ingress")
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    root = next(p for p in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")) if (p / "cgroup.procs").exists())
+    directory = root / f"test-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    directory.mkdir()
+    yield directory
+    directory.rmdir()
+
+
+def test_cgroup(cgroup: Path, tiny: Path, bpf_dir: Path) -> None:
+    """A process of the cgroup may not connect while the program refuses it."""
+    links = CgroupLinks(cgroup, bpf_dir / "links")
+    connect = (
+        "import os, socket, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()));"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 9))"
+    )
+
+    def connects() -> bool:
+        command = [sys.executable, "-c", connect, str(cgroup)]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+    with load(tiny, pin_dir=bpf_dir) as loaded:
+        assert connects()
+        assert links.attach("connect4", ATTACH_CONNECT4, loaded.programs["refuse"])
+        assert not links.attach("connect4", ATTACH_CONNECT4, loaded.programs["refuse"])
+        assert not connects()
+        assert links.attach("connect4", ATTACH_CONNECT4, loaded.programs["allow"])
+        assert connects()
+        links.attach("connect4", ATTACH_CONNECT4, loaded.programs["refuse"])
+        links.detach("connect4")
+        assert connects()
+        with pytest.raises(FileNotFoundError):
+            CgroupLinks(cgroup / "absent", bpf_dir).attach("connect4", ATTACH_CONNECT4, loaded.programs["allow"])
 
 
 def test_a_filter_becomes_a_link_when_it_is_quiet(pair: Pair, ifindex: int, tiny: Path, bpf_dir: Path) -> None:

@@ -15,9 +15,10 @@ from cilium.datapath.loader import load
 from cilium.datapath.maps import PinnedMap
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
+from cilium.features.services.rows import HOOKS as SOCKET_HOOKS
 
 pytestmark = pytest.mark.kernel
-HOOKS = ("lxc", "host", "overlay", "netdev")
+HOOKS = ("lxc", "host", "overlay", "netdev", "sock")
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -42,7 +43,9 @@ def test_they_load_together_and_share_their_maps(bpf_dir: Path) -> None:
     objects = [load(OBJECT_DIRECTORY / f"{h}.bpf.o", pin_dir=bpf_dir, max_entries=sizes) for h in HOOKS]
     try:
         programs = {name for loaded in objects for name in loaded.programs}
-        assert programs == {"from_lxc", "to_lxc", "from_host", "from_overlay", "from_netdev", "to_netdev"}
+        sockets = {hook.program for hook in SOCKET_HOOKS}
+        packets = {"from_lxc", "to_lxc", "from_host", "from_overlay", "from_netdev", "to_netdev"}
+        assert programs == packets | sockets
         assert set(os.listdir(bpf_dir)) == set(MAPS)
         for name in MAPS:
             if name == "cilium_events":

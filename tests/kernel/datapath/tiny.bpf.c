@@ -79,6 +79,18 @@ int count(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
+SEC("cgroup/connect4")
+int refuse(struct bpf_sock_addr *context)
+{
+	return 0;
+}
+
+SEC("cgroup/connect4")
+int allow(struct bpf_sock_addr *context)
+{
+	return 1;
+}
+
 SEC("tc")
 int drop(struct __sk_buff *skb)
 {

@@ -62,14 +62,14 @@ def test_precedence(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_place_that_won(tmp_path: Path) -> None:
-    write(tmp_path / "map", {"enable-ipv4": "false", "frob": "1", "kube-proxy-replacement": "true"})
+    write(tmp_path / "map", {"enable-ipv4": "false", "frob": "1", "enable-encryption": "true"})
     with pytest.raises(SettingsError) as caught:
         from_flags(["--tunel-port=1", "x"], environ={"CILIUM_CONFIG_DIR": str(tmp_path / "map"), "CILIUM_MTU": "big"})
     found = {problem.where: problem for problem in caught.value.problems}
     assert "did you mean 'tunnel-port'" in found["--tunel-port"].remedy
     assert found["$CILIUM_MTU"].message == "'big' is not valid"
     assert found[str(tmp_path / "map" / "frob")].message == "unknown setting"
-    assert "not available" in found[str(tmp_path / "map" / "kube-proxy-replacement")].message
+    assert "not available" in found[str(tmp_path / "map" / "enable-encryption")].message
     assert "x" in found
 
 

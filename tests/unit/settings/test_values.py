@@ -39,7 +39,9 @@ HUBBLE = """
 hubble:
   enabled: true
   relay: {enabled: false}
-kubeProxyReplacement: false
+kubeProxyReplacement: true
+socketLB: {enabled: true}
+loadBalancer: {acceleration: disabled}
 encryption: {enabled: false, type: wireguard}
 bpf: {masquerade: true}
 """
@@ -60,6 +62,13 @@ def problems(tmp_path: Path, text: str) -> list[str]:
 @pytest.mark.parametrize("text", [KUBERNETES_IPAM, CLUSTER_POOL_IPAM, NATIVE, TUNNEL, HUBBLE, "", "hubble:\n"])
 def test_documented_snippets_are_valid(tmp_path: Path, text: str) -> None:
     load(tmp_path, text)
+
+
+def test_services_are_off_unless_asked_for(tmp_path: Path) -> None:
+    assert not load(tmp_path, "").services.replacement
+    found = load(tmp_path, "kubeProxyReplacement: true\nnodePort: {range: '31000,32000'}").services
+    assert found.replacement
+    assert found.node_port_range == (31000, 32000)
 
 
 def test_values_reach_their_groups(tmp_path: Path) -> None:
@@ -128,7 +137,13 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
         ("bpf: {monitorInterval: fast}", "bpf.monitorInterval", "5s"),
         ("prometheus: {enabled: true, port: 99999}", "prometheus.enabled", "':99999' is not valid"),
         ("encryption: {enabled: true, type: ipsec}", "encryption.enabled", "not available in this version"),
-        ("kubeProxyReplacement: true", "kubeProxyReplacement", "kube-proxy replacement is not available"),
+        ("kubeProxyReplacement: maybe", "kubeProxyReplacement", "true or false"),
+        ("kubeProxyReplacement: true\nsocketLB: {enabled: false}", "socketLB.enabled", "in the socket only"),
+        ("socketLB: {hostNamespaceOnly: true}", "socketLB.hostNamespaceOnly", "not available in this version"),
+        ("nodePort: {enabled: true}", "nodePort.enabled", "NodePort from outside the cluster is not available"),
+        ("kubeProxyReplacement: true\nnodePort: {range: '32767,30000'}", "nodePort.range", "no range of ports"),
+        ("nodePort: {range: '31000,32000'}", "nodePort.range", "set kubeProxyReplacement to true"),
+        ("loadBalancer: {acceleration: native}", "loadBalancer.acceleration", "not available in this version"),
         ("egressGateway: {enable: true}", "egressGateway.enable", "egress gateway is not available"),
         ("l2announcements: {enable: true}", "l2announcements.enable", "not available"),
         ("bgpControlPlane: {enabled: true}", "bgpControlPlane.enabled", "not available"),

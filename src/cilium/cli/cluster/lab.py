@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 
 name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
 
-LAB_VALUES: dict[str, Any] = {"bpf": {"ctTcpMax": 65536, "ctAnyMax": 32768, "natMax": 65536}}
-"""Several nodes share one machine's memory: connection tables are sized for a try-out. A values file overrides it."""
+LAB_VALUES: dict[str, Any] = {
+    "bpf": {
+        "ctTcpMax": 65536,
+        "ctAnyMax": 32768,
+        "natMax": 65536,
+        "lbServiceBackendMapMax": 16384,
+        "lbSockRevMapMax": 16384,
+    }
+}
+"""Several nodes share one machine's memory: tables are sized for a try-out. A values file overrides it."""
 AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
 MAX_RESTARTS = 3
 """So often an agent may end before it was ready: what is wrong then does not heal by waiting."""

@@ -18,6 +18,9 @@ CONSTANTS: dict[str, int] = {
     'config_ct_tcp_established': 8,
     'config_ct_tcp_closing': 8,
     'config_ct_any': 8,
+    'config_node_port_min': 2,
+    'config_node_port_max': 2,
+    'config_host_netns_cookie': 8,
     'config_native4': 16,
     'config_native6': 16,
 }

@@ -222,6 +222,18 @@ class RuntimeFlags(IntFlag):
     EVENTS_OFF = 1
 
 
+class ServiceScope(IntEnum):
+    """enum service_scope."""
+
+    CLUSTER = 0
+
+
+class ServiceFlags(IntFlag):
+    """enum service_flags."""
+
+    NODE_PORT = 1
+
+
 class RoutingMode(IntEnum):
     """enum routing_mode."""
 

@@ -238,3 +238,57 @@ SAMPLER_SET: Dtype = np.dtype(
     ]
 )
 assert SAMPLER_SET.itemsize == 16
+
+SERVICE_KEY: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('port', '>u2'),
+        ('protocol', 'u1'),
+        ('scope', 'u1'),
+        ('pad', '<u4'),
+    ]
+)
+assert SERVICE_KEY.itemsize == 24
+
+SERVICE: Dtype = np.dtype(
+    [
+        ('id', '<u4'),
+        ('slots', '<u4'),
+        ('count', '<u4'),
+        ('affinity_timeout', '<u4'),
+        ('flags', '<u2'),
+        ('pad', '<u2'),
+    ]
+)
+assert SERVICE.itemsize == 20
+
+BACKEND: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('port', '>u2'),
+        ('protocol', 'u1'),
+        ('terminating', 'u1'),
+        ('pad', '<u4'),
+    ]
+)
+assert BACKEND.itemsize == 24
+
+REVERSE_KEY: Dtype = np.dtype(
+    [
+        ('cookie', '<u8'),
+        ('address', 'u1', (16,)),
+        ('port', '>u2'),
+        ('pad', 'u1', (6,)),
+    ]
+)
+assert REVERSE_KEY.itemsize == 32
+
+REVERSE_ENTRY: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('port', '>u2'),
+        ('pad', '<u2'),
+        ('id', '<u4'),
+    ]
+)
+assert REVERSE_ENTRY.itemsize == 24

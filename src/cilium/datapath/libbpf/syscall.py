@@ -117,7 +117,7 @@ def info(fd: int, kind: str) -> Any:
 
 
 def link_create(prog_fd: int, target: int, attach_type: int) -> int:
-    """`target`: an ifindex."""
+    """`target`: an ifindex, or the descriptor of a cgroup."""
     attr = ffi.new("struct attr_link_create *", (prog_fd, target, attach_type))
     result = call(Command.LINK_CREATE, attr)
     return result if result >= 0 else raise_for(f"attach a program to {target} (type {attach_type})", -result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from cilium.datapath.libbpf.library import ffi, libc
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
+SO_NETNS_COOKIE = 71
 _NSFS_MAGIC_PREFIX = "net:["
 
 
@@ -51,6 +53,15 @@ def is_netns(fd: int) -> bool:
     thread.start()
     thread.join()
     return outcome == [0]
+
+
+def netns_cookie() -> int:
+    """What the kernel calls this process's network namespace in programs (SO_NETNS_COOKIE, socket(7)); Linux 5.14."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
+        try:
+            return int.from_bytes(anything.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")
+        except OSError as error:
+            raise NamespaceError(f"cookie of the network namespace: {error.strerror}") from None
 
 
 def run_in_netns(fd: int, action: Callable[[], T]) -> T:

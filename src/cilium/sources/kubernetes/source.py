@@ -36,13 +36,17 @@ class Resource(Enum):
     CILIUM_NODES = "/apis/cilium.io/v2/ciliumnodes"
     CILIUM_ENDPOINTS = "/apis/cilium.io/v2/ciliumendpoints"
     CILIUM_IDENTITIES = "/apis/cilium.io/v2/ciliumidentities"
+    SERVICES = "/api/v1/services"
+    ENDPOINT_SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
     NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
     CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
     CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
 
     @property
     def plural(self) -> str:
-        return self.value.rpartition("/")[2]
+        """`endpointslices`; with the namespace if only that is followed: `default/endpointslices`."""
+        head, _, name = self.value.rpartition("/")
+        return name if "/namespaces/" not in head else f"{head.rpartition('/')[2]}/{name}"
 
 
 AGENT = frozenset(Resource)
@@ -90,6 +94,8 @@ class KubernetesSource:
         self._follow(Resource.CILIUM_NODES, tables.cilium_nodes, decoders.decode_cilium_node)
         self._follow(Resource.CILIUM_ENDPOINTS, tables.cilium_endpoints, decoders.decode_cilium_endpoint)
         self._follow(Resource.CILIUM_IDENTITIES, tables.cilium_identities, decoders.decode_cilium_identity)
+        self._follow(Resource.SERVICES, tables.services, decoders.decode_service)
+        self._follow(Resource.ENDPOINT_SLICES, tables.endpoint_slices, decoders.decode_endpoint_slice)
         self._follow_policies(tables, cluster)
 
     def health(self) -> list[Health]:

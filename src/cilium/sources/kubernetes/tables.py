@@ -16,6 +16,7 @@ from cilium.tables.kubernetes import (
     Pod,
 )
 from cilium.tables.rules import PolicyObject
+from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import Identity
 
 
@@ -36,6 +37,8 @@ class KubernetesTables:
         self.cilium_identities: Table[Identity, CiliumIdentity] = Table(
             "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
         )
+        self.services: Table[str, Service] = Table("services", key=lambda row: row.key)
+        self.endpoint_slices: Table[str, EndpointSlice] = Table("endpoint-slices", key=lambda row: row.key)
         self.policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:

@@ -11,13 +11,16 @@ from cilium.sources.kubernetes.decoders.cilium import (
 )
 from cilium.sources.kubernetes.decoders.core import decode_kube_apiservers, decode_namespace, decode_node
 from cilium.sources.kubernetes.decoders.pod import decode_pod
+from cilium.sources.kubernetes.decoders.services import decode_endpoint_slice, decode_service
 
 __all__ = [
     "decode_cilium_endpoint",
     "decode_cilium_identity",
     "decode_cilium_node",
+    "decode_endpoint_slice",
     "decode_kube_apiservers",
     "decode_namespace",
     "decode_node",
     "decode_pod",
+    "decode_service",
 ]

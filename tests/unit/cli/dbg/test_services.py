@@ -1,0 +1,69 @@
+"""cilium-dbg service against an agent's real API: ids out of the kernel's map, and rows that are not there yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from unit.cli.dbg.agent_api import Served, agent
+
+from cilium.cli.dbg.main import main
+from cilium.datapath.fakes.maps import FakeMap
+from cilium.datapath.generated.maps import MAPS
+from cilium.features.services.ops import ServiceMaps
+from cilium.state import Table
+from cilium.tables.services import Backend, Frontend
+
+Run = Callable[..., Result]
+
+
+def row(ip: str, *ends: str, terminating: bool = False) -> Frontend:
+    backends = tuple(Backend(ip_address(end), 8080, terminating, "n1") for end in ends)
+    return Frontend(ip_address(ip), 80, "TCP", "shop/web", "http", "ClusterIP", backends, ("shop/late",))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    inspection: Any = agent()
+    frontends: Table[Any, Frontend] = Table("frontends", key=lambda each: each.key)
+    rows = [row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("fd96::1", "fd00::1", terminating=True), row("10.96.0.3")]
+    frontends.writer("test").commit(upserts=rows, deletes=[])
+    names = ("services", "slots", "backends")
+    maps = {name: FakeMap(replace(MAPS[f"cilium_lb_{name}"], max_entries=64)) for name in names}
+    ServiceMaps(**maps).update(rows[:2])  # type: ignore[arg-type]  # fakes
+    inspection.add_tables([frontends])
+    inspection.maps["cilium_lb_services"] = maps["services"]
+    monkeypatch.setenv("CILIUM_SOCK", str(tmp_path / "cilium.sock"))
+    with Served(inspection, tmp_path / "cilium.sock"):
+        yield lambda *words: CliRunner().invoke(main, words)
+
+
+def test_services_as_table(run: Run) -> None:
+    result = run("service", "list")
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.output.splitlines()[1:]] == [
+        ["1", "10.96.0.1:80/TCP", "ClusterIP", "shop/web:http", "1", "=>", "10.0.0.1:8080", "(active)"],
+        ["2", "=>", "10.0.0.2:8080", "(active)"],
+        ["2", "[fd96::1]:80/TCP", "ClusterIP", "shop/web:http", "1", "=>", "[fd00::1]:8080", "(terminating)"],
+        ["-", "10.96.0.3:80/TCP", "ClusterIP", "shop/web:http", "none"],
+    ], "what the kernel does not have yet has no id"
+
+
+def test_one_service_whole(run: Run) -> None:
+    found = json.loads(run("service", "get", "1").output)
+    assert found["frontend"] == {"ip": "10.96.0.1", "port": 80, "protocol": "TCP"}
+    assert [end["ip"] for end in found["backends"]] == ["10.0.0.1", "10.0.0.2"]
+    assert found["rivals"] == ["shop/late"]
+
+
+@pytest.mark.parametrize("number", ["0", "77"])
+def test_a_service_that_does_not_exist(run: Run, number: str) -> None:
+    result = run("service", "get", number)
+    assert result.exit_code == 1
+    assert f"service {number} does not exist; see cilium-dbg service list" in result.output

@@ -1,0 +1,251 @@
+"""What is written to the maps and in which order, what a restart finds, and what happens when they are full."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cilium.datapath.addresses import address_from
+from cilium.datapath.fakes.maps import FakeMap
+from cilium.datapath.generated.maps import MAPS
+from cilium.features.services.ops import OffLoop, ServiceMaps, SocketHookOps, service_keys
+from cilium.features.services.rows import HOOKS
+from cilium.state import Reconciler, Table
+from cilium.tables.services import Backend, Frontend
+
+
+class Log(FakeMap):
+    """Notes who was written, in order."""
+
+    def __init__(self, name: str, size: int, journal: list[tuple[str, str, int]]) -> None:
+        super().__init__(replace(MAPS[name], max_entries=size))
+        self.journal = journal
+
+    def update(self, keys: Any, values: Any) -> None:
+        if len(keys):
+            self.journal.append(("update", self.spec.name, len(keys)))
+        super().update(keys, values)
+
+    def delete(self, keys: Any) -> None:
+        self.journal.append(("delete", self.spec.name, len(keys)))
+        super().delete(keys)
+
+
+class World:
+    def __init__(self) -> None:
+        self.journal: list[tuple[str, str, int]] = []
+        self.now = 0.0
+        self.services = Log("cilium_lb_services", 8, self.journal)
+        self.slots = Log("cilium_lb_slots", 16, self.journal)
+        self.backends = Log("cilium_lb_backends", 12, self.journal)
+        self.restart()
+
+    def restart(self) -> None:
+        self.operations = ServiceMaps(
+            services=self.services, slots=self.slots, backends=self.backends, clock=lambda: self.now
+        )
+
+    def update(self, *rows: Frontend) -> dict[Any, Any]:
+        self.journal.clear()
+        return dict(self.operations.update(rows))
+
+    def ends(self, row: Frontend) -> list[str]:
+        """As a program finds them."""
+        values, found = self.services.lookup(service_keys([row]))
+        if not found[0]:
+            return ["no service"]
+        start, count = int(values["slots"][0]), int(values["count"][0])
+        numbers, _ = self.slots.lookup(np.arange(start, start + count, dtype=np.uint32))
+        records, _ = self.backends.lookup(numbers.astype(np.uint32))
+        return [f"{address_from(record['address'])}:{int(record['port'])}" for record in records]
+
+    def id(self, row: Frontend) -> int:
+        values, _ = self.services.lookup(service_keys([row]))
+        return int(values["id"][0])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def row(ip: str, *ends: str, port: int = 80, protocol: str = "TCP", terminating: bool = False) -> Frontend:
+    backends = tuple(Backend(ip_address(end), 8080, terminating) for end in ends)
+    return Frontend(ip_address(ip), port, protocol, "shop/web", "http", "ClusterIP", backends)
+
+
+def test_backends_then_slots_then_the_row(world: World) -> None:
+    web = row("10.96.0.1", "10.0.0.1", "10.0.0.2")
+    assert not world.update(web)
+    assert [(verb, name) for verb, name, _ in world.journal] == [
+        ("update", "cilium_lb_backends"), ("update", "cilium_lb_slots"), ("update", "cilium_lb_services"),
+    ]  # fmt: skip
+    assert world.ends(web) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+
+
+def test_a_change_writes_a_new_range_and_leaves_the_old_one_alone(world: World) -> None:
+    web, more = row("10.96.0.1", "10.0.0.1"), row("10.96.0.1", "10.0.0.1", "10.0.0.2")
+    world.update(web)
+    before = world.slots.dump()[1][:1].tolist()
+    number = world.id(web)
+    world.update(more)
+    assert world.journal == [
+        ("update", "cilium_lb_backends", 1), ("update", "cilium_lb_slots", 2), ("update", "cilium_lb_services", 1),
+    ]  # fmt: skip
+    assert world.slots.dump()[1][:1].tolist() == before, "a connect that read the row before still finds its backend"
+    assert world.ends(more) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+    assert world.id(more) == number
+
+
+def test_the_same_again_writes_nothing(world: World) -> None:
+    rows = row("10.96.0.1", "10.0.0.1"), row("10.96.0.2")
+    world.update(*rows)
+    world.update(*rows)
+    assert world.journal == []
+
+
+def test_services_with_the_same_backends_share_their_slots(world: World) -> None:
+    world.update(row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("192.0.2.1", "10.0.0.1", "10.0.0.2"))
+    assert ("update", "cilium_lb_slots", 2) in world.journal
+    world.operations.delete([row("10.96.0.1", "10.0.0.1", "10.0.0.2")])
+    assert world.ends(row("192.0.2.1")) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+
+
+def test_protocols_and_families_are_not_mixed_up(world: World) -> None:
+    tcp, udp = row("10.96.0.1", "10.0.0.1"), row("10.96.0.1", "10.0.0.1", protocol="UDP")
+    six = row("fd00::1", "fd00::2")
+    world.update(tcp, udp, six)
+    assert ("update", "cilium_lb_backends", 3) in world.journal
+    assert world.ends(six) == ["fd00::2:8080"]
+    world.operations.delete([udp])
+    assert world.ends(udp) == ["no service"]
+    assert world.ends(tcp) == ["10.0.0.1:8080"]
+
+
+def test_a_backend_that_terminates_keeps_its_number(world: World) -> None:
+    web = row("10.96.0.1", "10.0.0.1")
+    world.update(web)
+    world.update(row("10.96.0.1", "10.0.0.1", terminating=True))
+    assert world.journal == [("update", "cilium_lb_backends", 1)]
+
+
+def test_a_restart_keeps_ids_and_writes_nothing(world: World) -> None:
+    rows = [row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("10.96.0.2", "10.0.0.3"), row("10.96.0.3")]
+    world.update(*rows)
+    ids = [world.id(each) for each in rows]
+    world.restart()
+    assert not world.update(*reversed(rows))
+    assert world.journal == []
+    assert [world.id(each) for each in rows] == ids
+    fresh = row("10.96.0.4", "10.0.0.4")
+    world.update(fresh)
+    assert world.id(fresh) not in ids
+    assert [world.ends(each) for each in rows] == [["10.0.0.1:8080", "10.0.0.2:8080"], ["10.0.0.3:8080"], []]
+
+
+def test_prune_removes_what_was_deleted_while_nobody_looked(world: World) -> None:
+    stay, go = row("10.96.0.1", "10.0.0.1"), row("10.96.0.2", "10.0.0.2")
+    world.update(stay, go)
+    world.restart()
+    world.update(stay)
+    assert world.ends(go) == ["10.0.0.2:8080"], "not before everything is known"
+    world.operations.prune([stay])
+    assert world.ends(go) == ["no service"]
+    assert world.ends(stay) == ["10.0.0.1:8080"]
+
+
+def test_what_others_have_broken_is_healed_after_a_prune(world: World) -> None:
+    web = row("10.96.0.1", "10.0.0.1")
+    world.update(web)
+    keys, values = world.services.dump()
+    values["count"] = 0
+    world.services.update(keys, values)
+    world.operations.prune([web])
+    world.update(web)
+    assert world.ends(web) == ["10.0.0.1:8080"]
+
+
+def test_full_maps_are_errors_of_single_rows_and_heal(world: World) -> None:
+    rows = [row(f"10.96.0.{n}", f"10.0.0.{n}") for n in range(1, 10)]
+    errors = world.update(*rows)
+    assert list(errors) == [rows[8].key], "room for eight services"
+    assert "cilium_lb_services" in str(errors[rows[8].key])
+    big = row("10.96.0.1", *(f"10.0.1.{n}" for n in range(1, 6)))
+    errors = world.update(big)
+    assert "cilium_lb_backends has no room" in str(errors[big.key])
+    assert "bpf.lbServiceBackendMapMax" in str(errors[big.key])
+    assert world.ends(rows[0]) == ["10.0.0.1:8080"], "what worked before still does"
+    world.operations.delete(rows[4:8])
+    world.now = 10.0
+    assert not world.update(big, rows[8])
+    assert len(world.ends(big)) == 5
+
+
+def test_a_failing_write_leaves_nothing_half_done(world: World) -> None:
+    web = row("10.96.0.1", "10.0.0.1")
+    world.update(web)
+    world.slots.fail_next()
+    more = row("10.96.0.1", "10.0.0.1", "10.0.0.2")
+    with pytest.raises(Exception, match="cilium_lb_slots"):
+        world.update(more)
+    assert world.ends(web) == ["10.0.0.1:8080"]
+    assert not world.update(more)
+    assert world.ends(more) == ["10.0.0.1:8080", "10.0.0.2:8080"]
+
+
+def test_deleting_fails_row_by_row_and_what_is_absent_is_no_error(world: World) -> None:
+    first, second = row("10.96.0.1", "10.0.0.1"), row("10.96.0.2", "10.0.0.2")
+    world.update(first, second)
+    world.services.fail_next()
+    assert list(world.operations.delete([first, second])) == [first.key]
+    assert world.ends(second) == ["no service"]
+    assert not world.operations.delete([first, second])
+
+
+async def test_as_a_reconciler_runs_them(world: World) -> None:
+    """Through the cell's own wrapping: rows appear, change, go; the rest of a former life is pruned."""
+    left = row("10.96.0.9", "10.0.0.9")
+    world.update(left)
+    world.restart()
+    table: Table[Any, Frontend] = Table("frontends", key=lambda each: each.key)
+    writer = table.writer("test")
+    reconciler = Reconciler("services", table=table, operations=OffLoop(world.operations), debounce=0)
+    web = row("10.96.0.1", "10.0.0.1")
+    writer.upsert(web)
+    writer.ready()
+    await reconciler.round()
+    assert (world.ends(web), world.ends(left)) == (["10.0.0.1:8080"], ["no service"])
+    writer.upsert(row("10.96.0.1", "10.0.0.2"))
+    await reconciler.round()
+    assert world.ends(web) == ["10.0.0.2:8080"]
+    writer.delete(web.key)
+    await reconciler.round()
+    assert world.ends(web) == ["no service"]
+    assert not reconciler.errors()
+
+
+class Links:
+    def __init__(self) -> None:
+        self.there: dict[str, int] = {"connect4": 10, "foreign": 1}
+
+    def attach(self, name: str, attach_type: int, program: Any) -> bool:
+        if program == "broken":
+            raise OSError("refused")
+        self.there[name] = attach_type
+        return True
+
+    def detach(self, name: str) -> None:
+        self.there.pop(name, None)
+
+
+def test_hooks_are_attached_and_taken_out() -> None:
+    links, programs = Links(), {hook.program: "good" for hook in HOOKS}
+    operations = SocketHookOps(links=links, programs=programs | {"sock_recvmsg6": "broken"}, known=HOOKS)  # type: ignore[arg-type]  # a fake's programs are words
+    assert list(operations.update(HOOKS)) == ["recvmsg6"]
+    assert len(links.there) == len(HOOKS)
+    operations.prune([])
+    assert links.there == {"foreign": 1}
