@@ -89,7 +89,7 @@ class Cluster:
         while time.monotonic() < deadline:
             try:
                 last = condition()
-            except (CommandError, KeyError, IndexError) as error:
+            except (CommandError, KeyError, IndexError, StopIteration) as error:
                 last = error
             else:
                 if last:
