@@ -96,9 +96,7 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
 """
 
 
-@pytest.mark.skipif(
-    "CILIUM_SOAK" not in os.environ, reason="soak: an address comes again when all others had their turn"
-)
+@pytest.mark.soak  # an address comes again when all others had their turn
 def test_a_reused_address_inherits_no_connection(tunnel: Cluster) -> None:
     """The very same five-tuple, allowed to the old pod and not to the new one."""
     with tunnel.namespace(NS):
