@@ -15,7 +15,7 @@ demo: setup bpf ## bring up the lab, deploy, enforce, observe
 test: setup bpf ## every test this machine can run
 	@$(RUN) bash tools/test.sh
 
-test-guest: setup bpf ## what needs another kernel, in an emulated machine (2-3 minutes)
+test-guest: setup bpf ## what needs another kernel, in an emulated machine (4-6 minutes)
 	@EXTRA_PACKAGES="qemu-system-x86 kmod" bash tools/setup.sh
 	@GUEST=1 $(RUN) python -m pytest tests/guest
 

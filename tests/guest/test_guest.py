@@ -18,9 +18,16 @@ import pytest
 
 pytestmark = pytest.mark.guest
 ROOT = Path(__file__).parents[2]
-FILES = ("tests/guest/inside/tunnels.py", "tests/kernel/datapath/test_netlink.py")
+FILES = ("tests/guest/inside/tunnels.py", "tests/guest/inside/geneve_lab.py", "tests/kernel/datapath/test_netlink.py")
 SELECTION = "tunnels or geneve"
-TOPICS = ("geneve-over-IPv4", "geneve-over-IPv6", "vxlan-over-IPv4", "vxlan-over-IPv6", "test_geneve")
+TOPICS = (
+    "geneve-over-IPv4",
+    "geneve-over-IPv6",
+    "vxlan-over-IPv4",
+    "vxlan-over-IPv6",
+    "test_geneve_lab",
+    "test_geneve",
+)
 """What must have been tested; every test belongs to one by its name."""
 
 
@@ -44,7 +51,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
                     "-k", SELECTION, *FILES]  # fmt: skip
     script = f"cd {shlex.quote(str(ROOT))} && exec {shlex.join(pytest_words)}"
     argv = [str(ROOT / "tools/guest/boot.sh"), str(results), "sh", "-c", script]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env={**os.environ, "GUEST_MEMORY": "3G"}, capture_output=True, text=True, check=False)
     assert (results / "junit.xml").exists(), f"no results: {done.stderr}\n{_text(results / 'output')}"
     cases = ElementTree.parse(results / "junit.xml").iter("testcase")
     return {str(case.get("name")): "\n".join(part.text or "" for part in case) for case in cases}
