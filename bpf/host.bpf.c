@@ -39,7 +39,7 @@ static __always_inline int to_remote_pod(struct __sk_buff *skb, struct flow *flo
 SEC("tc")
 int from_host(struct __sk_buff *skb)
 {
-	struct flow flow = { .direction = DIRECTION_EGRESS, .point = FROM_HOST };
+	struct flow flow = { .direction = DIRECTION_EGRESS, .point = FROM_HOST, .policy_epoch = policy_epoch() };
 	const struct endpoint *pod;
 	int reason;
 

@@ -66,7 +66,7 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 SEC("tc")
 int from_lxc(struct __sk_buff *skb)
 {
-	struct flow flow = { .direction = DIRECTION_EGRESS, .point = FROM_ENDPOINT };
+	struct flow flow = { .direction = DIRECTION_EGRESS, .point = FROM_ENDPOINT, .policy_epoch = policy_epoch() };
 	const struct endpoint *pod, *peer;
 	int reason;
 
@@ -99,7 +99,7 @@ int from_lxc(struct __sk_buff *skb)
 SEC("tc")
 int to_lxc(struct __sk_buff *skb)
 {
-	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_STACK };
+	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_STACK, .policy_epoch = policy_epoch() };
 	const struct endpoint *pod, *peer;
 	int reason;
 

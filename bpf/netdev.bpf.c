@@ -38,7 +38,7 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 SEC("tc")
 int from_netdev(struct __sk_buff *skb)
 {
-	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK };
+	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK, .policy_epoch = policy_epoch() };
 	const struct endpoint *row;
 	int reason;
 
@@ -67,7 +67,7 @@ int from_netdev(struct __sk_buff *skb)
 SEC("tc")
 int to_netdev(struct __sk_buff *skb)
 {
-	struct flow flow = { .direction = DIRECTION_EGRESS, .point = TO_NETWORK };
+	struct flow flow = { .direction = DIRECTION_EGRESS, .point = TO_NETWORK, .policy_epoch = policy_epoch() };
 	const struct endpoint *pod;
 	const struct netdev *device;
 	__u32 ifindex = skb->ifindex;

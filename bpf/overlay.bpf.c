@@ -28,7 +28,7 @@ static __always_inline void take_in(struct __sk_buff *skb)
 SEC("tc")
 int from_overlay(struct __sk_buff *skb)
 {
-	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_OVERLAY };
+	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_OVERLAY, .policy_epoch = policy_epoch() };
 	struct bpf_tunnel_key key = {};
 	const struct endpoint *pod;
 	int reason;

@@ -44,6 +44,7 @@ struct flow {
 	__be32 fragment_id;
 	__u32 length; /* of the frame */
 
+	__u32 policy_epoch; /* read before anything that it speaks of */
 	struct local_end from, to;
 	__u32 source_identity, destination_identity; /* 0: not resolved yet */
 

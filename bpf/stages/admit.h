@@ -59,36 +59,51 @@ STAGE int judge(struct flow *flow, __u32 side)
 	return reason;
 }
 
+/* Whether the peer might open what this packet may be an answer to. */
+STAGE int reverse_allowed(const struct flow *flow)
+{
+	struct opening opening = {};
+
+	if (!flow)
+		return false;
+	opening_of(&opening, flow, CT_SERVER);
+	return !policy_verdict(&opening);
+}
+
 /* A connection that is not known: judged, and remembered if it may pass, in the place of the one before it. */
 static __always_inline int admit_new(struct flow *flow, const struct ct_key *key, struct ct_entry *before, __u64 now,
-				     __u32 epoch, bool source_is_low)
+				     bool source_is_low)
 {
 	enum ct_side side = ct_guess_side(flow);
 	int reason = judge(flow, side);
 
 	if (reason)
 		return reason;
+	if (unlikely(ct_may_answer(flow)) && !reverse_allowed(flow)) {
+		flow->report = sample(flow);
+		return 0;
+	}
 	flow->trace = side == CT_CLIENT ? TRACE_NEW : TRACE_REPLY;
 	flow->report = events_on();
 	flow->flags |= EVENT_REPLY_KNOWN;
 	if (side == CT_SERVER)
 		flow->flags |= EVENT_REPLY;
 	source_is_low = (side == CT_CLIENT) == source_is_low;
-	return before ? ct_replace(before, flow, now, epoch, source_is_low) :
-			ct_create(flow, key, now, epoch, source_is_low);
+	return before ? ct_replace(before, flow, now, source_is_low) : ct_create(flow, key, now, source_is_low);
 }
 
-/* A connection from before the policies changed: judged again in the direction in which it was opened. */
-static __always_inline int admit_again(struct flow *flow, const struct ct_key *key, struct ct_entry *entry,
-				       enum ct_side side, __u32 epoch)
+/* A connection from before the policies changed, or whose sender is another than it was: judged again in the direction
+ * in which it was opened. If it is denied now, its entry stays for a while: replies that are on their way must be known
+ * as such, or they would open the connection from the other side. */
+static __always_inline int admit_again(struct flow *flow, struct ct_entry *entry, enum ct_side side, __u64 now)
 {
 	int reason = judge(flow, side);
 
 	if (reason) {
-		bpf_map_delete_elem(&cilium_ct, key);
+		ct_revoke(entry, now);
 		return reason;
 	}
-	entry->policy_epoch = epoch;
+	entry->policy_epoch = flow->policy_epoch;
 	entry->client_identity = side == CT_CLIENT ? flow->source_identity : flow->destination_identity;
 	entry->server_identity = side == CT_CLIENT ? flow->destination_identity : flow->source_identity;
 	entry->egress_cookie = flow->egress_cookie;
@@ -101,7 +116,7 @@ static __always_inline int admit_again(struct flow *flow, const struct ct_key *k
 }
 
 /* An ICMP error passes with the connection it is about. */
-STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 epoch)
+STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now)
 {
 	struct quoted inner = {};
 	struct ct_entry *entry;
@@ -115,7 +130,7 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 ep
 		return false;
 	low = ct_key_of(&inner, &key);
 	entry = ct_lookup(&key, now);
-	if (!entry || entry->policy_epoch != epoch)
+	if (!entry || entry->policy_epoch != flow->policy_epoch)
 		return false;
 	flow->flags |= EVENT_REPLY_KNOWN;
 	if (ct_side(entry, low) == CT_CLIENT)
@@ -128,11 +143,11 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 ep
 }
 
 /* ICMP that opens nothing: an error passes with its connection, all else packet by packet, if a rule allows it. */
-static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *flow, __u64 now, __u32 epoch)
+static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *flow, __u64 now)
 {
 	int reason;
 
-	if (flow->shape & SHAPE_ICMP_ERROR && related(skb, flow, now, epoch))
+	if (flow->shape & SHAPE_ICMP_ERROR && related(skb, flow, now))
 		return 0;
 	reason = judge(flow, CT_CLIENT);
 	if (!reason)
@@ -143,28 +158,25 @@ static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *f
 static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flow)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
-	const struct runtime *settings = runtime();
 	struct ct_entry *entry, *known;
 	enum ct_side side = CT_CLIENT;
 	struct ct_key key;
 	bool low, first;
 	int reason;
 
-	if (!settings)
-		return DROP_POLICY_DENIED;
 	if (unlikely(flow->shape & (SHAPE_ICMP_ERROR | SHAPE_ICMP_OTHER)))
-		return admit_stateless(skb, flow, now, settings->policy_epoch);
+		return admit_stateless(skb, flow, now);
 	low = ct_key_of(flow, &key);
 	known = bpf_map_lookup_elem(&cilium_ct, &key);
 	entry = ct_alive(known, now);
 	if (entry)
 		side = ct_side(entry, low);
 	if (unlikely(!entry || ct_reopens(flow, entry, side)))
-		return admit_new(flow, &key, known, now, settings->policy_epoch, low);
-	if (unlikely(entry->policy_epoch != settings->policy_epoch)) {
+		return admit_new(flow, &key, known, now, low);
+	if (unlikely(entry->policy_epoch != flow->policy_epoch || !ct_same_sender(entry, flow, side))) {
 		if (!ct_same_ends(entry, flow, side))
-			return admit_new(flow, &key, known, now, settings->policy_epoch, low);
-		reason = admit_again(flow, &key, entry, side, settings->policy_epoch);
+			return admit_new(flow, &key, known, now, low);
+		reason = admit_again(flow, entry, side, now);
 		if (reason)
 			return reason;
 	}

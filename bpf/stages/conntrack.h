@@ -55,6 +55,24 @@ static __always_inline bool ct_same_ends(const struct ct_entry *entry, const str
 	return entry->endpoints[from] == flow->from.id && entry->endpoints[!from] == flow->to.id;
 }
 
+/* Whether the sender is who it was when the connection was judged. Where the packet does not say it (identity 0: the
+ * ipcache would have to be asked), a change of the ipcache raises the epoch. */
+static __always_inline bool ct_same_sender(const struct ct_entry *entry, const struct flow *flow, enum ct_side side)
+{
+	__u32 known = side == CT_CLIENT ? entry->client_identity : entry->server_identity;
+
+	return !flow->source_identity || flow->source_identity == known;
+}
+
+/* No epoch is 0: whatever comes of this connection is judged. */
+static __always_inline void ct_revoke(struct ct_entry *entry, __u64 now)
+{
+	if (!entry->policy_epoch)
+		return;
+	entry->policy_epoch = 0;
+	entry->expires = now + config_ct_tcp_closing;
+}
+
 /* A packet that may only open: a SYN after the connection closed, or from the side that did not open this one; an echo
  * request likewise. It must not pass as a reply. */
 static __always_inline bool ct_reopens(const struct flow *flow, const struct ct_entry *entry, enum ct_side side)
@@ -71,6 +89,14 @@ static __always_inline bool ct_settled(const struct flow *flow)
 {
 	return (flow->from.egress_policy && !(flow->from.flags & ENDPOINT_ADOPTING)) ||
 	       (flow->to.ingress_policy && !(flow->to.flags & ENDPOINT_ADOPTING));
+}
+
+/* A datagram that may answer one from before a policy: it comes from the lower port, and an end is adopting. As the first
+ * of a connection it would let the peer in. */
+static __always_inline bool ct_may_answer(const struct flow *flow)
+{
+	return (flow->from.flags | flow->to.flags) & ENDPOINT_ADOPTING && flow->protocol != IPPROTO_TCP &&
+	       bpf_ntohs(flow->source_port) < bpf_ntohs(flow->destination_port);
 }
 
 /* Who opened a connection that is first seen here. In the middle of a TCP connection (it began before a policy was
@@ -127,12 +153,11 @@ static __always_inline void ct_touch(struct ct_entry *entry, const struct flow *
 }
 
 /* Makes an entry that of the connection which this packet opens. The flow carries the verdict. */
-static __always_inline void ct_open(struct ct_entry *entry, const struct flow *flow, __u64 now, __u32 epoch,
-				    bool low_opened)
+static __always_inline void ct_open(struct ct_entry *entry, const struct flow *flow, __u64 now, bool low_opened)
 {
 	bool client = !(flow->flags & EVENT_REPLY);
 
-	*entry = (struct ct_entry){ .policy_epoch = epoch };
+	*entry = (struct ct_entry){ .policy_epoch = flow->policy_epoch };
 	if (low_opened)
 		entry->flags = CT_LOW_OPENED;
 	if (flow->verdict == VERDICT_AUDITED)
@@ -149,23 +174,23 @@ static __always_inline void ct_open(struct ct_entry *entry, const struct flow *f
 	entry->expires = now + ct_timeout(entry, flow->protocol);
 }
 
-STAGE int ct_create(const struct flow *flow, const struct ct_key *key, __u64 now, __u32 epoch, __u32 low_opened)
+STAGE int ct_create(const struct flow *flow, const struct ct_key *key, __u64 now, __u32 low_opened)
 {
 	struct ct_entry entry;
 
 	if (!flow || !key)
 		return DROP_CT_MAP_INSERTION_FAILED;
-	ct_open(&entry, flow, now, epoch, low_opened);
+	ct_open(&entry, flow, now, low_opened);
 	return bpf_map_update_elem(&cilium_ct, key, &entry, BPF_ANY) ? DROP_CT_MAP_INSERTION_FAILED : 0;
 }
 
 /* The entry of an earlier connection between the same ports is written over where it is: a new one would cost an
  * allocation, a release and their locks. */
-STAGE int ct_replace(struct ct_entry *entry, const struct flow *flow, __u64 now, __u32 epoch, __u32 low_opened)
+STAGE int ct_replace(struct ct_entry *entry, const struct flow *flow, __u64 now, __u32 low_opened)
 {
 	if (!entry || !flow)
 		return DROP_CT_MAP_INSERTION_FAILED;
-	ct_open(entry, flow, now, epoch, low_opened);
+	ct_open(entry, flow, now, low_opened);
 	return 0;
 }
 

@@ -87,7 +87,48 @@ def test_a_denial_after_a_change_ends_the_connection_in_both_directions(pair: Pa
     assert pair.answer("A").verdict == REDIRECT  # nobody said that something changed
     pair.change_policies()
     assert pair.answer("A").drop == DropReason.POLICY_DENIED
-    assert pair.datapath.connections() == []
+    assert pair.entry()["policy_epoch"] == 0
+    assert pair.ask("A").drop == DropReason.POLICY_DENIED
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_reply_on_its_way_does_not_open_what_was_just_denied(make_datapath, version: int) -> None:
+    second = 1_000_000_000
+    pair = Pair(make_datapath(ct_any=60 * second, ct_tcp_closing=10 * second), version)
+    datapath = pair.datapath
+    datapath.endpoint(pair.client, 1000, id=11)
+    datapath.endpoint(pair.server, 2000, id=22, ingress_policy=INGRESS)  # the server itself may send to anybody
+    question, answer = udp(pair.client, pair.server), udp(pair.server, pair.client, 53, 40000)
+    assert datapath.run("from_lxc", question).verdict == REDIRECT
+    long = pair.entry()["expires"]
+    datapath.drop_rows("cilium_policy")
+    pair.change_policies()
+    for packet in (question, answer, question, answer, question):
+        assert datapath.run("from_lxc", packet).drop == DropReason.POLICY_DENIED
+    assert long - pair.entry()["expires"] > 45 * second  # it is remembered for as long as replies may be on their way
+    datapath.rule(INGRESS, 1000, 2, protocol=17, port=53)
+    assert datapath.run("from_lxc", answer).verdict == REDIRECT  # allowed again: the connection goes on
+    assert pair.entry()["policy_epoch"] == datapath.epoch
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_datagram_that_may_be_an_answer_from_before_a_policy_opens_nothing(datapath: Datapath, version: int) -> None:
+    pair = Pair(datapath, version)
+    datapath.endpoint(pair.client, 1000, id=11)
+    datapath.endpoint(pair.server, 2000, id=22, ingress_policy=INGRESS, flags=EndpointFlags.ADOPTING)
+    datapath.drop_rows("cilium_policy")
+    answer = udp(pair.server, pair.client, 53, 40000)
+    assert datapath.run("from_lxc", answer).verdict == REDIRECT  # as something new it is allowed
+    assert datapath.connections() == []
+    assert datapath.run("from_lxc", udp(pair.client, pair.server)).drop == DropReason.POLICY_DENIED
+    # What the server asks is its own: it comes from a high port.
+    assert datapath.run("from_lxc", udp(pair.server, pair.client, 40001, 53)).verdict == REDIRECT
+    assert datapath.run("from_lxc", udp(pair.client, pair.server, 53, 40001)).verdict == REDIRECT
+
+
+def test_another_identity_is_judged_even_if_nobody_said_that_something_changed(pair: Pair) -> None:
+    pair.ask()
+    pair.datapath.endpoint(pair.client, 1001, id=11, egress_policy=EGRESS)
     assert pair.ask("A").drop == DropReason.POLICY_DENIED
 
 

@@ -26,6 +26,8 @@ class Runtime:
         self._port = port
         values, found = port.lookup(_KEY)
         self._value = values if found[0] else np.zeros(1, dtype=RUNTIME)
+        if not self.epoch:  # 0 marks no epoch: a revoked connection has it
+            self._value["policy_epoch"] = 1
 
     @property
     def epoch(self) -> int:

@@ -24,15 +24,16 @@ def entry(port: FakeMap) -> np.void:
 def test_the_epoch_goes_on_where_the_last_agent_was(port: FakeMap) -> None:
     Runtime(port).advance()
     Runtime(port).advance()
-    assert (Runtime(port).epoch, int(entry(port)["policy_epoch"])) == (2, 2)
+    assert (Runtime(port).epoch, int(entry(port)["policy_epoch"])) == (3, 3)
 
 
-@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 2), (0xFFFF_FFFE, 0xFFFF_FFFF), (0xFFFF_FFFF, 1)])
-def test_no_epoch_is_zero(port: FakeMap, before: int, after: int) -> None:
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 2), (0xFFFF_FFFE, 0xFFFF_FFFF), (0xFFFF_FFFF, 1)])
+def test_no_epoch_is_zero_not_even_the_first(port: FakeMap, before: int, after: int) -> None:
     value = np.zeros(1, RUNTIME)
     value["policy_epoch"] = before
     port.update(np.zeros(1, np.uint32), value)
     runtime = Runtime(port)
+    assert runtime.epoch
     runtime.advance()
     assert runtime.epoch == after
 
@@ -43,4 +44,4 @@ def test_configuration_leaves_the_epoch(port: FakeMap, events: bool, flags: int)
     runtime.advance()
     runtime.configure(aggregation=2.5, events=events)
     found = entry(port)
-    assert (found["policy_epoch"], found["aggregation"], found["flags"]) == (1, 2_500_000_000, flags)
+    assert (found["policy_epoch"], found["aggregation"], found["flags"]) == (2, 2_500_000_000, flags)
