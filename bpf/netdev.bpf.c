@@ -5,7 +5,7 @@
 #include "stages/admit.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
-#include "stages/nat.h"
+#include "stages/masquerade.h"
 
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {

@@ -1,10 +1,12 @@
-/* cilium_snat: source translation of traffic that leaves the cluster (masquerading), both directions.
+/* cilium_snat: connections whose packets are translated, both directions: masquerading (the source, towards the world)
+ * and services (the destination, and the source where replies must come back here). One map for both, so that no two of
+ * them ever claim one port of the node.
  * Writer: the datapath, which also takes the port of a dead mapping when it needs one; garbage collection: the agent. */
 #pragma once
 
 enum nat_direction {
-	NAT_EGRESS = 0, /* key: the packet as the pod sent it -> the translated source */
-	NAT_INGRESS = 1, /* key: the reply as the world sent it -> the original destination */
+	NAT_FORWARD = 0, /* key: the packet as the client sent it -> both ends as the server sees them */
+	NAT_REVERSE = 1, /* key: the reply as the server sent it -> both ends as the client sees them */
 };
 
 enum nat_flags { /* how long a silent mapping lives; the same in both its entries */
@@ -23,12 +25,14 @@ struct nat_key {
 };
 
 struct nat_entry {
-	union addr address;
+	union addr source, destination; /* what the packet gets */
+	__be16 source_port, destination_port;
+	__u32 backend; /* id in cilium_lb_backends; 0: masquerading */
 	__u64 created;
 	__u64 used; /* bpf_ktime_get_coarse_ns() of the last packet */
-	__be16 port;
+	__u32 service; /* id in cilium_lb_services */
 	__u8 flags; /* enum nat_flags */
-	__u8 pad[5];
+	__u8 pad[3];
 };
 
 struct {
@@ -38,3 +42,17 @@ struct {
 	__uint(max_entries, 524288);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } cilium_snat SEC(".maps");
+
+/* What one run needs to know of a mapping: more than fits on the stack. Programs do not interrupt each other on a
+ * processor: they run with softirqs off, or in one. */
+struct nat_work {
+	struct nat_key forward, reverse;
+	struct nat_entry mapping, back; /* under `forward` and `reverse` */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct nat_work);
+	__uint(max_entries, 1);
+} cilium_nat_work SEC(".maps");

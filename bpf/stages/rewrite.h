@@ -4,6 +4,7 @@
 #include "lib/common.h"
 #include "lib/drop.h"
 #include "lib/flow.h"
+#include "maps/nat.h"
 
 #define CSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6 since Linux 6.16: an address has no checksum of its own to cancel it */
 
@@ -125,39 +126,48 @@ STAGE int rewrite(struct __sk_buff *skb, struct flow *flow, __u32 end, const uni
 /* One end of the packet that an ICMP error quotes. Its IP checksum and the error's own are corrected; its transport
  * checksum is left alone: it need not be quoted (RFC 792), and nobody checks it. */
 STAGE int rewrite_quoted(struct __sk_buff *skb, const struct flow *outer, const struct quoted *inner, __u32 end,
-			 const struct nat_entry *new)
+			 const struct nat_entry *to)
 {
+	const union addr *address;
+	__be16 port;
 	__u32 sum, network, at;
 	__be16 old_port;
 	union addr old;
 
-	if (!outer || !inner || !new)
+	if (!outer || !inner || !to)
 		return DROP_ERROR_WRITING_TO_PACKET;
+	address = end == REWRITE_SOURCE ? &to->source : &to->destination;
+	port = end == REWRITE_SOURCE ? to->source_port : to->destination_port;
 	old = end == REWRITE_SOURCE ? inner->source : inner->destination;
 	old_port = end == REWRITE_SOURCE ? inner->source_port : inner->destination_port;
 	sum = outer->l4_offset + offsetof(struct icmphdr, checksum);
 	network = outer->l4_offset + sizeof(struct icmphdr);
 	if (outer->shape & SHAPE_V6) {
-		union addr address = new->address;
-		__s64 diff = bpf_csum_diff((__be32 *)&old, 16, (__be32 *)&address, 16, 0);
+		union addr new = *address;
+		__s64 diff = bpf_csum_diff((__be32 *)&old, 16, (__be32 *)&new, 16, 0);
 
 		at = network + (end == REWRITE_SOURCE ? offsetof(struct ipv6hdr, saddr) : offsetof(struct ipv6hdr, daddr));
 		if (bpf_l4_csum_replace(skb, sum, 0, diff, 0))
 			return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
-		if (bpf_skb_store_bytes(skb, at, &address, 16, 0))
+		if (bpf_skb_store_bytes(skb, at, &new, 16, 0))
 			return DROP_ERROR_WRITING_TO_PACKET;
 	} else {
-		__be32 address = new->address.words[3];
+		__be32 new = address->words[3];
 
 		/* Address and header checksum cancel out in the error's checksum. */
 		at = network + (end == REWRITE_SOURCE ? offsetof(struct iphdr, saddr) : offsetof(struct iphdr, daddr));
-		if (bpf_l3_csum_replace(skb, network + offsetof(struct iphdr, check), old.words[3], address, 4))
+		if (bpf_l3_csum_replace(skb, network + offsetof(struct iphdr, check), old.words[3], new, 4))
 			return DROP_ERROR_WHILE_CORRECTING_L3_CHECKSUM;
-		if (bpf_skb_store_bytes(skb, at, &address, 4, 0))
+		if (bpf_skb_store_bytes(skb, at, &new, 4, 0))
 			return DROP_ERROR_WRITING_TO_PACKET;
 	}
-	if (bpf_l4_csum_replace(skb, sum, old_port, new->port, 2))
+	if (old_port == port)
+		return 0;
+	/* An echo has one identifier, which went with the source. */
+	if (end == REWRITE_DESTINATION && (inner->protocol == IPPROTO_ICMP || inner->protocol == IPPROTO_ICMPV6))
+		return 0;
+	if (bpf_l4_csum_replace(skb, sum, old_port, port, 2))
 		return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
 	at = inner->l4_offset + port_at(inner->protocol, end);
-	return bpf_skb_store_bytes(skb, at, &new->port, 2, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
+	return bpf_skb_store_bytes(skb, at, &port, 2, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
 }

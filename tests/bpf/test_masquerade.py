@@ -108,8 +108,8 @@ def age(datapath: Datapath, port: int) -> None:
     """The mapping with this translated port was last used long ago."""
     snat = datapath.map("cilium_snat")
     keys, values = snat.dump()
-    incoming = keys["direction"] == NatDirection.INGRESS
-    of_port = np.where(incoming, keys["destination_port"], values["port"]) == port
+    incoming = keys["direction"] == NatDirection.REVERSE
+    of_port = np.where(incoming, keys["destination_port"], values["source_port"]) == port
     values["used"][of_port] = LONG_AGO
     snat.update(keys, values)
 

@@ -104,7 +104,7 @@ class Talker:
         if stream.sock is None:
             stream.sock, stream.since, stream.rest = stream.connect(), time.monotonic(), b""
             self._watch(stream, stream.sock, None, select.EPOLLIN)
-        elif stream.tcp and not self._connected(stream.sock):
+        if stream.tcp and not self._connected(stream.sock):  # a question now would never be sent
             if time.monotonic() - stream.since > 1.0:
                 self._lose(stream)
             return

@@ -22,6 +22,8 @@ from scenario.traffic import Account, Traffic
 pytestmark = pytest.mark.scenario
 NS = "restart"
 PORT = 8080
+ENOUGH = 20
+"""Exchanges and new connections that tell something."""
 NODES = ("node1", "node2")
 SERVERS = ("near", "far")
 
@@ -90,12 +92,11 @@ def undisturbed(nodes: dict[str, LabNode], pods: dict[str, Any]) -> Iterator[dic
     friend, stranger = (start(nodes["node1"], pod, targets(pods)) for pod in ("friend", "stranger"))
     try:
         yield accounts
-        accounts.update(friend.end())
+        accounts.update(friend.end(enough=ENOUGH))
         for ip, account in accounts.items():
             assert not account.broken, f"the connection to {ip} broke: {account}"
             assert not account.failed, f"new connections to {ip} failed: {account}"
-            assert account.opened > 10, f"too little traffic to tell: {account}"
-            assert account.exchanges > 10, f"too little traffic to tell: {account}"
+            assert min(account.opened, account.exchanges) >= ENOUGH, f"too little traffic to tell: {account}"
         for ip, account in stranger.end().items():
             assert account.opened == account.exchanges == 0, f"the stranger came through to {ip}: {account}"
     finally:

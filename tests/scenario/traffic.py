@@ -1,7 +1,8 @@
 """Traffic that goes on while components are killed, and its account.
 
 As a program, in a pod's network namespace: to every address one connection that stays, with a line sent and answered
-every PERIOD, and one new connection after another. On end of stdin it prints what came of it as JSON.
+every PERIOD, and one new connection after another. On end of stdin it prints what came of it as JSON; a number there
+says how many exchanges and connections it must have seen before, unless something went wrong.
 
     python traffic.py PORT ADDRESS...
 
@@ -34,6 +35,10 @@ class Account:
     opened: int = 0
     slowest: float = 0.0  # seconds a new connection took, with its one exchange
     failed: list[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> bool:
+        return bool(self.broken or self.failed)
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,7 +90,11 @@ async def serve(port: int, addresses: Sequence[str]) -> dict[str, Account]:
         for work in (one_lasting, fresh)
     ]
     print("started", flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+    enough = int(await asyncio.to_thread(sys.stdin.read) or 0)
+    while any(  # noqa: ASYNC110 - twenty tasks change what is asked for
+        min(account.exchanges, account.opened) < enough and not account.wrong for account in accounts.values()
+    ):
+        await asyncio.sleep(PERIOD)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -101,8 +110,8 @@ class Traffic:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "started\n"
 
-    def end(self) -> dict[str, Account]:
-        out, _ = self._process.communicate("", timeout=PATIENCE + 10)
+    def end(self, *, enough: int = 0) -> dict[str, Account]:
+        out, _ = self._process.communicate(str(enough), timeout=PATIENCE + 30)
         raw: dict[str, dict[str, Any]] = json.loads(out)
         return {address: Account(**fields) for address, fields in raw.items()}
 

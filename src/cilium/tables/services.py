@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
-from cilium.tables.types import IPAddress
+from cilium.tables.types import IPAddress, IPNetwork
 
-FrontendKey = tuple[IPAddress, int, str]
-"""(address, port, protocol); of a node port, the unspecified address of its family."""
+
+class Scope(StrEnum):
+    """Who asks."""
+
+    CLUSTER = "cluster"
+    """Pods and nodes of the cluster."""
+    EXTERNAL = "external"
+    """Clients outside."""
+
+
+class Algorithm(StrEnum):
+    RANDOM = "random"
+    MAGLEV = "maglev"
+
+
+class Forwarding(StrEnum):
+    """How packets of clients outside reach a backend of another node."""
+
+    SNAT = "snat"
+    """With an address of this node, through which replies come back."""
+    DSR = "dsr"
+    """With the client's; the backend's node answers in the service's name (direct server return)."""
+
+
+FrontendKey = tuple[IPAddress, int, str, Scope]
+"""(address, port, protocol, scope); of a node port, the unspecified address of its family."""
 
 
 class ServicePort(msgspec.Struct, frozen=True):
@@ -84,12 +110,13 @@ class Backend(msgspec.Struct, frozen=True):
     address: IPAddress
     port: int
     terminating: bool = False
-    """It serves only because nobody else does."""
+    """Connections that it has go on; it gets new ones only if nobody else is there."""
     node: str = ""
+    weight: int = 1
 
 
 class Frontend(msgspec.Struct, frozen=True):
-    """Desired table `frontends`, key (`address`, `port`, `protocol`): a row of cilium_lb_services."""
+    """Desired table `frontends`, key (`address`, `port`, `protocol`, `scope`): a row of cilium_lb_services."""
 
     address: IPAddress
     """Of a node port the unspecified one: it stands for every address of every node."""
@@ -99,11 +126,30 @@ class Frontend(msgspec.Struct, frozen=True):
     """namespace/name."""
     port_name: str
     kind: str
-    """ClusterIP, ExternalIP, LoadBalancer or NodePort."""
+    """ClusterIP, ExternalIP, LoadBalancer, NodePort, HostPort or LocalRedirect."""
     backends: tuple[Backend, ...] = ()
+    """All that have or may get connections, in a stable order; `serving` are those that new ones go to."""
     rivals: tuple[str, ...] = ()
     """Younger services that claim the same address and port, and do not get it."""
+    scope: Scope = Scope.CLUSTER
+    algorithm: Algorithm = Algorithm.RANDOM
+    """Maglev tables are kept for clients outside only: inside, nobody else has to make the same choice."""
+    forwarding: Forwarding = Forwarding.SNAT
+    local: bool = False
+    """A traffic policy keeps it to backends of this node: if there are none, packets are dropped silently."""
+    affinity_timeout: int = 0
+    """Seconds; 0: no session affinity."""
+    source_ranges: tuple[IPNetwork, ...] = ()
+    """Who may ask from outside; empty: anybody."""
+    source_deny: bool = False
+    """`source_ranges` lists who may not."""
+    skip_netns: tuple[int, ...] = ()
+    """Cookies of network namespaces that mean the address itself (local redirects' own backends)."""
 
     @property
     def key(self) -> FrontendKey:
-        return self.address, self.port, self.protocol
+        return self.address, self.port, self.protocol, self.scope
+
+    @property
+    def serving(self) -> tuple[Backend, ...]:
+        return tuple(end for end in self.backends if not end.terminating) or self.backends

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event
 
 import pytest
 from kernel.services.conftest import ADDRESSES, SIZES, Node, frontend
@@ -166,12 +169,24 @@ def test_no_connect_fails_while_backends_come_and_go(node: Node, version: int) -
         node.servers.tcp(server, 8080)
     subsets = [servers[:1], servers, servers[1:], servers[2:], servers[:2]]
     node.put(frontend(VIP[version], *servers))
-    node.tell("rush", family=version, to=[VIP[version], 80], count=3000)
-    for number in range(400):
-        node.put(frontend(VIP[version], *subsets[number % len(subsets)]))
-        if number % 50 == 49:
-            node.start()
-    answers = node.hear()["answers"]
+    rushed = Event()
+
+    def change() -> int:
+        for number in count():
+            node.put(frontend(VIP[version], *subsets[number % len(subsets)]))
+            if number % 50 == 49:
+                node.start()
+            if rushed.is_set():
+                return number
+        raise AssertionError
+
+    with ThreadPoolExecutor(1) as aside:
+        changes = aside.submit(change)
+        try:
+            answers = node.do("rush", family=version, to=[VIP[version], 80], count=3000)["answers"]
+        finally:
+            rushed.set()
+    assert changes.result() > len(subsets)
     assert set(answers) == {f"{server} 8080" for server in servers}, answers
     assert sum(answers.values()) == 3000
 

@@ -141,7 +141,7 @@ def nat() -> None:
 @nat.command("list")
 @output
 def nat_list(output: str) -> None:
-    """Masqueraded connections, both directions."""
+    """Connections whose packets are translated, both directions."""
 
     def rows() -> Iterable[tuple[object, ...]]:
         for key, value in entries("cilium_snat"):
@@ -150,10 +150,13 @@ def nat_list(output: str) -> None:
                 "OUT" if int(key["direction"]) == 0 else "IN",
                 _socket(address(key["source"]), int(key["source_port"])),
                 _socket(address(key["destination"]), int(key["destination_port"])),
-                _socket(address(value["address"]), int(value["port"])),
+                _socket(address(value["source"]), int(value["source_port"])),
+                _socket(address(value["destination"]), int(value["destination_port"])),
+                int(value["service"]) or "-",
             )
 
-    show(output, ("PROTOCOL", "DIRECTION", "SOURCE", "DESTINATION", "TRANSLATED"), rows())
+    header = ("PROTOCOL", "DIRECTION", "SOURCE", "DESTINATION", "NEW SOURCE", "NEW DESTINATION", "SERVICE")
+    show(output, header, rows())
 
 
 @bpf.group()

@@ -112,7 +112,7 @@ def _backends() -> Iterable[tuple[object, ...]]:
         used |= {slots.get(start + place, 0) for place in range(int(value["count"]))}
     for number, record in entries("cilium_lb_backends"):
         if int(number) in used and number:
-            yield f"{int(number):>6}", _end(record), "terminating" if record["terminating"] else "active"
+            yield f"{int(number):>6}", _end(record), "terminating" if record["state"] else "active"
 
 
 def _reverse() -> Iterable[tuple[object, ...]]:

@@ -194,8 +194,8 @@ class IpcacheFlags(IntFlag):
 class NatDirection(IntEnum):
     """enum nat_direction."""
 
-    EGRESS = 0
-    INGRESS = 1
+    FORWARD = 0
+    REVERSE = 1
 
 
 class NatFlags(IntFlag):
@@ -226,12 +226,34 @@ class ServiceScope(IntEnum):
     """enum service_scope."""
 
     CLUSTER = 0
+    EXTERNAL = 1
 
 
 class ServiceFlags(IntFlag):
     """enum service_flags."""
 
     NODE_PORT = 1
+    SOURCE_CHECK = 2
+    SOURCE_DENY = 4
+    MAGLEV = 8
+    DSR = 16
+    LOCAL = 32
+    REDIRECT = 64
+    HOST_PORT = 128
+
+
+class BackendState(IntEnum):
+    """enum backend_state."""
+
+    ACTIVE = 0
+    TERMINATING = 1
+
+
+class AffinityKind(IntEnum):
+    """enum affinity_kind."""
+
+    ADDRESS = 0
+    SOCKET = 1
 
 
 class RoutingMode(IntEnum):

@@ -171,15 +171,29 @@ assert NAT_KEY.itemsize == 40
 
 NAT_ENTRY: Dtype = np.dtype(
     [
-        ('address', 'u1', (16,)),
+        ('source', 'u1', (16,)),
+        ('destination', 'u1', (16,)),
+        ('source_port', '>u2'),
+        ('destination_port', '>u2'),
+        ('backend', '<u4'),
         ('created', '<u8'),
         ('used', '<u8'),
-        ('port', '>u2'),
+        ('service', '<u4'),
         ('flags', 'u1'),
-        ('pad', 'u1', (5,)),
+        ('pad', 'u1', (3,)),
     ]
 )
-assert NAT_ENTRY.itemsize == 40
+assert NAT_ENTRY.itemsize == 64
+
+NAT_WORK: Dtype = np.dtype(
+    [
+        ('forward', NAT_KEY),
+        ('reverse', NAT_KEY),
+        ('mapping', NAT_ENTRY),
+        ('back', NAT_ENTRY),
+    ]
+)
+assert NAT_WORK.itemsize == 208
 
 NETDEV: Dtype = np.dtype(
     [
@@ -267,7 +281,7 @@ BACKEND: Dtype = np.dtype(
         ('address', 'u1', (16,)),
         ('port', '>u2'),
         ('protocol', 'u1'),
-        ('terminating', 'u1'),
+        ('state', 'u1'),
         ('pad', '<u4'),
     ]
 )
@@ -292,3 +306,50 @@ REVERSE_ENTRY: Dtype = np.dtype(
     ]
 )
 assert REVERSE_ENTRY.itemsize == 24
+
+SOURCE_RANGE_KEY: Dtype = np.dtype(
+    [
+        ('prefixlen', '<u4'),
+        ('service', '<u4'),
+        ('address', 'u1', (16,)),
+    ]
+)
+assert SOURCE_RANGE_KEY.itemsize == 24
+
+AFFINITY_KEY: Dtype = np.dtype(
+    [
+        ('client', 'u1', (16,)),
+        ('service', '<u4'),
+        ('kind', 'u1'),
+        ('pad', 'u1', (3,)),
+    ]
+)
+assert AFFINITY_KEY.itemsize == 24
+
+AFFINITY_ENTRY: Dtype = np.dtype(
+    [
+        ('used', '<u8'),
+        ('backend', '<u4'),
+        ('pad', '<u4'),
+    ]
+)
+assert AFFINITY_ENTRY.itemsize == 16
+
+AFFINITY_MATCH_KEY: Dtype = np.dtype(
+    [
+        ('service', '<u4'),
+        ('backend', '<u4'),
+    ]
+)
+assert AFFINITY_MATCH_KEY.itemsize == 8
+
+SKIP_KEY: Dtype = np.dtype(
+    [
+        ('netns_cookie', '<u8'),
+        ('address', 'u1', (16,)),
+        ('port', '>u2'),
+        ('protocol', 'u1'),
+        ('pad', 'u1', (5,)),
+    ]
+)
+assert SKIP_KEY.itemsize == 32

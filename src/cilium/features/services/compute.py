@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+import msgspec
+
 from cilium.state import RowChanges, View
 from cilium.tables.services import (
     Backend,
@@ -84,16 +86,7 @@ class Frontends:
         if len(holders) == 1:
             return next(iter(holders.values()))[1]
         (_, row), *others = sorted(holders.values(), key=lambda holder: holder[0])
-        return Frontend(
-            address=row.address,
-            port=row.port,
-            protocol=row.protocol,
-            service=row.service,
-            port_name=row.port_name,
-            kind=row.kind,
-            backends=row.backends,
-            rivals=tuple(other.service for _, other in others),
-        )
+        return msgspec.structs.replace(row, rivals=tuple(other.service for _, other in others))
 
     def _of_service(self, service: Service) -> Iterator[Frontend]:
         if service.proxy_name or not service.cluster_ips:

@@ -22,9 +22,10 @@ from cilium.features.services.space import NoRoomError
 from cilium.features.services.state import Ids, KnownRow, ServiceState, SlotRange, identity, raw
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
-from cilium.tables.services import Frontend
+from cilium.tables.services import Frontend, Scope
 
-NUMBERS = {"TCP": 6, "UDP": 17}
+NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+SCOPES = {Scope.CLUSTER: ServiceScope.CLUSTER, Scope.EXTERNAL: ServiceScope.EXTERNAL}
 
 
 def service_keys(rows: Sequence[Frontend]) -> Array:
@@ -32,7 +33,7 @@ def service_keys(rows: Sequence[Frontend]) -> Array:
     keys["address"] = addresses_array(row.address for row in rows)
     keys["port"] = [row.port for row in rows]
     keys["protocol"] = [NUMBERS[row.protocol] for row in rows]
-    keys["scope"] = ServiceScope.CLUSTER
+    keys["scope"] = [SCOPES[row.scope] for row in rows]
     return keys
 
 
@@ -43,7 +44,7 @@ def backend_records(rows: Sequence[Frontend]) -> Array:
     records["address"] = addresses_array(backend.address for backend, _ in flat)
     records["port"] = [backend.port for backend, _ in flat]
     records["protocol"] = [NUMBERS[protocol] for _, protocol in flat]
-    records["terminating"] = [backend.terminating for backend, _ in flat]
+    records["state"] = [backend.terminating for backend, _ in flat]
     return records
 
 

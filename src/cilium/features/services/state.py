@@ -132,11 +132,11 @@ class ServiceState:
 
 def identity(records: Array, words: list[bytes]) -> list[bytes]:
     """Who a backend is, whatever its attributes say, out of records and their bytes, which serve where they can."""
-    odd = np.flatnonzero(records["terminating"])
+    odd = np.flatnonzero(records["state"])
     if not len(odd):
         return words
     bare = records[odd]
-    bare["terminating"] = 0
+    bare["state"] = 0
     names = list(words)
     for place, name in zip(odd.tolist(), raw(bare), strict=True):
         names[place] = name

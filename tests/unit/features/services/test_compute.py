@@ -10,7 +10,7 @@ import pytest
 
 from cilium.features.services.compute import Frontends
 from cilium.state import Derivation, Table, View
-from cilium.tables.services import EndpointSlice, Frontend, Service, ServicePort, SliceEndpoint, SlicePort
+from cilium.tables.services import EndpointSlice, Frontend, Scope, Service, ServicePort, SliceEndpoint, SlicePort
 
 replace = msgspec.structs.replace
 HTTP = ServicePort("http", 80, "TCP")
@@ -48,7 +48,7 @@ class World:
         self.derivation.step()
 
     def row(self, address: str, port: int = 80, protocol: str = "TCP") -> Frontend | None:
-        return self.out.snapshot().get((ip_address(address), port, protocol))
+        return self.out.snapshot().get((ip_address(address), port, protocol, Scope.CLUSTER))
 
     def ends(self, address: str, port: int = 80, protocol: str = "TCP") -> list[str] | None:
         row = self.row(address, port, protocol)
