@@ -3,7 +3,7 @@
  * believes to be connected to, is translated back. Policy, conntrack and events see the backend.
  * A socket of IPv6 that talks IPv4 uses v4-mapped addresses, which is the form of every map key. */
 #include "lib/common.h"
-#include "stages/service.h"
+#include "stages/socket.h"
 
 struct peer {
 	union addr address;
@@ -54,12 +54,12 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct peer *pee
 
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return UNTOUCHED;
-	service = service_at(ctx, &key);
+	service = service_of_socket(ctx, &key);
 	if (!service)
 		return UNTOUCHED;
 	cookie = bpf_get_socket_cookie(ctx);
-	backend = service_backend(service, fresh ? bpf_get_prandom_u32() : choice_of_socket(cookie, service->id));
-	if (!backend || addr_is_zero(&backend->address)) {
+	backend = backend_at(service_slot(service, fresh ? bpf_get_prandom_u32() : choice_of_socket(cookie, service->id)));
+	if (!backend) {
 		refuse(EHOSTUNREACH);
 		return REFUSED;
 	}
