@@ -56,3 +56,18 @@ struct {
 	__type(value, struct nat_work);
 	__uint(max_entries, 1);
 } cilium_nat_work SEC(".maps");
+
+/* When a packet was last translated for whom: what nobody needs costs a load, not a lookup (stages/balance.h). */
+enum nat_client {
+	NAT_FOR_POD = 0,  /* a pod asked a service in packets: what arrives for pods may be a reply */
+	NAT_FOR_HOST = 1, /* a client outside was sent to this node's own sockets: what they send may be a reply */
+	NAT_CLIENTS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32); /* enum nat_client */
+	__type(value, __u64); /* bpf_ktime_get_coarse_ns() */
+	__uint(max_entries, NAT_CLIENTS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cilium_nat_clients SEC(".maps");

@@ -21,6 +21,13 @@ CONSTANTS: dict[str, int] = {
     'config_node_port_min': 2,
     'config_node_port_max': 2,
     'config_host_netns_cookie': 8,
+    'config_services': 1,
+    'config_external_cluster_ip': 1,
+    'config_reject': 1,
     'config_native4': 16,
     'config_native6': 16,
+    'config_router4': 16,
+    'config_router6': 16,
+    'config_loopback4': 16,
+    'config_loopback6': 16,
 }
