@@ -129,6 +129,7 @@ class EventType(IntEnum):
     DROP = 1
     TRACE = 4
     POLICY_VERDICT = 5
+    TRACE_SOCK = 7
 
 
 class FlowDirection(IntEnum):
@@ -185,6 +186,13 @@ class EventFlags(IntFlag):
     EGRESS_DECIDED = 4
     INGRESS_DECIDED = 8
     LOCAL = 16
+
+
+class SockPoint(IntEnum):
+    """enum sock_point."""
+
+    FORWARD = 1
+    REVERSE = 3
 
 
 class IpcacheFlags(IntFlag):
