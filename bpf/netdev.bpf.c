@@ -32,6 +32,8 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
 	reason = admit(skb, flow) ?: reply_to_pod(skb, flow);
+	if (!reason && config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr))
+		reason = dsr_keep(skb, flow);
 	if (reason)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);

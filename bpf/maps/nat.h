@@ -14,6 +14,7 @@ enum nat_flags { /* how long a silent mapping lives; the same in both its entrie
 	NAT_FIN_OUT = 1 << 1,
 	NAT_FIN_IN = 1 << 2,
 	NAT_CLOSED = 1 << 3, /* RST, or FIN from both */
+	NAT_DSR = 1 << 4,    /* forward only: replies go straight to the client */
 };
 
 struct nat_key {

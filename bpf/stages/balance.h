@@ -5,6 +5,7 @@
 
 #include "lib/event.h"
 #include "maps/netdevs.h"
+#include "stages/dsr.h"
 #include "stages/encap.h"
 #include "stages/identity.h"
 #include "stages/nat.h"
@@ -154,6 +155,17 @@ static __always_inline void balance_tell(struct __sk_buff *skb, struct flow *flo
 	flow->translated_port = 0;
 }
 
+/* The client's address stays, and nobody replies through this node: there is no port to claim. */
+static __always_inline int balance_direct(struct nat_work *work, const struct flow *flow)
+{
+	work->mapping.source = flow->source;
+	work->mapping.source_port = flow->source_port;
+	work->mapping.flags = NAT_DSR;
+	work->mapping.created = work->mapping.used = bpf_ktime_get_coarse_ns();
+	return bpf_map_update_elem(&cilium_snat, &work->forward, &work->mapping, BPF_ANY) ?
+		       DROP_NO_MAPPING_FOR_NAT_MASQUERADE : 0;
+}
+
 /* A mapping for a connection that is new, or whose backend is no more. In: work->forward. */
 STAGE int balance_new(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 node)
 {
@@ -187,6 +199,8 @@ STAGE int balance_new(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u
 	if (addr_is_zero(&work->mapping.source))
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
 	balance_tell(skb, flow, &work->mapping);
+	if (config_dsr && own && service.flags & SERVICE_DSR)
+		return balance_direct(work, flow);
 	return nat_claim(work, own);
 }
 
@@ -231,7 +245,10 @@ STAGE int balance(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 n
 		nat_note(NAT_FOR_POD);
 	else if (!addr_equal(&flow->source, &work->mapping.source) && !flow->source_identity)
 		flow->source_identity = identity_of(&flow->source); /* whatever the backend's node sees, this is who asks */
-	return nat_rewrite(skb, flow, &work->mapping);
+	reason = nat_rewrite(skb, flow, &work->mapping);
+	if (!reason && config_dsr && work->mapping.flags & NAT_DSR)
+		reason = dsr_add(skb, flow, &work->forward.destination, work->forward.destination_port);
+	return reason;
 }
 
 /* What leaves may be a reply that must come from the service. The packet was admitted as what it is. 0 or the reason to

@@ -60,7 +60,7 @@ static __always_inline __u8 nat_flags(__u8 flags, const struct flow *flow, __u8 
 	if (likely(flow->protocol != IPPROTO_TCP || !(flow->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
 		return flags;
 	if (fin == NAT_FIN_OUT && (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		return 0;
+		return flags & NAT_DSR;
 	if (flow->tcp_flags & TCP_FIN)
 		flags |= fin;
 	if (flow->tcp_flags & TCP_RST || (flags & (NAT_FIN_OUT | NAT_FIN_IN)) == (NAT_FIN_OUT | NAT_FIN_IN))
@@ -197,12 +197,14 @@ static __always_inline bool nat_continue(struct nat_work *work, const struct flo
 	__u64 now = bpf_ktime_get_coarse_ns();
 	__u8 flags = nat_flags(entry->flags, flow, NAT_FIN_OUT);
 
+	if (flags & NAT_DSR && flow->tcp_flags & TCP_ACK) /* that there was a reply, only the client tells */
+		flags |= NAT_REPLIED;
 	work->mapping = *entry;
 	if (likely(flags == entry->flags && now - entry->used < SECOND))
 		return true;
 	entry->used = now;
 	entry->flags = work->mapping.flags = flags;
-	return nat_refresh(work, now);
+	return flags & NAT_DSR || nat_refresh(work, now);
 }
 
 /* The other half of `mapping`, found as reverse entry, is in use too, even if the client only listens. */

@@ -27,15 +27,6 @@ struct answer6 {
 	};
 };
 
-static __always_inline __u16 fold(__s64 sum)
-{
-	__u32 folded = (__u32)sum;
-
-	folded = (folded & 0xffff) + (folded >> 16);
-	folded = (folded & 0xffff) + (folded >> 16);
-	return ~folded;
-}
-
 /* The other end's numbers decide ours. `end`: of the packet, which a frame may pad. false: a reset is never answered. */
 static __always_inline bool reset_for(struct __sk_buff *skb, const struct flow *flow, __u32 end, struct tcphdr *reset)
 {

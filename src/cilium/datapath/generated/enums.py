@@ -215,6 +215,7 @@ class NatFlags(IntFlag):
     FIN_OUT = 2
     FIN_IN = 4
     CLOSED = 8
+    DSR = 16
 
 
 class NatClient(IntEnum):
