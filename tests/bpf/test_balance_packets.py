@@ -1,5 +1,4 @@
-"""Services, packet by packet: what a client's packet becomes on its way to a backend, what the answer becomes on its way
-back, every checksum, and what happens when ports run out, backends go and halves of a mapping are lost."""
+"""Services, packet by packet: what a client's packet becomes on its way to a backend, and the answer on its way back, every checksum, and what happens when ports run out, backends go and halves of a mapping are lost."""
 
 from __future__ import annotations
 
@@ -23,8 +22,8 @@ LOW, HIGH = 61000, 65535
 
 
 class Balancer:
-    """A node that forwards to backends of other nodes; the kernel's routes know none of it, so packets end in the stack,
-    translated."""
+    """A node that forwards to backends of other nodes; the kernel's routes know none of it, so packets end in the
+    stack, translated."""
 
     def __init__(self, datapath: Datapath, version: int) -> None:
         self.datapath, self.version = datapath, version
