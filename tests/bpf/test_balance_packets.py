@@ -1,4 +1,5 @@
-"""Services, packet by packet: what a client's packet becomes on its way to a backend, and the answer on its way back, every checksum, and what happens when ports run out, backends go and halves of a mapping are lost."""
+"""Services, packet by packet: what a client's packet becomes on its way to a backend, and the answer on its way back;
+every checksum; and what happens when ports run out, backends go and halves of a mapping are lost."""
 
 from __future__ import annotations
 
