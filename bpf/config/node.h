@@ -31,3 +31,5 @@ CONFIG(__u64, config_ct_any) = 60000000000ULL;
 CONFIG(__u16, config_node_port_min) = 30000;
 CONFIG(__u16, config_node_port_max) = 32767;
 CONFIG(__u64, config_host_netns_cookie) = 0;
+CONFIG(__u8, config_sock_host_only) = 0; /* sockets outside the host's network namespace are left alone */
+CONFIG(__u8, config_host_ports) = 1;     /* services may have ports of nodes outside the range: host ports */
