@@ -3,6 +3,7 @@
 
 #include <bpf/bpf_core_read.h>
 #include "lib/sock_event.h"
+#include "maps/sockets.h"
 #include "stages/service.h"
 
 #define ENOMEM 12
@@ -106,6 +107,14 @@ static __always_inline const struct backend *backend_of_socket(void *ctx, const 
 	return backend;
 }
 
+static __always_inline __u8 *socket_mark(__u64 cookie)
+{
+	__u32 index = (cookie / SOCKET_MARKS) % SOCKET_ELEMENTS;
+	struct socket_marks *marks = bpf_map_lookup_elem(&cilium_lb_sockets, &index);
+
+	return marks ? &marks->marked[cookie % SOCKET_MARKS] : NULL;
+}
+
 enum memory { KNOWN_BEFORE, REMEMBERED, NOT_REMEMBERED };
 
 /* Remembers what the socket meant. The same again costs a lookup, not a write. */
@@ -114,10 +123,16 @@ static __always_inline enum memory remember(__u64 cookie, const struct backend *
 	struct reverse_key key = { .cookie = cookie, .address = backend->address, .port = backend->port };
 	struct reverse_entry entry = { .address = meant->address, .port = meant->port, .id = id };
 	const struct reverse_entry *known = bpf_map_lookup_elem(&cilium_lb_reverse, &key);
+	__u8 *mark;
 
 	if (known && known->port == meant->port && known->id == id && addr_equal(&known->address, &meant->address))
 		return KNOWN_BEFORE;
-	return bpf_map_update_elem(&cilium_lb_reverse, &key, &entry, BPF_ANY) ? NOT_REMEMBERED : REMEMBERED;
+	if (bpf_map_update_elem(&cilium_lb_reverse, &key, &entry, BPF_ANY))
+		return NOT_REMEMBERED;
+	mark = socket_mark(cookie);
+	if (mark)
+		*mark = 1;
+	return REMEMBERED;
 }
 
 static __always_inline const struct reverse_entry *remembered(void *ctx, const struct peer *peer)
@@ -156,10 +171,16 @@ static __always_inline bool belongs_to_service(struct bpf_sock *ctx, const union
 	return serves_outside(&key);
 }
 
-/* A socket that is closed has no peer any more. What one that is not connected meant goes with the map's oldest. */
+/* A socket that is closed means nobody any more. Without this, its entry would make room only when the map is full, and
+ * then every new connection pays for the search for the oldest: more than this does. What a socket that is not connected
+ * meant stays until then. */
 static __always_inline void forget(void *ctx, const struct peer *peer)
 {
 	struct reverse_key key = { .cookie = bpf_get_socket_cookie(ctx), .address = peer->address, .port = peer->port };
+	__u8 *mark = socket_mark(key.cookie);
 
+	if (!mark || !*mark)
+		return;
+	*mark = 0;
 	bpf_map_delete_elem(&cilium_lb_reverse, &key);
 }
