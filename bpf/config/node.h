@@ -40,3 +40,4 @@ CONFIG(union addr, config_router4);              /* this node's address in its p
 CONFIG(union addr, config_router6);
 CONFIG(union addr, config_loopback4);            /* whom a pod sees that reached itself through a service */
 CONFIG(union addr, config_loopback6);
+CONFIG(__u8, config_sock_host_only) = 0; /* sockets outside the host's network namespace are left alone */

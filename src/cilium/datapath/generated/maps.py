@@ -18,6 +18,7 @@ MAPS: dict[str, MapSpec] = {
     'cilium_lb_services': MapSpec('cilium_lb_services', MapType(1), structs.SERVICE_KEY, structs.SERVICE, 65536, 1),
     'cilium_lb_skip': MapSpec('cilium_lb_skip', MapType(1), structs.SKIP_KEY, np.dtype('<u4'), 4096, 1),
     'cilium_lb_slots': MapSpec('cilium_lb_slots', MapType(2), np.dtype('<u4'), np.dtype('<u4'), 524288, 0),
+    'cilium_lb_sockets': MapSpec('cilium_lb_sockets', MapType(2), np.dtype('<u4'), structs.SOCKET_MARKS, 1024, 0),
     'cilium_lb_source_ranges': MapSpec('cilium_lb_source_ranges', MapType(11), structs.SOURCE_RANGE_KEY, np.dtype('<u4'), 65536, 1),
     'cilium_lxc': MapSpec('cilium_lxc', MapType(1), structs.ENDPOINT_KEY, structs.ENDPOINT, 65536, 1),
     'cilium_metrics': MapSpec('cilium_metrics', MapType(6), np.dtype('<u4'), structs.METRIC, 1024, 0),
