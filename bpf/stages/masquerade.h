@@ -83,7 +83,7 @@ static __always_inline int masquerade(struct __sk_buff *skb, struct flow *flow, 
 
 	if (addr_is_zero(address))
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
-	if (!can_rewrite(flow))
+	if (!can_rewrite(flow) || flow->protocol == IPPROTO_SCTP) /* its port may have to change */
 		return DROP_UNSUPPORTED_PROTOCOL_FOR_NAT_MASQUERADE;
 	if (!(flow->shape & SHAPE_ICMP_ERROR))
 		return masquerade_flow(skb, flow, address);

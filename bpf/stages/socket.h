@@ -34,7 +34,7 @@ static __always_inline const struct service *service_of_socket(void *ctx, struct
 {
 	const struct service *service = service_at(key);
 
-	if (service || !in_node_port_range(key->port) || !means_node(ctx, &key->address))
+	if (service || !may_be_node_port(key->port) || !means_node(ctx, &key->address))
 		return service;
 	return service_at_node_port(key);
 }

@@ -28,7 +28,8 @@ from cilium.datapath.maps import PinnedMap
 from cilium.datapath.mounts import cgroup_root
 from cilium.datapath.netlink.netns import netns_cookie, run_in_netns
 from cilium.datapath.paths import OBJECT_DIRECTORY
-from cilium.features.services.ops import ServiceMaps, SocketHookOps
+from cilium.features.services.hooks import SocketHookOps
+from cilium.features.services.ops import ServiceMaps
 from cilium.features.services.rows import HOOKS
 from cilium.tables.services import Backend, Frontend
 

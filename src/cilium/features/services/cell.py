@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
 from cilium.features.services.compute import Frontends
-from cilium.features.services.ops import Hooks, OffLoop, ServiceMaps, SocketHookOps
+from cilium.features.services.hooks import Hooks, SocketHookOps
+from cilium.features.services.ops import OffLoop, ServiceMaps
 from cilium.features.services.rows import HOOKS, SocketHook
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell

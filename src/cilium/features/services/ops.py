@@ -1,4 +1,4 @@
-"""Writes `frontends` into the maps of services, and attaches the programs that read them.
+"""Writes `frontends` into the maps of services.
 
 Order of writing: backends, slots, service rows; a row flips from its old slots to its new ones in one write, and what
 it left rests before it is used again. Nothing is written that the kernel has already.
@@ -9,18 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 
 from cilium.datapath.addresses import addresses_array
 from cilium.datapath.generated import BACKEND, SERVICE, SERVICE_KEY, ServiceFlags, ServiceScope
-from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import Array, BpfMap, MapWriteError
-from cilium.features.services.rows import SocketHook
 from cilium.features.services.space import NoRoomError
 from cilium.features.services.state import Ids, KnownRow, ServiceState, SlotRange, identity, raw
-from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
 from cilium.tables.services import Frontend, Scope
 
@@ -217,35 +213,3 @@ class OffLoop:
 
     async def prune(self, rows: Sequence[Frontend]) -> None:
         await asyncio.to_thread(self._maps.prune, rows)
-
-
-class Hooks(Protocol):
-    """datapath.links.CgroupLinks."""
-
-    def attach(self, name: str, attach_type: int, program: Program, /) -> bool:
-        """Attach or replace."""
-
-    def detach(self, name: str, /) -> None:
-        """What is not there is no error."""
-
-
-class SocketHookOps:
-    """Operations of the `socket-hooks` reconciler. `known`: every hook there may be, wanted or not."""
-
-    def __init__(self, *, links: Hooks, programs: Mapping[str, Program], known: Sequence[SocketHook]) -> None:
-        self._links, self._programs, self._known = links, programs, known
-
-    def update(self, rows: Sequence[SocketHook]) -> Errors:
-        return each(rows, key=lambda row: row.name, call=self._attach)
-
-    def delete(self, rows: Sequence[SocketHook]) -> Errors:
-        return each(rows, key=lambda row: row.name, call=lambda row: self._links.detach(row.name))
-
-    def prune(self, rows: Sequence[SocketHook]) -> None:
-        wanted = {row.name for row in rows}
-        for hook in self._known:
-            if hook.name not in wanted:
-                self._links.detach(hook.name)
-
-    def _attach(self, row: SocketHook) -> Any:
-        return self._links.attach(row.name, row.attach_type, self._programs[row.program])

@@ -12,8 +12,7 @@ import pytest
 from cilium.datapath.addresses import address_from
 from cilium.datapath.fakes.maps import FakeMap
 from cilium.datapath.generated.maps import MAPS
-from cilium.features.services.ops import OffLoop, ServiceMaps, SocketHookOps, service_keys
-from cilium.features.services.rows import HOOKS
+from cilium.features.services.ops import OffLoop, ServiceMaps, service_keys
 from cilium.state import Reconciler, Table
 from cilium.tables.services import Backend, Frontend
 
@@ -226,26 +225,3 @@ async def test_as_a_reconciler_runs_them(world: World) -> None:
     await reconciler.round()
     assert world.ends(web) == ["no service"]
     assert not reconciler.errors()
-
-
-class Links:
-    def __init__(self) -> None:
-        self.there: dict[str, int] = {"connect4": 10, "foreign": 1}
-
-    def attach(self, name: str, attach_type: int, program: Any) -> bool:
-        if program == "broken":
-            raise OSError("refused")
-        self.there[name] = attach_type
-        return True
-
-    def detach(self, name: str) -> None:
-        self.there.pop(name, None)
-
-
-def test_hooks_are_attached_and_taken_out() -> None:
-    links, programs = Links(), {hook.program: "good" for hook in HOOKS}
-    operations = SocketHookOps(links=links, programs=programs | {"sock_recvmsg6": "broken"}, known=HOOKS)  # type: ignore[arg-type]  # a fake's programs are words
-    assert list(operations.update(HOOKS)) == ["recvmsg6"]
-    assert len(links.there) == len(HOOKS)
-    operations.prune([])
-    assert links.there == {"foreign": 1}
