@@ -18,6 +18,11 @@ static __always_inline bool in_node_port_range(__be16 port)
 	return bpf_ntohs(port) >= config_node_port_min && bpf_ntohs(port) <= config_node_port_max;
 }
 
+static __always_inline bool may_be_node_port(__be16 port)
+{
+	return config_host_ports || in_node_port_range(port);
+}
+
 static __always_inline const struct service *service_at(const struct service_key *key)
 {
 	return bpf_map_lookup_elem(&cilium_lb_services, key);
