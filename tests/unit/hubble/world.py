@@ -224,7 +224,9 @@ class Cluster:
         self.owners = tables.endpoint_identities.writer("test")
         self.ciliums = tables.cilium_endpoints.writer("test")
         self.pods.commit(upserts=[pod("client", CLIENT, "client"), pod("echo", ECHO, "echo")])
-        self.endpoints.commit(upserts=[endpoint(10, "client", CLIENT, CLIENT6), endpoint(20, "echo", ECHO, ECHO6)])
+        node = Endpoint(id=65535, kind="host", addresses=())  # type: ignore[arg-type]
+        pods = [endpoint(10, "client", CLIENT, CLIENT6), endpoint(20, "echo", ECHO, ECHO6)]
+        self.endpoints.commit(upserts=[node, *pods])
         self.ciliums.commit(
             upserts=[
                 CiliumEndpoint(
@@ -248,6 +250,20 @@ class Cluster:
                 )
             ]
         )
+        self._fill_services()
+        tables.devices.writer("test").commit(
+            upserts=[Device(ifindex=5, name="lxc-client", kind="veth", mac="", mtu=1500, up=True)]  # type: ignore[arg-type]
+        )
+        self.rules.commit(
+            upserts=[
+                RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
+                RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
+                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
+            ]
+        )
+
+    def _fill_services(self) -> None:
+        """A service before the echo pod, its node port, another's host port; whose addresses are a node's."""
         self.ipcache.commit(
             upserts=[
                 IPCacheEntry(prefix=ip_network(address), identity=number)  # type: ignore[arg-type]
@@ -261,15 +277,5 @@ class Cluster:
                 frontend("0.0.0.0", 30080, kind="NodePort"),
                 frontend("::", 30080, kind="NodePort"),
                 frontend("0.0.0.0", 8053, service="prod/dns", protocol="UDP", kind="HostPort"),
-            ]
-        )
-        tables.devices.writer("test").commit(
-            upserts=[Device(ifindex=5, name="lxc-client", kind="veth", mac="", mtu=1500, up=True)]  # type: ignore[arg-type]
-        )
-        self.rules.commit(
-            upserts=[
-                RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
-                RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
             ]
         )
