@@ -129,4 +129,6 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "cilium_lb_slots": settings.services.slots_max,
         "cilium_lb_backends": settings.services.backends_max,
         "cilium_lb_reverse": settings.services.reverse_max,
+        "cilium_lb_affinity": settings.services.affinity_max,
+        "cilium_lb_source_ranges": settings.services.source_range_max,
     }
