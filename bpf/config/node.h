@@ -31,3 +31,4 @@ CONFIG(__u64, config_ct_any) = 60000000000ULL;
 CONFIG(__u16, config_node_port_min) = 30000;
 CONFIG(__u16, config_node_port_max) = 32767;
 CONFIG(__u64, config_host_netns_cookie) = 0;
+CONFIG(__u32, config_maglev_size) = 16381; /* entries of a table in cilium_lb_maglev */

@@ -21,6 +21,7 @@ CONSTANTS: dict[str, int] = {
     'config_node_port_min': 2,
     'config_node_port_max': 2,
     'config_host_netns_cookie': 8,
+    'config_maglev_size': 4,
     'config_native4': 16,
     'config_native6': 16,
 }
