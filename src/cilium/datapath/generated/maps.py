@@ -14,6 +14,7 @@ MAPS: dict[str, MapSpec] = {
     'cilium_lb_affinity': MapSpec('cilium_lb_affinity', MapType(9), structs.AFFINITY_KEY, structs.AFFINITY_ENTRY, 65536, 0),
     'cilium_lb_affinity_match': MapSpec('cilium_lb_affinity_match', MapType(1), structs.AFFINITY_MATCH_KEY, np.dtype('<u4'), 65536, 1),
     'cilium_lb_backends': MapSpec('cilium_lb_backends', MapType(2), np.dtype('<u4'), structs.BACKEND, 131072, 0),
+    'cilium_lb_maglev': MapSpec('cilium_lb_maglev', MapType(13), np.dtype('<u4'), np.dtype('<u4'), 65536, 1, MapSpec('cilium_lb_maglev', MapType(2), np.dtype('<u4'), np.dtype('<u4'), 16381, 5120)),
     'cilium_lb_reverse': MapSpec('cilium_lb_reverse', MapType(9), structs.REVERSE_KEY, structs.REVERSE_ENTRY, 65536, 0),
     'cilium_lb_services': MapSpec('cilium_lb_services', MapType(1), structs.SERVICE_KEY, structs.SERVICE, 65536, 1),
     'cilium_lb_skip': MapSpec('cilium_lb_skip', MapType(1), structs.SKIP_KEY, np.dtype('<u4'), 4096, 1),
