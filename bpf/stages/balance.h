@@ -78,13 +78,19 @@ static __always_inline __u32 choose_backend(const struct service *service, const
 		id = affinity_known(service, &client, now);
 	if (id)
 		return id;
-	id = service_slot(service, bpf_get_prandom_u32());
+	if (service->flags & SERVICE_MAGLEV)
+		id = maglev_slot(service, flow_hash(flow));
+	if (!id)
+		id = service_slot(service, bpf_get_prandom_u32());
 	if (id && service->affinity_timeout)
 		affinity_remember(&client, id, now);
 	return id;
 }
 
-/* The service that the packet is addressed to. `node`: its destination is an address of a node. */
+/* Whose address a packet is sent to: node ports are every node's, host ports only of the node they are on. */
+enum node_address { NOT_OF_NODE, OF_THIS_NODE, OF_OTHER_NODE };
+
+/* The service that the packet is addressed to. `node`: enum node_address of its destination. */
 STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct service *found)
 {
 	struct service_key key = {};
@@ -97,13 +103,16 @@ STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct 
 	key.protocol = flow->protocol;
 	key.scope = scope;
 	service = service_at(&key);
-	if (!service && node)
+	if (!service && node != NOT_OF_NODE) {
 		service = service_at_node_port(&key);
+		if (service && service->flags & SERVICE_HOST_PORT && node != OF_THIS_NODE)
+			return NAT_NOT_OURS;
+	}
 	if (service) {
 		*found = *service;
 		return 0;
 	}
-	if (scope == SERVICE_EXTERNAL && !node) {
+	if (scope == SERVICE_EXTERNAL && node == NOT_OF_NODE) {
 		key.scope = SERVICE_CLUSTER;
 		return service_at(&key) ? DROP_IS_A_CLUSTERIP : NAT_NOT_OURS;
 	}
@@ -112,10 +121,9 @@ STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct 
 
 /* Where from the backend sees the packet come: from the client itself where its replies pass this node anyway, else from
  * an address of this node; true for the latter. */
-static __always_inline bool choose_source(const struct __sk_buff *skb, const struct flow *flow, __u32 scope,
+static __always_inline bool choose_source(const struct flow *flow, __u32 scope, __u32 ifindex,
 					  struct nat_entry *mapping)
 {
-	__u32 ifindex = skb->ifindex;
 	const struct netdev *device;
 	bool v6 = flow->shape & SHAPE_V6;
 
@@ -166,8 +174,9 @@ static __always_inline int balance_direct(struct nat_work *work, const struct fl
 		       DROP_NO_MAPPING_FOR_NAT_MASQUERADE : 0;
 }
 
-/* A mapping for a connection that is new, or whose backend is no more. In: work->forward. */
-STAGE int balance_new(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 node)
+/* A mapping for a connection that is new, or whose backend is no more. In: work->forward; `ifindex`: of the device that
+ * the packet came by. */
+STAGE int balance_new(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex)
 {
 	struct nat_work *work = nat_work();
 	const struct backend *backend;
@@ -195,10 +204,10 @@ STAGE int balance_new(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u
 	work->mapping.service = service.id;
 	work->mapping.destination = backend->address;
 	work->mapping.destination_port = backend->port;
-	own = choose_source(skb, flow, scope, &work->mapping);
+	own = choose_source(flow, scope, ifindex, &work->mapping);
 	if (addr_is_zero(&work->mapping.source))
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
-	balance_tell(skb, flow, &work->mapping);
+	flow->opens = true;
 	if (config_dsr && own && service.flags & SERVICE_DSR)
 		return balance_direct(work, flow);
 	return nat_claim(work, own);
@@ -218,12 +227,35 @@ static __always_inline bool balance_stays(const struct nat_entry *entry, const s
 	return !nat_dead(entry->flags, flow->protocol, entry->used, bpf_ktime_get_coarse_ns());
 }
 
-/* To a backend, if the packet is addressed to a service. 0 translated, NAT_NOT_OURS, or the reason to drop;
- * DROP_SERVICE_BACKEND_NOT_FOUND may be answered (stages/reject.h) unless flow->silent. `node`: see find_service. */
-STAGE int balance(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 node)
+/* What becomes of a packet that may be addressed to a service: work->mapping, and flow->opens if it is new; the packet is
+ * not touched. 0, NAT_NOT_OURS, or the reason to drop; DROP_SERVICE_BACKEND_NOT_FOUND may be answered (stages/reject.h)
+ * unless flow->silent. `node`: see find_service; `ifindex`: see balance_new. */
+STAGE int balance_find(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex)
 {
 	struct nat_work *work = nat_work();
 	struct nat_entry *entry;
+	int reason;
+
+	if (!flow || !work || !is_balanced(flow))
+		return NAT_NOT_OURS;
+	nat_key_of(&work->forward, flow, NAT_FORWARD);
+	entry = bpf_map_lookup_elem(&cilium_snat, &work->forward);
+	if (!entry || !entry->service || !balance_stays(entry, flow) || !nat_continue(work, flow, entry)) {
+		reason = balance_new(flow, scope, node, ifindex);
+		if (reason)
+			return reason;
+	}
+	if (scope == SERVICE_CLUSTER)
+		nat_note(NAT_FOR_POD);
+	else if (!addr_equal(&flow->source, &work->mapping.source) && !flow->source_identity)
+		flow->source_identity = identity_of(&flow->source); /* whatever the backend's node sees, this is who asks */
+	return 0;
+}
+
+/* To a backend, if the packet is addressed to a service; as balance_find. */
+STAGE int balance(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 node)
+{
+	struct nat_work *work = nat_work();
 	int reason;
 
 	if (!flow || !work)
@@ -232,19 +264,11 @@ STAGE int balance(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 n
 		reason = nat_error(skb, flow, NAT_FORWARD);
 		return reason > 0 ? NAT_NOT_OURS : reason; /* what cannot be read is nobody's */
 	}
-	if (!is_balanced(flow))
-		return NAT_NOT_OURS;
-	nat_key_of(&work->forward, flow, NAT_FORWARD);
-	entry = bpf_map_lookup_elem(&cilium_snat, &work->forward);
-	if (!entry || !entry->service || !balance_stays(entry, flow) || !nat_continue(work, flow, entry)) {
-		reason = balance_new(skb, flow, scope, node);
-		if (reason)
-			return reason;
-	}
-	if (scope == SERVICE_CLUSTER)
-		nat_note(NAT_FOR_POD);
-	else if (!addr_equal(&flow->source, &work->mapping.source) && !flow->source_identity)
-		flow->source_identity = identity_of(&flow->source); /* whatever the backend's node sees, this is who asks */
+	reason = balance_find(flow, scope, node, skb->ifindex);
+	if (reason)
+		return reason;
+	if (flow->opens)
+		balance_tell(skb, flow, &work->mapping);
 	reason = nat_rewrite(skb, flow, &work->mapping);
 	if (!reason && config_dsr && work->mapping.flags & NAT_DSR)
 		reason = dsr_add(skb, flow, &work->forward.destination, work->forward.destination_port);

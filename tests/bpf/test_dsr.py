@@ -1,4 +1,4 @@
-"""Direct server return: the backend's node answers the client itself, and nobody can make it answer for what is no service."""
+"""Direct server return: the backend's node answers the client itself, and only in the name of what is a service."""
 
 from __future__ import annotations
 
