@@ -247,6 +247,7 @@ class ServiceScope(IntEnum):
 
     CLUSTER = 0
     EXTERNAL = 1
+    ORIGINAL = 2
 
 
 class ServiceFlags(IntFlag):
@@ -274,6 +275,12 @@ class AffinityKind(IntEnum):
 
     ADDRESS = 0
     SOCKET = 1
+
+
+class SkipBit(IntEnum):
+    """enum skip_bit."""
+
+    ENDPOINT = 63
 
 
 class RoutingMode(IntEnum):

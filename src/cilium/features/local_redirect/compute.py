@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from cilium.datapath.generated import SkipBit
 from cilium.features.local_redirect.selection import Selected, select
 from cilium.state import RowChanges, Snapshot, View
 from cilium.state.claims import Claims
@@ -158,12 +159,15 @@ class Redirects:
                 )
 
     def _cookies(self, policy: RedirectPolicy, selected: Selected, view: View) -> tuple[int, ...]:
-        """Also of pods that are not ready: they may need what they stand for in order to become so."""
+        """What names the selected pods to the datapath. Also those that are not ready: they may need what they stand for
+        in order to become so.
+        """
         found: set[int] = set()
         for pod in selected.all if policy.skip_backends else ():
             if pod.host_network:
                 found.add(self._host_cookie)
             for endpoint in view.snapshots["endpoints"].by("pod", pod.key):
+                found.add(1 << SkipBit.ENDPOINT | endpoint.id)  # to packets
                 if endpoint.netns_cookie:
                     found.add(endpoint.netns_cookie)
                 else:

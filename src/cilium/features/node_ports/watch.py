@@ -24,7 +24,7 @@ log = structlog.get_logger("node-ports")
 
 
 class BoundSocket(Protocol):
-    """datapath.netlink.sockets.BoundSocket."""
+    """datapath.netlink.listeners.BoundSocket."""
 
     @property
     def address(self) -> IPAddress: ...
