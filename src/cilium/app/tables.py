@@ -18,6 +18,7 @@ from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.nodes import NodeAddressing
+from cilium.tables.problems import Problem, ProblemKey
 from cilium.tables.services import Frontend, FrontendKey
 from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork, Labels
 
@@ -46,6 +47,7 @@ class AgentTables:
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
             "endpoint-identities", key=lambda row: row.endpoint
         )
+        self.service_findings: Table[ProblemKey, Problem] = Table("service-findings", key=lambda row: row.key)
         # desired: of the kernel
         self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
         self.ipcache: Table[IPNetwork, IPCacheEntry] = Table("ipcache", key=lambda row: row.prefix)
@@ -59,6 +61,7 @@ class AgentTables:
         # desired: of the API
         self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
         self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)
+        self.service_problems: Table[ProblemKey, Problem] = Table("service-problems", key=lambda row: row.key)
         self.node_objects: Table[str, NodeObject] = Table("node-objects", key=lambda row: row.name)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:
