@@ -58,6 +58,7 @@ class AgentTables:
         self.redirect_problems: Table[ProblemKey, Problem] = Table("redirect-problems", key=lambda row: row.key)
         self.node_port_problems: Table[ProblemKey, Problem] = Table("node-port-problems", key=lambda row: row.key)
         self.health_check_problems: Table[ProblemKey, Problem] = Table("health-check-problems", key=lambda row: row.key)
+        self.service_findings: Table[ProblemKey, Problem] = Table("service-findings", key=lambda row: row.key)
         # desired: of the kernel
         self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
         self.ipcache: Table[IPNetwork, IPCacheEntry] = Table("ipcache", key=lambda row: row.prefix)
@@ -73,6 +74,7 @@ class AgentTables:
         # desired: of the API
         self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
         self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)
+        self.service_problems: Table[ProblemKey, Problem] = Table("service-problems", key=lambda row: row.key)
         self.node_objects: Table[str, NodeObject] = Table("node-objects", key=lambda row: row.name)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:
