@@ -10,8 +10,8 @@ from cilium.features.health.rows import HealthTarget, NodeHealth
 from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
-from cilium.features.node_ports.rows import NodePort
 from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.features.node_ports.rows import NodePort
 from cilium.features.service_health.rows import HealthCheck
 from cilium.features.services.rows import SocketHook
 from cilium.state import Table
@@ -50,6 +50,7 @@ class AgentTables:
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
             "endpoint-identities", key=lambda row: row.endpoint
         )
+        self.service_findings: Table[ProblemKey, Problem] = Table("service-findings", key=lambda row: row.key)
         self.host_port_frontends: Table[FrontendKey, Frontend] = Table("host-port-frontends", key=lambda row: row.key)
         self.redirect_frontends: Table[FrontendKey, Frontend] = Table("redirect-frontends", key=lambda row: row.key)
         self.local_redirects: Table[str, LocalRedirect] = Table("local-redirects", key=lambda row: row.key)
@@ -58,7 +59,6 @@ class AgentTables:
         self.redirect_problems: Table[ProblemKey, Problem] = Table("redirect-problems", key=lambda row: row.key)
         self.node_port_problems: Table[ProblemKey, Problem] = Table("node-port-problems", key=lambda row: row.key)
         self.health_check_problems: Table[ProblemKey, Problem] = Table("health-check-problems", key=lambda row: row.key)
-        self.service_findings: Table[ProblemKey, Problem] = Table("service-findings", key=lambda row: row.key)
         # desired: of the kernel
         self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
         self.ipcache: Table[IPNetwork, IPCacheEntry] = Table("ipcache", key=lambda row: row.prefix)

@@ -17,7 +17,7 @@ from cilium.state.claims import Claims
 from cilium.tables.kubernetes import Pod
 from cilium.tables.problems import ProblemBook
 from cilium.tables.redirects import LocalRedirect, RedirectBackend, RedirectMapping, RedirectPolicy, RedirectPort
-from cilium.tables.services import Backend, Frontend, FrontendKey, Scope, Service
+from cilium.tables.services import REDIRECT_SUFFIX, Backend, Frontend, FrontendKey, Scope, Service
 from cilium.tables.types import IPAddress
 
 KIND = "LocalRedirect"
@@ -142,7 +142,7 @@ class Redirects:
     def _rows(self, redirect: LocalRedirect, cookies: tuple[int, ...]) -> Iterator[Frontend]:
         policy = redirect.policy
         # Under the Service's own name it takes the place of the Service's row, under another it competes with others.
-        service = policy.service or f"{policy.key}:local-redirect"
+        service = policy.service or policy.key + REDIRECT_SUFFIX
         names = {(port.port, port.protocol): port.name for port in policy.ports}
         for place in redirect.mappings:
             if place.backends:
