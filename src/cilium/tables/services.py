@@ -218,8 +218,8 @@ class Frontend(msgspec.Struct, frozen=True):
     source_deny: bool = False
     """`source_ranges` lists who may not."""
     skip_netns: tuple[int, ...] = ()
-    """Keys of cilium_lb_skip: who is not redirected, by network namespace and by endpoint (local redirects' own backends);
-    for them there may be a row of scope `original`.
+    """Keys of cilium_lb_skip: who is not redirected, by network namespace and by endpoint (local redirects' own
+    backends); for them there may be a row of scope `original`.
     """
 
     @property

@@ -1,8 +1,8 @@
 """Which addresses this node's own pods answer instead of whom they belong to.
 
-In: `redirect-policies`, `services`, `pods` and `endpoints` of this node. Out: `redirect-frontends`, which become rows of
-`frontends`; `local-redirects`, what each policy means here; `redirect-problems`. A policy without a ready pod on this
-node changes nothing here. Two policies that claim one address: the older one has it, the other is named.
+In: `redirect-policies`, `services`, `pods` and `endpoints` of this node. Out: `redirect-frontends`, which become rows
+of `frontends`; `local-redirects`, what each policy means here; `redirect-problems`. A policy without a ready pod on
+this node changes nothing here. Two policies that claim one address: the older one has it, the other is named.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ class Redirects:
                 )
 
     def _cookies(self, policy: RedirectPolicy, selected: Selected, view: View) -> tuple[int, ...]:
-        """What names the selected pods to the datapath. Also those that are not ready: they may need what they stand for
-        in order to become so.
+        """What names the selected pods to the datapath; also those that are not ready: they may need what they stand
+        for in order to become so.
         """
         found: set[int] = set()
         for pod in selected.all if policy.skip_backends else ():

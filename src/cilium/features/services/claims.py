@@ -3,8 +3,8 @@
 In: rows of `frontends` that somebody wants, by owner; nothing here knows how they were computed. Out: for each address
 and port the row that stands, with its rivals, and why they do not have it. Better kinds win: an address that the API
 server gave is nobody's to take, one that a controller set is better than one that anybody may write. Among equals the
-older wins. A redirect of an address takes it from no Service; a redirect of a Service's own addresses takes the place of
-the Service, and that is no conflict.
+older wins. A redirect of an address takes it from no Service; a redirect of a Service's own addresses takes the place
+of the Service, and that is no conflict.
 """
 
 from __future__ import annotations
