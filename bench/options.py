@@ -14,6 +14,7 @@ from bench.cluster import Cluster, cluster
 class Options:
     rounds: int = 15
     full: bool = False  # as long as the targets say
+    services: tuple[int, ...] = (1, 100, 1_000, 10_000)
 
     @contextmanager
     def cluster(self, *, nodes: int, values: Mapping[str, Any] | None = None) -> Iterator[Cluster]:

@@ -1,203 +1,139 @@
-"""Services: what a ClusterIP costs a connection as their number grows, and what they cost the agent to keep.
+"""Services: what a ClusterIP costs as their number grows, to new connections and to old, beside kube-proxy's rules.
 
-Connections go from pod to pod on one node, flow events on, and are compared with a direct connection that the kernel
-routes with nothing attached. Keeping them is measured on the maps of the running kernel, from the bytes that the API
-serves: parsed, computed, written.
+Everything goes from pod to pod on one node and is compared with a direct connection that the kernel routes with nothing
+attached. Ours translates in the socket, flow events on; kube-proxy's two rule sets stand in routers of their own. Every
+service has endpoints, ten each; the one that is asked has one, which answers, and stands in the middle of kube-proxy's
+list, as a service does on average. All ways take turns in every round.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import time
-from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from bench import plain
-from bench.cluster import NAMESPACE, Cluster, until
-from bench.figures import Figure, distribution, median
+from bench.cluster import NAMESPACE, Cluster
+from bench.figures import Figure
+from bench.kube_proxy import load
+from bench.kube_proxy.model import Endpoint, Node, ServicePort
 from bench.options import Options
-from bench.tool import PORT, compiled
-from bench.traffic import Route, Target, compare
-from cilium.datapath.loader import load
-from cilium.datapath.maps import PinnedMap
-from cilium.datapath.paths import BPF_FILESYSTEM, OBJECT_DIRECTORY
-from cilium.features.services.compute import Frontends
-from cilium.features.services.ops import ServiceMaps
-from cilium.sources.kubernetes.decoders import decode_endpoint_slice, decode_service
-from cilium.state import Derivation, Table
+from bench.same_node import MANY, seen_flows
+from bench.service_crowd import BACKENDS, ROOM, VERSIONS, fill, ports, slice_of, wait_frontends
+from bench.tool import PORT, Tool, compiled
+from bench.traffic import NAMES, Route, Target, alternate, ratio, serving
 from kubelab.underlay import cgroups
 
-COUNTS = (1, 100, 1_000, 10_000)
-SERVICES, BACKENDS = 10_000, 10
-SYNCS, CHANGES = 3, 200
-VALUES = {"kubeProxyReplacement": True}
-SIZES = {"cilium_lb_backends": 262_144, "cilium_lb_slots": 524_288}
+NODE = "node1"
+VALUES: Mapping[str, Any] = {"kubeProxyReplacement": True, **ROOM}
+TARGETS = (Target("crr", "CRR", 1.0, "lower"), Target("rr", "RR", 0.95, "lower"))
+ASKED = tuple(PORT + number for number in range(3))
+"""Ports of the service that is asked, the same outside and inside."""
+CLUSTER_IPS = {4: "10.96.0.10", 6: "fd00:96::10"}
+"""Of that service where kube-proxy's rules stand; in the lab the API server chooses."""
+NODES = {
+    4: Node(version=4, pods=plain.PODS[4], services="10.96.0.0/16"),
+    6: Node(version=6, pods=plain.PODS[6], services="fd00:96::/112"),
+}
 
 
 def run(options: Options) -> Iterator[Figure]:
-    yield from keep()
-    yield from connect(options)
+    yield from measure(options, "services", VALUES, options.services)
 
 
-# ------------------------------------------------------------------------------------------------------- connections
-
-
-def connect(options: Options) -> Iterator[Figure]:
-    wanted = (Target("crr", "connect-request-close latency", 1.0, "lower"),)
-    with options.cluster(nodes=1, values=VALUES) as cluster, compiled() as tool, plain.same_node() as kernel:
-        client, server = cluster.attach("node1", ["service-client", "service-server"])
-        addresses = {version: publish(cluster, version, str(ip)) for version, ip in server["ips"].items()}
-        cgroup = cgroups.node_path(cluster.name, "node1") / "system"
-        direct = Route(client["netns"], server["netns"], server["ips"], cgroup)
-        through = Route(client["netns"], server["netns"], addresses, cgroup)
-        wait_services(cluster, len(addresses))
-        yield from compare(tool, "pod to pod, no service", direct, kernel, wanted, rounds=options.rounds)
+def measure(
+    options: Options, what: str, values: Mapping[str, Any], counts: Sequence[int], pairs: Sequence[tuple[str, str]] = ()
+) -> Iterator[Figure]:
+    """For every number of services, every way against the kernel's; `pairs`: more of them, which are to be ≤ 1."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(options.cluster(nodes=1, values=values))
+        tool = stack.enter_context(compiled())
+        kernel = stack.enter_context(plain.same_node())
+        routers = {mode: stack.enter_context(plain.one_node(mode)) for mode in load.MODES}
+        direct, through = attach(cluster)
+        told = seen_flows(cluster, NODE)
+        servers = stack.enter_context(serving(tool, [kernel, direct, *(made.route for made in routers.values())]))
+        yield from Table(tool, servers, {"ours": direct, "kernel": kernel}, options.rounds).rows(f"{what}: none")
+        ways = {"ours": through, "kernel": kernel}
+        ways |= {mode: Route(made.route.client, made.route.server, CLUSTER_IPS) for mode, made in routers.items()}
+        table = Table(tool, servers, ways, options.rounds, tuple(pairs))
         there = 1
-        for count in COUNTS:
-            fill(cluster, there, count)
+        for count in counts:
+            fill(cluster, there - 1, count - 1)
             there = count
-            wait_services(cluster, count - 1 + len(addresses))
-            yield from compare(tool, f"1 of {count:,} services", through, kernel, wanted, rounds=options.rounds)
-        rr = (Target("rr", "request/response latency", 0.95, "lower"),)
-        yield from compare(tool, f"1 of {COUNTS[-1]:,} services", through, kernel, rr, rounds=options.rounds)
+            wait_frontends(cluster, NODE, len(VERSIONS) * (count - 1 + len(ASKED)))
+            for mode, made in routers.items():
+                seconds = load.load(mode, made.nodes[0], crowd(count, made.route), NODES)
+                yield Figure(name=f"kube-proxy {mode}: loading {count:,} with {BACKENDS}, both families", value=seconds,
+                             unit="s")  # fmt: skip
+            yield from table.rows(f"{what}: 1 of {count:,}")
+        seen = seen_flows(cluster, NODE) - told
+        assert seen > options.rounds * MANY * (len(counts) + 1), f"the agent was told of {seen} flows only"
 
 
-def publish(cluster: Cluster, version: int, backend: str) -> str:
-    """The ClusterIP of a service of one family with one backend."""
-    name = f"server-{version}"
-    ports = [{"name": f"p{n}", "port": PORT + n, "protocol": "TCP"} for n in range(3)]
-    spec = {"ipFamilies": [f"IPv{version}"], "ipFamilyPolicy": "SingleStack", "ports": ports}
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One row per kind of traffic, family and way."""
+
+    tool: Tool
+    servers: Mapping[str, Any]
+    ways: Mapping[str, Route]
+    rounds: int
+    pairs: Sequence[tuple[str, str]] = ()
+
+    def rows(self, what: str) -> Iterator[Figure]:
+        for target in TARGETS:
+            for family in VERSIONS:
+                found = alternate(self.tool, target.mode, family, self.ways, self.servers, rounds=self.rounds)
+                name = f"{what}: {target.name}, {NAMES[family]}"
+                for way in self.ways:
+                    if way != "kernel":
+                        yield ratio(found, way, "kernel", f"{name}: {way}", target, aim=way == "ours")
+                for way, against in self.pairs:
+                    wanted = Target(target.mode, target.name, 1.0, "lower")
+                    yield ratio(found, way, against, f"{name}: {way} / {against}", wanted)
+
+
+def attach(cluster: Cluster) -> tuple[Route, Route]:
+    """The way from a pod of the lab to another one, and that through the ClusterIP of a service with it."""
+    client, server = cluster.attach(NODE, ["service-client", "service-server"])
+    cgroup = cgroups.node_path(cluster.name, NODE) / "system"
+    addresses = publish(cluster, {version: str(ip) for version, ip in server["ips"].items()})
+    return (
+        Route(client["netns"], server["netns"], server["ips"], cgroup),
+        Route(client["netns"], server["netns"], addresses, cgroup),
+    )
+
+
+def publish(cluster: Cluster, backend: Mapping[int, str], spec: Mapping[str, Any] | None = None) -> dict[int, str]:
+    """The cluster IPs of a dual-stack service with one backend."""
+    numbers = {f"p{port}": port for port in ASKED}
+    asked = [{"name": name, "port": port, "protocol": "TCP"} for name, port in numbers.items()]
     made = cluster.api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/services", {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "asked", "namespace": NAMESPACE},
+        "spec": {"ipFamilyPolicy": "RequireDualStack", "ports": asked, **(spec or {})},
     })  # fmt: skip
-    labels = {"kubernetes.io/service-name": name}
-    cluster.api.request("POST", f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices", {
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, "addressType": f"IPv{version}",
-        "endpoints": [{"addresses": [backend], "conditions": {}}], "ports": ports,
-    })  # fmt: skip
-    return str(made["spec"]["clusterIP"])
+    for version, ip in backend.items():
+        slice_of(cluster, "asked", version, [ip], numbers)
+    return {6 if ":" in ip else 4: ip for ip in made["spec"]["clusterIPs"]}
 
 
-def fill(cluster: Cluster, first: int, last: int) -> None:
-    """Services that nobody asks for."""
-    for number in range(first, last):
-        cluster.api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/services", {
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": f"other-{number}", "namespace": NAMESPACE},
-            "spec": {"ports": [{"port": 80, "protocol": "TCP"}]},
-        })  # fmt: skip
+def crowd(count: int, route: Route) -> dict[int, list[ServicePort]]:
+    """kube-proxy's services by IP version: the asked one amid the others."""
+    found = {}
+    for version in VERSIONS:
+        others = list(ports(count - 1, version))
+        middle = len(others) // 2
+        found[version] = [*others[:middle], *asked_ports(route, version), *others[middle:]]
+    return found
 
 
-def wait_services(cluster: Cluster, count: int) -> None:
-    """Until the kernel has them all."""
-
-    def there() -> bool:
-        status = cluster.ask_agent("node1", "/v1/healthz")
-        rows = [entry["rows"] for entry in status["reconcilers"] if entry["name"] == "services"]
-        return bool(rows) and not set(rows[0]) - {"Done"} and rows[0].get("Done", 0) >= count
-
-    until(there, f"{count} services in the kernel", 60, interval=0.05)
-
-
-# ----------------------------------------------------------------------------------------------------------- keeping
-
-
-class Kernel:
-    """Maps of their own, and a derivation that feeds them as the agent's does."""
-
-    def __init__(self, pins: Path) -> None:
-        self.services: Table[str, Any] = Table("services", key=lambda row: row.key)
-        self.slices: Table[str, Any] = Table("endpoint-slices", key=lambda row: row.key)
-        self.frontends: Table[Any, Any] = Table("frontends", key=lambda row: row.key)
-        self.writers = self.services.writer("bench"), self.slices.writer("bench")
-        self._changes = self.frontends.changes()
-        self._derivation = Derivation(
-            "services", inputs={"services": self.services, "endpoint-slices": self.slices},
-            outputs={"frontends": self.frontends.writer("bench")},
-            compute=Frontends(node="n1", versions=frozenset({4, 6})).compute,
-        )  # fmt: skip
-        self._operations = ServiceMaps(
-            services=PinnedMap("cilium_lb_services", pins),
-            slots=PinnedMap("cilium_lb_slots", pins),
-            backends=PinnedMap("cilium_lb_backends", pins),
+def asked_ports(route: Route, version: int) -> list[ServicePort]:
+    return [
+        ServicePort(
+            namespace=NAMESPACE, name="asked", port_name=f"p{port}", cluster_ip=CLUSTER_IPS[version], port=port,
+            endpoints=(Endpoint(route.addresses[version], port),),
         )
-
-    def take(self, services: list[bytes], slices: list[bytes]) -> None:
-        """From bytes to the kernel."""
-        self.writers[0].commit([decode_service(raw) for raw in services], [])
-        self.writers[1].commit([decode_endpoint_slice(raw) for raw in slices], [])
-        self._derivation.step()
-        errors = self._operations.update([change.new for change in self._changes.pop() if change.new is not None])
-        assert not errors, next(iter(errors.values()))
-
-
-def keep() -> Iterator[Figure]:
-    """Full syncs, each into empty maps, then single changes and a restart over full maps."""
-    services = [service(number) for number in range(SERVICES)]
-    slices = [endpoint_slice(number, BACKENDS) for number in range(SERVICES)]
-    times, memory = [], []
-    pins = BPF_FILESYSTEM / f"bench-services-{os.getpid()}"
-    for _ in range(SYNCS):
-        try:
-            with load(OBJECT_DIRECTORY / "sock.bpf.o", pin_dir=pins, max_entries=SIZES):
-                before = resident()
-                kernel = Kernel(pins)
-                start = time.perf_counter()
-                kernel.take(services, slices)
-                times.append(time.perf_counter() - start)
-                memory.append(resident() - before)
-                changed = list(changes(kernel))
-                start = time.perf_counter()
-                Kernel(pins).take(services, [endpoint_slice(n, BACKENDS) for n in range(SERVICES)])
-                again = time.perf_counter() - start
-        finally:
-            shutil.rmtree(pins, ignore_errors=True)
-    yield median(f"services: full sync of {SERVICES:,} with {BACKENDS} backends each", times, unit="s", target=3)
-    yield from distribution("services: one changed backend among them", changed, unit="ms", target=10)
-    yield Figure(name="services: a restart over maps that have them", value=again, unit="s", target=3)
-    yield Figure(name="services: memory of the first sync", value=memory[0], unit="MB", target=120)
-
-
-def changes(kernel: Kernel) -> Iterator[float]:
-    """Milliseconds until one backend more or less is in the kernel."""
-    for number in range(CHANGES):
-        raw = [endpoint_slice(number % SERVICES, BACKENDS + 1 - number % 2)]
-        start = time.perf_counter()
-        kernel.take([], raw)
-        yield (time.perf_counter() - start) * 1000
-
-
-def service(number: int) -> bytes:
-    """Even numbers are IPv4, odd ones IPv6."""
-    version = 6 if number % 2 else 4
-    ip = str(IPv6Address(0xFD96 << 112 | number)) if version == 6 else str(IPv4Address(0x0A600000 + number))
-    metadata = {"name": f"s{number}", "namespace": "bench", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    ports = [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]
-    return json.dumps({"metadata": metadata, "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": ports}}).encode()
-
-
-def endpoint_slice(number: int, count: int) -> bytes:
-    version = 6 if number % 2 else 4
-    base = number * 16
-    ips = [
-        str(IPv6Address(0xFD00 << 112 | base + n)) if version == 6 else str(IPv4Address(0x0A000000 + base + n))
-        for n in range(count)
-    ]
-    conditions = {"ready": True, "serving": True, "terminating": False}
-    return json.dumps({
-        "metadata": {
-            "name": f"s{number}-x", "namespace": "bench", "labels": {"kubernetes.io/service-name": f"s{number}"}
-        },
-        "addressType": f"IPv{version}",
-        "endpoints": [{"addresses": [ip], "conditions": conditions, "nodeName": "n2"} for ip in ips],
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-    }).encode()  # fmt: skip
-
-
-def resident() -> float:
-    """Megabytes of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        for port in ASKED
+    ]  # fmt: skip

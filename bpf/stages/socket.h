@@ -57,7 +57,7 @@ static __always_inline const struct service *service_of_socket(void *ctx, struct
 
 	if (service)
 		return !means_itself(&asked) || in_host(ctx) ? service : NULL;
-	if (!config_host_ports && !in_node_port_range(key->port))
+	if (!may_be_node_port(key->port))
 		return NULL;
 	service = service_at_node_port(key);
 	if (!service || !means_node(ctx, &asked, !(service->flags & SERVICE_HOST_PORT)))

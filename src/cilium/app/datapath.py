@@ -21,7 +21,7 @@ from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
-from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings
+from cilium.settings import AllowLocalhost, DsrDispatch, MonitorAggregation, NoBackendResponse, RoutingMode, Settings
 from cilium.tables.nodes import NodeAddressing
 
 OBJECTS = ("lxc", "host", "overlay", "netdev")
@@ -99,12 +99,29 @@ def constants(
         "config_ct_tcp_closing": int(settings.conntrack.tcp_fin * SECOND),
         "config_ct_any": int(settings.conntrack.other * SECOND),
     }
-    low, high = settings.services.node_port_range
-    found |= {"config_node_port_min": low, "config_node_port_max": high, "config_host_netns_cookie": netns_cookie()}
+    found |= service_constants(settings, node)
     for native in native_cidrs(settings, node):
         found[f"config_native{native.version}"] = native.network_address
         found[f"config_native{native.version}_bits"] = prefix_bits(native)
     return found
+
+
+def service_constants(settings: Settings, node: NodeAddressing) -> dict[str, Constant]:
+    services = settings.services
+    low, high = services.node_port_range
+    found: dict[str, Constant] = {
+        "config_services": int(services.replacement),
+        "config_node_port_min": low,
+        "config_node_port_max": high,
+        "config_host_netns_cookie": netns_cookie(),
+        "config_host_ports": int(services.host_port),
+        "config_sock_host_only": int(services.socket_host_only),
+        "config_dsr": int(services.uses_dsr and services.dsr_dispatch is DsrDispatch.OPTION),
+        "config_reject": int(services.no_backend_response is NoBackendResponse.REJECT),
+        "config_loopback4": services.loopback_ipv4,
+        "config_loopback6": services.loopback_ipv6,
+    }
+    return found | {f"config_router{address.version}": address for address in node.router_ips}
 
 
 def native_cidrs(settings: Settings, node: NodeAddressing) -> list[IPv4Network | IPv6Network]:
@@ -129,4 +146,6 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "cilium_lb_slots": settings.services.slots_max,
         "cilium_lb_backends": settings.services.backends_max,
         "cilium_lb_reverse": settings.services.reverse_max,
+        "cilium_lb_affinity": settings.services.affinity_max,
+        "cilium_lb_source_ranges": settings.services.source_range_max,
     }

@@ -10,12 +10,24 @@ from cilium.settings.kinds import split_address
 from cilium.settings.model import Settings
 from cilium.settings.network_groups import IpamMode, RoutingMode, TunnelProtocol
 from cilium.settings.process import from_config_dir, from_config_map, from_flags, to_config_map
+from cilium.settings.service_groups import (
+    Acceleration,
+    DsrDispatch,
+    LoadBalancerAlgorithm,
+    LoadBalancerMode,
+    NoBackendResponse,
+)
 from cilium.settings.values import from_values, load_values, read_values
 
 __all__ = [
+    "Acceleration",
     "AllowLocalhost",
+    "DsrDispatch",
     "IpamMode",
+    "LoadBalancerAlgorithm",
+    "LoadBalancerMode",
     "MonitorAggregation",
+    "NoBackendResponse",
     "PolicyEnforcement",
     "Problem",
     "RoutingMode",

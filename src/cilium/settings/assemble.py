@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cilium.settings.checks import Finding, check
+from cilium.settings.checks import check
 from cilium.settings.errors import Problem, SettingsError
+from cilium.settings.findings import Finding
 from cilium.settings.model import Settings, build, by_key
 from cilium.settings.schema import Entry
 

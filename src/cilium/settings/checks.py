@@ -8,29 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
+from cilium.settings.findings import Finding
 from cilium.settings.model import Settings, by_key, schema
 from cilium.settings.network_groups import IpamMode, RoutingMode
 from cilium.settings.schema import Entry
+from cilium.settings.service_checks import services, tunnel
 
 N = TypeVar("N", IPv4Network, IPv6Network)
 
 MAX_NODE_BLOCKS_BITS = 16
 BPF_ROOT = "/sys/fs/bpf"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something contradictory. `key` is the setting to blame; `{other-key}` in texts stands for that
-    setting's name.
-    """
-
-    key: str
-    message: str
-    remedy: str
 
 
 def families(settings: Settings) -> Iterator[Finding]:
@@ -130,20 +120,6 @@ def sizes(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def services(settings: Settings) -> Iterator[Finding]:
-    if not settings.services.replacement:
-        return
-    if not settings.services.socket:
-        yield Finding(
-            "bpf-lb-sock",
-            "services are translated in the socket only in this version",
-            "switch it on, or switch off {kube-proxy-replacement}",
-        )
-    low, high = settings.services.node_port_range
-    if not 1 <= low <= high <= 65535:
-        yield Finding("node-port-range", f"{low} to {high} is no range of ports", "write the lower port first")
-
-
 def pins(settings: Settings) -> Iterator[Finding]:
     if settings.maps.root != BPF_ROOT:
         yield Finding("bpf-root", f"maps and links are pinned in {BPF_ROOT} and nowhere else", "remove it")
@@ -161,7 +137,7 @@ def leader(settings: Settings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    families, pools, native_routing, masquerading, mtu, cluster, sizes, services, pins, leader,
+    families, pools, native_routing, masquerading, mtu, cluster, sizes, services, tunnel, pins, leader,
 )  # fmt: skip
 
 

@@ -10,12 +10,22 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import AddressValueError, IPv4Network, IPv6Network, NetmaskValueError, ip_address
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    NetmaskValueError,
+    ip_address,
+    ip_network,
+)
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 N = TypeVar("N", IPv4Network, IPv6Network)
+A = TypeVar("A", IPv4Address, IPv6Address)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,17 @@ def integer(low: int, high: int, *, extra: tuple[int, ...] = ()) -> Kind[int]:
         return number
 
     return Kind("int", expects, parse, str)
+
+
+def one_of(numbers: tuple[int, ...]) -> Kind[int]:
+    """A whole number out of a list."""
+
+    def parse(raw: object) -> int:
+        if isinstance(raw, bool) or not _INTEGER.fullmatch(str(raw)) or int(str(raw)) not in numbers:
+            raise ValueError
+        return int(str(raw))
+
+    return Kind("int", "one of " + ", ".join(str(number) for number in numbers), parse, str)
 
 
 def text(pattern: str = r".*", expects: str = "a text", *, empty_is_default: bool = False) -> Kind[str]:
@@ -168,6 +189,44 @@ def cidrs(family: type[N]) -> Kind[tuple[N, ...]]:
         parse,
         lambda value: " ".join(str(network) for network in value),
     )
+
+
+def networks() -> Kind[tuple[IPv4Network | IPv6Network, ...]]:
+    """CIDRs of both families; an address alone is a CIDR of its own."""
+
+    def parse(raw: object) -> tuple[IPv4Network | IPv6Network, ...]:
+        found: list[IPv4Network | IPv6Network] = []
+        for word in _words(raw):
+            try:
+                found.append(ip_network(word, strict=False))
+            except ValueError:
+                raise ValueError(f"'{word}' is no CIDR") from None
+            if found[-1].network_address != ip_network(word.partition("/")[0]).network_address:
+                raise ValueError(f"{word} has host bits set, write {found[-1]}")
+        return tuple(found)
+
+    return Kind(
+        "CIDR list",
+        "a list of CIDRs such as 10.0.0.0/8 or fd00::/104",
+        parse,
+        lambda value: " ".join(str(network) for network in value),
+    )
+
+
+def address(family: type[A]) -> Kind[A]:
+    """One address of a family, which a host may have."""
+
+    def parse(raw: object) -> A:
+        try:
+            found = family(str(raw))
+        except ValueError:
+            raise ValueError from None
+        if found.is_unspecified or found.is_multicast:
+            raise ValueError("no host has this address")
+        return found
+
+    name = "IPv4" if family is IPv4Address else "IPv6"
+    return Kind("address", f"an {name} address", parse, str)
 
 
 def names(pattern: str = r"\S+", expects: str = "a list of names") -> Kind[tuple[str, ...]]:

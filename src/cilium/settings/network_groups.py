@@ -144,15 +144,14 @@ class RoutingSettings:
         default=TunnelProtocol.VXLAN,
         key="tunnel-protocol",
         helm=("tunnelProtocol",),
-        when={"routing-mode": "tunnel"},
-        meaning="Encapsulation; `geneve` needs a kernel that has it.",
+        meaning="Encapsulation; `geneve` needs a kernel that has it. With native routing it means something to "
+        "`loadBalancer.dsrDispatch: geneve` only.",
     )
     tunnel_port: int = setting(
         kinds.integer(1, 65535, extra=(0,)),
         default=0,
         key="tunnel-port",
         helm=("tunnelPort",),
-        when={"routing-mode": "tunnel"},
         meaning="UDP port of the tunnel; 0 is the protocol's own: 8472 for VXLAN, 6081 for Geneve.",
     )
     native_ipv4: IPv4Network | None = setting(

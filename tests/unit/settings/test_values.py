@@ -138,12 +138,20 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
         ("prometheus: {enabled: true, port: 99999}", "prometheus.enabled", "':99999' is not valid"),
         ("encryption: {enabled: true, type: ipsec}", "encryption.enabled", "not available in this version"),
         ("kubeProxyReplacement: maybe", "kubeProxyReplacement", "true or false"),
-        ("kubeProxyReplacement: true\nsocketLB: {enabled: false}", "socketLB.enabled", "in the socket only"),
-        ("socketLB: {hostNamespaceOnly: true}", "socketLB.hostNamespaceOnly", "not available in this version"),
-        ("nodePort: {enabled: true}", "nodePort.enabled", "NodePort from outside the cluster is not available"),
-        ("kubeProxyReplacement: true\nnodePort: {range: '32767,30000'}", "nodePort.range", "no range of ports"),
+        (
+            "tunnelProtocol: geneve\nroutingMode: native\nipv4NativeRoutingCIDR: 10.0.0.0/8",
+            "tunnelProtocol",
+            "no effect",
+        ),
+        ("socketLB: {hostNamespaceOnly: true}", "socketLB.hostNamespaceOnly", "set kubeProxyReplacement to true"),
+        ("nodePort: {enabled: true}", "nodePort.enabled", "no effect while kubeProxyReplacement is false"),
+        ("hostPort: {enabled: true}", "hostPort.enabled", "set kubeProxyReplacement to true"),
+        ("externalIPs: {enabled: true}", "externalIPs.enabled", "set kubeProxyReplacement to true"),
         ("nodePort: {range: '31000,32000'}", "nodePort.range", "set kubeProxyReplacement to true"),
-        ("loadBalancer: {acceleration: native}", "loadBalancer.acceleration", "not available in this version"),
+        ("nodePort: {enableHealthCheckLoadBalancerIP: true}", "nodePort.enableHealthCheckLoadBalancerIP", "not avail"),
+        ("loadBalancer: {acceleration: native}", "loadBalancer.acceleration", "set kubeProxyReplacement to true"),
+        ("loadBalancer: {l7: {backend: envoy}}", "loadBalancer.l7.backend", "L7 load balancing is not available"),
+        ("localRedirectPolicy: true", "localRedirectPolicy", "set kubeProxyReplacement to true"),
         ("egressGateway: {enable: true}", "egressGateway.enable", "egress gateway is not available"),
         ("l2announcements: {enable: true}", "l2announcements.enable", "not available"),
         ("bgpControlPlane: {enabled: true}", "bgpControlPlane.enabled", "not available"),
@@ -162,6 +170,73 @@ def test_mistakes_name_path_and_remedy(tmp_path: Path, text: str, path: str, par
     assert found.startswith(f"{path}: ")
     assert part in found
     assert "; " in found  # a remedy follows
+
+
+SERVICES = "kubeProxyReplacement: true\n"
+NATIVE_ROUTING = "routingMode: native\nipv4NativeRoutingCIDR: 10.0.0.0/8\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "part"),
+    [
+        ("socketLB: {enabled: false}", "socketLB.enabled", "switch it on; socketLB.hostNamespaceOnly leaves"),
+        ("nodePort: {range: '32767,30000'}", "nodePort.range", "no range of ports"),
+        ("nodePort: {range: '60000,61000'}", "nodePort.range", "end it below 61000"),
+        ("nodePort: {addresses: [10.0.0.1/24]}", "nodePort.addresses", "host bits set, write 10.0.0.0/24"),
+        ("nodePort: {addresses: [primary]}", "nodePort.addresses", "'primary' is no CIDR"),
+        ("maglev: {tableSize: 16384}", "maglev.tableSize", "expected one of 251, 509, 1021, 2039"),
+        ("maglev: {hashSeed: short}", "maglev.hashSeed", "12 bytes in base64"),
+        ("loadBalancer: {algorithm: ring}", "loadBalancer.algorithm", "one of random, maglev"),
+        ("loadBalancer: {acceleration: fast}", "loadBalancer.acceleration", "one of disabled, native, best-effort"),
+        ("loadBalancer: {mode: dsr}", "loadBalancer.dsrDispatch", "set routingMode to native, or this to geneve"),
+        ("loadBalancer: {mode: hybrid}", "loadBalancer.dsrDispatch", "let loadBalancer.mode go back"),
+        ("bpf: {lbModeAnnotation: true}", "loadBalancer.dsrDispatch", "let bpf.lbModeAnnotation go back"),
+        ("loadBalancer: {mode: dsr, dsrDispatch: ipip}", "loadBalancer.dsrDispatch", "one of opt, geneve"),
+        ("loadBalancer: {mode: dsr, dsrDispatch: geneve}", "loadBalancer.dsrDispatch", "cannot use vxlan"),
+        (NATIVE_ROUTING + "loadBalancer: {mode: dsr, dsrDispatch: geneve}", "loadBalancer.dsrDispatch", "cannot use"),
+        (NATIVE_ROUTING + "tunnelPort: 6081\nloadBalancer: {mode: dsr}", "tunnelPort", "set routingMode to tunnel"),
+        ("serviceNoBackendResponse: maybe", "serviceNoBackendResponse", "one of reject, drop"),
+        ("localRedirectPolicies: {addressMatcherCIDRs: [1.1.1.1]}", "localRedirectPolicies.addressMatcherCIDRs",
+         "set localRedirectPolicies.enabled to true"),
+        ("bpf: {lbAffinityMapMax: 1}", "bpf.lbAffinityMapMax", "0 or a whole number from 256"),
+    ],
+)  # fmt: skip
+def test_mistakes_about_services_name_path_and_remedy(tmp_path: Path, text: str, path: str, part: str) -> None:
+    (found,) = problems(tmp_path, SERVICES + text)
+    assert found.startswith(f"{path}: ")
+    assert part in found
+    assert "; " in found  # a remedy follows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nodePort: {enabled: true}\nhostPort: {enabled: true}\nexternalIPs: {enabled: true}\nsessionAffinity: true",
+        "nodePort: {enabled: false}\nsocketLB: {hostNamespaceOnly: true}",
+        NATIVE_ROUTING
+        + "loadBalancer: {mode: dsr, acceleration: native, algorithm: maglev}\nmaglev: {tableSize: 65521}",
+        NATIVE_ROUTING + "tunnelProtocol: geneve\nloadBalancer: {mode: hybrid, dsrDispatch: geneve}",
+        "tunnelProtocol: geneve\nbpf: {lbModeAnnotation: true}\nloadBalancer: {dsrDispatch: geneve}",
+        "localRedirectPolicies: {enabled: true, addressMatcherCIDRs: [169.254.169.254/32, 'fd00::/8']}",
+        "sctp: {enabled: true}\nserviceNoBackendResponse: drop\nloadBalancer: {serviceTopology: true, mode: snat}",
+    ],
+)
+def test_what_one_may_say_about_services(tmp_path: Path, text: str) -> None:
+    found = load(tmp_path, SERVICES + text).services
+    assert found.node_port
+    assert found.host_port
+    assert found.external_ips
+    assert found.affinity
+
+
+def test_services_that_are_off_are_off(tmp_path: Path) -> None:
+    found = load(tmp_path, "nodePort: {enabled: false}").services
+    assert not any((found.node_port, found.host_port, found.external_ips, found.affinity, found.uses_dsr))
+
+
+def test_maps_of_services_grow_together(tmp_path: Path) -> None:
+    found = load(tmp_path, SERVICES + "bpf: {lbMapMax: 512000, lbMaglevMapMax: 1024}").services
+    assert (found.affinity_max, found.source_range_max, found.maglev_max) == (512000, 512000, 1024)
 
 
 def test_two_names_of_one_setting_must_agree(tmp_path: Path) -> None:

@@ -79,8 +79,10 @@ class DropReason(IntEnum):
     ENCAPSULATION_TRAFFIC_IS_PROHIBITED = 170
     INVALID_IDENTITY = 171
     UNKNOWN_SENDER = 172
+    IS_A_CLUSTERIP = 174
     FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND = 175
     FORBIDDEN_ICMPV6_MESSAGE = 176
+    DENIED_BY_LB_SRC_RANGE_CHECK = 177
     SOCKET_LOOKUP_FAILED = 178
     SOCKET_ASSIGN_FAILED = 179
     PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL = 180
@@ -184,6 +186,7 @@ class EventFlags(IntFlag):
     EGRESS_DECIDED = 4
     INGRESS_DECIDED = 8
     LOCAL = 16
+    TRANSLATED_DESTINATION = 32
 
 
 class SockPoint(IntEnum):
@@ -213,6 +216,15 @@ class NatFlags(IntFlag):
     FIN_OUT = 2
     FIN_IN = 4
     CLOSED = 8
+    DSR = 16
+
+
+class NatClient(IntEnum):
+    """enum nat_client."""
+
+    FOR_POD = 0
+    FOR_HOST = 1
+    CLIENTS = 2
 
 
 class VerdictFlags(IntFlag):
