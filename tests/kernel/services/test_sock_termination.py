@@ -10,8 +10,8 @@ import pytest
 from kernel.services.conftest import ADDRESSES, Node, Place, frontend
 from msgspec.structs import replace
 
+from cilium.datapath.netlink.connections import Peer, destroy_sockets
 from cilium.datapath.netlink.netns import NamespaceError
-from cilium.datapath.netlink.sockets import Peer, destroy_sockets
 from cilium.features.services.termination import Termination
 from cilium.state import Table
 from cilium.tables.endpoints import Endpoint

@@ -25,8 +25,9 @@ import structlog
 from cilium.datapath.addresses import address_bytes, address_from
 from cilium.datapath.errors import DatapathError
 from cilium.datapath.maps import Array, BpfMap
+from cilium.datapath.netlink.connections import DestroySockets, Peer, destroy_sockets
 from cilium.datapath.netlink.netns import NamespaceError
-from cilium.datapath.netlink.sockets import DestroySockets, Peer, SocketsError, destroy_sockets
+from cilium.datapath.netlink.port import NetlinkError
 from cilium.state import Change, Snapshot, Table
 from cilium.tables.endpoints import Endpoint
 from cilium.tables.services import EndpointSlice, Frontend, FrontendKey, Scope
@@ -82,7 +83,7 @@ class Termination:
                 await asyncio.sleep(self._pause)
                 await self._changes.wait()
                 await self.follow()
-        except SocketsError as error:
+        except NetlinkError as error:
             log.warning("sockets of backends that are gone stay as they are", error=str(error))
 
     async def follow(self) -> None:
@@ -94,17 +95,15 @@ class Termination:
             await self.end(gone)
 
     async def end(self, gone: set[Peer] | None) -> None:
-        """`gone`: who may be no more; None: anybody that a socket talks to. Raises SocketsError (EOPNOTSUPP)."""
+        """`gone`: who may be no more; None: anybody that a socket talks to. Raises NetlinkError (EOPNOTSUPP)."""
         wanted = Wanted(
             frontends=self._frontends.snapshot(), slices=self._slices.snapshot(), endpoints=self._endpoints.snapshot()
         )
         try:
             count = await asyncio.to_thread(self._end, gone, wanted)
-        except SocketsError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                raise
-            log.warning("sockets of backends that are gone not ended", error=str(error))
         except DatapathError as error:
+            if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
+                raise
             log.warning("sockets of backends that are gone not ended", error=str(error))
         else:
             if count:
