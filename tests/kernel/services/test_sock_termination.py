@@ -35,7 +35,7 @@ class World:
         found: Table[str, EndpointSlice] = Table("endpoint-slices", key=lambda row: row.key)
         self._writer, others = frontends.writer("test"), (endpoints.writer("test"), found.writer("test"))
         others[0].commit(
-            Endpoint(EndpointId(number), "pod", (), netns=str(place.netns.path))
+            Endpoint(EndpointId(number), "pod", (), netns=str(place.netns.path), netns_cookie=place.cookie)
             for number, place in enumerate([*places, node], 1)
         )
         ends = tuple(SliceEndpoint(ip_address(ip), ready=False, serving=False, terminating=False) for ip in slices)

@@ -1,7 +1,7 @@
 """The exchange of socket diagnostics (linux/sock_diag.h, linux/inet_diag.h), below those who ask for sockets.
 
-In: a network namespace, and what to look for. Out: the kernel's answers as bytes: struct inet_diag_msg, which begins with
-the family and has the socket's id from `ID_OFFSET` on.
+In: a network namespace, and what to look for. Out: the kernel's answers as bytes: struct inet_diag_msg, which begins
+with the family and has the socket's id from `ID_OFFSET` on.
 """
 
 from __future__ import annotations

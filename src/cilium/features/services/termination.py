@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -122,32 +122,34 @@ class Termination:
             return 0
         doomed = gone - {peer for row in wanted.frontends for peer in backends(row)}
         alive = {address_bytes(end.address) for one in wanted.slices for end in one.endpoints}
-        sockets = set()
+        sockets: dict[int, set[tuple[int, Peer]]] = {}
+        """By network namespace."""
         for place in kept:
             cookie, (address, port) = int(keys["cookie"][place]), peers[place]
             udp, tcp = Peer(UDP, address, port), Peer(TCP, address, port)
+            mine = sockets.setdefault(int(values["netns_cookie"][place]), set())
             if udp in doomed:
-                sockets.add((cookie, udp))
+                mine.add((cookie, udp))
             if tcp in doomed and address not in alive and is_served(values[place], wanted.frontends):
-                sockets.add((cookie, tcp))
+                mine.add((cookie, tcp))
         ended = self._in_all(sockets, wanted.endpoints)
         if ended:
             self._reverse.delete(keys[np.isin(keys["cookie"], list(ended))])
         return len(ended)
 
-    def _in_all(self, sockets: set[tuple[int, Peer]], endpoints: Iterable[Endpoint]) -> set[int]:
-        """Through the namespaces, until all sockets are found."""
+    def _in_all(
+        self, sockets: Mapping[int, set[tuple[int, Peer]]], endpoints: Snapshot[EndpointId, Endpoint]
+    ) -> set[int]:
+        """What is nobody's here is the node's, or of a pod whose cookie is not known."""
+        places = {row.netns_cookie: row.netns for row in endpoints if row.netns}
+        others = ["", *(row.netns for row in endpoints if row.netns and not row.netns_cookie)]
         ended: set[int] = set()
-        for netns in ("", *dict.fromkeys(row.netns for row in endpoints if row.netns)):
-            if not sockets:
-                break
-            try:
-                found = self._destroy(netns, sockets)
-            except NamespaceError as error:  # the pod is going
-                log.debug("sockets not looked at", error=str(error))
-                continue
-            ended |= found
-            sockets = {each for each in sockets if each[0] not in found}
+        for cookie, wanted in sockets.items():
+            for netns in [places[cookie]] if cookie in places else others:
+                try:
+                    ended |= self._destroy(netns, wanted) if wanted else set()
+                except NamespaceError as error:  # the pod is going
+                    log.debug("sockets not looked at", error=str(error))
         return ended
 
 
