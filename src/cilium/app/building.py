@@ -333,6 +333,7 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
         policies=kubernetes.policies,
         cluster=settings.cluster.name,
         node_name=built.node.name,
+        dual_stack=settings.families.ipv4 and settings.families.ipv6,
         capacity=settings.hubble.capacity,
         socket_path=settings.hubble.socket,
         listen=settings.hubble.listen,

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from cilium.datapath.generated import FlowDirection as Direction
-from cilium.hubble.addresses import packed, unpacked
+from cilium.hubble.addresses import is_ipv4, packed, unpacked
 from cilium.hubble.namespaces import Namespaces
 from cilium.hubble.remembering import REMEMBERED, Remembering
 from cilium.hubble.services import ServiceNames
@@ -69,7 +69,7 @@ class Names:
     """`generation` grows with every change: what was derived from an older one may be stale.
 
     `default_deny` names the policies whose default deny closes a direction of an endpoint; without it such drops
-    name no policy.
+    name no policy. `dual_stack`: there is a world per family.
     """
 
     def __init__(
@@ -78,10 +78,12 @@ class Names:
         *,
         default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
         namespaces: Namespaces | None = None,
+        dual_stack: bool = True,
     ) -> None:
         self.generation = 0
         self._tables = tables
         self._default_deny = default_deny
+        self._dual_stack = dual_stack
         self._wake = asyncio.Event()
         self._pods = tables.pods.changes(wake=self._wake)
         self._ciliums = tables.cilium_endpoints.changes(wake=self._wake)
@@ -196,6 +198,11 @@ class Names:
         """0: unknown."""
         entry = self._tables.ipcache.snapshot().get(ip_network(unpacked(address)))
         return entry.identity if entry else 0
+
+    def peer_identity(self, address: bytes) -> int:
+        """Whom a socket talks to; where nobody is known there is the world, as the datapath sees it."""
+        world = Reserved.WORLD_IPV4 if is_ipv4(address) else Reserved.WORLD_IPV6
+        return self.identity_at(address) or (world if self._dual_stack else Reserved.WORLD)
 
     def _find(self, address: bytes, endpoint: int, identity: int) -> Party:
         namespace, pod = self._of_endpoint.recall(endpoint) or ("", "")

@@ -67,6 +67,7 @@ class HubbleServer:
         listen: str = DEFAULT_LISTEN,
         credentials: grpc.ServerCredentials | None = None,
         namespaces: Namespaces | None = None,
+        dual_stack: bool = True,
     ) -> None:
         self._socket_path, self._listen, self._credentials = socket_path, listen, credentials
         self._tables, self._policies = tables, policies
@@ -74,7 +75,7 @@ class HubbleServer:
         self.store = EventStore(capacity)
         self.collector = Collector(ring, self.store, lost=lost)
         default_deny = DefaultDeny(policies, tables.endpoint_identities)
-        self.names = Names(tables, default_deny=default_deny, namespaces=namespaces)
+        self.names = Names(tables, default_deny=default_deny, namespaces=namespaces, dual_stack=dual_stack)
         self.agent_events = AgentEventLog()
         self.decoder = FlowDecoder(self.names, node_name=name, instance=os.urandom(8))
         self._observer = ObserverService(

@@ -103,7 +103,7 @@ def test_a_connect_before_and_after(world: World) -> None:
     assert (after.sock_xlate_point, after.event_type.sub_type) == (pb.SOCK_XLATE_POINT_POST_DIRECTION_FWD, 2)
     assert (before.IP.destination, before.l4.TCP.destination_port) == (WEB, 80)
     assert (after.IP.destination, after.l4.TCP.destination_port) == (ECHO, 8080)
-    assert (before.destination.identity, before.destination.pod_name) == (2, "")
+    assert (before.destination.identity, before.destination.pod_name) == (9, "")
     assert (after.destination.identity, after.destination.pod_name) == (2222, "echo")
 
 
@@ -162,6 +162,13 @@ def test_a_pod_that_is_gone_is_still_named(world: World) -> None:
     world.names.refresh()
     before, _ = world.flows(socket_record())
     assert (before.source.pod_name, before.source.identity, before.IP.source) == ("client", 1111, CLIENT)
+
+
+@pytest.mark.parametrize(("dual_stack", "worlds"), [(True, [9, 10]), (False, [2, 2])])
+def test_behind_the_address_of_a_service_is_the_world(dual_stack: bool, worlds: list[int]) -> None:
+    names = Names(Cluster().tables, namespaces=namespaces(), dual_stack=dual_stack)
+    rows = FlowRows(records(socket_record(), socket_record(**CONNECT6)), 0, names)
+    assert rows.column("destination_identity")[::2].tolist() == worlds
 
 
 def test_without_names_the_addresses_are_told(world: World) -> None:

@@ -115,17 +115,17 @@ async def test_sockets(serving: Serving) -> None:
         after = await run(serving, "observe", "-t", "trace-sock:post-xlate-fwd,trace-sock:4", "--verdict", "TRANSLATED")
         numeric = await run(serving, "observe", "-t", "trace-sock", "--numeric", "--first", "2")
     lines = [
-        "T: default/client (ID:1111) <> default/web:80 (world) pre-xlate-fwd TRACED (TCP)",
+        "T: default/client (ID:1111) <> default/web:80 (world-ipv4) pre-xlate-fwd TRACED (TCP)",
         "T: default/client (ID:1111) <> default/echo:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
-        "T: [fd00::20]:53 (world) <> default/client (ID:1111) pre-xlate-rev TRACED (UDP)",
-        "T: [fd00:96::80]:80 (world) <> default/client (ID:1111) post-xlate-rev TRANSLATED (UDP)",
-        "T: host (host) <> default/web:80 (world) pre-xlate-fwd TRACED (TCP)",
+        "T: [fd00::20]:53 (world-ipv6) <> default/client (ID:1111) pre-xlate-rev TRACED (UDP)",
+        "T: [fd00:96::80]:80 (world-ipv6) <> default/client (ID:1111) post-xlate-rev TRANSLATED (UDP)",
+        "T: host (host) <> default/web:80 (world-ipv4) pre-xlate-fwd TRACED (TCP)",
         "T: host (host) <> default/echo:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
     ]
     assert without_times(result.output) == lines
     assert without_times(after.output) == [lines[1], lines[3], lines[5]]
     assert without_times(numeric.output) == [
-        f"T: {CLIENT} (ID:1111) <> {WEB}:80 (ID:2) pre-xlate-fwd TRACED (TCP)",
+        f"T: {CLIENT} (ID:1111) <> {WEB}:80 (ID:9) pre-xlate-fwd TRACED (TCP)",
         f"T: {CLIENT} (ID:1111) <> {ECHO}:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
     ]
 
