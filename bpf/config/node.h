@@ -40,4 +40,5 @@ CONFIG(union addr, config_router4);              /* this node's address in its p
 CONFIG(union addr, config_router6);
 CONFIG(union addr, config_loopback4);            /* whom a pod sees that reached itself through a service */
 CONFIG(union addr, config_loopback6);
-CONFIG(__u8, config_sock_host_only) = 0; /* sockets outside the host's network namespace are left alone */
+CONFIG(__u8, config_sock_host_only) = 0;         /* sockets outside the host's network namespace are left alone */
+CONFIG(__u32, config_maglev_size) = 16381;       /* entries of a table in cilium_lb_maglev */

@@ -78,7 +78,10 @@ static __always_inline __u32 choose_backend(const struct service *service, const
 		id = affinity_known(service, &client, now);
 	if (id)
 		return id;
-	id = service_slot(service, bpf_get_prandom_u32());
+	if (service->flags & SERVICE_MAGLEV)
+		id = maglev_slot(service, flow_hash(flow));
+	if (!id)
+		id = service_slot(service, bpf_get_prandom_u32());
 	if (id && service->affinity_timeout)
 		affinity_remember(&client, id, now);
 	return id;
