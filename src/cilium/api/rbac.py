@@ -25,7 +25,13 @@ AGENT_RULES = (
     _rule("networking.k8s.io", ("networkpolicies",), READ),
     _rule(
         GROUP,
-        ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "ciliumcidrgroups", "ciliumnodeconfigs"),
+        (
+            "ciliumnetworkpolicies",
+            "ciliumclusterwidenetworkpolicies",
+            "ciliumlocalredirectpolicies",
+            "ciliumcidrgroups",
+            "ciliumnodeconfigs",
+        ),
         READ,
     ),
     _rule(GROUP, ("ciliumidentities",), (*READ, "create")),

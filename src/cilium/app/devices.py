@@ -57,7 +57,7 @@ class PodLinks:
             made = await asyncio.to_thread(set_up_endpoint, netns_fd, plan)
         except DatapathError as error:
             raise OSError(str(error)) from error
-        return Link(ifindex=Ifindex(made.ifindex), mac=made.mac, host_mac=made.host_mac)
+        return Link(ifindex=Ifindex(made.ifindex), mac=made.mac, host_mac=made.host_mac, netns_cookie=made.netns_cookie)
 
     async def disconnect(self, ifname: str) -> None:
         try:

@@ -11,6 +11,8 @@ from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
 from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.features.node_ports.rows import NodePort
+from cilium.features.service_health.rows import HealthCheck
 from cilium.features.services.rows import SocketHook
 from cilium.state import Table
 from cilium.tables.devices import Device
@@ -18,6 +20,8 @@ from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.nodes import NodeAddressing
+from cilium.tables.problems import Problem, ProblemKey
+from cilium.tables.redirects import LocalRedirect
 from cilium.tables.services import Frontend, FrontendKey
 from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork, Labels
 
@@ -46,6 +50,14 @@ class AgentTables:
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
             "endpoint-identities", key=lambda row: row.endpoint
         )
+        self.host_port_frontends: Table[FrontendKey, Frontend] = Table("host-port-frontends", key=lambda row: row.key)
+        self.redirect_frontends: Table[FrontendKey, Frontend] = Table("redirect-frontends", key=lambda row: row.key)
+        self.local_redirects: Table[str, LocalRedirect] = Table("local-redirects", key=lambda row: row.key)
+        self.node_ports: Table[tuple[int, str], NodePort] = Table("node-ports", key=lambda row: row.key)
+        self.host_port_problems: Table[ProblemKey, Problem] = Table("host-port-problems", key=lambda row: row.key)
+        self.redirect_problems: Table[ProblemKey, Problem] = Table("redirect-problems", key=lambda row: row.key)
+        self.node_port_problems: Table[ProblemKey, Problem] = Table("node-port-problems", key=lambda row: row.key)
+        self.health_check_problems: Table[ProblemKey, Problem] = Table("health-check-problems", key=lambda row: row.key)
         # desired: of the kernel
         self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
         self.ipcache: Table[IPNetwork, IPCacheEntry] = Table("ipcache", key=lambda row: row.prefix)
@@ -54,6 +66,8 @@ class AgentTables:
         self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)
         self.frontends: Table[FrontendKey, Frontend] = Table("frontends", key=lambda row: row.key)
         self.socket_hooks: Table[str, SocketHook] = Table("socket-hooks", key=lambda row: row.name)
+        # desired: of this node's own sockets
+        self.health_checks: Table[int, HealthCheck] = Table("health-checks", key=lambda row: row.port)
         # desired: of other nodes
         self.health_targets: Table[tuple[str, str], HealthTarget] = Table("health-targets", key=lambda row: row.key)
         # desired: of the API
