@@ -16,7 +16,6 @@ from typing import Any
 
 from cilium.datapath.generated import FlowDirection as Direction
 from cilium.hubble.addresses import is_ipv4, packed, unpacked
-from cilium.hubble.namespaces import Namespaces
 from cilium.hubble.remembering import REMEMBERED, Remembering
 from cilium.hubble.services import ServiceNames
 from cilium.hubble.sockets import NOWHERE, Owner
@@ -77,7 +76,6 @@ class Names:
         tables: NameTables,
         *,
         default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
-        namespaces: Namespaces | None = None,
         dual_stack: bool = True,
     ) -> None:
         self.generation = 0
@@ -91,10 +89,11 @@ class Names:
         self._identities = tables.identities.changes(wake=self._wake)
         self._own = tables.endpoint_identities.changes(wake=self._wake)
         self.services = ServiceNames(tables.frontends, identity_at=self.identity_at, wake=self._wake)
-        self._namespaces = namespaces or Namespaces()
         self._workloads: Remembering[str, tuple[str, str]] = Remembering()
         self._of_address: Remembering[bytes, str] = Remembering()
         self._of_endpoint: Remembering[int, tuple[str, str]] = Remembering()
+        self._of_netns: Remembering[int, Endpoint] = Remembering()
+        """By cookie: no other namespace ever gets it, whereas numbers of endpoints come again."""
         self._identities_of: Remembering[int, int] = Remembering()
         """By endpoint."""
         self._labels: Remembering[int, Labels] = Remembering()
@@ -106,7 +105,6 @@ class Names:
         while True:
             await self._wake.wait()
             self.refresh()
-            await self._namespaces.settle()
             await asyncio.sleep(SETTLE)
 
     def refresh(self) -> None:
@@ -126,10 +124,9 @@ class Names:
             changed = True
             if endpoint.new is None:
                 self._of_endpoint.forget(endpoint.key)
-                self._namespaces.forget(endpoint.key)
             else:
                 self._of_endpoint.learn(endpoint.key, (endpoint.new.namespace, endpoint.new.pod))
-                self._namespaces.learn(endpoint.new)
+            self._settle(endpoint.old, endpoint.new)
         for identity in self._identities.pop():
             changed = True
             self._learn_labels(identity.key, identity.new.labels if identity.new else None)
@@ -144,8 +141,6 @@ class Names:
         if changed:
             self.generation += 1
             self._parties.clear()
-        if self._namespaces.unread:
-            self._wake.set()
 
     def party(self, address: bytes, endpoint: int, identity: int) -> Party:
         """Who that is; `endpoint` is 0 for those of other nodes. Fields that nobody knows are empty."""
@@ -183,7 +178,7 @@ class Names:
     def owner(self, netns_cookie: int) -> Owner:
         """Whose sockets are in the network namespace: a pod's, or those of the node's processes, which have no address
         until they are bound."""
-        endpoint = self._namespaces.endpoint(netns_cookie)
+        endpoint = self._of_netns.recall(netns_cookie)
         if endpoint is None:
             return Owner()
         if endpoint.kind == "host":
@@ -215,6 +210,13 @@ class Names:
         kind, name = self._workloads.recall(f"{namespace}/{pod}") or ("", "")
         cluster = next((one.removeprefix(CLUSTER_LABEL) for one in labels if one.startswith(CLUSTER_LABEL)), "")
         return Party(endpoint, identity, namespace, pod, labels, kind, name, cluster)
+
+    def _settle(self, before: Endpoint | None, after: Endpoint | None) -> None:
+        """An endpoint's network namespace."""
+        if before is not None and (after is None or after.netns_cookie != before.netns_cookie):
+            self._of_netns.forget(before.netns_cookie)
+        if after is not None and after.netns_cookie:
+            self._of_netns.learn(after.netns_cookie, after)
 
     def _index(self, pod: str, before: Sequence[IPAddress], after: Sequence[IPAddress]) -> None:
         for address in before:

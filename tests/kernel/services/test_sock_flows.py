@@ -18,7 +18,6 @@ from cilium.datapath.ringbuf import RingBuffer
 from cilium.hubble.collector import Collector
 from cilium.hubble.flows import FlowDecoder
 from cilium.hubble.names import Names
-from cilium.hubble.namespaces import Namespaces
 from cilium.hubble.rows import FlowRows
 from cilium.hubble.store import EventStore
 from cilium.tables.endpoints import Endpoint
@@ -38,17 +37,19 @@ class Hubble:
         self.aggregate(SECOND)
         self.cluster = Cluster()
         self.cluster.endpoints.upsert(
+            Endpoint(id=65535, kind="host", addresses=(), netns_cookie=node.cookie)  # type: ignore[arg-type]
+        )
+        self.cluster.endpoints.upsert(
             Endpoint(
                 id=30,  # type: ignore[arg-type]
                 kind="pod",
                 addresses=tuple(ip_address(ADDRESSES[version][2]) for version in (4, 6)),
-                netns=str(pod.netns.path),
+                netns_cookie=pod.cookie,
                 namespace="default",
                 pod="caller",
             )
         )
-        self.namespaces = Namespaces(own=lambda: node.cookie)
-        self.names = Names(self.cluster.tables, namespaces=self.namespaces)
+        self.names = Names(self.cluster.tables)
         self._decoder = FlowDecoder(self.names, node_name="default/n1", instance=bytes(8))
         self._ring = RingBuffer("cilium_events", node.pins)
         self._store = EventStore(1000)
@@ -76,14 +77,13 @@ class Hubble:
 
 
 @pytest.fixture
-async def hubble(node: Node, pod: Place) -> Iterator[Hubble]:
+def hubble(node: Node, pod: Place) -> Iterator[Hubble]:
     with closing(Hubble(node, pod)) as made:
-        await made.namespaces.settle()
         yield made
 
 
 @both
-async def test_a_pod_connects(hubble: Hubble, pod: Place, version: int) -> None:
+def test_a_pod_connects(hubble: Hubble, pod: Place, version: int) -> None:
     pod.servers.tcp(ADDRESSES[version][0], 8080)
     hubble.serve(version, "tcp")
     one = pod.open(version, "tcp")
@@ -105,7 +105,7 @@ async def test_a_pod_connects(hubble: Hubble, pod: Place, version: int) -> None:
 
 
 @both
-async def test_datagrams_of_the_node_and_their_answers(hubble: Hubble, node: Node, version: int) -> None:
+def test_datagrams_of_the_node_and_their_answers(hubble: Hubble, node: Node, version: int) -> None:
     node.servers.udp(ADDRESSES[version][0], 8080)
     hubble.serve(version, "udp")
     hubble.aggregate(0)

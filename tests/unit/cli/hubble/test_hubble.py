@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from unit.hubble.serving import Serving, until
+from unit.hubble.serving import Serving
 from unit.hubble.world import (
     CLIENT,
     CLIENT6,
-    CLIENT_COOKIE,
     ECHO,
     ECHO6,
     HOST_COOKIE,
@@ -102,15 +101,9 @@ SOCKETS = records(
 )
 
 
-async def tell_of_sockets(serving: Serving) -> None:
-    """When the server knows whose namespace the client's is."""
-    await until(lambda: serving.server.names.owner(CLIENT_COOKIE).endpoint == 10)
-    serving.write(SOCKETS)
-
-
 async def test_sockets(serving: Serving) -> None:
     async with serving.running():
-        await tell_of_sockets(serving)
+        serving.write(SOCKETS)
         result = await run(serving, "observe", "-t", "trace-sock")
         after = await run(serving, "observe", "-t", "trace-sock:post-xlate-fwd,trace-sock:4", "--verdict", "TRANSLATED")
         numeric = await run(serving, "observe", "-t", "trace-sock", "--numeric", "--first", "2")
@@ -132,7 +125,7 @@ async def test_sockets(serving: Serving) -> None:
 
 async def test_sockets_as_json(serving: Serving) -> None:
     async with serving.running():
-        await tell_of_sockets(serving)
+        serving.write(SOCKETS)
         result = await run(serving, "observe", "-o", "json", "--verdict", "TRANSLATED", "--first", "1")
     flow = json.loads(result.output)["flow"]
     assert flow["verdict"] == "TRANSLATED"
