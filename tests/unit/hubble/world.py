@@ -244,13 +244,7 @@ class Cluster:
         tables.devices.writer("test").commit(
             upserts=[Device(ifindex=5, name="lxc-client", kind="veth", mac="", mtu=1500, up=True)]  # type: ignore[arg-type]
         )
-        self.rules.commit(
-            upserts=[
-                RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
-                RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
-            ]
-        )
+        self._fill_rules()
 
     def _fill_services(self) -> None:
         """A service before the echo pod, its node port, another's host port; whose addresses are a node's."""
@@ -267,5 +261,14 @@ class Cluster:
                 frontend("0.0.0.0", 30080, kind="NodePort"),
                 frontend("::", 30080, kind="NodePort"),
                 frontend("0.0.0.0", 8053, service="prod/dns", protocol="UDP", kind="HostPort"),
+            ]
+        )
+
+    def _fill_rules(self) -> None:
+        self.rules.commit(
+            upserts=[
+                RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
+                RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
+                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
             ]
         )
