@@ -53,6 +53,7 @@ enum event_flags {
 	EVENT_EGRESS_DECIDED = 1 << 2, /* egress policy was evaluated: egress_cookie names the rule, 0 is default deny */
 	EVENT_INGRESS_DECIDED = 1 << 3,
 	EVENT_LOCAL = 1 << 4,          /* both ends on this node: one record tells egress, ingress and delivery */
+	EVENT_TRANSLATED_DESTINATION = 1 << 5, /* `translated` is a backend; without it that holds at FROM_* points only */
 };
 
 /* One record is one packet worth telling about. hubble/ expands it into the flows upstream's users expect:

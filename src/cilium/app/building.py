@@ -326,6 +326,7 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
             identities=tables.identities,
             ipcache=tables.ipcache,
             devices=tables.devices,
+            frontends=tables.frontends,
             rule_references=policy.rule_references,
         ),
         nodes=kubernetes.cilium_nodes,

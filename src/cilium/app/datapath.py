@@ -117,6 +117,7 @@ def service_constants(settings: Settings, node: NodeAddressing) -> dict[str, Con
         "config_node_port_max": high,
         "config_host_netns_cookie": netns_cookie(),
         "config_host_ports": int(services.host_port),
+        "config_sock_host_only": int(services.socket_host_only),
         "config_dsr": int(services.uses_dsr and services.dsr_dispatch is DsrDispatch.OPTION),
         "config_reject": int(services.no_backend_response is NoBackendResponse.REJECT),
         "config_loopback4": services.loopback_ipv4,

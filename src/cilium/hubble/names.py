@@ -1,21 +1,25 @@
 """Who is behind the numbers of a record: pods, labels, workloads, interfaces, rules.
 
 Owns: `Names`, an index over snapshots of the agent's tables, kept current from their change streams.
-Comes in: table changes. Goes out: `Party` for (address, endpoint, identity), and for filters the addresses of pods
-and the identities that bear labels. Pods and identities that are gone keep their names for a while: flows outlive
-them.
+Comes in: table changes. Goes out: `Party` for (address, endpoint, identity), the owner of a socket, services, and for
+filters the addresses of pods and the identities that bear labels. Pods and identities that are gone keep their names
+for a while: flows outlive them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Any, TypeVar
+from ipaddress import ip_network
+from typing import Any
 
 from cilium.datapath.generated import FlowDirection as Direction
-from cilium.hubble.addresses import is_ipv4, packed
+from cilium.hubble.addresses import packed, unpacked
+from cilium.hubble.namespaces import Namespaces
+from cilium.hubble.remembering import REMEMBERED, Remembering
+from cilium.hubble.services import ServiceNames
+from cilium.hubble.sockets import NOWHERE, Owner
 from cilium.state.table import Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
@@ -24,16 +28,12 @@ from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, Pod
 from cilium.tables.labels import CLUSTER
 from cilium.tables.rules import RuleReference
+from cilium.tables.services import Frontend
 from cilium.tables.types import IPAddress, Labels
 
-REMEMBERED = 4096
-"""Pods, endpoints and identities each that keep their names after they are gone."""
 SETTLE = 0.1
 """Seconds between two updates of the index."""
 CLUSTER_LABEL = f"k8s:{CLUSTER}="
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +61,8 @@ class NameTables:
     identities: Table[Any, IdentityRow]
     ipcache: Table[Any, IPCacheEntry]
     devices: Table[Any, Device]
+    frontends: Table[Any, Frontend]
     rule_references: Table[Any, RuleReference]
-
-
-class Remembering(dict[K, V]):
-    """A dictionary whose forgotten keys can still be asked for, the latest `REMEMBERED` of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._gone: dict[K, V] = {}
-
-    def learn(self, key: K, value: V) -> None:
-        self[key] = value
-        self._gone.pop(key, None)
-
-    def forget(self, key: K) -> None:
-        if key in self:
-            self._gone[key] = self.pop(key)
-            if len(self._gone) > REMEMBERED:
-                del self._gone[next(iter(self._gone))]
-
-    def recall(self, key: K) -> V | None:
-        value = self.get(key)
-        return self._gone.get(key) if value is None else value
-
-    def with_gone(self) -> Iterable[tuple[K, V]]:
-        yield from self._gone.items()
-        yield from self.items()
 
 
 class Names:
@@ -102,6 +77,7 @@ class Names:
         tables: NameTables,
         *,
         default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
+        namespaces: Namespaces | None = None,
     ) -> None:
         self.generation = 0
         self._tables = tables
@@ -112,9 +88,13 @@ class Names:
         self._endpoints = tables.endpoints.changes(wake=self._wake)
         self._identities = tables.identities.changes(wake=self._wake)
         self._own = tables.endpoint_identities.changes(wake=self._wake)
+        self.services = ServiceNames(tables.frontends, identity_at=self.identity_at, wake=self._wake)
+        self._namespaces = namespaces or Namespaces()
         self._workloads: Remembering[str, tuple[str, str]] = Remembering()
         self._of_address: Remembering[bytes, str] = Remembering()
         self._of_endpoint: Remembering[int, tuple[str, str]] = Remembering()
+        self._identities_of: Remembering[int, int] = Remembering()
+        """By endpoint."""
         self._labels: Remembering[int, Labels] = Remembering()
         self._parties: dict[tuple[bytes, int, int], Party] = {}
         self.refresh()
@@ -124,6 +104,7 @@ class Names:
         while True:
             await self._wake.wait()
             self.refresh()
+            await self._namespaces.settle()
             await asyncio.sleep(SETTLE)
 
     def refresh(self) -> None:
@@ -143,18 +124,26 @@ class Names:
             changed = True
             if endpoint.new is None:
                 self._of_endpoint.forget(endpoint.key)
+                self._namespaces.forget(endpoint.key)
             else:
                 self._of_endpoint.learn(endpoint.key, (endpoint.new.namespace, endpoint.new.pod))
+                self._namespaces.learn(endpoint.new)
         for identity in self._identities.pop():
             changed = True
             self._learn_labels(identity.key, identity.new.labels if identity.new else None)
         for own in self._own.pop():
-            if own.new is not None:
+            if own.new is None:
+                self._identities_of.forget(own.key)
+            else:
                 changed = True
+                self._identities_of.learn(own.key, own.new.identity)
                 self._learn_labels(own.new.identity, own.new.labels)
+        self.services.refresh()
         if changed:
             self.generation += 1
             self._parties.clear()
+        if self._namespaces.unread:
+            self._wake.set()
 
     def party(self, address: bytes, endpoint: int, identity: int) -> Party:
         """Who that is; `endpoint` is 0 for those of other nodes. Fields that nobody knows are empty."""
@@ -189,22 +178,36 @@ class Names:
     def default_deny(self, endpoint: int, direction: Direction) -> Sequence[RuleReference]:
         return self._default_deny(endpoint, direction) if self._default_deny and endpoint else ()
 
+    def owner(self, netns_cookie: int) -> Owner:
+        """Whose sockets are in the network namespace: a pod's, or those of the node's processes, which have no address
+        until they are bound."""
+        endpoint = self._namespaces.endpoint(netns_cookie)
+        if endpoint is None:
+            return Owner()
+        if endpoint.kind == "host":
+            return Owner(endpoint.id, Reserved.HOST)
+        identity = self._identities_of.recall(endpoint.id) or 0
+        ipv4, ipv6 = (
+            next((packed(one) for one in endpoint.addresses if one.version == version), NOWHERE) for version in (4, 6)
+        )
+        return Owner(endpoint.id, identity, ipv4, ipv6)
+
+    def identity_at(self, address: bytes) -> int:
+        """0: unknown."""
+        entry = self._tables.ipcache.snapshot().get(ip_network(unpacked(address)))
+        return entry.identity if entry else 0
+
     def _find(self, address: bytes, endpoint: int, identity: int) -> Party:
         namespace, pod = self._of_endpoint.recall(endpoint) or ("", "")
         if not pod and (key := self._of_address.recall(address)):
             namespace, pod = key.split("/", 1)
-        identity = identity or self._identity_of(address)
+        identity = identity or self.identity_at(address)
         labels = self._labels.recall(identity)
         if labels is None:
             labels = (Reserved(identity).label,) if identity in Reserved._value2member_map_ else ()
         kind, name = self._workloads.recall(f"{namespace}/{pod}") or ("", "")
         cluster = next((one.removeprefix(CLUSTER_LABEL) for one in labels if one.startswith(CLUSTER_LABEL)), "")
         return Party(endpoint, identity, namespace, pod, labels, kind, name, cluster)
-
-    def _identity_of(self, address: bytes) -> int:
-        prefix = ip_network(IPv4Address(address[12:]) if is_ipv4(address) else IPv6Address(address))
-        entry = self._tables.ipcache.snapshot().get(prefix)
-        return entry.identity if entry else 0
 
     def _index(self, pod: str, before: Sequence[IPAddress], after: Sequence[IPAddress]) -> None:
         for address in before:

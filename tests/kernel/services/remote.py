@@ -8,8 +8,10 @@ import json
 import os
 import socket
 import sys
+from socket import SOL_SOCKET
 from typing import Any
 
+SO_COOKIE = 57
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -27,6 +29,14 @@ class Remote:
     def close(self, socket: int) -> dict[str, Any]:
         self.sockets.pop(socket).close()
         return {}
+
+    def bind(self, socket: int, to: list[Any]) -> dict[str, Any]:
+        self.sockets[socket].bind(tuple(to))
+        return {"name": self.sockets[socket].getsockname()[:2]}
+
+    def cookie(self, socket: int) -> dict[str, Any]:
+        option = self.sockets[socket].getsockopt(SOL_SOCKET, SO_COOKIE, 8)
+        return {"cookie": int.from_bytes(option, "little")}
 
     def connect(self, socket: int, to: list[Any]) -> dict[str, Any]:
         self.sockets[socket].connect(tuple(to))

@@ -1,7 +1,7 @@
 """The lines of cilium-dbg monitor."""
 
 import pytest
-from unit.hubble.world import CLIENT6, ECHO6, Cluster, record
+from unit.hubble.world import CLIENT6, ECHO6, Cluster, record, socket_record
 
 from cilium.datapath.generated import DropReason, EventFlags, EventType, FlowVerdict, ObservationPoint
 from cilium.hubble.flows import FlowDecoder
@@ -56,6 +56,22 @@ PACKET = "10.0.1.10:43210 -> 10.0.1.20:8080 tcp SYN"
                 "Policy verdict log: local EP ID 10, remote ID 2222, proto tcp, egress, action allow, match L3-L4, "
                 "policy default/client-out, " + PACKET,
                 f"-> endpoint 20, identity 1111->2222 state new ifindex lxc-client: {PACKET}",
+            ],
+        ),
+        (
+            socket_record(),
+            [
+                "[pre-xlate-fwd] cgroup_id: 4711 sock_cookie: 77, dst [10.96.0.80]:80 tcp, service default/web",
+                "[post-xlate-fwd] cgroup_id: 4711 sock_cookie: 77, dst [10.0.1.20]:8080 tcp, service default/web",
+            ],
+        ),
+        (
+            socket_record(
+                point=3, protocol=17, destination=ECHO6, destination_port=9, translated=CLIENT6, translated_port=53
+            ),
+            [
+                "[pre-xlate-rev] cgroup_id: 4711 sock_cookie: 77, dst [fd00::20]:9 udp",
+                "[post-xlate-rev] cgroup_id: 4711 sock_cookie: 77, dst [fd00::10]:53 udp",
             ],
         ),
         (record(protocol=47), ["-> endpoint 20, identity 1111->2222 state new ifindex lxc-client: "

@@ -377,3 +377,10 @@ SKIP_KEY: Dtype = np.dtype(
     ]
 )
 assert SKIP_KEY.itemsize == 32
+
+SOCKET_MARKS: Dtype = np.dtype(
+    [
+        ('marked', 'u1', (64,)),
+    ]
+)
+assert SOCKET_MARKS.itemsize == 64

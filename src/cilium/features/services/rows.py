@@ -27,4 +27,7 @@ HOOKS = (
     SocketHook("recvmsg6", 20),
     SocketHook("getpeername4", 29),
     SocketHook("getpeername6", 30),
+    SocketHook("release", 34),
+    SocketHook("post_bind4", 12),
+    SocketHook("post_bind6", 13),
 )
