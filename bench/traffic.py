@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Better, Figure, median
-from bench.tool import PORT, UNREAD, Server, Tool, softirq_cpu
+from bench.tool import PORT, UNREAD, Server, Tool, ToolError, softirq_cpu
 
 SECONDS = 0.4
 NAMES = {4: "IPv4", 6: "IPv6"}
@@ -95,7 +95,10 @@ def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> f
     if mode == "flood":
         counted, before = server.datagrams, softirq_cpu()
         sent = tool.run(route.client, mode, address, route.port + UNREAD, SECONDS, cgroup=route.cgroup)
-        return float((server.datagrams - counted) / (sent["cpu"] + softirq_cpu() - before) * 1e9)
+        arrived = server.datagrams - counted
+        if arrived < sent["sent"] / 2:
+            raise ToolError(f"{address} port {route.port + UNREAD}: of {sent['sent']} datagrams {arrived} arrived")
+        return float(arrived / (sent["cpu"] + softirq_cpu() - before) * 1e9)
     if mode != "stream":
         return float(tool.run(route.client, mode, address, route.port, SECONDS, cgroup=route.cgroup)["median"])
     before = server.cpu
