@@ -21,6 +21,7 @@ from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
 from cilium.datapath.links import CgroupLinks
 from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
+from cilium.datapath.netlink.netns import netns_cookie
 from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
@@ -303,7 +304,7 @@ class Endpoints:
             handler=self._manager,
             served=built.agent.counts.cni_request,
         )
-        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=())
+        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=(), netns_cookie=netns_cookie())
         self._devices = built.tables.devices
 
     async def restore(self) -> tuple[IPAddress, ...]:
@@ -357,6 +358,7 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
         policies=kubernetes.policies,
         cluster=settings.cluster.name,
         node_name=built.node.name,
+        dual_stack=settings.families.ipv4 and settings.families.ipv6,
         capacity=settings.hubble.capacity,
         socket_path=settings.hubble.socket,
         listen=settings.hubble.listen,

@@ -10,8 +10,8 @@ from cilium.features.health.rows import HealthTarget, NodeHealth
 from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
-from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.features.node_ports.rows import NodePort
+from cilium.features.programs.rows import Attachment, NetdevEntry
 from cilium.features.service_health.rows import HealthCheck
 from cilium.features.services.rows import SocketHook
 from cilium.state import Table

@@ -1,4 +1,4 @@
-"""Who listens on this node: sockets of the caller's network namespace (linux/sock_diag.h, linux/inet_diag.h).
+"""Who listens on this node: sockets of the caller's network namespace.
 
 In: a range of ports. Out: TCP sockets that listen and UDP sockets that wait for anybody, and the processes that hold
 them. The kernel chooses among all sockets of the node: what is not asked for is not copied.
@@ -9,23 +9,20 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from cilium.datapath.netlink.port import NetlinkError
-from cilium.datapath.netlink.wire import HEADER, Flag, Type, attribute, decode, error_of
+from cilium.datapath.netlink import sockdiag
 from cilium.tables.types import IPAddress
 
-_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
-_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2: family, protocol, extensions, states; any socket
 _REPLY = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # struct inet_diag_msg
-_BYTECODE, _PORT_FROM, _PORT_TO = 1, 2, 3  # INET_DIAG_REQ_BYTECODE, INET_DIAG_BC_S_GE, _S_LE
+_PORT_FROM, _PORT_TO = 2, 3  # INET_DIAG_BC_S_GE, _S_LE
 _OPERATION = struct.Struct("=BBH")  # struct inet_diag_bc_op
 _LISTEN, _UNCONNECTED = 1 << 10, 1 << 7  # states: TCP_LISTEN; TCP_CLOSE, which UDP sockets are in that wait for anybody
 _KINDS = (("TCP", socket.IPPROTO_TCP, _LISTEN), ("UDP", socket.IPPROTO_UDP, _UNCONNECTED))
-_RECEIVE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +36,13 @@ class BoundSocket:
 
 def bound_sockets(first: int, last: int) -> list[BoundSocket]:
     """Those with a port from `first` to `last`, of both families. Raises NetlinkError."""
-    return [
-        found
-        for name, protocol, states in _KINDS
-        for family in (socket.AF_INET, socket.AF_INET6)
-        for found in _dump(family, name, protocol, states, _between(first, last))
-    ]
+    with closing(sockdiag.channel()) as to:
+        return [
+            _socket(name, body)
+            for name, protocol, states in _KINDS
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for body in sockdiag.dump(to, family, protocol, states, bytecode=_between(first, last))
+        ]
 
 
 def holders(inodes: Collection[int]) -> dict[int, str]:
@@ -74,21 +72,6 @@ def _between(first: int, last: int) -> bytes:
             _OPERATION.pack(_PORT_TO, 8, 12), _OPERATION.pack(0, 0, last),
         )
     )  # fmt: skip
-
-
-def _dump(family: int, name: str, protocol: int, states: int, bytecode: bytes) -> Iterator[BoundSocket]:
-    body = _REQUEST.pack(family, protocol, 0, states) + attribute(_BYTECODE, bytecode)
-    header = HEADER.pack(HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, Flag.REQUEST | Flag.DUMP, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as channel:
-        channel.send(header + body)
-        while True:
-            for message in decode(channel.recv(_RECEIVE)):
-                if message.type == Type.DONE:
-                    return
-                if message.type == Type.ERROR:
-                    number, words = error_of(message)
-                    raise NetlinkError(f"list {name} sockets", number, words)
-                yield _socket(name, message.body)
 
 
 def _socket(name: str, body: bytes) -> BoundSocket:
