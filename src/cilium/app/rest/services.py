@@ -45,12 +45,8 @@ def document(row: Frontend, number: int) -> Document:
     namespace, _, name = row.service.partition("/")
     return {
         "id": number,
-        "frontend": {
-            "ip": str(row.address),
-            "port": row.port,
-            "protocol": row.protocol,
-            "scope": "external" if row.scope is Scope.EXTERNAL else "internal",
-        },
+        "frontend": {"ip": str(row.address), "port": row.port, "protocol": row.protocol},
+        "scope": row.scope.value,
         "type": row.kind,
         "namespace": namespace,
         "name": name,
