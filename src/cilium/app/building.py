@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from cilium.app import service_extras
 from cilium.app.datapath import Datapath
 from cilium.app.devices import Network
 from cilium.app.health import INTERFACE, KIND, HealthChecks, build_health
@@ -100,11 +101,23 @@ def build_features(built: Built) -> Features:
     programs = build_programs(built)
     endpoint = build_endpoints(built, policy, programs)
     services = build_services(built)
+    extras = service_extras.build_extras(built, healthy=lambda: services.reconcilers[0].pruned)
     node, conntrack = build_node(built)
     built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
     health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, services, node, conntrack, *health),
+        cells=(
+            policy.cell,
+            identity,
+            ipcache,
+            programs.cell,
+            endpoint.cell,
+            services,
+            *extras,
+            node,
+            conntrack,
+            *health,
+        ),
         readiness=endpoint.readiness,
         policy=policy,
     )
@@ -218,6 +231,8 @@ def build_services(built: Built) -> Cell:
             endpoint_slices=built.kubernetes.endpoint_slices,
             kube_nodes=built.kubernetes.kube_nodes,
             devices=tables.devices,
+            others=service_extras.others(built),
+            problems=service_extras.problems(built),
             frontends=tables.frontends,
             findings=tables.service_findings,
             service_problems=tables.service_problems,
@@ -230,7 +245,11 @@ class Uids:
     """uid of an object of the API, by kind and namespace/name; empty: not known."""
 
     def __init__(self, kubernetes: KubernetesTables) -> None:
-        self._tables: Mapping[str, Table[str, Any]] = {"Service": kubernetes.services, "Pod": kubernetes.pods}
+        self._tables: Mapping[str, Table[str, Any]] = {
+            "Service": kubernetes.services,
+            "Pod": kubernetes.pods,
+            "CiliumLocalRedirectPolicy": kubernetes.redirect_policies,
+        }
 
     def __call__(self, kind: str, name: str) -> str:
         table = self._tables.get(kind)
