@@ -12,7 +12,7 @@ from cilium.tables.services import Backend, Frontend, Scope
 
 Document = dict[str, Any]
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-SCOPES = {Scope.CLUSTER: ServiceScope.CLUSTER, Scope.EXTERNAL: ServiceScope.EXTERNAL}
+SCOPES = {scope: ServiceScope[scope.name] for scope in Scope}
 Key = tuple[bytes, int, int, int]
 """Address, port, protocol, scope."""
 
