@@ -13,7 +13,7 @@ from bench.options import Options
 
 NAMES = (
     "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "lab_up",
-    "services", "service_sync",
+    "services", "service_packets", "node_port", "service_sync",
 )  # fmt: skip
 
 

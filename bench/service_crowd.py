@@ -5,7 +5,7 @@ In: how many. Out: dual-stack Services with endpoints of their own, the same add
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from bench.cluster import NAMESPACE, Cluster, until
@@ -45,10 +45,13 @@ def fill(cluster: Cluster, first: int, last: int) -> None:
             "spec": {"ipFamilyPolicy": "RequireDualStack", "ports": [{"name": "http", "port": PORT}]},
         })  # fmt: skip
         for version in VERSIONS:
-            slice_of(cluster, name, version, endpoints(number, version), {"http": TARGET_PORT})
+            listening = [{"name": "http", "port": TARGET_PORT, "protocol": "TCP"}]
+            slice_of(cluster, name, version, endpoints(number, version), listening)
 
 
-def slice_of(cluster: Cluster, service: str, version: int, addresses: list[str], numbers: dict[str, int]) -> None:
+def slice_of(
+    cluster: Cluster, service: str, version: int, addresses: Sequence[str], listening: Sequence[dict[str, object]]
+) -> None:
     """An EndpointSlice by hand, for a Service without selector."""
     metadata = {"name": f"{service}-v{version}", "namespace": NAMESPACE,
                 "labels": {"kubernetes.io/service-name": service}}  # fmt: skip
@@ -56,7 +59,7 @@ def slice_of(cluster: Cluster, service: str, version: int, addresses: list[str],
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
         "addressType": f"IPv{version}",
         "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
-        "ports": [{"name": name, "port": port, "protocol": "TCP"} for name, port in numbers.items()],
+        "ports": list(listening),
     })  # fmt: skip
 
 

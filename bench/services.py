@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench import plain
@@ -23,6 +24,8 @@ from bench.same_node import MANY, seen_flows
 from bench.service_crowd import BACKENDS, ROOM, VERSIONS, fill, ports, slice_of, wait_frontends
 from bench.tool import PORT, Tool, compiled
 from bench.traffic import NAMES, Route, Target, alternate, ratio, serving
+from cilium.datapath.maps import PinnedMap
+from cilium.datapath.paths import MAP_DIRECTORY
 from kubelab.underlay import cgroups
 
 NODE = "node1"
@@ -45,7 +48,10 @@ def run(options: Options) -> Iterator[Figure]:
 def measure(
     options: Options, what: str, values: Mapping[str, Any], counts: Sequence[int], pairs: Sequence[tuple[str, str]] = ()
 ) -> Iterator[Figure]:
-    """For every number of services, every way against the kernel's; `pairs`: more of them, which are to be ≤ 1."""
+    """For every number of services, every way against the kernel's; `pairs`: more of them, which are to be ≤ 1.
+
+    Raises AssertionError if the values did not have the effect that they name, or if events were off.
+    """
     with ExitStack() as stack:
         cluster = stack.enter_context(options.cluster(nodes=1, values=values))
         tool = stack.enter_context(compiled())
@@ -70,6 +76,17 @@ def measure(
             yield from table.rows(f"{what}: 1 of {count:,}")
         seen = seen_flows(cluster, NODE) - told
         assert seen > options.rounds * MANY * (len(counts) + 1), f"the agent was told of {seen} flows only"
+        packets = bool(values.get("socketLB"))
+        found = translations(cluster)
+        assert bool(found) == packets, f"{found} connections were translated packet by packet"
+
+
+def translations(cluster: Cluster) -> int:
+    """Connections whose packets the node's datapath translates for a service."""
+    directory = Path(f"/proc/{cluster.runtime(NODE).pid}/root/{MAP_DIRECTORY}")
+    with PinnedMap("cilium_snat", directory) as connections:
+        _, values = connections.dump()
+    return int((values["service"] != 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +123,15 @@ def attach(cluster: Cluster) -> tuple[Route, Route]:
     )
 
 
-def publish(cluster: Cluster, backend: Mapping[int, str], spec: Mapping[str, Any] | None = None) -> dict[int, str]:
+def publish(cluster: Cluster, backend: Mapping[int, str]) -> dict[int, str]:
     """The cluster IPs of a dual-stack service with one backend."""
-    numbers = {f"p{port}": port for port in ASKED}
-    asked = [{"name": name, "port": port, "protocol": "TCP"} for name, port in numbers.items()]
+    asked = [{"name": f"p{port}", "port": port, "protocol": "TCP"} for port in ASKED]
     made = cluster.api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/services", {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "asked", "namespace": NAMESPACE},
-        "spec": {"ipFamilyPolicy": "RequireDualStack", "ports": asked, **(spec or {})},
+        "spec": {"ipFamilyPolicy": "RequireDualStack", "ports": asked},
     })  # fmt: skip
     for version, ip in backend.items():
-        slice_of(cluster, "asked", version, [ip], numbers)
+        slice_of(cluster, "asked", version, [ip], asked)
     return {6 if ":" in ip else 4: ip for ip in made["spec"]["clusterIPs"]}
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Better, Figure, median
-from bench.tool import PORT, Server, Tool
+from bench.tool import PORT, UNREAD, Server, Tool, ToolError, softirq_cpu
 
 SECONDS = 0.4
 NAMES = {4: "IPv4", 6: "IPv6"}
@@ -90,8 +90,15 @@ def ratio(
 
 
 def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> float:
-    """Nanoseconds of the median transaction, or bytes per CPU-second of both ends."""
+    """Nanoseconds of the median transaction, bytes, or arriving datagrams, per CPU-second."""
     address = route.addresses[family]
+    if mode == "flood":
+        counted, before = server.datagrams, softirq_cpu()
+        sent = tool.run(route.client, mode, address, route.port + UNREAD, SECONDS, cgroup=route.cgroup)
+        arrived = server.datagrams - counted
+        if arrived < sent["sent"] / 2:
+            raise ToolError(f"{address} port {route.port + UNREAD}: of {sent['sent']} datagrams {arrived} arrived")
+        return float(arrived / (sent["cpu"] + softirq_cpu() - before) * 1e9)
     if mode != "stream":
         return float(tool.run(route.client, mode, address, route.port, SECONDS, cgroup=route.cgroup)["median"])
     before = server.cpu
@@ -101,5 +108,8 @@ def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> f
 
 def _note(mode: str, against: str, absolute: Sequence[float]) -> str:
     middle = sorted(absolute)[len(absolute) // 2]
-    what = f"{middle / 1000:.1f} µs" if mode != "stream" else f"{middle * 8 / 1e9:.1f} Gbit/CPU-s"
-    return f"{against}: {what}"
+    text = {
+        "stream": f"{middle * 8 / 1e9:.1f} Gbit/CPU-s",
+        "flood": f"{middle / 1e3:,.0f} k packets/CPU-s",
+    }.get(mode, f"{middle / 1000:.1f} µs")
+    return f"{against}: {text}"

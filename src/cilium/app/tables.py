@@ -50,6 +50,7 @@ class AgentTables:
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
             "endpoint-identities", key=lambda row: row.endpoint
         )
+        self.service_findings: Table[ProblemKey, Problem] = Table("service-findings", key=lambda row: row.key)
         self.host_port_frontends: Table[FrontendKey, Frontend] = Table("host-port-frontends", key=lambda row: row.key)
         self.redirect_frontends: Table[FrontendKey, Frontend] = Table("redirect-frontends", key=lambda row: row.key)
         self.local_redirects: Table[str, LocalRedirect] = Table("local-redirects", key=lambda row: row.key)
@@ -73,6 +74,7 @@ class AgentTables:
         # desired: of the API
         self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
         self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)
+        self.service_problems: Table[ProblemKey, Problem] = Table("service-problems", key=lambda row: row.key)
         self.node_objects: Table[str, NodeObject] = Table("node-objects", key=lambda row: row.name)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:

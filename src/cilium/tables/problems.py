@@ -6,6 +6,7 @@ Every table has one writer, so each feature that finds problems has a table of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -13,6 +14,18 @@ import msgspec
 from cilium.state import RowChanges
 
 ProblemKey = tuple[str, str, str, str]
+
+
+class Reason(StrEnum):
+    """What a problem is, in the word that an Event has for it."""
+
+    ANNOTATION = "InvalidAnnotation"
+    CONFLICT = "ServiceConflict"
+    NOT_PROGRAMMED = "ServiceNotProgrammed"
+    """The kernel did not take it: a map is full, for one."""
+    NOT_SERVED = "NotServed"
+    PORT = "UnsupportedPort"
+    SOURCE_RANGE = "InvalidSourceRange"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -26,6 +39,7 @@ class Problem(msgspec.Struct, frozen=True):
     """Its path in the object."""
     message: str
     """What is wrong, and the remedy."""
+    reason: Reason = Reason.NOT_SERVED
 
     @property
     def key(self) -> ProblemKey:
