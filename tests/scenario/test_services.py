@@ -277,7 +277,10 @@ def test_two_services_that_claim_one_address(cluster: Cluster, pods: dict[str, A
     cluster.apply(service("first", {"app": "web1"}, **claim))
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web1": 1}, "the first")
     cluster.apply(service("second", {"app": "web2"}, **claim))
-    cluster.eventually(lambda: "Service services/second: 198.51.100.9 80/TCP" in cluster.dbg("node1", "status"), "the conflict in the status")
+    cluster.eventually(
+        lambda: "Service services/second: 198.51.100.9 80/TCP" in cluster.dbg("node1", "status"),
+        "the conflict in the status",
+    )
     assert visit(cluster, "client", "198.51.100.9", 3) == {"web1": 3}
     cluster.kubectl("-n", NS, "delete", "service", "first")
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web2": 1}, "the second takes over")

@@ -16,7 +16,9 @@ from cilium.tables.redirects import LocalRedirect, RedirectBackend, RedirectMapp
 
 Run = Callable[..., Result]
 HTTP = (RedirectPort(80, "TCP"),)
-METADATA = RedirectPolicy("shop", "metadata", "u1", address=ip_address("169.254.169.254"), ports=HTTP, backend_ports=HTTP)
+METADATA = RedirectPolicy(
+    "shop", "metadata", "u1", address=ip_address("169.254.169.254"), ports=HTTP, backend_ports=HTTP
+)
 DNS = RedirectPolicy("kube-system", "dns", "u2", service="kube-system/kube-dns", backend_ports=HTTP, skip_backends=True)
 BROKEN = RedirectPolicy("shop", "zero", "u3", error="spec.redirectBackend.toPorts: is empty")
 
@@ -25,7 +27,10 @@ BROKEN = RedirectPolicy("shop", "zero", "u3", error="spec.redirectBackend.toPort
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     inspection = agent()
     ends = (RedirectBackend("shop/proxy", ip_address("10.0.0.1"), 8080),)
-    six = (RedirectBackend("kube-system/a", ip_address("fd00::1"), 53), RedirectBackend("kube-system/b", ip_address("fd00::2"), 53))
+    six = (
+        RedirectBackend("kube-system/a", ip_address("fd00::1"), 53),
+        RedirectBackend("kube-system/b", ip_address("fd00::2"), 53),
+    )
     inspection.tables["local-redirects"].writer("test").commit(
         upserts=[
             LocalRedirect(METADATA, (RedirectMapping(ip_address("169.254.169.254"), 80, "TCP", ends),)),

@@ -19,7 +19,9 @@ from cilium.tables.services import Frontend, Scope
 from cilium.tables.types import IPAddress
 
 
-def frontend(port: int, *, ip: str = "0.0.0.0", kind: str = "NodePort", scope: Scope = Scope.CLUSTER, **more: Any) -> Frontend:
+def frontend(
+    port: int, *, ip: str = "0.0.0.0", kind: str = "NodePort", scope: Scope = Scope.CLUSTER, **more: Any
+) -> Frontend:
     fields = {"protocol": "TCP", "service": "shop/web", "port_name": "", **more}
     return Frontend(ip_address(ip), port, kind=kind, scope=scope, **fields)
 
@@ -115,7 +117,11 @@ async def test_nobody_is_looked_for_where_no_port_is(node: Node) -> None:
 
 async def test_a_listener_is_named_until_it_goes(node: Node) -> None:
     node.writer.commit([WEB, DNS])
-    node.sockets = [Socket(ip_address("0.0.0.0"), 30080), Socket(ip_address("::"), 30080, "UDP"), Socket(ip_address("::"), 8080)]
+    node.sockets = [
+        Socket(ip_address("0.0.0.0"), 30080),
+        Socket(ip_address("::"), 30080, "UDP"),
+        Socket(ip_address("::"), 8080),
+    ]
     node.names = {7: "nginx (process 12)"}
     await node.watch.inspect()
     assert node.asked == [(53, 30080)]

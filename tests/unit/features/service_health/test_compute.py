@@ -66,7 +66,9 @@ async def test_ready_endpoints_of_this_node_count(world: World) -> None:
 async def test_an_endpoint_counts_once(world: World) -> None:
     """Whatever its families, and if it is in two slices for a moment."""
     world.put("services", service())
-    world.put("endpoint-slices", piece("four", end("10.0.0.1")), piece("six", end("fd00::1")), piece("new", end("10.0.0.1")))
+    world.put(
+        "endpoint-slices", piece("four", end("10.0.0.1")), piece("six", end("fd00::1")), piece("new", end("10.0.0.1"))
+    )
     assert world.checks() == {PORT: ("shop/web", 1)}
 
 

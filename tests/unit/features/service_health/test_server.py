@@ -32,7 +32,9 @@ class Node:
         self.servers = HealthServers(table=self.table, versions=(4, 6), healthy=lambda: self.healthy)
         self.session = session
 
-    async def ask(self, port: int, path: str = "/healthz", version: int = 4, method: str = "GET") -> tuple[int, Any, str]:
+    async def ask(
+        self, port: int, path: str = "/healthz", version: int = 4, method: str = "GET"
+    ) -> tuple[int, Any, str]:
         async with self.session.request(method, f"http://{HOSTS[version]}:{port}{path}") as response:
             body = await response.json() if method == "GET" else await response.text()
             return response.status, body, response.headers[WEIGHT]
