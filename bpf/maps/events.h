@@ -53,7 +53,6 @@ enum event_flags {
 	EVENT_EGRESS_DECIDED = 1 << 2, /* egress policy was evaluated: egress_cookie names the rule, 0 is default deny */
 	EVENT_INGRESS_DECIDED = 1 << 3,
 	EVENT_LOCAL = 1 << 4,          /* both ends on this node: one record tells egress, ingress and delivery */
-	EVENT_TRANSLATED_DESTINATION = 1 << 5, /* `translated` is a backend; without it that holds at FROM_* points only */
 };
 
 /* One record is one packet worth telling about. hubble/ expands it into the flows upstream's users expect:
@@ -80,7 +79,7 @@ struct event {
 	__u32 length;               /* of the packet, in bytes */
 	__u32 egress_cookie;
 	__u32 ingress_cookie;
-	union addr translated; /* the source after masquerading or the destination after service translation */
+	union addr translated; /* at TO_* points the source after masquerading, at FROM_* the backend of a service */
 	__be16 translated_port;
 	__u8 egress_match; /* policy_match_type */
 	__u8 ingress_match;

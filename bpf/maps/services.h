@@ -81,6 +81,7 @@ struct reverse_entry {
 	__be16 port;
 	__u16 pad;
 	__u32 id;
+	__u64 netns_cookie; /* of the socket: where to look for it */
 };
 
 struct source_range_key {

@@ -118,7 +118,7 @@ static __always_inline __u8 *socket_mark(__u64 cookie)
 enum memory { KNOWN_BEFORE, REMEMBERED, NOT_REMEMBERED };
 
 /* Remembers what the socket meant. The same again costs a lookup, not a write. */
-static __always_inline enum memory remember(__u64 cookie, const struct backend *backend, const struct peer *meant, __u32 id)
+static __always_inline enum memory remember(void *ctx, __u64 cookie, const struct backend *backend, const struct peer *meant, __u32 id)
 {
 	struct reverse_key key = { .cookie = cookie, .address = backend->address, .port = backend->port };
 	struct reverse_entry entry = { .address = meant->address, .port = meant->port, .id = id };
@@ -127,6 +127,7 @@ static __always_inline enum memory remember(__u64 cookie, const struct backend *
 
 	if (known && known->port == meant->port && known->id == id && addr_equal(&known->address, &meant->address))
 		return KNOWN_BEFORE;
+	entry.netns_cookie = bpf_get_netns_cookie(ctx);
 	if (bpf_map_update_elem(&cilium_lb_reverse, &key, &entry, BPF_ANY))
 		return NOT_REMEMBERED;
 	mark = socket_mark(cookie);

@@ -15,8 +15,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from cilium.datapath.generated import FlowDirection as Direction
-from cilium.hubble.addresses import packed, unpacked
-from cilium.hubble.namespaces import Namespaces
+from cilium.hubble.addresses import is_ipv4, packed, unpacked
 from cilium.hubble.remembering import REMEMBERED, Remembering
 from cilium.hubble.services import ServiceNames
 from cilium.hubble.sockets import NOWHERE, Owner
@@ -69,7 +68,7 @@ class Names:
     """`generation` grows with every change: what was derived from an older one may be stale.
 
     `default_deny` names the policies whose default deny closes a direction of an endpoint; without it such drops
-    name no policy.
+    name no policy. `dual_stack`: there is a world per family.
     """
 
     def __init__(
@@ -77,11 +76,12 @@ class Names:
         tables: NameTables,
         *,
         default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
-        namespaces: Namespaces | None = None,
+        dual_stack: bool = True,
     ) -> None:
         self.generation = 0
         self._tables = tables
         self._default_deny = default_deny
+        self._dual_stack = dual_stack
         self._wake = asyncio.Event()
         self._pods = tables.pods.changes(wake=self._wake)
         self._ciliums = tables.cilium_endpoints.changes(wake=self._wake)
@@ -89,10 +89,11 @@ class Names:
         self._identities = tables.identities.changes(wake=self._wake)
         self._own = tables.endpoint_identities.changes(wake=self._wake)
         self.services = ServiceNames(tables.frontends, identity_at=self.identity_at, wake=self._wake)
-        self._namespaces = namespaces or Namespaces()
         self._workloads: Remembering[str, tuple[str, str]] = Remembering()
         self._of_address: Remembering[bytes, str] = Remembering()
         self._of_endpoint: Remembering[int, tuple[str, str]] = Remembering()
+        self._of_netns: Remembering[int, Endpoint] = Remembering()
+        """By cookie: no other namespace ever gets it, whereas numbers of endpoints come again."""
         self._identities_of: Remembering[int, int] = Remembering()
         """By endpoint."""
         self._labels: Remembering[int, Labels] = Remembering()
@@ -104,7 +105,6 @@ class Names:
         while True:
             await self._wake.wait()
             self.refresh()
-            await self._namespaces.settle()
             await asyncio.sleep(SETTLE)
 
     def refresh(self) -> None:
@@ -124,10 +124,9 @@ class Names:
             changed = True
             if endpoint.new is None:
                 self._of_endpoint.forget(endpoint.key)
-                self._namespaces.forget(endpoint.key)
             else:
                 self._of_endpoint.learn(endpoint.key, (endpoint.new.namespace, endpoint.new.pod))
-                self._namespaces.learn(endpoint.new)
+            self._settle(endpoint.old, endpoint.new)
         for identity in self._identities.pop():
             changed = True
             self._learn_labels(identity.key, identity.new.labels if identity.new else None)
@@ -142,8 +141,6 @@ class Names:
         if changed:
             self.generation += 1
             self._parties.clear()
-        if self._namespaces.unread:
-            self._wake.set()
 
     def party(self, address: bytes, endpoint: int, identity: int) -> Party:
         """Who that is; `endpoint` is 0 for those of other nodes. Fields that nobody knows are empty."""
@@ -181,7 +178,7 @@ class Names:
     def owner(self, netns_cookie: int) -> Owner:
         """Whose sockets are in the network namespace: a pod's, or those of the node's processes, which have no address
         until they are bound."""
-        endpoint = self._namespaces.endpoint(netns_cookie)
+        endpoint = self._of_netns.recall(netns_cookie)
         if endpoint is None:
             return Owner()
         if endpoint.kind == "host":
@@ -197,6 +194,11 @@ class Names:
         entry = self._tables.ipcache.snapshot().get(ip_network(unpacked(address)))
         return entry.identity if entry else 0
 
+    def peer_identity(self, address: bytes) -> int:
+        """Whom a socket talks to; where nobody is known there is the world, as the datapath sees it."""
+        world = Reserved.WORLD_IPV4 if is_ipv4(address) else Reserved.WORLD_IPV6
+        return self.identity_at(address) or (world if self._dual_stack else Reserved.WORLD)
+
     def _find(self, address: bytes, endpoint: int, identity: int) -> Party:
         namespace, pod = self._of_endpoint.recall(endpoint) or ("", "")
         if not pod and (key := self._of_address.recall(address)):
@@ -208,6 +210,13 @@ class Names:
         kind, name = self._workloads.recall(f"{namespace}/{pod}") or ("", "")
         cluster = next((one.removeprefix(CLUSTER_LABEL) for one in labels if one.startswith(CLUSTER_LABEL)), "")
         return Party(endpoint, identity, namespace, pod, labels, kind, name, cluster)
+
+    def _settle(self, before: Endpoint | None, after: Endpoint | None) -> None:
+        """An endpoint's network namespace."""
+        if before is not None and (after is None or after.netns_cookie != before.netns_cookie):
+            self._of_netns.forget(before.netns_cookie)
+        if after is not None and after.netns_cookie:
+            self._of_netns.learn(after.netns_cookie, after)
 
     def _index(self, pod: str, before: Sequence[IPAddress], after: Sequence[IPAddress]) -> None:
         for address in before:

@@ -118,12 +118,11 @@ class FlowRows:
     def redirected(self) -> Mask:
         """Sent to a service, and on to a backend: `translated` is what the destination becomes, not the source.
 
-        What comes in is sent on, what goes out gets another source: the point tells, unless a flag does.
+        The point tells: what comes in is sent on, what goes out gets another source.
         """
-        point, address = self.column("point"), self.column("translated")
+        point = self.column("point")
         incoming = (point >= ObservationPoint.FROM_ENDPOINT) & (point <= ObservationPoint.FROM_NETWORK)
-        told = incoming | self._flag(Flag.TRANSLATED_DESTINATION)
-        mask: Mask = told & ~self.is_socket & (address != np.void(NOWHERE))
+        mask: Mask = incoming & ~self.is_socket & (self.column("translated") != np.void(NOWHERE))
         return mask
 
     def service_place(self, side: str) -> tuple[Column, Column]:

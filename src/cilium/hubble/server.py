@@ -23,7 +23,6 @@ from cilium.hubble.collector import Collector
 from cilium.hubble.default_deny import DefaultDeny
 from cilium.hubble.flows import FlowDecoder
 from cilium.hubble.names import Names, NameTables
-from cilium.hubble.namespaces import Namespaces
 from cilium.hubble.observer import NodeInfo, ObserverService
 from cilium.hubble.peers import PeerService
 from cilium.hubble.ring import RingMemory
@@ -66,7 +65,7 @@ class HubbleServer:
         socket_path: str = DEFAULT_SOCKET,
         listen: str = DEFAULT_LISTEN,
         credentials: grpc.ServerCredentials | None = None,
-        namespaces: Namespaces | None = None,
+        dual_stack: bool = True,
     ) -> None:
         self._socket_path, self._listen, self._credentials = socket_path, listen, credentials
         self._tables, self._policies = tables, policies
@@ -74,7 +73,7 @@ class HubbleServer:
         self.store = EventStore(capacity)
         self.collector = Collector(ring, self.store, lost=lost)
         default_deny = DefaultDeny(policies, tables.endpoint_identities)
-        self.names = Names(tables, default_deny=default_deny, namespaces=namespaces)
+        self.names = Names(tables, default_deny=default_deny, dual_stack=dual_stack)
         self.agent_events = AgentEventLog()
         self.decoder = FlowDecoder(self.names, node_name=name, instance=os.urandom(8))
         self._observer = ObserverService(

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cilium.datapath.generated import FlowVerdict, SockPoint
-from cilium.hubble.addresses import Mask, is_ipv4_column
+from cilium.hubble.addresses import Mask, is_ipv4_column, packed
 from cilium.hubble.records import SOCK_EVENT, Records
-from cilium.tables.identities import Reserved
 
 TRACED = 6
 """flow.Verdict of what was there before the translation; the datapath has no use for it."""
 NOWHERE = bytes(16)
+ANY_IPV4 = packed(IPv4Address(0))
 
 Column = NDArray[Any]
 
@@ -42,8 +43,8 @@ class Ends(Protocol):
 
     def owner(self, netns_cookie: int) -> Owner: ...
 
-    def identity_at(self, address: bytes) -> int:
-        """0: unknown."""
+    def peer_identity(self, address: bytes) -> int:
+        """That of the world if nobody is known there."""
 
 
 class Nobody:
@@ -52,7 +53,7 @@ class Nobody:
     def owner(self, netns_cookie: int) -> Owner:
         return Owner()
 
-    def identity_at(self, address: bytes) -> int:
+    def peer_identity(self, address: bytes) -> int:
         return 0
 
 
@@ -62,9 +63,9 @@ def expand(records: Records, after: Mask, ends: Ends) -> Records:
     reverse = sockets["point"] == SockPoint.REVERSE
     remote = np.where(after, sockets["translated"], sockets["destination"])
     remote_port = np.where(after, sockets["translated_port"], sockets["destination_port"])
-    remote_identity = _of_each(remote, np.uint32, lambda address: ends.identity_at(address) or Reserved.WORLD)
+    remote_identity = _of_each(remote, np.uint32, ends.peer_identity)
     endpoint, identity, ipv4, ipv6 = _owners(sockets["netns_cookie"], ends)
-    unbound = sockets["source"] == np.void(NOWHERE)
+    unbound = (sockets["source"] == np.void(NOWHERE)) | (sockets["source"] == np.void(ANY_IPV4))
     local = np.where(unbound, np.where(is_ipv4_column(remote), ipv4, ipv6), sockets["source"])
 
     flows = records.copy()

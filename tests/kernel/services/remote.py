@@ -48,6 +48,9 @@ class Remote:
         answer, sender = self.sockets[socket].recvfrom(100)
         return {"answer": answer.decode(), "from": sender[:2] if sender else None}
 
+    def receive(self, socket: int) -> dict[str, Any]:
+        return {"answer": self.sockets[socket].recv(100).decode()}
+
     def send(self, socket: int, to: list[Any]) -> dict[str, Any]:
         """A datagram over a socket that is not connected; the answer and who it came from."""
         self.sockets[socket].sendto(b"hello", tuple(to))

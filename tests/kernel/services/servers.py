@@ -48,7 +48,7 @@ class Servers:
             return  # closed
 
     def _answer(self, taken: socket.socket, name: str) -> None:
-        with taken:
+        with taken, suppress(ConnectionResetError):
             while taken.recv(100):
                 taken.sendall(name.encode())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from unit.hubble.world import Cluster, MemoryRing, namespaces
+from unit.hubble.world import Cluster, MemoryRing
 
 from cilium.api.proto.observer import observer_pb2_grpc
 from cilium.hubble.records import Records
@@ -36,7 +36,6 @@ class Serving:
             capacity=capacity,
             socket_path=str(self.socket),
             listen=listen,
-            namespaces=namespaces(),
         )
 
     def write(self, records: Records) -> None:

@@ -12,11 +12,13 @@ from cilium.hubble.rows import FlowRows
 
 
 def lines(records: Records) -> list[str]:
-    decoder = FlowDecoder(Names(Cluster().tables), node_name="default/n1", instance=bytes(8))
-    return [line(flow) for flow in decoder.flows(FlowRows(records, 0))]
+    names = Names(Cluster().tables)
+    decoder = FlowDecoder(names, node_name="default/n1", instance=bytes(8))
+    return [line(flow) for flow in decoder.flows(FlowRows(records, 0, names))]
 
 
 DENIED = {"type": EventType.DROP, "reason": DropReason.POLICY_DENIED, "verdict": FlowVerdict.DROPPED}
+SOCKET = "cgroup_id: 4711 sock_cookie: 77"
 PACKET = "10.0.1.10:43210 -> 10.0.1.20:8080 tcp SYN"
 
 
@@ -61,8 +63,8 @@ PACKET = "10.0.1.10:43210 -> 10.0.1.20:8080 tcp SYN"
         (
             socket_record(),
             [
-                "[pre-xlate-fwd] cgroup_id: 4711 sock_cookie: 77, dst [10.96.0.80]:80 tcp, service default/web",
-                "[post-xlate-fwd] cgroup_id: 4711 sock_cookie: 77, dst [10.0.1.20]:8080 tcp, service default/web",
+                f"[pre-xlate-fwd] {SOCKET}, dst [10.96.0.80]:80 tcp, endpoint 10, service default/web",
+                f"[post-xlate-fwd] {SOCKET}, dst [10.0.1.20]:8080 tcp, endpoint 10, service default/web",
             ],
         ),
         (
@@ -70,8 +72,8 @@ PACKET = "10.0.1.10:43210 -> 10.0.1.20:8080 tcp SYN"
                 point=3, protocol=17, destination=ECHO6, destination_port=9, translated=CLIENT6, translated_port=53
             ),
             [
-                "[pre-xlate-rev] cgroup_id: 4711 sock_cookie: 77, dst [fd00::20]:9 udp",
-                "[post-xlate-rev] cgroup_id: 4711 sock_cookie: 77, dst [fd00::10]:53 udp",
+                f"[pre-xlate-rev] {SOCKET}, dst [fd00::20]:9 udp, endpoint 10",
+                f"[post-xlate-rev] {SOCKET}, dst [fd00::10]:53 udp, endpoint 10",
             ],
         ),
         (record(protocol=47), ["-> endpoint 20, identity 1111->2222 state new ifindex lxc-client: "

@@ -17,10 +17,8 @@ from cilium.datapath.generated import (
     SockPoint,
     TraceReason,
 )
-from cilium.datapath.netlink.netns import NamespaceError
 from cilium.hubble.addresses import packed
 from cilium.hubble.names import NameTables
-from cilium.hubble.namespaces import Namespaces
 from cilium.hubble.records import EVENT, SOCK_EVENT, Records
 from cilium.hubble.ring import BUSY, DISCARD, HEADER
 from cilium.state import Table
@@ -171,26 +169,15 @@ def pod(name: str, address: str, app: str, namespace: str = "default", **fields:
     )
 
 
-def endpoint(number: int, name: str, *addresses: str) -> Endpoint:
+def endpoint(number: int, name: str, *addresses: str, netns_cookie: int = 0) -> Endpoint:
     return Endpoint(
         id=number,  # type: ignore[arg-type]
         kind="pod",
         addresses=tuple(map(ip_address, addresses)),
         namespace="default",
         pod=name,
-        netns=f"/run/netns/{name}",
+        netns_cookie=netns_cookie,
     )
-
-
-def namespaces() -> Namespaces:
-    """Those of the client and of the node; the others cannot be read."""
-
-    def cookie_at(path: str) -> int:
-        if path != "/run/netns/client":
-            raise NamespaceError(f"network namespace {path}: No such file or directory")
-        return CLIENT_COOKIE
-
-    return Namespaces(cookie_at=cookie_at, own=lambda: HOST_COOKIE)
 
 
 def frontend(address: str, port: int, service: str = "default/web", protocol: str = "TCP", **fields: Any) -> Frontend:
@@ -224,8 +211,11 @@ class Cluster:
         self.owners = tables.endpoint_identities.writer("test")
         self.ciliums = tables.cilium_endpoints.writer("test")
         self.pods.commit(upserts=[pod("client", CLIENT, "client"), pod("echo", ECHO, "echo")])
-        node = Endpoint(id=65535, kind="host", addresses=())  # type: ignore[arg-type]
-        pods = [endpoint(10, "client", CLIENT, CLIENT6), endpoint(20, "echo", ECHO, ECHO6)]
+        node = Endpoint(id=65535, kind="host", addresses=(), netns_cookie=HOST_COOKIE)  # type: ignore[arg-type]
+        pods = [
+            endpoint(10, "client", CLIENT, CLIENT6, netns_cookie=CLIENT_COOKIE),
+            endpoint(20, "echo", ECHO, ECHO6),
+        ]
         self.endpoints.commit(upserts=[node, *pods])
         self.ciliums.commit(
             upserts=[
@@ -254,13 +244,7 @@ class Cluster:
         tables.devices.writer("test").commit(
             upserts=[Device(ifindex=5, name="lxc-client", kind="veth", mac="", mtu=1500, up=True)]  # type: ignore[arg-type]
         )
-        self.rules.commit(
-            upserts=[
-                RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
-                RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
-            ]
-        )
+        self._fill_rules()
 
     def _fill_services(self) -> None:
         """A service before the echo pod, its node port, another's host port; whose addresses are a node's."""
@@ -277,5 +261,14 @@ class Cluster:
                 frontend("0.0.0.0", 30080, kind="NodePort"),
                 frontend("::", 30080, kind="NodePort"),
                 frontend("0.0.0.0", 8053, service="prod/dns", protocol="UDP", kind="HostPort"),
+            ]
+        )
+
+    def _fill_rules(self) -> None:
+        self.rules.commit(
+            upserts=[
+                RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
+                RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
+                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
             ]
         )

@@ -186,7 +186,6 @@ class EventFlags(IntFlag):
     EGRESS_DECIDED = 4
     INGRESS_DECIDED = 8
     LOCAL = 16
-    TRANSLATED_DESTINATION = 32
 
 
 class SockPoint(IntEnum):

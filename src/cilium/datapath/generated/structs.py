@@ -327,9 +327,10 @@ REVERSE_ENTRY: Dtype = np.dtype(
         ('port', '>u2'),
         ('pad', '<u2'),
         ('id', '<u4'),
+        ('netns_cookie', '<u8'),
     ]
 )
-assert REVERSE_ENTRY.itemsize == 24
+assert REVERSE_ENTRY.itemsize == 32
 
 SOURCE_RANGE_KEY: Dtype = np.dtype(
     [

@@ -64,15 +64,6 @@ def netns_cookie() -> int:
             raise NamespaceError(f"cookie of the network namespace: {error.strerror}") from None
 
 
-def netns_cookie_at(path: str | Path) -> int:
-    """The same of the network namespace at a path. Raises NamespaceError."""
-    fd = open_netns(path)
-    try:
-        return run_in_netns(fd, netns_cookie)
-    finally:
-        os.close(fd)
-
-
 def run_in_netns(fd: int, action: Callable[[], T]) -> T:
     """Run `action` in the namespace and return its result or raise its exception. Raises NamespaceError.
 

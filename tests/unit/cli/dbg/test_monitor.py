@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from unit.hubble.serving import Serving, until
-from unit.hubble.world import CLIENT_COOKIE, record, records, socket_record
+from unit.hubble.serving import Serving
+from unit.hubble.world import record, records, socket_record
 
 from cilium.cli.dbg.monitor import monitor
 from cilium.datapath.generated import DropReason, EventFlags, EventType, FlowVerdict
@@ -46,7 +46,6 @@ async def test_lines_of_chosen_types_and_endpoints(serving: Serving) -> None:
 
 async def test_sockets(serving: Serving) -> None:
     async with serving.running():
-        await until(lambda: serving.server.names.owner(CLIENT_COOKIE).endpoint == 10)
         serving.write(records(TRAFFIC, socket_record()))
         chosen = await run(serving, "-t", "trace-sock", "--from", "10")
         wrong = await run(serving, "-t", "socket")

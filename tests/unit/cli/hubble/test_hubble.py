@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from unit.hubble.serving import Serving, until
+from unit.hubble.serving import Serving
 from unit.hubble.world import (
     CLIENT,
     CLIENT6,
-    CLIENT_COOKIE,
     ECHO,
     ECHO6,
     HOST_COOKIE,
@@ -102,37 +101,31 @@ SOCKETS = records(
 )
 
 
-async def tell_of_sockets(serving: Serving) -> None:
-    """When the server knows whose namespace the client's is."""
-    await until(lambda: serving.server.names.owner(CLIENT_COOKIE).endpoint == 10)
-    serving.write(SOCKETS)
-
-
 async def test_sockets(serving: Serving) -> None:
     async with serving.running():
-        await tell_of_sockets(serving)
+        serving.write(SOCKETS)
         result = await run(serving, "observe", "-t", "trace-sock")
         after = await run(serving, "observe", "-t", "trace-sock:post-xlate-fwd,trace-sock:4", "--verdict", "TRANSLATED")
         numeric = await run(serving, "observe", "-t", "trace-sock", "--numeric", "--first", "2")
     lines = [
-        "T: default/client (ID:1111) <> default/web:80 (world) pre-xlate-fwd TRACED (TCP)",
+        "T: default/client (ID:1111) <> default/web:80 (world-ipv4) pre-xlate-fwd TRACED (TCP)",
         "T: default/client (ID:1111) <> default/echo:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
-        "T: [fd00::20]:53 (world) <> default/client (ID:1111) pre-xlate-rev TRACED (UDP)",
-        "T: [fd00:96::80]:80 (world) <> default/client (ID:1111) post-xlate-rev TRANSLATED (UDP)",
-        "T: host (host) <> default/web:80 (world) pre-xlate-fwd TRACED (TCP)",
+        "T: [fd00::20]:53 (world-ipv6) <> default/client (ID:1111) pre-xlate-rev TRACED (UDP)",
+        "T: [fd00:96::80]:80 (world-ipv6) <> default/client (ID:1111) post-xlate-rev TRANSLATED (UDP)",
+        "T: host (host) <> default/web:80 (world-ipv4) pre-xlate-fwd TRACED (TCP)",
         "T: host (host) <> default/echo:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
     ]
     assert without_times(result.output) == lines
     assert without_times(after.output) == [lines[1], lines[3], lines[5]]
     assert without_times(numeric.output) == [
-        f"T: {CLIENT} (ID:1111) <> {WEB}:80 (ID:2) pre-xlate-fwd TRACED (TCP)",
+        f"T: {CLIENT} (ID:1111) <> {WEB}:80 (ID:9) pre-xlate-fwd TRACED (TCP)",
         f"T: {CLIENT} (ID:1111) <> {ECHO}:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
     ]
 
 
 async def test_sockets_as_json(serving: Serving) -> None:
     async with serving.running():
-        await tell_of_sockets(serving)
+        serving.write(SOCKETS)
         result = await run(serving, "observe", "-o", "json", "--verdict", "TRANSLATED", "--first", "1")
     flow = json.loads(result.output)["flow"]
     assert flow["verdict"] == "TRANSLATED"
