@@ -239,7 +239,8 @@ def test_policies_that_cannot_be_followed_are_named(cluster: Cluster, pods: dict
     finally:
         cluster.kubectl("-n", NS, "delete", "clrp", "taken", "nobody", "unnamed")
     cluster.eventually(
-        lambda: "CiliumLocalRedirectPolicy" not in cluster.dbg("node1", "status", "--verbose"), "nothing is said any more"
+        lambda: "CiliumLocalRedirectPolicy" not in cluster.dbg("node1", "status", "--verbose"),
+        "nothing is said any more",
     )
 
 
@@ -288,7 +289,9 @@ def test_a_health_check_port_that_a_process_has(cluster: Cluster, pods: dict[str
         cluster.eventually(lambda: health(cluster, second, 31999)[0] == 200, "node2 answers")
     try:
         cluster.eventually(lambda: health(cluster, first, 31999)[0] == 503, "node1 answers, too", 40)
-        cluster.eventually(lambda: message not in cluster.dbg("node1", "status", "--verbose"), "nothing is wrong any more")
+        cluster.eventually(
+            lambda: message not in cluster.dbg("node1", "status", "--verbose"), "nothing is wrong any more"
+        )
     finally:
         cluster.kubectl("-n", NS, "delete", "service", "balanced")
 
