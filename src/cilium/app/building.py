@@ -38,6 +38,7 @@ from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
+from cilium.features.services import socket_cell
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
@@ -216,7 +217,7 @@ def build_services(built: Built) -> Cell:
     tables, settings = built.tables, built.settings
     given = Path(settings.services.cgroup_root or CGROUP_MOUNTS[0])
     if not settings.services.replacement:
-        return services_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
+        return socket_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
     return services_cell.build(
         node=built.node.name,
         versions=frozenset(settings.families.versions),
@@ -233,6 +234,7 @@ def build_services(built: Built) -> Cell:
             devices=tables.devices,
             others=service_extras.others(built),
             problems=service_extras.problems(built),
+            endpoints=tables.endpoints,
             frontends=tables.frontends,
             findings=tables.service_findings,
             service_problems=tables.service_problems,
