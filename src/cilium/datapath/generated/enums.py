@@ -246,6 +246,7 @@ class ServiceScope(IntEnum):
 
     CLUSTER = 0
     EXTERNAL = 1
+    ORIGINAL = 2
 
 
 class ServiceFlags(IntFlag):
@@ -273,6 +274,12 @@ class AffinityKind(IntEnum):
 
     ADDRESS = 0
     SOCKET = 1
+
+
+class SkipBit(IntEnum):
+    """enum skip_bit."""
+
+    ENDPOINT = 63
 
 
 class RoutingMode(IntEnum):

@@ -24,7 +24,7 @@ log = structlog.get_logger("node-ports")
 
 
 class BoundSocket(Protocol):
-    """datapath.netlink.sockets.BoundSocket."""
+    """datapath.netlink.listeners.BoundSocket."""
 
     @property
     def address(self) -> IPAddress: ...
@@ -100,11 +100,11 @@ class PortWatch:
             who = names.get(each.inode) or f"a process of user {each.uid}"
             where = f"[{each.address}]:{each.port}" if each.address.version == 6 else f"{each.address}:{each.port}"
             found[row.kind].setdefault(row.owner, {})[field(row)] = (
-                f"{who} listens on {where}/{each.protocol} of node {self._node} and is not reached there any more: stop "
-                "it, or choose another port"
+                f"{who} listens on {where}/{each.protocol} of node {self._node} and is not reached there any more: "
+                "stop it, or choose another port"
             )
         for kind, messages in found.items():
-            silent = {owner: {} for owner in self._known[kind] - messages.keys()}
+            silent: dict[str, dict[str, str]] = {owner: {} for owner in self._known[kind] - messages.keys()}
             changes = self._books[kind].report({**messages, **silent})
             self._writer.commit(changes.upserts, changes.deletes)
             self._known[kind] = frozenset(messages)

@@ -21,7 +21,7 @@ from cilium.state.reconciler import Errors
 from cilium.tables.services import Frontend, Scope
 
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-SCOPES = {Scope.CLUSTER: ServiceScope.CLUSTER, Scope.EXTERNAL: ServiceScope.EXTERNAL}
+SCOPES = {scope: ServiceScope[scope.name] for scope in Scope}
 
 
 def service_keys(rows: Sequence[Frontend]) -> Array:
