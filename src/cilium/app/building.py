@@ -6,6 +6,7 @@ In: `Built`, everything that exists before features do. Out: cells, in the order
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
+from cilium.features.services.maglev import Maglev
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
@@ -204,6 +206,8 @@ def build_services(built: Built) -> Cell:
         node=built.node.name,
         versions=frozenset([*([4] if settings.families.ipv4 else []), *([6] if settings.families.ipv6 else [])]),
         maps=built.datapath.maps,
+        tables=built.datapath.tables,
+        maglev=Maglev(size=settings.services.maglev_table_size, seed=b64decode(settings.services.maglev_hash_seed)),
         links=CgroupLinks(given if settings.services.cgroup_root else cgroup_root()),
         programs=built.datapath.programs,
         services=built.kubernetes.services,

@@ -17,6 +17,7 @@ from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
 from cilium.datapath.maps import BpfMap, PinnedMap
+from cilium.datapath.nested import Nested, NestedMap
 from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
@@ -27,6 +28,7 @@ from cilium.tables.nodes import NodeAddressing
 OBJECTS = ("lxc", "host", "overlay", "netdev")
 SERVICE_OBJECTS = ("sock",)
 SERVICE_MAPS = "cilium_lb_"
+MAGLEV = "cilium_lb_maglev"
 SECOND = 1_000_000_000
 
 
@@ -38,6 +40,8 @@ class Datapath:
     programs: Mapping[str, Program]
     maps: Mapping[str, BpfMap]
     """Every pinned map with elements, by name."""
+    tables: Mapping[str, NestedMap]
+    """Every pinned map of maps."""
     runtime: Runtime
 
     def lost_events(self) -> int:
@@ -67,8 +71,9 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
         maps={
             name: PinnedMap(name)
             for name in MAPS
-            if name != "cilium_events" and (on or not name.startswith(SERVICE_MAPS))
+            if name not in ("cilium_events", MAGLEV) and (on or not name.startswith(SERVICE_MAPS))
         },
+        tables={MAGLEV: Nested(PinnedMap(MAGLEV))} if on else {},
         runtime=runtime,
     )
 
@@ -101,6 +106,7 @@ def constants(
     }
     low, high = settings.services.node_port_range
     found |= {"config_node_port_min": low, "config_node_port_max": high, "config_host_netns_cookie": netns_cookie()}
+    found["config_maglev_size"] = settings.services.maglev_table_size
     for native in native_cidrs(settings, node):
         found[f"config_native{native.version}"] = native.network_address
         found[f"config_native{native.version}_bits"] = prefix_bits(native)
@@ -130,5 +136,7 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "cilium_lb_backends": settings.services.backends_max,
         "cilium_lb_reverse": settings.services.reverse_max,
         "cilium_lb_affinity": settings.services.affinity_max,
+        "cilium_lb_affinity_match": settings.services.affinity_max,
         "cilium_lb_source_ranges": settings.services.source_range_max,
+        MAGLEV: settings.services.maglev_max,
     }

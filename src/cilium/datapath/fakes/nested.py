@@ -9,8 +9,8 @@ import numpy as np
 
 from cilium.datapath.errors import NoSuchEntry
 from cilium.datapath.fakes.maps import FakeMap
-from cilium.datapath.mapspec import MapSpec
 from cilium.datapath.maps import Array
+from cilium.datapath.mapspec import MapSpec
 
 
 class FakeNestedMap:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.nested import NestedMap
 from cilium.features.services.compute import Frontends
 from cilium.features.services.hooks import Hooks, SocketHookOps
+from cilium.features.services.maglev import Maglev
 from cilium.features.services.ops import OffLoop, ServiceMaps
 from cilium.features.services.rows import HOOKS, SocketHook
 from cilium.state import Derivation, Reconciler, Table
@@ -20,6 +22,8 @@ def build(
     node: str,
     versions: frozenset[int],
     maps: Mapping[str, BpfMap],
+    tables: Mapping[str, NestedMap],
+    maglev: Maglev,
     links: Hooks,
     programs: Mapping[str, Program],
     services: Table[str, Service],
@@ -28,9 +32,7 @@ def build(
     hooks: Table[str, SocketHook],
 ) -> Cell:
     """`versions`: IP versions that the node speaks."""
-    operations = ServiceMaps(
-        services=maps["cilium_lb_services"], slots=maps["cilium_lb_slots"], backends=maps["cilium_lb_backends"]
-    )
+    operations = ServiceMaps(maps=maps, tables=tables, maglev=maglev)
     return Cell(
         name="services",
         derivations=(
