@@ -157,7 +157,7 @@ class ServiceLists:
         return {strange[index]: error for index, error in errors.items()}
 
     def add(self, listings: Mapping[int, Listing]) -> Added:
-        """What is missing. If a part of a listing fails, it is among the errors, and nothing is added for it."""
+        """What is missing. If a part of a listing fails, it is among the errors, and the rest is to be undone."""
         added = Added()
         for part, each in enumerate(self._lists):
             missing = {
@@ -171,7 +171,6 @@ class ServiceLists:
                 errors = [failures[key] for key in keys if key in failures]
                 if errors:
                     added.errors[index] = errors[0]
-        added.undo(added.errors)
         return added
 
     def trim(self, listings: Mapping[int, Listing]) -> dict[int, Exception]:

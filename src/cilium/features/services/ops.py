@@ -29,7 +29,7 @@ from cilium.state.reconciler import Errors
 from cilium.tables.services import Frontend, Scope
 
 STEP = 1024
-"""So many rows are worked on at once: with ten thousand, what is in memory for a moment only would stay the process's."""
+"""So many rows are worked on at once: memory that ten thousand take for a moment would stay with the process."""
 
 
 class ServiceMaps:
@@ -135,8 +135,8 @@ class ServiceMaps:
         )
 
     def _finish(self, errors: Failures) -> None:
-        """What nobody names any more goes, and all is known again. Not before the last row is written: it might name what
-        the first has let go.
+        """What nobody names any more goes, and all is known again. Not before the last row is written: it might name
+        what the first has let go.
         """
         for old in self._outdated:
             self._state.release(old.slots, old.draining)
