@@ -49,18 +49,17 @@ class Log(FakeMap):
         super().delete(keys)
 
 
-class World:
-    def __init__(self, sizes: Mapping[str, int] | None = None, journal: Journal | None = None) -> None:
+class View:
+    """Operations over maps, and what a program finds in those."""
+
+    def __init__(self, maps: Mapping[str, Any], tables: Any) -> None:
         self.journal: Journal = []
         self.now = 0.0
-        sizes = SIZES | dict(sizes or {})
-        self.maps = {name: Log(name, size, self.journal) for name, size in sizes.items() if name != "cilium_lb_maglev"}
+        self.maps, self.tables = maps, tables
         self.services, self.slots = self.maps["cilium_lb_services"], self.maps["cilium_lb_slots"]
         self.backends = self.maps["cilium_lb_backends"]
         self.match, self.ranges = self.maps["cilium_lb_affinity_match"], self.maps["cilium_lb_source_ranges"]
         self.skip = self.maps["cilium_lb_skip"]
-        self.tables = FakeNestedMap("cilium_lb_maglev")
-        self.tables.outer = Log("cilium_lb_maglev", sizes["cilium_lb_maglev"], self.journal)
         self.restart()
 
     def restart(self, table: int = TABLE) -> None:
@@ -145,6 +144,19 @@ class World:
         keys, numbers = self.tables.dump()
         found = [int(number) for key, number in zip(keys, numbers, strict=True) if key == self.id(row)]
         return [int(n) for n in self.tables.content(found[0])] if found else []
+
+
+class World(View):
+    """In memory, with a journal of what is written."""
+
+    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
+        sizes, journal = SIZES | dict(sizes or {}), Journal()
+        tables = FakeNestedMap("cilium_lb_maglev")
+        tables.outer = Log("cilium_lb_maglev", sizes["cilium_lb_maglev"], journal)
+        super().__init__(
+            {name: Log(name, size, journal) for name, size in sizes.items() if name != "cilium_lb_maglev"}, tables
+        )
+        self.journal = journal
 
 
 def row(ip: str, *ends: str, port: int = 80, protocol: str = "TCP", terminating: bool = False) -> Frontend:
