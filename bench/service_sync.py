@@ -44,16 +44,19 @@ class Kernel:
         self.services: Table[str, Any] = Table("services", key=lambda row: row.key)
         self.slices: Table[str, Any] = Table("endpoint-slices", key=lambda row: row.key)
         self.frontends: Table[Any, Any] = Table("frontends", key=lambda row: row.key)
+        self.findings: Table[Any, Any] = Table("service-findings", key=lambda row: row.key)
         self.writers = self.services.writer("bench"), self.slices.writer("bench")
         self._changes = self.frontends.changes()
         self._derivation = Derivation(
             "services", inputs={"services": self.services, "endpoint-slices": self.slices},
-            outputs={"frontends": self.frontends.writer("bench")},
+            outputs={
+                "frontends": self.frontends.writer("bench"), "service-findings": self.findings.writer("bench"),
+            },
             compute=Frontends(node="n1", versions=frozenset({4, 6})).compute,
         )  # fmt: skip
         maps = {name: PinnedMap(name, pins) for name in MAPS if name.startswith("cilium_lb_")}
-        tables = {MAGLEV: Nested(maps.pop(MAGLEV))}
-        self._operations = ServiceMaps(maps=maps, tables=tables, maglev=Maglev(size=16381, seed=b"bench"))
+        nested = {MAGLEV: Nested(maps.pop(MAGLEV))}
+        self._operations = ServiceMaps(maps=maps, nested=nested, maglev=Maglev(size=16381, seed=b"bench"))
 
     def take(self, services: list[bytes], slices: list[bytes]) -> None:
         """From bytes to the kernel."""

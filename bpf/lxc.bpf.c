@@ -3,8 +3,10 @@
 #include "lib/common.h"
 #include "stages/neighbour.h"
 #include "stages/admit.h"
+#include "stages/balance.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
+#include "stages/reject.h"
 
 /* Anti-spoofing: the source's row must name the interface the packet came from. */
 static __always_inline const struct endpoint *sender(struct __sk_buff *skb, const struct flow *flow)
@@ -42,12 +44,22 @@ static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (peer->flags & ENDPOINT_HOST)
 		return deliver_to_stack(skb, flow);
+	reason = reply_to_pod(skb, flow);
+	if (reason)
+		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, peer);
 }
 
-static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow)
+/* A pod that is a backend answers a client outside in the name of its service. */
+static __always_inline int answer_for_service(struct __sk_buff *skb, struct flow *flow)
 {
-	const struct ipcache_entry *peer = ipcache_at(&flow->destination);
+	int reason = unbalance(skb, flow);
+
+	return reason ? drop(skb, flow, reason) : deliver_by_route(skb, flow);
+}
+
+static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow, const struct ipcache_entry *peer)
+{
 	int reason;
 
 	flow->destination_identity = identity_in(peer, &flow->destination);
@@ -60,13 +72,47 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
+	if (config_services && may_be_service(peer))
+		return answer_for_service(skb, flow);
 	return deliver_by_route(skb, flow);
+}
+
+static __always_inline __u32 whose_address(const struct endpoint *peer, const struct ipcache_entry *remote)
+{
+	if (peer)
+		return OF_THIS_NODE;
+	return remote && is_node(remote->identity) ? OF_OTHER_NODE : NOT_OF_NODE;
+}
+
+enum { GO_ON = -1 };
+
+/* A pod asks a service in packets, because no socket translated it: what the packet is addressed to becomes a backend.
+ * The pod itself may be that: then nobody else has to be asked. An action, or GO_ON. */
+static __always_inline int ask_service(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod, __u32 node)
+{
+	union addr itself = loopback_for(flow);
+	int reason;
+
+	if (unlikely(addr_equal(&flow->destination, &itself)))
+		reason = nat_back(skb, flow);
+	else
+		reason = balance(skb, flow, SERVICE_CLUSTER, node);
+	if (reason == NAT_NOT_OURS)
+		return GO_ON;
+	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)
+		return refuse(skb, flow, true);
+	if (reason)
+		return drop(skb, flow, reason);
+	if (unlikely(addr_equal(&flow->destination, &flow->source) || addr_equal(&flow->source, &itself)))
+		return deliver_to_pod(skb, flow, pod);
+	return GO_ON;
 }
 
 SEC("tc")
 int from_lxc(struct __sk_buff *skb)
 {
 	struct flow flow = { .direction = DIRECTION_EGRESS, .point = FROM_ENDPOINT, .policy_epoch = policy_epoch() };
+	const struct ipcache_entry *remote = NULL;
 	const struct endpoint *pod, *peer;
 	int reason;
 
@@ -89,11 +135,20 @@ int from_lxc(struct __sk_buff *skb)
 	}
 	flow_from(&flow, pod);
 	peer = endpoint_at(&flow.destination);
+	if (!peer)
+		remote = ipcache_at(&flow.destination);
+	if (config_services && unlikely(peer ? peer->flags & ENDPOINT_HOST : may_be_service(remote))) {
+		reason = ask_service(skb, &flow, pod, whose_address(peer, remote));
+		if (reason != GO_ON)
+			return reason;
+		peer = endpoint_at(&flow.destination);
+		remote = peer ? NULL : ipcache_at(&flow.destination);
+	}
 	if (peer && !addr_is_reserved(&flow.destination))
 		return to_this_node(skb, &flow, peer);
 	if (unlikely(flow.protocol == IPPROTO_IGMP))
 		return consume(skb, &flow, DROP_IGMP_HANDLED);
-	return to_elsewhere(skb, &flow);
+	return to_elsewhere(skb, &flow, remote);
 }
 
 SEC("tc")
@@ -125,6 +180,9 @@ int to_lxc(struct __sk_buff *skb)
 		flow.flags |= EVENT_LOCAL;
 	}
 	reason = admit(skb, &flow);
+	if (reason)
+		return drop(skb, &flow, reason);
+	reason = reply_to_pod(skb, &flow);
 	if (reason)
 		return drop(skb, &flow, reason);
 	count(skb, DROP_NONE, DIRECTION_INGRESS);

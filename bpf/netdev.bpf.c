@@ -3,9 +3,11 @@
  * an address of the node. */
 #include "lib/common.h"
 #include "stages/admit.h"
+#include "stages/balance.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
 #include "stages/masquerade.h"
+#include "stages/reject.h"
 
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {
@@ -29,10 +31,58 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 	if (config_routing_mode == ROUTING_TUNNEL && unlikely(behind_tunnel(ipcache_at(&flow->source))))
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
-	reason = admit(skb, flow);
+	reason = admit(skb, flow) ?: reply_to_pod(skb, flow);
+	if (!reason && config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr))
+		reason = dsr_keep(skb, flow);
 	if (reason)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);
+}
+
+/* A client outside asked a service: its packet goes to a backend, wherever that is. The backend's node judges it, with
+ * the identity of the client as far as it is valid there. */
+static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
+{
+	const struct endpoint *row = endpoint_at(&flow->destination);
+	const struct ipcache_entry *peer;
+
+	if (row && !(row->flags & ENDPOINT_HOST))
+		return to_local_pod(skb, flow, row);
+	if (row) {
+		nat_note(NAT_FOR_HOST);
+		return deliver_to_stack(skb, flow);
+	}
+	peer = ipcache_at(&flow->destination);
+	if (behind_tunnel(peer))
+		return deliver_by_tunnel(skb, flow, peer);
+	return deliver_by_route(skb, flow);
+}
+
+/* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
+static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow, bool own)
+{
+	int reason;
+
+	if (own && encapsulated(flow))
+		return TC_ACT_OK;
+	reason = balance(skb, flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE);
+	if (reason == NAT_NOT_OURS)
+		return TC_ACT_OK;
+	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)
+		return refuse(skb, flow, false);
+	return reason ? drop(skb, flow, reason) : to_backend(skb, flow);
+}
+
+/* A reply to what left with an address of this node: back to the pod, or to the client outside whose service it is. */
+static __always_inline int to_who_asked(struct __sk_buff *skb, struct flow *flow)
+{
+	const struct endpoint *row = endpoint_at(&flow->destination);
+
+	if (row && !(row->flags & ENDPOINT_HOST))
+		return to_local_pod(skb, flow, row);
+	if (row || !config_services)
+		return drop(skb, flow, DROP_STALE_OR_UNROUTABLE_IP);
+	return deliver_by_route(skb, flow);
 }
 
 SEC("tc")
@@ -45,23 +95,29 @@ int from_netdev(struct __sk_buff *skb)
 	if (!is_ip(skb) || parse_network(skb, &flow))
 		return TC_ACT_OK;
 	row = endpoint_at(&flow.destination);
-	if (!row || addr_is_reserved(&flow.destination))
+	if (addr_is_reserved(&flow.destination) || (!row && !config_services))
 		return TC_ACT_OK;
-	if (!(row->flags & ENDPOINT_HOST)) {
+	if (row && !(row->flags & ENDPOINT_HOST)) {
 		reason = parse_transport(skb, &flow);
 		return reason ? drop(skb, &flow, reason) : to_local_pod(skb, &flow, row);
 	}
-	if (!masquerading(&flow) || parse_transport(skb, &flow))
+	if (!(config_services || masquerading(&flow)) || parse_transport(skb, &flow))
 		return TC_ACT_OK;
-	reason = unmasquerade(skb, &flow);
-	if (reason < 0)
+	reason = row ? unmasquerade(skb, &flow) : NAT_NOT_OURS;
+	if (reason == NAT_NOT_OURS)
+		return config_services ? from_client(skb, &flow, row) : TC_ACT_OK;
+	return reason ? drop(skb, &flow, reason) : to_who_asked(skb, &flow);
+}
+
+/* The node's own sockets may be a backend of a service that a client outside asked. */
+static __always_inline int from_node(struct __sk_buff *skb, struct flow *flow)
+{
+	int reason;
+
+	if (!config_services || likely(!nat_serves(NAT_FOR_HOST)) || !is_ip(skb) || parse(skb, flow))
 		return TC_ACT_OK;
-	if (reason)
-		return drop(skb, &flow, reason);
-	row = endpoint_at(&flow.destination);
-	if (!row)
-		return drop(skb, &flow, DROP_STALE_OR_UNROUTABLE_IP);
-	return to_local_pod(skb, &flow, row);
+	reason = unbalance(skb, flow);
+	return reason ? drop(skb, flow, reason) : TC_ACT_OK;
 }
 
 SEC("tc")
@@ -75,7 +131,9 @@ int to_netdev(struct __sk_buff *skb)
 	int reason;
 
 	/* What the node itself sends, tunnels included, came from no interface. */
-	if (!skb->ingress_ifindex || !is_ip(skb) || parse_network(skb, &flow))
+	if (!skb->ingress_ifindex)
+		return from_node(skb, &flow);
+	if (!is_ip(skb) || parse_network(skb, &flow))
 		return TC_ACT_OK;
 	if (!masquerading(&flow))
 		return TC_ACT_OK;

@@ -2,6 +2,7 @@
  * that judged its egress. */
 #include "lib/common.h"
 #include "stages/admit.h"
+#include "stages/balance.h"
 #include "stages/deliver.h"
 
 /* The other node calls itself host; here it is a remote node, or what the ipcache knows more precisely. */
@@ -23,6 +24,12 @@ static __always_inline void take_in(struct __sk_buff *skb)
 {
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
+}
+
+/* A backend of this node's services, on another node, answers through it: on to the client. */
+static __always_inline bool answers_through(struct __sk_buff *skb, struct flow *flow, const struct endpoint *row)
+{
+	return config_services && row->flags & ENDPOINT_HOST && may_be_back(flow) && !nat_back(skb, flow);
 }
 
 SEC("tc")
@@ -49,6 +56,8 @@ int from_overlay(struct __sk_buff *skb)
 	pod = endpoint_at(&flow.destination);
 	if (unlikely(!pod || addr_is_reserved(&flow.destination)))
 		return drop(skb, &flow, DROP_STALE_OR_UNROUTABLE_IP);
+	if (unlikely(answers_through(skb, &flow, pod)))
+		return deliver_by_route(skb, &flow);
 	flow_to(&flow, pod);
 	reason = admit(skb, &flow);
 	if (reason)
@@ -58,6 +67,9 @@ int from_overlay(struct __sk_buff *skb)
 		count(skb, DROP_NONE, DIRECTION_INGRESS);
 		return deliver_to_stack(skb, &flow);
 	}
+	reason = reply_to_pod(skb, &flow);
+	if (reason)
+		return drop(skb, &flow, reason);
 	return deliver_to_pod(skb, &flow, pod);
 }
 

@@ -165,17 +165,23 @@ def map_spec(btf: Btf, name: str, type_id: int) -> str:
     )
 
 
+def is_pinned(btf: Btf, type_id: int) -> bool:
+    """Others are the datapath's own affair."""
+    return any(member.name == "pinning" for member in btf.resolve(type_id).members)
+
+
 def maps(btf: Btf) -> str:
     variables = btf.variables(".maps")
+    pinned = sorted(name for name, variable in variables.items() if is_pinned(btf, variable.type_id))
     lines = [
-        f'"""What each map holds. {NOTICE.format("bpf/maps")}"""',
+        f'"""What each pinned map holds. {NOTICE.format("bpf/maps")}"""',
         "import numpy as np",
         "",
         "from cilium.datapath.generated import structs",
         "from cilium.datapath.mapspec import MapSpec, MapType",
         "",
         "MAPS: dict[str, MapSpec] = {",
-        *(f"    {name!r}: {map_spec(btf, name, variables[name].type_id)}," for name in sorted(variables)),
+        *(f"    {name!r}: {map_spec(btf, name, variables[name].type_id)}," for name in pinned),
         "}",
     ]
     return "\n".join(lines) + "\n"

@@ -56,6 +56,16 @@ enum icmp_type {
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* The Internet checksum (RFC 1071) out of the sum that bpf_csum_diff gives. */
+static __always_inline __u16 fold(__s64 sum)
+{
+	__u32 folded = (__u32)sum;
+
+	folded = (folded & 0xffff) + (folded >> 16);
+	folded = (folded & 0xffff) + (folded >> 16);
+	return ~folded;
+}
+
 #include "lib/addr.h"
 
 /* Reserved security identities (upstream's numbers). */

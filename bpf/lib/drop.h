@@ -29,7 +29,7 @@ enum drop_reason {
 	DROP_CT_MAP_INSERTION_FAILED = 155,       /* the connection could not be remembered */
 	DROP_INVALID_IPV6_EXTENSION_HEADER = 156, /* unknown, or too many */
 	DROP_IP_FRAGMENTATION_NOT_SUPPORTED = 157,
-	DROP_SERVICE_BACKEND_NOT_FOUND = 158,
+	DROP_SERVICE_BACKEND_NOT_FOUND = 158,     /* a service without backends */
 	DROP_NO_TUNNEL_OR_ENCAPSULATION_ENDPOINT = 160, /* no node is known behind which the address lives */
 	DROP_FAILED_TO_INSERT_INTO_PROXYMAP = 161,
 	DROP_UNKNOWN_CONNECTION_TRACKING_STATE = 163,
@@ -40,8 +40,10 @@ enum drop_reason {
 	DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED = 170,
 	DROP_INVALID_IDENTITY = 171,              /* the tunnel key carries no usable identity */
 	DROP_UNKNOWN_SENDER = 172,
+	DROP_IS_A_CLUSTERIP = 174,                /* asked from outside, but for the inside only */
 	DROP_FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND = 175, /* a fragment whose first one was not seen */
 	DROP_FORBIDDEN_ICMPV6_MESSAGE = 176,      /* router advertisement or redirect from a pod */
+	DROP_DENIED_BY_LB_SRC_RANGE_CHECK = 177,  /* the client is not among those who may ask */
 	DROP_SOCKET_LOOKUP_FAILED = 178,
 	DROP_SOCKET_ASSIGN_FAILED = 179,
 	DROP_PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL = 180,

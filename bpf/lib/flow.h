@@ -57,6 +57,8 @@ struct flow {
 	__u8 direction; /* enum flow_direction */
 	__u8 flags;     /* enum event_flags */
 	__u8 report;    /* this packet is worth an event */
+	__u8 silent;    /* a drop that is not answered */
+	__u8 opens;     /* a connection to a service */
 	__u32 packets;  /* that the event stands for */
 	__u32 tunnel_vni;
 	union addr translated;

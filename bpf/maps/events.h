@@ -6,6 +6,7 @@ enum event_type { /* upstream's monitor message types */
 	EVENT_DROP = 1,
 	EVENT_TRACE = 4,
 	EVENT_POLICY_VERDICT = 5,
+	EVENT_TRACE_SOCK = 7, /* a translation in a socket: a struct sock_event */
 };
 
 enum flow_direction {
@@ -78,7 +79,7 @@ struct event {
 	__u32 length;               /* of the packet, in bytes */
 	__u32 egress_cookie;
 	__u32 ingress_cookie;
-	union addr translated; /* the source after masquerading or the destination after service translation */
+	union addr translated; /* at TO_* points the source after masquerading, at FROM_* the backend of a service */
 	__be16 translated_port;
 	__u8 egress_match; /* policy_match_type */
 	__u8 ingress_match;
@@ -90,6 +91,43 @@ struct event {
 	__u8 destination_mac[6];
 	__u32 pad2;
 };
+
+enum sock_point { /* flow.SocketTranslationPoint before the translation; after it: one more */
+	SOCK_FORWARD = 1, /* connect, sendmsg: from the address of a service to that of a backend */
+	SOCK_REVERSE = 3, /* recvmsg, getpeername: from a backend to the service that the process meant */
+};
+
+/* A record of the same ring and the same size: one translation in a socket, where there is no packet. hubble/ expands it
+ * into two flows, as upstream's users expect: before (SOCK_XLATE_POINT_PRE_*, verdict TRACED, the address `destination`)
+ * and after (SOCK_XLATE_POINT_POST_*, verdict TRANSLATED, the address `translated`). In the flows of SOCK_REVERSE that
+ * address is the source, and the process the destination. Who the process is, user space knows from `netns_cookie` (a
+ * pod, or the node: config_host_netns_cookie), or from `cgroup_id` (a container; 0 where the kernel does not say).
+ * What lies where in struct event means the same here, but for the last 24 bytes; what is not set is 0. */
+struct sock_event {
+	__u64 time;
+	__u8 type;      /* EVENT_TRACE_SOCK */
+	__u8 point;     /* enum sock_point */
+	__u8 unset[2];  /* reason, direction */
+	__u8 verdict;   /* VERDICT_TRANSLATED */
+	__u8 protocol;  /* IPPROTO_TCP, IPPROTO_UDP */
+	__u8 unset2[2]; /* tcp_flags, flags */
+	union addr source;      /* of the socket, if it is bound to one; else all zero */
+	union addr destination; /* as it was before the translation; v4-mapped, also of an IPv6 socket that talks IPv4 */
+	__be16 source_port;     /* of the socket, if it has one already; a socket that connects mostly has none */
+	__be16 destination_port;
+	__u8 unset3[28];        /* ifindex, identities, endpoints, length, rules */
+	union addr translated;  /* as it is after it */
+	__be16 translated_port;
+	__u8 unset4[6];         /* matches, ext_error */
+	__u64 socket_cookie;    /* SO_COOKIE: that of the same socket in cilium_lb_reverse */
+	__u64 cgroup_id;        /* of the process: the inode number of its cgroup2 directory */
+	__u64 netns_cookie;     /* SO_NETNS_COOKIE of the socket's network namespace */
+};
+
+_Static_assert(sizeof(struct sock_event) == sizeof(struct event), "one ring, one size");
+_Static_assert(offsetof(struct sock_event, destination_port) == offsetof(struct event, destination_port) &&
+		       offsetof(struct sock_event, translated_port) == offsetof(struct event, translated_port),
+	       "what both records have lies in the same places");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -14,6 +14,7 @@ enum nat_flags { /* how long a silent mapping lives; the same in both its entrie
 	NAT_FIN_OUT = 1 << 1,
 	NAT_FIN_IN = 1 << 2,
 	NAT_CLOSED = 1 << 3, /* RST, or FIN from both */
+	NAT_DSR = 1 << 4,    /* forward only: replies go straight to the client */
 };
 
 struct nat_key {
@@ -56,3 +57,18 @@ struct {
 	__type(value, struct nat_work);
 	__uint(max_entries, 1);
 } cilium_nat_work SEC(".maps");
+
+/* When a packet was last translated for whom: what nobody needs costs a load, not a lookup (stages/balance.h). */
+enum nat_client {
+	NAT_FOR_POD = 0,  /* a pod asked a service in packets: what arrives for pods may be a reply */
+	NAT_FOR_HOST = 1, /* a client outside was sent to this node's own sockets: what they send may be a reply */
+	NAT_CLIENTS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32); /* enum nat_client */
+	__type(value, __u64); /* bpf_ktime_get_coarse_ns() */
+	__uint(max_entries, NAT_CLIENTS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} cilium_nat_clients SEC(".maps");

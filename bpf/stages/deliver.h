@@ -86,7 +86,7 @@ STAGE int deliver_by_route(struct __sk_buff *skb, struct flow *flow)
 		fib.ipv4_dst = flow->destination.words[3];
 	}
 	if (bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_SKIP_NEIGH) != BPF_FIB_LKUP_RET_SUCCESS ||
-	    fib.ifindex == config_host_ifindex || fib.ifindex == skb->ifindex)
+	    fib.ifindex == config_host_ifindex || (fib.ifindex == skb->ifindex && flow->point != FROM_NETWORK))
 		return deliver_to_stack(skb, flow);
 	next.nh_family = fib.family;
 	if (fib.family == AF_INET6)

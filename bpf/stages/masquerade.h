@@ -83,7 +83,7 @@ static __always_inline int masquerade(struct __sk_buff *skb, struct flow *flow, 
 
 	if (addr_is_zero(address))
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
-	if (!can_rewrite(flow))
+	if (!can_rewrite(flow) || flow->protocol == IPPROTO_SCTP) /* its port may have to change */
 		return DROP_UNSUPPORTED_PROTOCOL_FOR_NAT_MASQUERADE;
 	if (!(flow->shape & SHAPE_ICMP_ERROR))
 		return masquerade_flow(skb, flow, address);
@@ -95,7 +95,5 @@ static __always_inline int masquerade(struct __sk_buff *skb, struct flow *flow, 
 /* Back from the world to an address of the node. 0 translated, NAT_NOT_OURS, or the reason to drop. */
 static __always_inline int unmasquerade(struct __sk_buff *skb, struct flow *flow)
 {
-	if (!(flow->shape & SHAPE_ICMP_ERROR) && !in_nat_range(flow->destination_port))
-		return NAT_NOT_OURS;
-	return nat_back(skb, flow);
+	return may_be_back(flow) ? nat_back(skb, flow) : NAT_NOT_OURS;
 }

@@ -60,7 +60,7 @@ static __always_inline __u8 nat_flags(__u8 flags, const struct flow *flow, __u8 
 	if (likely(flow->protocol != IPPROTO_TCP || !(flow->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
 		return flags;
 	if (fin == NAT_FIN_OUT && (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		return 0;
+		return flags & NAT_DSR;
 	if (flow->tcp_flags & TCP_FIN)
 		flags |= fin;
 	if (flow->tcp_flags & TCP_RST || (flags & (NAT_FIN_OUT | NAT_FIN_IN)) == (NAT_FIN_OUT | NAT_FIN_IN))
@@ -80,22 +80,25 @@ static __always_inline bool nat_dead(__u8 flags, __u8 protocol, __u64 used, __u6
 	return (__s64)(now - used) > (__s64)lifetime;
 }
 
-/* Takes the place of a mapping that is dead; true for one taker only, whose claim is the change of `used`. The key is
- * turned into that of the other half. */
-STAGE bool nat_reclaim(struct nat_key *key, __u64 now)
+/* Takes the place of a mapping that is dead, or of an earlier one of the same client: true for one taker only, whose
+ * claim is the change of `used`. The key is turned into that of the other half. */
+STAGE bool nat_reclaim(struct nat_key *key, const struct nat_entry *back)
 {
 	struct nat_entry *entry;
 	__be16 taken;
 	__u64 used;
 
-	if (!key)
+	if (!key || !back)
 		return false;
 	entry = bpf_map_lookup_elem(&cilium_snat, key);
 	if (!entry)
 		return false;
+	if (addr_equal(&entry->destination, &back->destination) && entry->destination_port == back->destination_port &&
+	    addr_equal(&entry->source, &back->source) && entry->source_port == back->source_port)
+		return true;
 	used = entry->used;
-	if (!nat_dead(entry->flags, key->protocol, used, now) ||
-	    __sync_val_compare_and_swap(&entry->used, used, now) != used)
+	if (!nat_dead(entry->flags, key->protocol, used, back->used) ||
+	    __sync_val_compare_and_swap(&entry->used, used, back->used) != used)
 		return false;
 	taken = key->destination_port;
 	nat_key_of_reply(key, entry, key->protocol, NAT_FORWARD);
@@ -105,9 +108,14 @@ STAGE bool nat_reclaim(struct nat_key *key, __u64 now)
 	return true;
 }
 
-/* Range of source ports: of the node's addresses those that no socket takes; of somebody else's, all. */
-static __always_inline void nat_ports(bool own, __u32 *min, __u32 *count)
+/* Range of source ports: of the node's addresses those that no socket takes; of somebody else's, all; SCTP's stay. */
+static __always_inline void nat_ports(const struct nat_key *forward, bool own, __u32 *min, __u32 *count)
 {
+	if (forward->protocol == IPPROTO_SCTP) {
+		*min = bpf_ntohs(forward->source_port);
+		*count = 1;
+		return;
+	}
 	*min = own ? config_nat_port_min : 1;
 	*count = (own ? config_nat_port_max : 65535) - *min + 1;
 }
@@ -130,7 +138,7 @@ STAGE int nat_claim(struct nat_work *work, __u32 own)
 	if (!work)
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
 	echo = work->forward.protocol == IPPROTO_ICMP || work->forward.protocol == IPPROTO_ICMPV6;
-	nat_ports(own, &min, &count);
+	nat_ports(&work->forward, own, &min, &count);
 	work->mapping.created = work->mapping.used = bpf_ktime_get_coarse_ns();
 	work->mapping.flags = 0;
 	nat_entry_of_reply(&work->back, &work->forward, &work->mapping);
@@ -145,7 +153,7 @@ STAGE int nat_claim(struct nat_work *work, __u32 own)
 		at = count > NAT_ATTEMPTS ? bpf_get_prandom_u32() % count : (at + 1) % (count ?: 1);
 		nat_key_of_reply(&work->reverse, &work->mapping, work->forward.protocol, NAT_REVERSE);
 		if (bpf_map_update_elem(&cilium_snat, &work->reverse, &work->back, BPF_NOEXIST)) {
-			if (!nat_reclaim(&work->reverse, work->back.used))
+			if (!nat_reclaim(&work->reverse, &work->back))
 				continue;
 			nat_key_of_reply(&work->reverse, &work->mapping, work->forward.protocol, NAT_REVERSE);
 			if (bpf_map_update_elem(&cilium_snat, &work->reverse, &work->back, BPF_ANY))
@@ -189,12 +197,14 @@ static __always_inline bool nat_continue(struct nat_work *work, const struct flo
 	__u64 now = bpf_ktime_get_coarse_ns();
 	__u8 flags = nat_flags(entry->flags, flow, NAT_FIN_OUT);
 
+	if (flags & NAT_DSR && flow->tcp_flags & TCP_ACK) /* that there was a reply, only the client tells */
+		flags |= NAT_REPLIED;
 	work->mapping = *entry;
 	if (likely(flags == entry->flags && now - entry->used < SECOND))
 		return true;
 	entry->used = now;
 	entry->flags = work->mapping.flags = flags;
-	return nat_refresh(work, now);
+	return flags & NAT_DSR || nat_refresh(work, now);
 }
 
 /* The other half of `mapping`, found as reverse entry, is in use too, even if the client only listens. */
@@ -298,7 +308,11 @@ STAGE int nat_back(struct __sk_buff *skb, struct flow *flow)
 	return nat_rewrite(skb, flow, &work->mapping);
 }
 
-static __always_inline bool in_nat_range(__be16 port)
+/* Whether a packet to an address of the node may belong to a connection that left with it. */
+static __always_inline bool may_be_back(const struct flow *flow)
 {
-	return bpf_ntohs(port) >= config_nat_port_min && bpf_ntohs(port) <= config_nat_port_max;
+	__u16 port = bpf_ntohs(flow->destination_port);
+
+	return flow->shape & SHAPE_ICMP_ERROR || flow->protocol == IPPROTO_SCTP ||
+	       (port >= config_nat_port_min && port <= config_nat_port_max);
 }

@@ -40,9 +40,16 @@ static __always_inline bool can_rewrite(const struct flow *flow)
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		return flow->shape & (SHAPE_ECHO | SHAPE_ICMP_ERROR);
-	default: /* SCTP's CRC cannot be corrected without the payload */
+	case IPPROTO_SCTP: /* addresses only: the CRC, which would need the payload, does not cover them */
+		return true;
+	default:
 		return false;
 	}
+}
+
+static __always_inline bool has_checksum(const struct flow *flow)
+{
+	return !(flow->shape & SHAPE_LATER_FRAGMENT) && flow->protocol != IPPROTO_SCTP;
 }
 
 static __always_inline __u64 checksum_flags(__u8 protocol)
@@ -58,7 +65,7 @@ static __always_inline int rewrite_address4(struct __sk_buff *skb, const struct 
 
 	if (bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check), old, new, 4))
 		return DROP_ERROR_WHILE_CORRECTING_L3_CHECKSUM;
-	if (!(flow->shape & SHAPE_LATER_FRAGMENT) && flow->protocol != IPPROTO_ICMP &&
+	if (has_checksum(flow) && flow->protocol != IPPROTO_ICMP &&
 	    bpf_l4_csum_replace(skb, sum, old, new, BPF_F_PSEUDO_HDR | checksum_flags(flow->protocol) | 4))
 		return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
 	return bpf_skb_store_bytes(skb, ETH_HLEN + at, &new, 4, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
@@ -72,7 +79,7 @@ static __always_inline int rewrite_address6(struct __sk_buff *skb, const struct 
 	__u32 sum = flow->l4_offset + checksum_at(flow->protocol);
 	__s64 diff = bpf_csum_diff((__be32 *)old, 16, (__be32 *)new, 16, 0);
 
-	if (!(flow->shape & SHAPE_LATER_FRAGMENT) && bpf_l4_csum_replace(skb, sum, 0, diff, flags | CSUM_IPV6) &&
+	if (has_checksum(flow) && bpf_l4_csum_replace(skb, sum, 0, diff, flags | CSUM_IPV6) &&
 	    bpf_l4_csum_replace(skb, sum, 0, diff, flags))
 		return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
 	return bpf_skb_store_bytes(skb, ETH_HLEN + at, new, 16, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;
@@ -86,6 +93,8 @@ static __always_inline int rewrite_port(struct __sk_buff *skb, const struct flow
 
 	if (old == new || flow->shape & SHAPE_LATER_FRAGMENT)
 		return 0;
+	if (flow->protocol == IPPROTO_SCTP)
+		return DROP_UNSUPPORTED_PROTOCOL_FOR_NAT_MASQUERADE;
 	if (bpf_l4_csum_replace(skb, sum, old, new, checksum_flags(flow->protocol) | 2))
 		return DROP_ERROR_WHILE_CORRECTING_L4_CHECKSUM;
 	return bpf_skb_store_bytes(skb, at, &new, 2, 0) ? DROP_ERROR_WRITING_TO_PACKET : 0;

@@ -18,6 +18,11 @@ static __always_inline bool in_node_port_range(__be16 port)
 	return bpf_ntohs(port) >= config_node_port_min && bpf_ntohs(port) <= config_node_port_max;
 }
 
+static __always_inline bool may_be_node_port(__be16 port)
+{
+	return config_host_ports || in_node_port_range(port);
+}
+
 static __always_inline const struct service *service_at(const struct service_key *key)
 {
 	return bpf_map_lookup_elem(&cilium_lb_services, key);
@@ -47,6 +52,16 @@ static __always_inline __u32 service_slot(const struct service *service, __u32 c
 		return 0;
 	index = service->slots + choice % count;
 	slot = bpf_map_lookup_elem(&cilium_lb_slots, &index);
+	return slot ? *slot : 0;
+}
+
+/* The choice that every node makes alike for the same hash; 0: there is no table. */
+static __always_inline __u32 maglev_slot(const struct service *service, __u32 hash)
+{
+	__u32 id = service->id, index = hash % (config_maglev_size ?: 1);
+	void *table = bpf_map_lookup_elem(&cilium_lb_maglev, &id);
+	const __u32 *slot = table ? bpf_map_lookup_elem(table, &index) : NULL;
+
 	return slot ? *slot : 0;
 }
 

@@ -37,7 +37,17 @@ OBJECTS = {
 }
 LOOPBACK = 1
 """The device on which test packets arrive: the only one that is always there."""
-SMALL = {"cilium_ct": 16384, "cilium_snat": 16384, "cilium_frags": 1024, "cilium_ipcache": 4096, "cilium_policy": 4096}
+SMALL = {
+    "cilium_ct": 16384,
+    "cilium_snat": 16384,
+    "cilium_frags": 1024,
+    "cilium_ipcache": 4096,
+    "cilium_policy": 4096,
+    "cilium_lb_services": 1024,
+    "cilium_lb_slots": 1024,
+    "cilium_lb_backends": 1024,
+    "cilium_lb_affinity": 1024,
+}
 NODE_MAC = "02:00:00:00:ff:01"
 
 

@@ -13,6 +13,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import ip_address
 from typing import Any
 
 from bpf.harness import NODE_MAC, Datapath, encoded
@@ -104,6 +105,8 @@ class Node:
         config = {
             "host_ifindex": ifindex(self.namespace, "cilium_host"),
             "tunnel_ifindex": ifindex(self.namespace, self.overlay),
+            "router4": ip_address(self.router4),
+            "router6": ip_address(self.router6),
             **constants,
         }
         self.datapath = Datapath(**config)

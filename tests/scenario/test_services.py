@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from scenario.cluster import BIN, Cluster, addresses, client, curl, server, url
-
-from kubelab.underlay import cgroups
 
 pytestmark = pytest.mark.scenario
 NS = "services"
@@ -237,13 +232,6 @@ def test_policy_sees_the_backend(cluster: Cluster, pods: dict[str, Any]) -> None
         cluster.kubectl("-n", NS, "delete", "cnp", "web")
 
 
-def agent_pids(cluster: Cluster, node: str) -> list[int]:
-    """Of the agent's container, as this machine numbers processes."""
-    pod = cluster.get("-n", "kube-system", "pod", cluster.agent(node))
-    group: Path = cgroups.node_path(cluster.name, node) / "kubepods" / f"pod{pod['metadata']['uid']}" / "cilium-agent"
-    return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
-
-
 def test_agent_killed_and_back(cluster: Cluster, pods: dict[str, Any]) -> None:
     """While it is away services work; what was deleted meanwhile is pruned, the rest keeps its ids."""
     cluster.apply(service("doomed", {"group": "web"}))
@@ -251,17 +239,14 @@ def test_agent_killed_and_back(cluster: Cluster, pods: dict[str, Any]) -> None:
     before = {(row["name"], str(row["frontend"])): row["id"] for row in listed(cluster, "node1")}
     doomed = vips(cluster, "doomed")[4]
     vip = vips(cluster, "web")
-    pids = agent_pids(cluster, "node1")
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    pids = cluster.kill_agent("node1")
     cluster.kubectl("-n", NS, "delete", "service", "doomed")
     for version in VERSIONS:
         answers = visit(cluster, "client", vip[version], 10)
         assert set(answers) <= {"web1", "web2", "web3"}, answers
 
     def back() -> bool:
-        fresh = agent_pids(cluster, "node1")
+        fresh = cluster.agent_pids("node1")
         return bool(fresh) and not set(fresh) & set(pids) and "none" in cluster.dbg("node1", "status", check=False)
 
     cluster.eventually(back, "the next agent", 40)
@@ -292,11 +277,43 @@ def test_two_services_that_claim_one_address(cluster: Cluster, pods: dict[str, A
     cluster.apply(service("first", {"app": "web1"}, **claim))
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web1": 1}, "the first")
     cluster.apply(service("second", {"app": "web2"}, **claim))
-    cluster.eventually(lambda: "not to services/second" in cluster.dbg("node1", "status"), "the conflict in the status")
+    cluster.eventually(
+        lambda: "Service services/second: 198.51.100.9 80/TCP" in cluster.dbg("node1", "status"),
+        "the conflict in the status",
+    )
     assert visit(cluster, "client", "198.51.100.9", 3) == {"web1": 3}
+    tcp, udp = cluster.eventually(lambda: len(events(cluster, "second")) == 2 and events(cluster, "second"), "Events")
+    assert {event["type"] for event in (tcp, udp)} == {"Warning"}
+    assert {event["reason"] for event in (tcp, udp)} == {"ServiceConflict"}
+    assert {event["source"]["component"] for event in (tcp, udp)} == {"cilium-agent"}
+    assert all("belongs to services/first, which is older; choose another" in event["message"] for event in (tcp, udp))
     cluster.kubectl("-n", NS, "delete", "service", "first")
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web2": 1}, "the second takes over")
     cluster.kubectl("-n", NS, "delete", "service", "second")
+
+
+def test_what_cannot_be_read_of_a_service_is_told_and_the_rest_is_served(
+    cluster: Cluster, pods: dict[str, Any]
+) -> None:
+    odd = service("odd", {"app": "web3"}, type="LoadBalancer", loadBalancerSourceRanges=["198.51.100.0/24"])
+    odd["metadata"]["annotations"] = {"service.cilium.io/type": "ExternalName"}
+    cluster.apply(odd)
+    (event,) = cluster.eventually(lambda: events(cluster, "odd"), "an Event")
+    assert (event["reason"], event["count"]) == ("InvalidAnnotation", 1), "once, whoever of the agents told it"
+    assert "'ExternalName' is not valid; write one of ClusterIP, NodePort, LoadBalancer" in event["message"]
+    assert visit(cluster, "client", vips(cluster, "odd")[4], 1) == {"web3": 1}
+    verbose = cluster.dbg("node2", "status", "--verbose")
+    assert "Service services/odd: metadata.annotations[service.cilium.io/type]" in verbose
+    cluster.kubectl("-n", NS, "delete", "service", "odd")
+    cluster.eventually(lambda: "services/odd" not in cluster.dbg("node2", "status"), "nothing is wrong any more")
+
+
+def events(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    """About a Service."""
+    found = cluster.get("-n", NS, "events")["items"]
+    return [
+        each for each in found if each["involvedObject"]["kind"] == "Service" and each["involvedObject"]["name"] == name
+    ]
 
 
 def test_no_agent_has_errors(cluster: Cluster, pods: dict[str, Any]) -> None:

@@ -84,13 +84,7 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = KubernetesSource(
-        client=client,
-        tables=kubernetes,
-        node=node,
-        cluster=settings.cluster.name,
-        resources=_followed(settings),
-    )
+    source = _source(settings, node, kubernetes, client)
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
@@ -134,6 +128,17 @@ async def _start(
     await _serve(built, addressing, tasks)
 
 
+def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client: Client) -> KubernetesSource:
+    return KubernetesSource(
+        client=client,
+        tables=kubernetes,
+        node=node,
+        cluster=settings.cluster.name,
+        redirectable=settings.services.local_redirect_cidrs,
+        resources=_followed(settings),
+    )
+
+
 def _followed(settings: Settings) -> frozenset[Resource]:
     """What is switched off costs the API server no watch."""
     unwanted: set[Resource] = set()
@@ -141,6 +146,8 @@ def _followed(settings: Settings) -> frozenset[Resource]:
         unwanted.add(Resource.NETWORK_POLICIES)
     if not settings.services.replacement:
         unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
+    if not (settings.services.replacement and settings.services.local_redirect):
+        unwanted.add(Resource.CILIUM_LOCAL_REDIRECT_POLICIES)
     return AGENT - unwanted
 
 

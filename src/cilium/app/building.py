@@ -6,12 +6,14 @@ In: `Built`, everything that exists before features do. Out: cells, in the order
 from __future__ import annotations
 
 import asyncio
-from base64 import b64decode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from cilium.app import service_extras
 from cilium.app.datapath import Datapath
 from cilium.app.devices import Network
 from cilium.app.health import INTERFACE, KIND, HealthChecks, build_health
@@ -20,6 +22,7 @@ from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
 from cilium.datapath.links import CgroupLinks
 from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
+from cilium.datapath.netlink.netns import netns_cookie
 from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
@@ -35,12 +38,13 @@ from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
-from cilium.features.services.maglev import Maglev
+from cilium.features.services import socket_cell
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
 from cilium.sources.cni.server import CNIServer
 from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.state import Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint
 from cilium.tables.nodes import NodeAddressing
@@ -98,11 +102,23 @@ def build_features(built: Built) -> Features:
     programs = build_programs(built)
     endpoint = build_endpoints(built, policy, programs)
     services = build_services(built)
+    extras = service_extras.build_extras(built, healthy=lambda: services.reconcilers[0].pruned)
     node, conntrack = build_node(built)
     built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
     health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, services, node, conntrack, *health),
+        cells=(
+            policy.cell,
+            identity,
+            ipcache,
+            programs.cell,
+            endpoint.cell,
+            services,
+            *extras,
+            node,
+            conntrack,
+            *health,
+        ),
         readiness=endpoint.readiness,
         policy=policy,
     )
@@ -201,20 +217,47 @@ def build_services(built: Built) -> Cell:
     tables, settings = built.tables, built.settings
     given = Path(settings.services.cgroup_root or CGROUP_MOUNTS[0])
     if not settings.services.replacement:
-        return services_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
+        return socket_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
     return services_cell.build(
         node=built.node.name,
-        versions=frozenset([*([4] if settings.families.ipv4 else []), *([6] if settings.families.ipv6 else [])]),
+        versions=frozenset(settings.families.versions),
+        settings=settings.services,
         maps=built.datapath.maps,
-        tables=built.datapath.tables,
-        maglev=Maglev(size=settings.services.maglev_table_size, seed=b64decode(settings.services.maglev_hash_seed)),
+        nested=built.datapath.nested,
         links=CgroupLinks(given if settings.services.cgroup_root else cgroup_root()),
         programs=built.datapath.programs,
-        services=built.kubernetes.services,
-        endpoint_slices=built.kubernetes.endpoint_slices,
-        frontends=tables.frontends,
+        writes=built.writes,
+        uid=Uids(built.kubernetes),
+        tables=services_cell.ServiceTables(
+            services=built.kubernetes.services,
+            endpoint_slices=built.kubernetes.endpoint_slices,
+            kube_nodes=built.kubernetes.kube_nodes,
+            devices=tables.devices,
+            others=service_extras.others(built),
+            problems=service_extras.problems(built),
+            endpoints=tables.endpoints,
+            frontends=tables.frontends,
+            findings=tables.service_findings,
+            service_problems=tables.service_problems,
+        ),
         hooks=tables.socket_hooks,
     )
+
+
+class Uids:
+    """uid of an object of the API, by kind and namespace/name; empty: not known."""
+
+    def __init__(self, kubernetes: KubernetesTables) -> None:
+        self._tables: Mapping[str, Table[str, Any]] = {
+            "Service": kubernetes.services,
+            "Pod": kubernetes.pods,
+            "CiliumLocalRedirectPolicy": kubernetes.redirect_policies,
+        }
+
+    def __call__(self, kind: str, name: str) -> str:
+        table = self._tables.get(kind)
+        row = table.snapshot().get(name) if table is not None else None
+        return str(row.uid) if row is not None else ""
 
 
 def build_node(built: Built) -> tuple[Cell, Cell]:
@@ -283,7 +326,7 @@ class Endpoints:
             handler=self._manager,
             served=built.agent.counts.cni_request,
         )
-        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=())
+        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=(), netns_cookie=netns_cookie())
         self._devices = built.tables.devices
 
     async def restore(self) -> tuple[IPAddress, ...]:
@@ -330,12 +373,14 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
             identities=tables.identities,
             ipcache=tables.ipcache,
             devices=tables.devices,
+            frontends=tables.frontends,
             rule_references=policy.rule_references,
         ),
         nodes=kubernetes.cilium_nodes,
         policies=kubernetes.policies,
         cluster=settings.cluster.name,
         node_name=built.node.name,
+        dual_stack=settings.families.ipv4 and settings.families.ipv6,
         capacity=settings.hubble.capacity,
         socket_path=settings.hubble.socket,
         listen=settings.hubble.listen,

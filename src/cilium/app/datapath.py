@@ -22,13 +22,15 @@ from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
-from cilium.settings import AllowLocalhost, MonitorAggregation, RoutingMode, Settings
+from cilium.settings import AllowLocalhost, DsrDispatch, MonitorAggregation, NoBackendResponse, RoutingMode, Settings
 from cilium.tables.nodes import NodeAddressing
 
 OBJECTS = ("lxc", "host", "overlay", "netdev")
 SERVICE_OBJECTS = ("sock",)
 SERVICE_MAPS = "cilium_lb_"
 MAGLEV = "cilium_lb_maglev"
+NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
+"""A ring and a map of maps, which are read otherwise, and room to work in, which is not pinned."""
 SECOND = 1_000_000_000
 
 
@@ -40,8 +42,8 @@ class Datapath:
     programs: Mapping[str, Program]
     maps: Mapping[str, BpfMap]
     """Every pinned map with elements, by name."""
-    tables: Mapping[str, NestedMap]
-    """Every pinned map of maps."""
+    nested: Mapping[str, NestedMap]
+    """Every pinned map of maps, by name."""
     runtime: Runtime
 
     def lost_events(self) -> int:
@@ -71,9 +73,9 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
         maps={
             name: PinnedMap(name)
             for name in MAPS
-            if name not in ("cilium_events", MAGLEV) and (on or not name.startswith(SERVICE_MAPS))
+            if name not in NOT_OPENED and (on or not name.startswith(SERVICE_MAPS))
         },
-        tables={MAGLEV: Nested(PinnedMap(MAGLEV))} if on else {},
+        nested={MAGLEV: Nested(PinnedMap(MAGLEV))} if on else {},
         runtime=runtime,
     )
 
@@ -104,13 +106,30 @@ def constants(
         "config_ct_tcp_closing": int(settings.conntrack.tcp_fin * SECOND),
         "config_ct_any": int(settings.conntrack.other * SECOND),
     }
-    low, high = settings.services.node_port_range
-    found |= {"config_node_port_min": low, "config_node_port_max": high, "config_host_netns_cookie": netns_cookie()}
-    found["config_maglev_size"] = settings.services.maglev_table_size
+    found |= service_constants(settings, node)
     for native in native_cidrs(settings, node):
         found[f"config_native{native.version}"] = native.network_address
         found[f"config_native{native.version}_bits"] = prefix_bits(native)
     return found
+
+
+def service_constants(settings: Settings, node: NodeAddressing) -> dict[str, Constant]:
+    services = settings.services
+    low, high = services.node_port_range
+    found: dict[str, Constant] = {
+        "config_services": int(services.replacement),
+        "config_node_port_min": low,
+        "config_node_port_max": high,
+        "config_host_netns_cookie": netns_cookie(),
+        "config_maglev_size": services.maglev_table_size,
+        "config_host_ports": int(services.host_port),
+        "config_sock_host_only": int(services.socket_host_only),
+        "config_dsr": int(services.uses_dsr and services.dsr_dispatch is DsrDispatch.OPTION),
+        "config_reject": int(services.no_backend_response is NoBackendResponse.REJECT),
+        "config_loopback4": services.loopback_ipv4,
+        "config_loopback6": services.loopback_ipv6,
+    }
+    return found | {f"config_router{address.version}": address for address in node.router_ips}
 
 
 def native_cidrs(settings: Settings, node: NodeAddressing) -> list[IPv4Network | IPv6Network]:

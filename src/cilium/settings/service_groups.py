@@ -305,9 +305,10 @@ class ServiceSettings:
     )
     loopback_ipv6: IPv6Address = setting(
         kinds.address(IPv6Address),
-        default=IPv6Address("fe80::1"),
+        default=IPv6Address("100::1"),
         key="ipv6-service-loopback-address",
-        meaning="Source address that a pod sees when it reaches itself through a Service, IPv6.",
+        meaning="Source address that a pod sees when it reaches itself through a Service, IPv6. The default is of the "
+        "discard-only prefix (RFC 6666): to a link-local address, a pod would answer with one of its own.",
     )
     services_max: int = setting(
         kinds.integer(256, 1 << 22),

@@ -19,7 +19,6 @@ HERE = Path(__file__).parent
 ROW = np.dtype([("a", "<u4"), ("b", ">u2"), ("c", "<u2")])
 PREFIX = np.dtype([("prefixlen", "<u4"), ("bytes", "u1", (4,))])
 U4 = np.dtype("<u4")
-INNER = MapSpec("tiny_inner", MapType.ARRAY, U4, U4, 16, 0x1400)
 SPECS = {
     spec.name: spec
     for spec in (
@@ -29,7 +28,15 @@ SPECS = {
         MapSpec("tiny_array", MapType.ARRAY, U4, ROW, 64),
         MapSpec("tiny_percpu", MapType.PERCPU_HASH, U4, U4, 1000),
         MapSpec("tiny_percpu_array", MapType.PERCPU_ARRAY, U4, ROW, 16),
-        MapSpec("tiny_nested", MapType.HASH_OF_MAPS, U4, U4, 100, 1, INNER),
+        MapSpec(
+            "tiny_nested",
+            MapType.HASH_OF_MAPS,
+            U4,
+            U4,
+            100,
+            1,
+            MapSpec("tiny_inner", MapType.ARRAY, U4, U4, 16, 0x1400),
+        ),
     )
 }
 

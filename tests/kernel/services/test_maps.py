@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from unit.features.services.world import SIZES, View, changed, end, outside, ranges, row
+from unit.features.services.mapped import SIZES, View, changed, end, outside, ranges, row
 
 from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.loader import load

@@ -79,8 +79,10 @@ class DropReason(IntEnum):
     ENCAPSULATION_TRAFFIC_IS_PROHIBITED = 170
     INVALID_IDENTITY = 171
     UNKNOWN_SENDER = 172
+    IS_A_CLUSTERIP = 174
     FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND = 175
     FORBIDDEN_ICMPV6_MESSAGE = 176
+    DENIED_BY_LB_SRC_RANGE_CHECK = 177
     SOCKET_LOOKUP_FAILED = 178
     SOCKET_ASSIGN_FAILED = 179
     PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL = 180
@@ -127,6 +129,7 @@ class EventType(IntEnum):
     DROP = 1
     TRACE = 4
     POLICY_VERDICT = 5
+    TRACE_SOCK = 7
 
 
 class FlowDirection(IntEnum):
@@ -185,6 +188,13 @@ class EventFlags(IntFlag):
     LOCAL = 16
 
 
+class SockPoint(IntEnum):
+    """enum sock_point."""
+
+    FORWARD = 1
+    REVERSE = 3
+
+
 class IpcacheFlags(IntFlag):
     """enum ipcache_flags."""
 
@@ -205,6 +215,15 @@ class NatFlags(IntFlag):
     FIN_OUT = 2
     FIN_IN = 4
     CLOSED = 8
+    DSR = 16
+
+
+class NatClient(IntEnum):
+    """enum nat_client."""
+
+    FOR_POD = 0
+    FOR_HOST = 1
+    CLIENTS = 2
 
 
 class VerdictFlags(IntFlag):
@@ -227,6 +246,7 @@ class ServiceScope(IntEnum):
 
     CLUSTER = 0
     EXTERNAL = 1
+    ORIGINAL = 2
 
 
 class ServiceFlags(IntFlag):
@@ -254,6 +274,12 @@ class AffinityKind(IntEnum):
 
     ADDRESS = 0
     SOCKET = 1
+
+
+class SkipBit(IntEnum):
+    """enum skip_bit."""
+
+    ENDPOINT = 63
 
 
 class RoutingMode(IntEnum):

@@ -97,6 +97,30 @@ EVENT: Dtype = np.dtype(
 )
 assert EVENT.itemsize == 128
 
+SOCK_EVENT: Dtype = np.dtype(
+    [
+        ('time', '<u8'),
+        ('type', 'u1'),
+        ('point', 'u1'),
+        ('unset', 'u1', (2,)),
+        ('verdict', 'u1'),
+        ('protocol', 'u1'),
+        ('unset2', 'u1', (2,)),
+        ('source', 'u1', (16,)),
+        ('destination', 'u1', (16,)),
+        ('source_port', '>u2'),
+        ('destination_port', '>u2'),
+        ('unset3', 'u1', (28,)),
+        ('translated', 'u1', (16,)),
+        ('translated_port', '>u2'),
+        ('unset4', 'u1', (6,)),
+        ('socket_cookie', '<u8'),
+        ('cgroup_id', '<u8'),
+        ('netns_cookie', '<u8'),
+    ]
+)
+assert SOCK_EVENT.itemsize == 128
+
 FRAGMENT_KEY: Dtype = np.dtype(
     [
         ('source', 'u1', (16,)),
@@ -303,9 +327,10 @@ REVERSE_ENTRY: Dtype = np.dtype(
         ('port', '>u2'),
         ('pad', '<u2'),
         ('id', '<u4'),
+        ('netns_cookie', '<u8'),
     ]
 )
-assert REVERSE_ENTRY.itemsize == 24
+assert REVERSE_ENTRY.itemsize == 32
 
 SOURCE_RANGE_KEY: Dtype = np.dtype(
     [
@@ -353,3 +378,10 @@ SKIP_KEY: Dtype = np.dtype(
     ]
 )
 assert SKIP_KEY.itemsize == 32
+
+SOCKET_MARKS: Dtype = np.dtype(
+    [
+        ('marked', 'u1', (64,)),
+    ]
+)
+assert SOCKET_MARKS.itemsize == 64

@@ -33,7 +33,7 @@ STEP = 1024
 
 
 class ServiceMaps:
-    """Operations of the `services` reconciler. `maps` and `tables`: by name, those that are pinned; `clock`: seconds,
+    """Operations of the `services` reconciler. `maps` and `nested`: by name, those that are pinned; `clock`: seconds,
     by which rests what nobody names any more.
     """
 
@@ -41,7 +41,7 @@ class ServiceMaps:
         self,
         *,
         maps: Mapping[str, BpfMap],
-        tables: Mapping[str, NestedMap],
+        nested: Mapping[str, NestedMap],
         maglev: Maglev,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,7 +53,7 @@ class ServiceMaps:
             ranges=maps["cilium_lb_source_ranges"],
             skip=maps["cilium_lb_skip"],
         )
-        self._tables = MaglevTables(tables["cilium_lb_maglev"], maglev, names=self._state.public_names)
+        self._tables = MaglevTables(nested["cilium_lb_maglev"], maglev, names=self._state.public_names)
         self._planner = Planner(self._state, self._lists)
         self._left: dict[int, tuple[Hashable, Listing]] = {}
         """Ids whose rows are gone and of which something may be left: whose they were, and what to take away."""

@@ -26,7 +26,7 @@ from cilium.tables.services import Algorithm, Forwarding, Frontend, Scope
 
 Ids = tuple[int, ...]
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-SCOPES = {Scope.CLUSTER: ServiceScope.CLUSTER, Scope.EXTERNAL: ServiceScope.EXTERNAL}
+SCOPES = {scope: ServiceScope[scope.name] for scope in Scope}
 SLOTS_EACH, SLOTS_LEAST = 16, 128
 """Weights are kept exactly as long as the slots of a service are not more than so many for each of its backends, or in
 all; what asks for more is rounded, and everybody has one at least.

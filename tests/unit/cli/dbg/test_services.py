@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from unit.cli.dbg.agent_api import Served, agent
-from unit.features.services.world import World
+from unit.features.services.mapped import World
 
 from cilium.cli.dbg.main import main
 from cilium.state import Table
@@ -54,6 +54,7 @@ def test_services_as_table(run: Run) -> None:
 def test_one_service_whole(run: Run) -> None:
     found = json.loads(run("service", "get", "1").output)
     assert found["frontend"] == {"ip": "10.96.0.1", "port": 80, "protocol": "TCP"}
+    assert found["scope"] == "cluster"
     assert [end["ip"] for end in found["backends"]] == ["10.0.0.1", "10.0.0.2"]
     assert found["rivals"] == ["shop/late"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from unit.features.services.world import World, row
+from unit.features.services.mapped import World, row
 
 from cilium.features.services.ops import OffLoop
 from cilium.state import Reconciler, Table

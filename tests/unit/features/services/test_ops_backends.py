@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from unit.features.services.world import World, changed, end, outside, row
+from unit.features.services.mapped import World, changed, end, outside, row
 
 from cilium.datapath.generated import BACKEND
 from cilium.features.services.maglev import Maglev
@@ -117,7 +117,7 @@ def slow(world: World) -> ServiceMaps:
     seconds = count(step=2.0)
     return ServiceMaps(
         maps=world.maps,
-        tables={"cilium_lb_maglev": world.tables},
+        nested={"cilium_lb_maglev": world.tables},
         maglev=Maglev(size=251, seed=b""),
         clock=lambda: next(seconds),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from unit.features.services.world import World, changed, end, outside, ranges, row
+from unit.features.services.mapped import World, changed, end, outside, ranges, row
 
 from cilium.datapath.generated import ServiceFlags as Flags
 from cilium.tables.services import Algorithm, Forwarding, Frontend

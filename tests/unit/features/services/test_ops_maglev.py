@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 import pytest
-from unit.features.services.world import TABLE, World, changed, end, outside, row
+from unit.features.services.mapped import TABLE, World, changed, end, outside, row
 
 from cilium.datapath.addresses import address_bytes
 from cilium.datapath.generated import ServiceFlags

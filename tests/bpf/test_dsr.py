@@ -1,0 +1,99 @@
+"""Direct server return: the backend's node answers the client itself, and only in the name of what is a service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from bpf.balanced import ANY, Cluster, address, end
+from bpf.harness import REDIRECT, Datapath, encoded
+from bpf.packets import CLIENT, FAMILIES, WORLD, tcp, udp
+from bpf.test_balance import address_of_outside
+from scapy.layers.inet import IP, IPOption
+from scapy.layers.inet6 import HBHOptUnknown, IPv6, IPv6ExtHdrDestOpt
+from scapy.packet import Packet
+
+from cilium.datapath.generated.enums import DropReason, NatDirection, NatFlags, RoutingMode, ServiceFlags, ServiceScope
+
+EXTERNAL = ServiceScope.EXTERNAL
+both = pytest.mark.parametrize("version", FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def cluster(objects: None) -> Iterator[Cluster]:
+    made = Cluster(RoutingMode.NATIVE, dsr=1)
+    try:
+        made.route_natively()
+        yield made
+    finally:
+        made.close()
+
+
+@both
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("size", [10, 1000])
+def test_the_backend_sees_the_client_and_answers_it_directly(
+    cluster: Cluster, version: int, protocol: str, size: int
+) -> None:
+    for node in (cluster.one, cluster.two):
+        node.datapath.drop_rows("cilium_snat")
+    for services in cluster.services.values():
+        services.put(
+            ANY[version], 30080, end(cluster.two, 3, version),
+            protocol=protocol, scope=EXTERNAL, flags=ServiceFlags.DSR,
+        )  # fmt: skip
+    asked = address(cluster.one, version)
+    answer = cluster.ask(cluster.outside, protocol, asked, 30080, size=size, source=40300)
+    assert (answer.server, answer.client, answer.port, answer.size) == (
+        "far", address_of_outside(cluster, version), 40300, size,
+    )  # fmt: skip
+    keys, values = cluster.one.datapath.map("cilium_snat").dump()
+    assert keys["direction"].tolist() == [NatDirection.FORWARD]
+    assert values["flags"][0] & NatFlags.DSR
+    assert cluster.two.datapath.map("cilium_snat").dump()[0]["direction"].tolist() == [NatDirection.REVERSE]
+
+
+@both
+def test_a_backend_of_the_node_that_was_asked_needs_no_option(cluster: Cluster, version: int) -> None:
+    cluster.services[1].put(ANY[version], 30081, end(cluster.one, 2, version), scope=EXTERNAL, flags=ServiceFlags.DSR)
+    assert cluster.ask(cluster.outside, "tcp", address(cluster.one, version), 30081).server == "near"
+
+
+def with_option(packet: Packet, service: str, port: int) -> Packet:
+    data = port.to_bytes(2, "big")
+    if ":" not in service:
+        packet[IP].options = [IPOption(b"\x9a\x08" + data + bytes(encoded(service)[12:]))]
+        return packet
+    option = HBHOptUnknown(otype=0x1B, optlen=20, optdata=data + b"\0\0" + bytes(encoded(service)))
+    inner = packet[IPv6].payload
+    packet[IPv6].remove_payload()
+    packet[IPv6].nh = 60
+    return packet / IPv6ExtHdrDestOpt(options=[option], nh=6) / inner
+
+
+@both
+@pytest.mark.parametrize("known", [True, False])
+def test_only_in_the_name_of_a_service(make_datapath, version: int, known: bool) -> None:
+    datapath: Datapath = make_datapath(services=1, dsr=1, routing_mode=RoutingMode.NATIVE)
+    vip = {4: "198.51.100.7", 6: "2001:db8:7::7"}[version]
+    datapath.endpoint(CLIENT[version], 1000)
+    if known:
+        key = {"address": encoded(vip), "port": 80, "protocol": 6, "scope": EXTERNAL}
+        datapath.put("cilium_lb_services", key, {"id": 5})
+    outcome = datapath.run("from_netdev", with_option(tcp(WORLD[version], CLIENT[version], 40000, 8080), vip, 80))
+    if known:
+        assert outcome.verdict == REDIRECT
+        (value,) = datapath.map("cilium_snat").dump()[1]
+        assert value["source_port"] == 80
+        assert value["service"] == 5
+    else:
+        assert outcome.drop == DropReason.SERVICE_BACKEND_NOT_FOUND
+        assert len(datapath.map("cilium_snat").dump()[0]) == 0
+
+
+@both
+def test_a_packet_without_the_option_is_nothing_special(make_datapath, version: int) -> None:
+    datapath: Datapath = make_datapath(services=1, dsr=1, routing_mode=RoutingMode.NATIVE)
+    datapath.endpoint(CLIENT[version], 1000)
+    assert datapath.run("from_netdev", udp(WORLD[version], CLIENT[version])).verdict == REDIRECT
+    assert len(datapath.map("cilium_snat").dump()[0]) == 0
