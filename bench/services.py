@@ -106,7 +106,9 @@ class Table:
                 name = f"{what}: {target.name}, {NAMES[family]}"
                 for way in self.ways:
                     if way != "kernel":
-                        yield ratio(found, way, "kernel", f"{name}: {way}", target, aim=way == "ours" and not self.pairs)
+                        yield ratio(
+                            found, way, "kernel", f"{name}: {way}", target, aim=way == "ours" and not self.pairs
+                        )
                 for way, against in self.pairs:
                     wanted = Target(target.mode, target.name, 1.0, "lower")
                     yield ratio(found, way, against, f"{name}: {way} / {against}", wanted)
