@@ -16,6 +16,7 @@ localRedirectPolicies: {enabled: true}
 """
 NATIVE = """
 kubeProxyReplacement: true
+loadBalancer: {algorithm: maglev, mode: hybrid}
 localRedirectPolicies: {enabled: true}
 ipam: {mode: kubernetes}
 routingMode: native
