@@ -37,6 +37,11 @@ static __always_inline void nat_note(__u32 client)
 		*used = now;
 }
 
+static __always_inline bool serves_peers(void)
+{
+	return config_routing_mode == ROUTING_NATIVE && nat_serves(NAT_FOR_PEER);
+}
+
 /* An address behind which no pod of the cluster is, as far as the ipcache knows: a service, a node, the world. */
 static __always_inline bool may_be_service(const struct ipcache_entry *peer)
 {

@@ -62,6 +62,18 @@ def test_an_address_of_a_load_balancer_need_not_be_the_nodes(cluster: Cluster, v
 
 
 @both
+@protocols
+def test_a_pod_of_another_node_reaches_a_host_port(cluster: Cluster, version: int, protocol: str) -> None:
+    """In native mode it comes with its own address, and its own node knows nothing of the port."""
+    row = {"protocol": protocol, "scope": EXTERNAL, "flags": ServiceFlags.HOST_PORT}
+    cluster.services[1].put(ANY[version], 18080, end(cluster.one, 2, version), **row)
+    answers = cluster.ask_often(cluster.far, protocol, address(cluster.one, version), 18080, 3)
+    assert [answer.server for answer in answers] == ["near"] * 3, answers
+    seen = end(cluster.two, 3, version)[0] if cluster.mode == RoutingMode.NATIVE else address(cluster.two, version)
+    assert {answer.client for answer in answers} == {seen}
+
+
+@both
 def test_a_local_redirects_own_backend_is_not_redirected(cluster: Cluster, version: int) -> None:
     """Nor lost: it gets what the service has otherwise, if there is a service."""
     node, services = cluster.one, cluster.services[1]

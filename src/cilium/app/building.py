@@ -223,6 +223,7 @@ def build_services(built: Built) -> Cell:
         versions=frozenset(settings.families.versions),
         settings=settings.services,
         maps=built.datapath.maps,
+        nested=built.datapath.nested,
         links=CgroupLinks(given if settings.services.cgroup_root else cgroup_root()),
         programs=built.datapath.programs,
         writes=built.writes,

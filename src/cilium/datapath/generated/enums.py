@@ -223,7 +223,8 @@ class NatClient(IntEnum):
 
     FOR_POD = 0
     FOR_HOST = 1
-    CLIENTS = 2
+    FOR_PEER = 2
+    CLIENTS = 3
 
 
 class VerdictFlags(IntFlag):

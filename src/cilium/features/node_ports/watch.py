@@ -15,7 +15,7 @@ import structlog
 
 from cilium.features.node_ports.rows import NodePort
 from cilium.state import Table, Writer
-from cilium.tables.problems import Problem, ProblemBook, ProblemKey
+from cilium.tables.problems import Problem, ProblemBook, ProblemKey, Reason
 from cilium.tables.types import IPAddress
 
 INTERVAL = 30.0
@@ -58,7 +58,7 @@ class PortWatch:
     ) -> None:
         self._node, self._table, self._writer, self._look, self._name = node, node_ports, problems, look, name
         self._changes = node_ports.changes()
-        self._books = {"NodePort": ProblemBook("Service"), "HostPort": ProblemBook("Pod")}
+        self._books = {"NodePort": ProblemBook("Service", Reason.IN_USE), "HostPort": ProblemBook("Pod", Reason.IN_USE)}
         self._known: dict[str, frozenset[str]] = {kind: frozenset() for kind in self._books}
         """Owners of whom something was said, by kind."""
         self._failure = ""

@@ -15,7 +15,7 @@ import msgspec
 from cilium.features.service_health.rows import HealthCheck
 from cilium.state import Kind, RowChanges, View
 from cilium.state.claims import Claims
-from cilium.tables.problems import ProblemBook
+from cilium.tables.problems import ProblemBook, Reason
 from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import IPAddress
 
@@ -111,7 +111,7 @@ class HealthCheckProblems:
     """The derivation of problems: what the servers' reconciler could not do, and who was second."""
 
     def __init__(self) -> None:
-        self._problems = ProblemBook("Service")
+        self._problems = ProblemBook("Service", Reason.HEALTH_CHECK)
         self._known: dict[int, tuple[str, ...]] = {}
         """Services by port."""
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.nested import NestedMap
 from cilium.features.services import socket_cell
 from cilium.features.services.compute import Frontends
 from cilium.features.services.events import ProblemEvents, Writes
 from cilium.features.services.hooks import Hooks
+from cilium.features.services.maglev import Maglev
 from cilium.features.services.ops import OffLoop, ServiceMaps
 from cilium.features.services.problems import STATUS, Problems
 from cilium.features.services.rows import SocketHook
@@ -50,6 +53,7 @@ def build(
     versions: frozenset[int],
     settings: ServiceSettings,
     maps: Mapping[str, BpfMap],
+    nested: Mapping[str, NestedMap],
     links: Hooks,
     programs: Mapping[str, Program],
     writes: Writes,
@@ -58,9 +62,8 @@ def build(
     hooks: Table[str, SocketHook],
 ) -> Cell:
     """`versions`: IP versions that the node speaks; `uid`: of an object, by kind and namespace/name."""
-    operations = ServiceMaps(
-        services=maps["cilium_lb_services"], slots=maps["cilium_lb_slots"], backends=maps["cilium_lb_backends"]
-    )
+    maglev = Maglev(size=settings.maglev_table_size, seed=b64decode(settings.maglev_hash_seed))
+    operations = ServiceMaps(maps=maps, nested=nested, maglev=maglev)
     # Patient: services that the last agent served stay as they are until all of them are known again.
     reconciler = Reconciler("services", table=tables.frontends, operations=OffLoop(operations), patient=True)
     sockets = socket_cell.build(
