@@ -2,11 +2,15 @@
  * Writer: the agent (features/programs). */
 #pragma once
 
+enum netdev_flags {
+	NETDEV_TAKES_FRAMES = 1 << 0, /* XDP on another device may send here (ndo_xdp_xmit) */
+};
+
 struct netdev {
 	union addr masquerade4; /* v4-mapped; all zero: what needs it is dropped, a pod's address never leaks */
 	union addr masquerade6;
 	__u8 mac[6];
-	__u16 flags;
+	__u16 flags; /* enum netdev_flags */
 };
 
 struct {

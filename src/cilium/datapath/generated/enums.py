@@ -226,6 +226,12 @@ class NatClient(IntEnum):
     CLIENTS = 2
 
 
+class NetdevFlags(IntFlag):
+    """enum netdev_flags."""
+
+    TAKES_FRAMES = 1
+
+
 class VerdictFlags(IntFlag):
     """enum verdict_flags."""
 
@@ -280,3 +286,10 @@ class RoutingMode(IntEnum):
 
     TUNNEL = 0
     NATIVE = 1
+
+
+class TunnelProtocol(IntEnum):
+    """enum tunnel_protocol."""
+
+    VXLAN = 0
+    GENEVE = 1
