@@ -19,7 +19,8 @@ test-guest: setup bpf ## what needs another kernel, in an emulated machine (4-6 
 	@EXTRA_PACKAGES="qemu-system-x86 kmod" bash tools/setup.sh
 	@GUEST=1 $(RUN) python -m pytest tests/guest
 
-bench: setup bpf ## the figures of docs/performance.md, as ratios in one run
+bench: setup bpf ## the figures of docs/performance.md, as ratios in one run (half an hour)
+	@EXTRA_PACKAGES="iptables" bash tools/setup.sh
 	@$(RUN) python -m bench
 
 lint: setup bpf ## the gate

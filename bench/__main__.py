@@ -13,7 +13,7 @@ from bench.options import Options
 
 NAMES = (
     "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "lab_up",
-    "services", "service_sync",
+    "services", "service_packets", "node_port", "service_sync",
 )  # fmt: skip
 
 
@@ -22,10 +22,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
     parser.add_argument("--rounds", type=int, default=Options().rounds, help="alternated rounds of each comparison")
     parser.add_argument("--full", action="store_true", help="run as long as the targets say (60 s of events)")
+    parser.add_argument(
+        "--services", type=counts, default=Options().services, metavar="N,N…",
+        help="how many services there are, in turn: %(default)s",
+    )  # fmt: skip
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    options = Options(rounds=arguments.rounds, full=arguments.full)
+    options = Options(rounds=arguments.rounds, full=arguments.full, services=arguments.services)
     figures: list[Figure] = []
     loads = [os.getloadavg()[0]]
     for name in arguments.names or NAMES:
@@ -40,6 +44,14 @@ def main() -> int:
         f"\nload average {min(loads):.1f} - {max(loads):.1f} on {os.cpu_count()} CPUs; without other work it is 1 to 2"
     )
     return 0
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Rising numbers with commas between them. Raises ValueError."""
+    found = tuple(int(part) for part in text.split(","))
+    if min(found) < 1 or list(found) != sorted(set(found)):
+        raise ValueError(text)
+    return found
 
 
 if __name__ == "__main__":

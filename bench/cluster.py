@@ -124,9 +124,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(nodes: int, values: Mapping[str, Any] | None = None) -> Iterator[Cluster]:
+def cluster(nodes: int, values: Mapping[str, Any] | None = None, name: str = "") -> Iterator[Cluster]:
     """Up with ready agents, kubelets stopped; taken down whatever happens."""
-    name = f"bench-{os.getpid()}"
+    name = f"bench-{os.getpid()}{name and '-' + name}"
     made: Cluster | None = None
     try:
         argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", str(nodes)]

@@ -40,11 +40,14 @@ class Kernel:
         self.services: Table[str, Any] = Table("services", key=lambda row: row.key)
         self.slices: Table[str, Any] = Table("endpoint-slices", key=lambda row: row.key)
         self.frontends: Table[Any, Any] = Table("frontends", key=lambda row: row.key)
+        self.findings: Table[Any, Any] = Table("service-findings", key=lambda row: row.key)
         self.writers = self.services.writer("bench"), self.slices.writer("bench")
         self._changes = self.frontends.changes()
         self._derivation = Derivation(
             "services", inputs={"services": self.services, "endpoint-slices": self.slices},
-            outputs={"frontends": self.frontends.writer("bench")},
+            outputs={
+                "frontends": self.frontends.writer("bench"), "service-findings": self.findings.writer("bench"),
+            },
             compute=Frontends(node="n1", versions=frozenset({4, 6})).compute,
         )  # fmt: skip
         self._operations = ServiceMaps(

@@ -1,9 +1,11 @@
 /* Traffic for benchmarks: a small TCP server and client whose own cost hides nothing.
  *
  *   tool NETNS CPU serve PORT                      says "ready" when it listens: echo on PORT, sink on PORT + 1, echo for
- *                                                  many at once on PORT + 2, UDP echo on PORT + 3
+ *                                                  many at once on PORT + 2, UDP echo on PORT + 3, and datagrams that
+ *                                                  nobody reads on PORT + 4
  *   tool NETNS CPU rr|crr ADDRESS PORT SECONDS     one byte there and back, on one connection or on a new one each time
  *   tool NETNS CPU stream ADDRESS PORT SECONDS     64 KiB writes
+ *   tool NETNS CPU flood ADDRESS PORT SECONDS      datagrams of one byte, one after the other
  *   tool NETNS CPU hold ADDRESS PORT COUNT         COUNT connections, one byte on each every 10 ms until stdin closes
  *   tool NETNS CPU watch ADDRESS PORT 0            datagrams all the time; "up TIME" and "down TIME" when answers begin and
  *                                                  end: when the first datagram was sent that was (not) answered
@@ -29,6 +31,7 @@
 #define MAX_CONNECTIONS 256
 #define STALL_MS 5000
 #define WATCH_US 200
+#define FLOOD_BATCH 64
 #define UNANSWERED 100 /* datagrams in a row until the way counts as closed */
 
 static char buffer[CHUNK];
@@ -154,6 +157,8 @@ static void serve(int port)
 	};
 	int many = listen_on(port + 2, SOCK_STREAM), datagrams = listen_on(port + 3, SOCK_DGRAM);
 
+	listen_on(port + 4, SOCK_DGRAM);
+
 	puts("ready");
 	fflush(stdout);
 	if (fork() == 0)
@@ -230,6 +235,19 @@ static void stream(const char *address, int port, double seconds)
 	printf("{\"bytes\": %lld, \"cpu\": %lld}\n", bytes, now(CLOCK_PROCESS_CPUTIME_ID));
 }
 
+/* What arrives is counted by the namespace of the server. */
+static void flood(const char *address, int port, double seconds)
+{
+	int fd = connect_to(address, port, SOCK_DGRAM);
+	long long end = now(CLOCK_MONOTONIC) + seconds * 1e9, sent = 0;
+
+	do {
+		for (int i = 0; i < FLOOD_BATCH; i++)
+			sent += send(fd, "x", 1, 0) == 1;
+	} while (now(CLOCK_MONOTONIC) < end);
+	printf("{\"sent\": %lld, \"cpu\": %lld}\n", sent, now(CLOCK_PROCESS_CPUTIME_ID));
+}
+
 /* Answers are waited for on every connection; one that does not come within STALL_MS is a lost connection. */
 static void hold(const char *address, int port, int count)
 {
@@ -283,7 +301,7 @@ static void watch(const char *address, int port)
 int main(int argc, char **argv)
 {
 	if (argc < 5) {
-		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|hold|watch ADDRESS PORT NUMBER\n");
+		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|flood|hold|watch ADDRESS PORT NUMBER\n");
 		return 2;
 	}
 	enter(argv[1], atoi(argv[2]));
@@ -293,6 +311,8 @@ int main(int argc, char **argv)
 		return 2;
 	else if (!strcmp(argv[3], "stream"))
 		stream(argv[4], atoi(argv[5]), atof(argv[6]));
+	else if (!strcmp(argv[3], "flood"))
+		flood(argv[4], atoi(argv[5]), atof(argv[6]));
 	else if (!strcmp(argv[3], "watch"))
 		watch(argv[4], atoi(argv[5]));
 	else if (!strcmp(argv[3], "hold"))

@@ -9,7 +9,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 SOURCE = Path(__file__).with_name("tool.c")
 COMPILER = "clang-19"
 PORT = 5000
-"""Echo; PORT + 1 swallows, PORT + 2 echoes many at once."""
+"""Echo; PORT + 1 swallows, PORT + 2 echoes many at once; datagrams: PORT + 3 echoes, PORT + 4 is never read."""
+UNREAD = 4
 CPU = 1
 """Both ends share it: what one transaction costs is then what it takes."""
 
@@ -37,6 +38,24 @@ class Server:
     def cpu(self) -> int:
         """Nanoseconds on a CPU so far."""
         return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0])
+
+    @property
+    def datagrams(self) -> int:
+        """That reached a socket of the namespace so far, or its full buffer."""
+        counters = Path(f"/proc/{self.process.pid}/net/snmp").read_text().splitlines()
+        names, values = (line.split() for line in counters if line.startswith("Udp:"))
+        found = dict(zip(names, values, strict=True))
+        found |= dict(line.split() for line in Path(f"/proc/{self.process.pid}/net/snmp6").read_text().splitlines())
+        return sum(int(found[f"{udp}{what}"]) for udp in ("", "Udp6") for what in ("InDatagrams", "RcvbufErrors"))
+
+
+def softirq_cpu(cpu: int = CPU) -> int:
+    """Nanoseconds of the kernel's thread that handles packets of a CPU when their senders have no time for it."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # ended meanwhile
+            if path.read_text() == f"ksoftirqd/{cpu}\n":
+                return int(path.with_name("schedstat").read_text().split()[0])
+    raise ToolError(f"there is no ksoftirqd/{cpu}")
 
 
 class Tool:

@@ -1,18 +1,18 @@
-"""Two ways between two namespaces, compared: latency of requests and connections, throughput per CPU-second.
+"""Ways between two namespaces, compared: latency of requests and connections, throughput per CPU-second.
 
-In: routes (client, server, addresses). Out: figures, ratios of the first route against the second. Both take turns
-round by round, both ends of both share one CPU, and a round's ratio is that of neighbours in time.
+In: routes (client, server, addresses). Out: figures, ratios of one route against another. All take turns round by
+round, both ends of all share one CPU, and a round's ratio is that of neighbours in time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Better, Figure, median
-from bench.tool import PORT, Server, Tool
+from bench.tool import PORT, UNREAD, Server, Tool, ToolError, softirq_cpu
 
 SECONDS = 0.4
 NAMES = {4: "IPv4", 6: "IPv6"}
@@ -27,6 +27,8 @@ class Route:
     addresses: Mapping[int, str]
     cgroup: Path | None = None
     """Of the client; none: that of the benchmark."""
+    port: int = PORT
+    """What the client asks for where the server has PORT; the next ones follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +52,64 @@ def targets(*, rr: float, crr: float, throughput: float) -> tuple[Target, ...]:
 def compare(
     tool: Tool, what: str, ours: Route, kernel: Route, wanted: Iterable[Target], *, rounds: int
 ) -> Iterable[Figure]:
-    with ExitStack() as stack:
-        servers = [stack.enter_context(tool.server(route.server)) for route in (ours, kernel)]
+    ways = {"ours": ours, "kernel": kernel}
+    with serving(tool, ways.values()) as servers:
         for target in wanted:
             for family in (4, 6):
-                ratios, absolute = [], []
-                for number in range(rounds + 1):
-                    pair = [(ours, servers[0]), (kernel, servers[1])]
-                    order = pair if number % 2 else pair[::-1]
-                    values = {route.client: _once(tool, target.mode, route, server, family) for route, server in order}
-                    if number:  # the first round warms caches and neighbour tables
-                        ratios.append(values[ours.client] / values[kernel.client])
-                        absolute.append(values[kernel.client])
-                yield median(
-                    f"{what}: {target.name}, {NAMES[family]}", ratios, target=target.ratio, better=target.better,
-                    note=_note(target.mode, absolute),
-                )  # fmt: skip
+                found = alternate(tool, target.mode, family, ways, servers, rounds=rounds)
+                yield ratio(found, "ours", "kernel", f"{what}: {target.name}, {NAMES[family]}", target)
+
+
+@contextmanager
+def serving(tool: Tool, routes: Iterable[Route]) -> Iterator[Mapping[str, Server]]:
+    """A server in every namespace that has one, by namespace."""
+    with ExitStack() as stack:
+        yield {netns: stack.enter_context(tool.server(netns)) for netns in {route.server for route in routes}}
+
+
+def alternate(
+    tool: Tool, mode: str, family: int, ways: Mapping[str, Route], servers: Mapping[str, Server], *, rounds: int
+) -> list[dict[str, float]]:
+    """What each way measured, round by round. The first round warms caches and neighbour tables and is left out."""
+    names, found = list(ways), []
+    for number in range(rounds + 1):
+        first = number % len(names)  # everybody is first in turn
+        order = names[first:] + names[:first]
+        found.append({name: _once(tool, mode, ways[name], servers[ways[name].server], family) for name in order})
+    return found[1:]
+
+
+def ratio(
+    found: Sequence[Mapping[str, float]], way: str, against: str, name: str, target: Target, *, aim: bool = True
+) -> Figure:
+    """Of two ways in the same rounds; with `aim`, beside what it should be."""
+    return median(
+        name, [values[way] / values[against] for values in found], target=target.ratio if aim else None,
+        better=target.better, note=_note(target.mode, against, [values[against] for values in found]),
+    )  # fmt: skip
 
 
 def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> float:
-    """Nanoseconds of the median transaction, or bytes per CPU-second of both ends."""
+    """Nanoseconds of the median transaction, bytes, or arriving datagrams, per CPU-second."""
     address = route.addresses[family]
+    if mode == "flood":
+        counted, before = server.datagrams, softirq_cpu()
+        sent = tool.run(route.client, mode, address, route.port + UNREAD, SECONDS, cgroup=route.cgroup)
+        arrived = server.datagrams - counted
+        if arrived < sent["sent"] / 2:
+            raise ToolError(f"{address} port {route.port + UNREAD}: of {sent['sent']} datagrams {arrived} arrived")
+        return float(arrived / (sent["cpu"] + softirq_cpu() - before) * 1e9)
     if mode != "stream":
-        return float(tool.run(route.client, mode, address, PORT, SECONDS, cgroup=route.cgroup)["median"])
+        return float(tool.run(route.client, mode, address, route.port, SECONDS, cgroup=route.cgroup)["median"])
     before = server.cpu
-    result = tool.run(route.client, mode, address, PORT + 1, SECONDS, cgroup=route.cgroup)
+    result = tool.run(route.client, mode, address, route.port + 1, SECONDS, cgroup=route.cgroup)
     return float(result["bytes"] / (result["cpu"] + server.cpu - before) * 1e9)
 
 
-def _note(mode: str, absolute: list[float]) -> str:
+def _note(mode: str, against: str, absolute: Sequence[float]) -> str:
     middle = sorted(absolute)[len(absolute) // 2]
-    return f"kernel: {middle / 1000:.1f} µs" if mode != "stream" else f"kernel: {middle * 8 / 1e9:.1f} Gbit/CPU-s"
+    text = {
+        "stream": f"{middle * 8 / 1e9:.1f} Gbit/CPU-s",
+        "flood": f"{middle / 1e3:,.0f} k packets/CPU-s",
+    }.get(mode, f"{middle / 1000:.1f} µs")
+    return f"{against}: {text}"

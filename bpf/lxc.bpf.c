@@ -77,11 +77,18 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	return deliver_by_route(skb, flow);
 }
 
+static __always_inline __u32 whose_address(const struct endpoint *peer, const struct ipcache_entry *remote)
+{
+	if (peer)
+		return OF_THIS_NODE;
+	return remote && is_node(remote->identity) ? OF_OTHER_NODE : NOT_OF_NODE;
+}
+
 enum { GO_ON = -1 };
 
 /* A pod asks a service in packets, because no socket translated it: what the packet is addressed to becomes a backend.
  * The pod itself may be that: then nobody else has to be asked. An action, or GO_ON. */
-static __always_inline int ask_service(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod, bool node)
+static __always_inline int ask_service(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod, __u32 node)
 {
 	union addr itself = loopback_for(flow);
 	int reason;
@@ -131,7 +138,7 @@ int from_lxc(struct __sk_buff *skb)
 	if (!peer)
 		remote = ipcache_at(&flow.destination);
 	if (config_services && unlikely(peer ? peer->flags & ENDPOINT_HOST : may_be_service(remote))) {
-		reason = ask_service(skb, &flow, pod, peer || (remote && is_node(remote->identity)));
+		reason = ask_service(skb, &flow, pod, whose_address(peer, remote));
 		if (reason != GO_ON)
 			return reason;
 		peer = endpoint_at(&flow.destination);

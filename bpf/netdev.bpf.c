@@ -65,7 +65,7 @@ static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow,
 
 	if (own && encapsulated(flow))
 		return TC_ACT_OK;
-	reason = balance(skb, flow, SERVICE_EXTERNAL, own);
+	reason = balance(skb, flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE);
 	if (reason == NAT_NOT_OURS)
 		return TC_ACT_OK;
 	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)

@@ -29,8 +29,7 @@ static __always_inline void take_in(struct __sk_buff *skb)
 /* A backend of this node's services, on another node, answers through it: on to the client. */
 static __always_inline bool answers_through(struct __sk_buff *skb, struct flow *flow, const struct endpoint *row)
 {
-	return config_services && row->flags & ENDPOINT_HOST &&
-	       (flow->shape & SHAPE_ICMP_ERROR || in_nat_range(flow->destination_port)) && !nat_back(skb, flow);
+	return config_services && row->flags & ENDPOINT_HOST && may_be_back(flow) && !nat_back(skb, flow);
 }
 
 SEC("tc")

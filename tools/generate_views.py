@@ -137,8 +137,10 @@ def enums(btf: Btf) -> str:
     return "\n".join(lines) + "\n"
 
 
-def map_line(btf: Btf, name: str, type_id: int) -> str:
-    """One MapSpec of a map declared in BTF style: `__uint(x, n)` is a pointer to an array of n ints."""
+def map_spec(btf: Btf, name: str, type_id: int) -> str:
+    """The MapSpec of a map declared in BTF style: `__uint(x, n)` is a pointer to an array of n ints, the values of a map of
+    maps are an array of pointers to such a declaration.
+    """
     members = {member.name: btf.resolve(member.type_id) for member in btf.resolve(type_id).members}
 
     def number(key: str) -> int:
@@ -146,29 +148,40 @@ def map_line(btf: Btf, name: str, type_id: int) -> str:
 
     def dtype(key: str) -> str:
         if key not in members:
-            return "None"
+            size = number(f"{key}_size") or (4 if key == "value" and inner else 0)
+            return f"np.dtype('<u{size}')" if size else "None"
         found = btf.resolve(members[key].target)
         if found.kind is Kind.STRUCT:
             return f"structs.{found.name.upper()}"
         return f"np.dtype({field(btf, members[key].target)})"
 
+    inner = ""
+    if "values" in members:
+        declared = btf.resolve(members["values"].target).target
+        inner = f", {map_spec(btf, name, declared)}"
     return (
-        f"    {name!r}: MapSpec({name!r}, MapType({number('type')}), {dtype('key')}, {dtype('value')}, "
-        f"{number('max_entries')}, {number('map_flags')}),"
+        f"MapSpec({name!r}, MapType({number('type')}), {dtype('key')}, {dtype('value')}, "
+        f"{number('max_entries')}, {number('map_flags')}{inner})"
     )
+
+
+def is_pinned(btf: Btf, type_id: int) -> bool:
+    """Others are the datapath's own affair."""
+    return any(member.name == "pinning" for member in btf.resolve(type_id).members)
 
 
 def maps(btf: Btf) -> str:
     variables = btf.variables(".maps")
+    pinned = sorted(name for name, variable in variables.items() if is_pinned(btf, variable.type_id))
     lines = [
-        f'"""What each map holds. {NOTICE.format("bpf/maps")}"""',
+        f'"""What each pinned map holds. {NOTICE.format("bpf/maps")}"""',
         "import numpy as np",
         "",
         "from cilium.datapath.generated import structs",
         "from cilium.datapath.mapspec import MapSpec, MapType",
         "",
         "MAPS: dict[str, MapSpec] = {",
-        *(map_line(btf, name, variables[name].type_id) for name in sorted(variables)),
+        *(f"    {name!r}: {map_spec(btf, name, variables[name].type_id)}," for name in pinned),
         "}",
     ]
     return "\n".join(lines) + "\n"

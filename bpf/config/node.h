@@ -36,10 +36,12 @@ CONFIG(__u16, config_node_port_max) = 32767;
 CONFIG(__u64, config_host_netns_cookie) = 0;
 /* Services. Packets are translated where no socket was: from pods whose sockets are left alone, and from outside. */
 CONFIG(__u8, config_services) = 0;
-CONFIG(__u8, config_host_ports) = 0;             /* ports of nodes outside the range of node ports may be services */
+CONFIG(__u8, config_host_ports) = 1;             /* ports of nodes outside the range of node ports may be services */
 CONFIG(__u8, config_dsr) = 0;                    /* backends of other nodes may answer clients outside themselves */
 CONFIG(__u8, config_reject) = 1;                 /* who asks a service without backends is refused, not ignored */
 CONFIG(union addr, config_router4);              /* this node's address in its pod CIDR: the source towards pods of others */
 CONFIG(union addr, config_router6);
 CONFIG(union addr, config_loopback4);            /* whom a pod sees that reached itself through a service */
 CONFIG(union addr, config_loopback6);
+CONFIG(__u8, config_sock_host_only) = 0;         /* sockets outside the host's network namespace are left alone */
+CONFIG(__u32, config_maglev_size) = 16381;       /* entries of a table in cilium_lb_maglev */

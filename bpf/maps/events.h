@@ -79,7 +79,7 @@ struct event {
 	__u32 length;               /* of the packet, in bytes */
 	__u32 egress_cookie;
 	__u32 ingress_cookie;
-	union addr translated; /* the source after masquerading or the destination after service translation */
+	union addr translated; /* at TO_* points the source after masquerading, at FROM_* the backend of a service */
 	__be16 translated_port;
 	__u8 egress_match; /* policy_match_type */
 	__u8 ingress_match;

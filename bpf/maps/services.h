@@ -3,7 +3,8 @@
  *   cilium_lb_services: (address, port, protocol, scope) -> service: `count` slots from index `slots` on
  *   cilium_lb_slots:    index -> backend id                the slots of all services, back to back
  *   cilium_lb_backends: backend id -> (address, port)
- *   cilium_lb_maglev:   service id -> table of backend ids  Maglev: a choice that other nodes make alike
+ *   cilium_lb_maglev:   service id -> table of backend ids  Maglev: a choice that other nodes make alike; entry = hash
+ *                                                          % config_maglev_size; none there: as without Maglev
  *
  * Choosing a backend is one hash lookup and two array lookups, whatever the number of services and backends. Ranges of
  * slots are allocated by user space and never changed while a row names them: a change of a service's backends writes a
@@ -80,6 +81,7 @@ struct reverse_entry {
 	__be16 port;
 	__u16 pad;
 	__u32 id;
+	__u64 netns_cookie; /* of the socket: where to look for it */
 };
 
 struct source_range_key {
@@ -140,6 +142,22 @@ struct {
 	__uint(max_entries, 131072);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } cilium_lb_backends SEC(".maps");
+
+/* A table is never changed: a new one takes its place. Services with the same backends share one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__type(key, __u32); /* service id */
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(key_size, sizeof(__u32));
+		__uint(value_size, sizeof(__u32)); /* backend id */
+		__uint(max_entries, 16381);
+		__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE); /* of any size: while it changes there are two */
+	});
+} cilium_lb_maglev SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

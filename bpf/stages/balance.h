@@ -78,13 +78,19 @@ static __always_inline __u32 choose_backend(const struct service *service, const
 		id = affinity_known(service, &client, now);
 	if (id)
 		return id;
-	id = service_slot(service, bpf_get_prandom_u32());
+	if (service->flags & SERVICE_MAGLEV)
+		id = maglev_slot(service, flow_hash(flow));
+	if (!id)
+		id = service_slot(service, bpf_get_prandom_u32());
 	if (id && service->affinity_timeout)
 		affinity_remember(&client, id, now);
 	return id;
 }
 
-/* The service that the packet is addressed to. `node`: its destination is an address of a node. */
+/* Whose address a packet is sent to: node ports are every node's, host ports only of the node they are on. */
+enum node_address { NOT_OF_NODE, OF_THIS_NODE, OF_OTHER_NODE };
+
+/* The service that the packet is addressed to. `node`: enum node_address of its destination. */
 STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct service *found)
 {
 	struct service_key key = {};
@@ -97,13 +103,16 @@ STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct 
 	key.protocol = flow->protocol;
 	key.scope = scope;
 	service = service_at(&key);
-	if (!service && node)
+	if (!service && node != NOT_OF_NODE) {
 		service = service_at_node_port(&key);
+		if (service && service->flags & SERVICE_HOST_PORT && node != OF_THIS_NODE)
+			return NAT_NOT_OURS;
+	}
 	if (service) {
 		*found = *service;
 		return 0;
 	}
-	if (scope == SERVICE_EXTERNAL && !node) {
+	if (scope == SERVICE_EXTERNAL && node == NOT_OF_NODE) {
 		key.scope = SERVICE_CLUSTER;
 		return service_at(&key) ? DROP_IS_A_CLUSTERIP : NAT_NOT_OURS;
 	}

@@ -95,7 +95,5 @@ static __always_inline int masquerade(struct __sk_buff *skb, struct flow *flow, 
 /* Back from the world to an address of the node. 0 translated, NAT_NOT_OURS, or the reason to drop. */
 static __always_inline int unmasquerade(struct __sk_buff *skb, struct flow *flow)
 {
-	if (!(flow->shape & SHAPE_ICMP_ERROR) && !in_nat_range(flow->destination_port))
-		return NAT_NOT_OURS;
-	return nat_back(skb, flow);
+	return may_be_back(flow) ? nat_back(skb, flow) : NAT_NOT_OURS;
 }

@@ -316,7 +316,11 @@ STAGE int nat_back(struct __sk_buff *skb, struct flow *flow)
 	return nat_find_back(work, flow) ?: nat_rewrite(skb, flow, &work->mapping);
 }
 
-static __always_inline bool in_nat_range(__be16 port)
+/* Whether a packet to an address of the node may belong to a connection that left with it. */
+static __always_inline bool may_be_back(const struct flow *flow)
 {
-	return bpf_ntohs(port) >= config_nat_port_min && bpf_ntohs(port) <= config_nat_port_max;
+	__u16 port = bpf_ntohs(flow->destination_port);
+
+	return flow->shape & SHAPE_ICMP_ERROR || flow->protocol == IPPROTO_SCTP ||
+	       (port >= config_nat_port_min && port <= config_nat_port_max);
 }

@@ -55,6 +55,16 @@ static __always_inline __u32 service_slot(const struct service *service, __u32 c
 	return slot ? *slot : 0;
 }
 
+/* The choice that every node makes alike for the same hash; 0: there is no table. */
+static __always_inline __u32 maglev_slot(const struct service *service, __u32 hash)
+{
+	__u32 id = service->id, index = hash % (config_maglev_size ?: 1);
+	void *table = bpf_map_lookup_elem(&cilium_lb_maglev, &id);
+	const __u32 *slot = table ? bpf_map_lookup_elem(table, &index) : NULL;
+
+	return slot ? *slot : 0;
+}
+
 /* The backend that this client had within the timeout, if it still is one of the service. */
 static __always_inline __u32 affinity_known(const struct service *service, const struct affinity_key *key, __u64 now)
 {

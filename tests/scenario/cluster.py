@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from kubelab.underlay import cgroups
 
 BIN = Path(sys.executable).parent
 
@@ -79,6 +82,20 @@ class Cluster:
     def hubble(self, node: str, *command: object, **options: Any) -> list[dict[str, Any]]:
         text = self.exec("kube-system", self.agent(node), "hubble", "observe", "-o", "json", *command, **options)
         return [json.loads(line)["flow"] for line in text.splitlines() if line.startswith("{") and '"flow"' in line]
+
+    def agent_pids(self, node: str) -> list[int]:
+        """Of the agent's container, as this machine numbers processes."""
+        pod = self.get("-n", "kube-system", "pod", self.agent(node))
+        group: Path = cgroups.node_path(self.name, node) / "kubepods" / f"pod{pod['metadata']['uid']}" / "cilium-agent"
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+
+    def kill_agent(self, node: str) -> list[int]:
+        """Without a chance to say good-bye; returns what was killed."""
+        pids = self.agent_pids(node)
+        assert pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return pids
 
     # -- conditions -----------------------------------------------------------------------------------------------
 

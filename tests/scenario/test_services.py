@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from scenario.cluster import BIN, Cluster, addresses, client, curl, server, url
-
-from kubelab.underlay import cgroups
 
 pytestmark = pytest.mark.scenario
 NS = "services"
@@ -237,13 +232,6 @@ def test_policy_sees_the_backend(cluster: Cluster, pods: dict[str, Any]) -> None
         cluster.kubectl("-n", NS, "delete", "cnp", "web")
 
 
-def agent_pids(cluster: Cluster, node: str) -> list[int]:
-    """Of the agent's container, as this machine numbers processes."""
-    pod = cluster.get("-n", "kube-system", "pod", cluster.agent(node))
-    group: Path = cgroups.node_path(cluster.name, node) / "kubepods" / f"pod{pod['metadata']['uid']}" / "cilium-agent"
-    return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
-
-
 def test_agent_killed_and_back(cluster: Cluster, pods: dict[str, Any]) -> None:
     """While it is away services work; what was deleted meanwhile is pruned, the rest keeps its ids."""
     cluster.apply(service("doomed", {"group": "web"}))
@@ -251,17 +239,14 @@ def test_agent_killed_and_back(cluster: Cluster, pods: dict[str, Any]) -> None:
     before = {(row["name"], str(row["frontend"])): row["id"] for row in listed(cluster, "node1")}
     doomed = vips(cluster, "doomed")[4]
     vip = vips(cluster, "web")
-    pids = agent_pids(cluster, "node1")
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    pids = cluster.kill_agent("node1")
     cluster.kubectl("-n", NS, "delete", "service", "doomed")
     for version in VERSIONS:
         answers = visit(cluster, "client", vip[version], 10)
         assert set(answers) <= {"web1", "web2", "web3"}, answers
 
     def back() -> bool:
-        fresh = agent_pids(cluster, "node1")
+        fresh = cluster.agent_pids("node1")
         return bool(fresh) and not set(fresh) & set(pids) and "none" in cluster.dbg("node1", "status", check=False)
 
     cluster.eventually(back, "the next agent", 40)
@@ -292,7 +277,10 @@ def test_two_services_that_claim_one_address(cluster: Cluster, pods: dict[str, A
     cluster.apply(service("first", {"app": "web1"}, **claim))
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web1": 1}, "the first")
     cluster.apply(service("second", {"app": "web2"}, **claim))
-    cluster.eventually(lambda: "not to services/second" in cluster.dbg("node1", "status"), "the conflict in the status")
+    cluster.eventually(
+        lambda: "Service services/second: 198.51.100.9 80/TCP" in cluster.dbg("node1", "status"),
+        "the conflict in the status",
+    )
     assert visit(cluster, "client", "198.51.100.9", 3) == {"web1": 3}
     cluster.kubectl("-n", NS, "delete", "service", "first")
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web2": 1}, "the second takes over")

@@ -21,11 +21,18 @@ def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> Manifes
 
 AGENT_RULES = (
     _rule("", ("namespaces", "nodes", "pods", "services"), READ),
+    _rule("", ("events",), ("create",)),
     _rule("discovery.k8s.io", ("endpointslices",), READ),
     _rule("networking.k8s.io", ("networkpolicies",), READ),
     _rule(
         GROUP,
-        ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "ciliumcidrgroups", "ciliumnodeconfigs"),
+        (
+            "ciliumnetworkpolicies",
+            "ciliumclusterwidenetworkpolicies",
+            "ciliumlocalredirectpolicies",
+            "ciliumcidrgroups",
+            "ciliumnodeconfigs",
+        ),
         READ,
     ),
     _rule(GROUP, ("ciliumidentities",), (*READ, "create")),

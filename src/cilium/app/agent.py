@@ -89,6 +89,7 @@ async def _start(
         tables=kubernetes,
         node=node,
         cluster=settings.cluster.name,
+        redirectable=settings.services.local_redirect_cidrs,
         resources=_followed(settings),
     )
     allocator = Allocator(
@@ -141,6 +142,8 @@ def _followed(settings: Settings) -> frozenset[Resource]:
         unwanted.add(Resource.NETWORK_POLICIES)
     if not settings.services.replacement:
         unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
+    if not (settings.services.replacement and settings.services.local_redirect):
+        unwanted.add(Resource.CILIUM_LOCAL_REDIRECT_POLICIES)
     return AGENT - unwanted
 
 

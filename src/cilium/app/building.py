@@ -6,8 +6,10 @@ In: `Built`, everything that exists before features do. Out: cells, in the order
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,6 +21,7 @@ from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
 from cilium.datapath.links import CgroupLinks
 from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
+from cilium.datapath.netlink.netns import netns_cookie
 from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
@@ -39,6 +42,7 @@ from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
 from cilium.sources.cni.server import CNIServer
 from cilium.sources.kubernetes.tables import KubernetesTables
+from cilium.state import Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint
 from cilium.tables.nodes import NodeAddressing
@@ -202,15 +206,36 @@ def build_services(built: Built) -> Cell:
         return services_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
     return services_cell.build(
         node=built.node.name,
-        versions=frozenset([*([4] if settings.families.ipv4 else []), *([6] if settings.families.ipv6 else [])]),
+        versions=frozenset(settings.families.versions),
+        settings=settings.services,
         maps=built.datapath.maps,
         links=CgroupLinks(given if settings.services.cgroup_root else cgroup_root()),
         programs=built.datapath.programs,
-        services=built.kubernetes.services,
-        endpoint_slices=built.kubernetes.endpoint_slices,
-        frontends=tables.frontends,
+        writes=built.writes,
+        uid=Uids(built.kubernetes),
+        tables=services_cell.ServiceTables(
+            services=built.kubernetes.services,
+            endpoint_slices=built.kubernetes.endpoint_slices,
+            kube_nodes=built.kubernetes.kube_nodes,
+            devices=tables.devices,
+            frontends=tables.frontends,
+            findings=tables.service_findings,
+            service_problems=tables.service_problems,
+        ),
         hooks=tables.socket_hooks,
     )
+
+
+class Uids:
+    """uid of an object of the API, by kind and namespace/name; empty: not known."""
+
+    def __init__(self, kubernetes: KubernetesTables) -> None:
+        self._tables: Mapping[str, Table[str, Any]] = {"Service": kubernetes.services, "Pod": kubernetes.pods}
+
+    def __call__(self, kind: str, name: str) -> str:
+        table = self._tables.get(kind)
+        row = table.snapshot().get(name) if table is not None else None
+        return str(row.uid) if row is not None else ""
 
 
 def build_node(built: Built) -> tuple[Cell, Cell]:
@@ -279,7 +304,7 @@ class Endpoints:
             handler=self._manager,
             served=built.agent.counts.cni_request,
         )
-        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=())
+        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=(), netns_cookie=netns_cookie())
         self._devices = built.tables.devices
 
     async def restore(self) -> tuple[IPAddress, ...]:
@@ -326,12 +351,14 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
             identities=tables.identities,
             ipcache=tables.ipcache,
             devices=tables.devices,
+            frontends=tables.frontends,
             rule_references=policy.rule_references,
         ),
         nodes=kubernetes.cilium_nodes,
         policies=kubernetes.policies,
         cluster=settings.cluster.name,
         node_name=built.node.name,
+        dual_stack=settings.families.ipv4 and settings.families.ipv6,
         capacity=settings.hubble.capacity,
         socket_path=settings.hubble.socket,
         listen=settings.hubble.listen,

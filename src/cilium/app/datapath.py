@@ -27,6 +27,8 @@ from cilium.tables.nodes import NodeAddressing
 OBJECTS = ("lxc", "host", "overlay", "netdev")
 SERVICE_OBJECTS = ("sock",)
 SERVICE_MAPS = "cilium_lb_"
+NOT_OPENED = ("cilium_events", "cilium_nat_work")
+"""A ring, which is read otherwise, and room to work in, which is not pinned."""
 SECOND = 1_000_000_000
 
 
@@ -67,7 +69,7 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
         maps={
             name: PinnedMap(name)
             for name in MAPS
-            if name != "cilium_events" and (on or not name.startswith(SERVICE_MAPS))
+            if name not in NOT_OPENED and (on or not name.startswith(SERVICE_MAPS))
         },
         runtime=runtime,
     )
@@ -115,6 +117,7 @@ def service_constants(settings: Settings, node: NodeAddressing) -> dict[str, Con
         "config_node_port_max": high,
         "config_host_netns_cookie": netns_cookie(),
         "config_host_ports": int(services.host_port),
+        "config_sock_host_only": int(services.socket_host_only),
         "config_dsr": int(services.uses_dsr and services.dsr_dispatch is DsrDispatch.OPTION),
         "config_reject": int(services.no_backend_response is NoBackendResponse.REJECT),
         "config_loopback4": services.loopback_ipv4,

@@ -21,6 +21,7 @@ from cilium.datapath.netlink.devices import (
     remove_device,
 )
 from cilium.datapath.netlink.endpoints import EndpointPlan, inspect_endpoint, set_up_endpoint, tear_down_endpoint
+from cilium.datapath.netlink.local_ports import reserve
 from cilium.datapath.netlink.port import Netlink
 from cilium.datapath.netlink.sysctl import Sysctls
 from cilium.features.endpoint.manager import Link
@@ -57,7 +58,7 @@ class PodLinks:
             made = await asyncio.to_thread(set_up_endpoint, netns_fd, plan)
         except DatapathError as error:
             raise OSError(str(error)) from error
-        return Link(ifindex=Ifindex(made.ifindex), mac=made.mac, host_mac=made.host_mac)
+        return Link(ifindex=Ifindex(made.ifindex), mac=made.mac, host_mac=made.host_mac, netns_cookie=made.netns_cookie)
 
     async def disconnect(self, ifname: str) -> None:
         try:
@@ -142,6 +143,8 @@ def _prepare(settings: Settings, node: NodeAddressing) -> NodeDevices:
                      ("net/ipv6/conf/all/forwarding", settings.families.ipv6)):  # fmt: skip
         if on:
             sysctls.write(name, 1)
+    if settings.services.replacement and settings.services.range_protection:
+        reserve(sysctls, *settings.services.node_port_range)
     host, _ = ensure_host_pair(netlink, sysctls, mtu=node.mtu)
     ensure_addresses(netlink, host, node.router_ips)
     routing = settings.routing

@@ -70,6 +70,15 @@ class ObjectWrites:
         within = f"namespaces/{namespace}/" if namespace else ""
         await self._writes.patch_status(f"{CILIUM}/{within}{POLICIES[kind]}", name, body)
 
+    # features/services
+    async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Once: whoever has told the same before has done it. A namespace that goes needs no more Events."""
+        try:
+            await self._writes.create(f"/api/v1/namespaces/{namespace}/events", body)
+        except ApiError as error:
+            if error.reason != "AlreadyExists" and error.status != 404:
+                raise
+
 
 class LeaseObject:
     """One Lease, for app.leader."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from cilium.app import service_section
 from cilium.app.building import Built
 from cilium.app.health import document as health_document
 from cilium.app.inspection import Inspection
 from cilium.settings import RoutingMode
 from cilium.sources.kubernetes.source import KubernetesSource
-from cilium.tables.services import Service
 
 
 def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -> None:
@@ -40,43 +40,13 @@ def kubernetes(source: KubernetesSource) -> Mapping[str, Any]:
 
 
 def services(built: Built) -> Mapping[str, Any]:
-    """`mode` as upstream has it; what is on, and which addresses two services claim."""
-    if not built.settings.services.replacement:
-        return {"mode": "False", "msg": "False"}
-    frontends = list(built.tables.frontends.snapshot())
-    kinds = sorted({row.kind for row in frontends})
-    backends = {(end.address, end.port, row.protocol) for row in frontends for end in row.backends}
-    rivals = [
-        f"{row.address} {row.port}/{row.protocol} belongs to {row.service}, not to {', '.join(row.rivals)}"
-        for row in frontends
-        if row.rivals
-    ]
-    missing = list(unserved(built.kubernetes.services.snapshot()))
-    parts = [f"Socket LB   {len(frontends)} frontends, {len(backends)} backends", *rivals, *missing]
-    return {
-        "mode": "True",
-        "socket-lb": True,
-        "features": {
-            "socketLB": "Enabled (TCP, UDP)",
-            "kinds": kinds,
-            "outside": "Disabled: what comes from outside the cluster is not translated",
-        },
-        "conflicts": rivals,
-        "not-served": missing,
-        "msg": f"True   [{'; '.join(parts)}]",
-    }
-
-
-def unserved(rows: Iterable[Service]) -> Iterable[str]:
-    """What services ask for and do not get in this version, by service."""
-    for row in sorted(rows, key=lambda each: each.key):
-        if row.proxy_name or not row.cluster_ips:
-            continue
-        if row.affinity:
-            yield f"{row.key}: session affinity is not kept"
-        for port in row.ports:
-            if port.protocol not in ("TCP", "UDP"):
-                yield f"{row.key}: port {port.port}/{port.protocol} is not translated"
+    tables = built.tables
+    return service_section.services(
+        built.settings.services,
+        devices=tables.devices.snapshot(),
+        frontends=tables.frontends.snapshot(),
+        problems=tables.service_problems.snapshot(),
+    )
 
 
 def ipam(built: Built) -> Mapping[str, Any]:

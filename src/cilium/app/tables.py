@@ -10,7 +10,9 @@ from cilium.features.health.rows import HealthTarget, NodeHealth
 from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
+from cilium.features.node_ports.rows import NodePort
 from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.features.service_health.rows import HealthCheck
 from cilium.features.services.rows import SocketHook
 from cilium.state import Table
 from cilium.tables.devices import Device
@@ -18,6 +20,8 @@ from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.nodes import NodeAddressing
+from cilium.tables.problems import Problem, ProblemKey
+from cilium.tables.redirects import LocalRedirect
 from cilium.tables.services import Frontend, FrontendKey
 from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork, Labels
 
@@ -46,6 +50,15 @@ class AgentTables:
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
             "endpoint-identities", key=lambda row: row.endpoint
         )
+        self.service_findings: Table[ProblemKey, Problem] = Table("service-findings", key=lambda row: row.key)
+        self.host_port_frontends: Table[FrontendKey, Frontend] = Table("host-port-frontends", key=lambda row: row.key)
+        self.redirect_frontends: Table[FrontendKey, Frontend] = Table("redirect-frontends", key=lambda row: row.key)
+        self.local_redirects: Table[str, LocalRedirect] = Table("local-redirects", key=lambda row: row.key)
+        self.node_ports: Table[tuple[int, str], NodePort] = Table("node-ports", key=lambda row: row.key)
+        self.host_port_problems: Table[ProblemKey, Problem] = Table("host-port-problems", key=lambda row: row.key)
+        self.redirect_problems: Table[ProblemKey, Problem] = Table("redirect-problems", key=lambda row: row.key)
+        self.node_port_problems: Table[ProblemKey, Problem] = Table("node-port-problems", key=lambda row: row.key)
+        self.health_check_problems: Table[ProblemKey, Problem] = Table("health-check-problems", key=lambda row: row.key)
         # desired: of the kernel
         self.endpoint_map: Table[IPAddress, EndpointMapEntry] = Table("endpoint-map", key=lambda row: row.address)
         self.ipcache: Table[IPNetwork, IPCacheEntry] = Table("ipcache", key=lambda row: row.prefix)
@@ -54,11 +67,14 @@ class AgentTables:
         self.netdevs: Table[int, NetdevEntry] = Table("netdevs", key=lambda row: row.ifindex)
         self.frontends: Table[FrontendKey, Frontend] = Table("frontends", key=lambda row: row.key)
         self.socket_hooks: Table[str, SocketHook] = Table("socket-hooks", key=lambda row: row.name)
+        # desired: of this node's own sockets
+        self.health_checks: Table[int, HealthCheck] = Table("health-checks", key=lambda row: row.port)
         # desired: of other nodes
         self.health_targets: Table[tuple[str, str], HealthTarget] = Table("health-targets", key=lambda row: row.key)
         # desired: of the API
         self.identity_requests: Table[Labels, IdentityRequest] = Table("identity-requests", key=lambda row: row.labels)
         self.endpoint_objects: Table[str, EndpointObject] = Table("endpoint-objects", key=lambda row: row.key)
+        self.service_problems: Table[ProblemKey, Problem] = Table("service-problems", key=lambda row: row.key)
         self.node_objects: Table[str, NodeObject] = Table("node-objects", key=lambda row: row.name)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:

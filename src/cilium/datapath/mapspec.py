@@ -19,6 +19,7 @@ class MapType(IntEnum):
     LRU_HASH = 9
     LRU_PERCPU_HASH = 10
     LPM_TRIE = 11
+    HASH_OF_MAPS = 13
     RINGBUF = 27
 
     @property
@@ -54,7 +55,9 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MapSpec:
-    """What the programs expect of one map; `key` and `value` are None for a ring buffer."""
+    """What the programs expect of one map; `key` and `value` are None for a ring buffer. The values of a map of maps are
+    descriptors when they are written, and the kernel's numbers of maps when they are read.
+    """
 
     name: str
     type: MapType
@@ -62,6 +65,8 @@ class MapSpec:
     value: np.dtype[Any] | None
     max_entries: int
     flags: int = 0
+    inner: MapSpec | None = None
+    """Of a map of maps: what the maps in it are like."""
 
     @property
     def shape(self) -> Shape:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from cilium.datapath import nested
 from cilium.datapath.errors import MapSpecMismatch, NoSuchEntry
 from cilium.datapath.libbpf import syscall
-from cilium.datapath.maps import Map, MapWriteError, shape_of
+from cilium.datapath.maps import Array, Map, MapWriteError, shape_of
 from cilium.datapath.mapspec import MapSpec, MapType, Shape
 
 log = structlog.get_logger("maps")
@@ -27,6 +28,7 @@ _MOVABLE = (
     MapType.LPM_TRIE,
     MapType.PERCPU_HASH,
     MapType.LRU_PERCPU_HASH,
+    MapType.HASH_OF_MAPS,
 )
 
 
@@ -80,13 +82,21 @@ def prepare(name: str, path: Path, wanted: Shape) -> Resize | None:
 
 def _copy(name: str, shape: Shape, old: int, new: int) -> int:
     """How many elements arrived: fewer than there were when the new map is too small for them."""
-    key, value = np.dtype(f"V{shape.key_size}"), np.dtype(f"V{shape.value_size}")
-    spec = MapSpec(name, MapType(shape.kind), key, value, shape.max_entries, shape.flags)
+    kind = MapType(shape.kind)
+    value = np.dtype("<u4") if kind is MapType.HASH_OF_MAPS else np.dtype(f"V{shape.value_size}")
+    spec = MapSpec(name, kind, np.dtype(f"V{shape.key_size}"), value, shape.max_entries, shape.flags)
     with Map(os.dup(old), spec) as source, Map(os.dup(new), spec) as target:
         keys, values = source.dump()
-        try:
-            target.update(keys, values)
-        except MapWriteError as error:
-            log.warning("elements did not fit into the smaller map", map=name, lost=len(error.failures))
-            return len(keys) - len(error.failures)
-        return len(keys)
+        lost = (nested.insert if kind is MapType.HASH_OF_MAPS else _insert)(target, keys, values)
+        if lost:
+            log.warning("elements did not fit into the smaller map", map=name, lost=lost)
+        return len(keys) - lost
+
+
+def _insert(target: Map, keys: Array, values: Array) -> int:
+    """How many did not fit."""
+    try:
+        target.update(keys, values)
+    except MapWriteError as error:
+        return len(error.failures)
+    return 0

@@ -7,7 +7,7 @@ compare.
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ MAPPED = bytes(10) + b"\xff\xff"
 
 def packed(address: IPAddress) -> bytes:
     return MAPPED + address.packed if isinstance(address, IPv4Address) else address.packed
+
+
+def unpacked(address: bytes) -> IPAddress:
+    return IPv4Address(address[12:]) if address[:12] == MAPPED else IPv6Address(address)
 
 
 def is_ipv4(address: bytes) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,10 +50,14 @@ class Context:
     uuid_place: Callable[[str], tuple[int, int] | None]
 
 
+class _Generations(Protocol):
+    generation: int
+
+
 class _Current:
     """A set of numbers derived from names, derived anew when the names have changed."""
 
-    def __init__(self, names: Names, derive: Callable[[], Any]) -> None:
+    def __init__(self, names: _Generations, derive: Callable[[], Any]) -> None:
         self._names, self._derive = names, derive
         self._generation = -1
         self._value: Any = None
@@ -93,6 +97,12 @@ def _address(name: str) -> Callable[[Values, Context], RowTest]:
         return test
 
     return field
+
+
+def _source_translated(values: Values, context: Context) -> RowTest:
+    """Masquerading only: where a destination was translated, the source is what it was."""
+    matches = _address("translated")(values, context)
+    return lambda rows: matches(rows) & ~(rows.redirected | rows.is_socket)
 
 
 def _port(name: str) -> Callable[[Values, Context], RowTest]:
@@ -163,6 +173,15 @@ def _label_check(side: str) -> Callable[[Values, Context], FlowTest]:
     return field
 
 
+def _service_rows(side: str) -> Callable[[Values, Context], RowTest]:
+    def field(values: Values, context: Context) -> RowTest:
+        accept, services = pod_test(values), context.names.services
+        known = _Current(services, lambda: services.places(accept))
+        return lambda rows: known().match(*rows.service_place(side), rows.column("protocol"))
+
+    return field
+
+
 def _event_type(values: Values, _: Context) -> RowTest:
     def test(rows: FlowRows) -> Mask:
         return _any(
@@ -199,8 +218,8 @@ def _tcp_flags(values: Values, _: Context) -> RowTest:
 
 def _ip_version(values: Values, _: Context) -> RowTest:
     def test(rows: FlowRows) -> Mask:
-        version = np.where(addresses.is_ipv4_column(rows.column("source")), pb.IPv4, pb.IPv6)
-        return np.isin(version, list(values))
+        either = [addresses.is_ipv4_column(rows.column(side)) for side in ("source", "destination")]
+        return np.isin(np.where(_any(either), pb.IPv4, pb.IPv6), list(values))
 
     return test
 
@@ -321,11 +340,13 @@ def _node_labels(values: Values, _: Context) -> FlowTest:
 COLUMNS: dict[str, Callable[[Values, Context], RowTest]] = {
     "source_ip": _address("source"),
     "destination_ip": _address("destination"),
-    "source_ip_xlated": _address("translated"),
+    "source_ip_xlated": _source_translated,
     "source_pod": _pod_rows("source"),
     "destination_pod": _pod_rows("destination"),
     "source_label": _label_rows("source"),
     "destination_label": _label_rows("destination"),
+    "source_service": _service_rows("source"),
+    "destination_service": _service_rows("destination"),
     "verdict": _derived(lambda rows: rows.verdict),
     "event_type": _event_type,
     "protocol": _protocol,

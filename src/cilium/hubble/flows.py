@@ -11,7 +11,7 @@ from typing import Any
 
 from cilium.api.proto.flow import flow_pb2 as pb
 from cilium.datapath.generated import EventFlags as Flag
-from cilium.datapath.generated import EventType
+from cilium.datapath.generated import EventType, SockPoint
 from cilium.datapath.generated import FlowDirection as Direction
 from cilium.datapath.generated import ObservationPoint as Point
 from cilium.hubble import texts
@@ -19,6 +19,7 @@ from cilium.hubble.addresses import is_ipv4, mac_text, text
 from cilium.hubble.names import Names, Party
 from cilium.hubble.records import Event, events
 from cilium.hubble.rows import FlowRows, Kind
+from cilium.hubble.sockets import NOWHERE
 from cilium.tables.rules import RuleReference
 
 TO_ENDPOINT = 101
@@ -38,9 +39,8 @@ class FlowDecoder:
 
     def flows(self, rows: FlowRows) -> list[pb.Flow]:
         """The rows as messages, in order."""
-        records = events(rows.records[rows.index])
         columns = zip(
-            records,
+            events(rows.records),
             rows.index.tolist(),
             rows.kind.tolist(),
             rows.event_type.tolist(),
@@ -50,11 +50,12 @@ class FlowDecoder:
             rows.drop_reason.tolist(),
             rows.is_reply.tolist(),
             rows.closed.tolist(),
+            rows.redirected.tolist(),
             strict=True,
         )
         flows = []
-        for event, index, kind, type_, sub_type, verdict, direction, reason, reply, closed in columns:
-            flow = self._packet(event)
+        for event, index, kind, type_, sub_type, verdict, direction, reason, reply, closed, redirected in columns:
+            flow = self._socket(event) if event.is_socket else self._packet(event, redirected)
             flow.uuid = self._uuid_of(f"{(rows.first + index) << 2 | kind:014x}")
             flow.verdict = verdict
             flow.event_type.type = type_
@@ -70,6 +71,8 @@ class FlowDecoder:
                 self._observed(flow, event)
             self._decided(flow, event, kind, closed)
             flows.append(flow)
+        for place, cookie, cgroup in rows.socket_ids():
+            flows[place].socket_cookie, flows[place].cgroup_id = cookie, cgroup
         return flows
 
     def uuid_place(self, uuid: str) -> tuple[int, int] | None:
@@ -86,23 +89,22 @@ class FlowDecoder:
         i = self._instance
         return f"{i[:8]}-{i[8:12]}-8{i[12:15]}-8{i[15]}{place[:2]}-{place[2:]}"
 
-    def _packet(self, event: Event) -> pb.Flow:
-        names = self._names
-        flow = pb.Flow(
-            time={"seconds": event.time // _SECOND, "nanos": event.time % _SECOND},
-            node_name=self._node_name,
+    def _packet(self, event: Event, redirected: bool) -> pb.Flow:
+        summary = texts.summary(event.protocol, event.tcp_flags, event.source_port, event.destination_port)
+        if redirected:
+            summary += f"; to {_place(event.translated, event.translated_port)}"
+        flow = self._flow(
+            event,
             Type=pb.L3_L4,
             IP=pb.IP(
                 source=text(event.source),
                 destination=text(event.destination),
                 ipVersion=pb.IPv4 if is_ipv4(event.source) else pb.IPv6,
-                source_xlated=text(event.translated) if event.is_translated else "",
+                source_xlated=text(event.translated) if event.is_translated and not redirected else "",
             ),
-            source=_endpoint(names.party(event.source, event.source_endpoint, event.source_identity)),
-            destination=_endpoint(
-                names.party(event.destination, event.destination_endpoint, event.destination_identity)
-            ),
-            Summary=texts.summary(event.protocol, event.tcp_flags, event.source_port, event.destination_port),
+            source_service=self._service(event.source, event.source_port, event.protocol),
+            destination_service=self._service(event.destination, event.destination_port, event.protocol),
+            Summary=summary,
         )
         _fill_l4(flow, event)
         if event.source_mac != _NO_MAC or event.destination_mac != _NO_MAC:
@@ -110,11 +112,50 @@ class FlowDecoder:
             flow.ethernet.destination = mac_text(event.destination_mac)
         if event.ifindex:
             flow.interface.index = event.ifindex
-            flow.interface.name = names.interface(event.ifindex)
+            flow.interface.name = self._names.interface(event.ifindex)
         if event.tunnel_vni:
             flow.tunnel.protocol = pb.Tunnel.VXLAN
             flow.tunnel.vni = event.tunnel_vni
         return flow
+
+    def _socket(self, event: Event) -> pb.Flow:
+        """`translated` is the service's address. Where a socket sends from is known if it is bound, or a pod's."""
+        service = self._service(event.translated, event.translated_port, event.protocol)
+        reverse = event.point >= SockPoint.REVERSE
+        source, destination = (text(end) if end != NOWHERE else "" for end in (event.source, event.destination))
+        point: Any = event.point
+        flow = self._flow(
+            event,
+            Type=pb.SOCK,
+            IP=pb.IP(
+                source=source,
+                destination=destination,
+                ipVersion=pb.IPv4 if is_ipv4(event.translated) else pb.IPv6,
+            ),
+            source_service=service if reverse else None,
+            destination_service=None if reverse else service,
+            sock_xlate_point=point,
+            Summary=texts.PROTOCOLS.get(event.protocol, "Unknown"),
+        )
+        _fill_l4(flow, event)
+        return flow
+
+    def _flow(self, event: Event, **said: Any) -> pb.Flow:
+        """What packets and sockets have in common: when, and between whom."""
+        names = self._names
+        return pb.Flow(
+            time={"seconds": event.time // _SECOND, "nanos": event.time % _SECOND},
+            node_name=self._node_name,
+            source=_endpoint(names.party(event.source, event.source_endpoint, event.source_identity)),
+            destination=_endpoint(
+                names.party(event.destination, event.destination_endpoint, event.destination_identity)
+            ),
+            **said,
+        )
+
+    def _service(self, address: bytes, port: int, protocol: int) -> pb.Service | None:
+        name = self._names.services.at(address, port, protocol)
+        return None if name is None else _named_service(*name)
 
     def _observed(self, flow: pb.Flow, event: Event) -> None:
         if event.type == EventType.TRACE:
@@ -178,6 +219,15 @@ def _endpoint(party: Party) -> pb.Endpoint:
 
 
 @lru_cache(maxsize=1024)
+def _named_service(namespace: str, name: str) -> pb.Service:
+    return pb.Service(namespace=namespace, name=name)
+
+
+def _place(address: bytes, port: int) -> str:
+    return f"{text(address)}:{port}" if is_ipv4(address) else f"[{text(address)}]:{port}"
+
+
+@lru_cache(maxsize=1024)
 def _policy(rule: RuleReference) -> pb.Policy:
     return pb.Policy(name=rule.name, namespace=rule.namespace, labels=rule.labels, kind=rule.kind)
 
@@ -187,7 +237,7 @@ def _fill_l4(flow: pb.Flow, event: Event) -> None:
     l4 = flow.l4
     match event.protocol:
         case texts.TCP:
-            l4.TCP.CopyFrom(pb.TCP(**ports, flags=_tcp_flags(event.tcp_flags)))
+            l4.TCP.CopyFrom(pb.TCP(**ports, flags=None if event.is_socket else _tcp_flags(event.tcp_flags)))
         case texts.UDP:
             l4.UDP.CopyFrom(pb.UDP(**ports))
         case texts.SCTP:

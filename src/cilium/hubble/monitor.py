@@ -5,6 +5,7 @@ Owns: the lines and the choice by endpoint. Comes in: flow.Flow messages, as Get
     -> endpoint 20, identity 1111->2222 state new ifindex lxc-a: 10.0.0.1:4000 -> 10.0.0.2:80 tcp SYN
     xx drop (Policy denied) to endpoint 20, identity 1111->2222 ifindex lxc-a: 10.0.0.1:4000 -> 10.0.0.2:80 tcp SYN
     Policy verdict log: local EP ID 20, remote ID 1111, proto tcp, ingress, action deny, match none, 10.0.0.1:4000 -> …
+    [pre-xlate-fwd] cgroup_id: 4711 sock_cookie: 42, dst [10.96.0.1]:443 tcp, endpoint 10, service default/kubernetes
 
 It neither knows numpy nor gRPC, so that a command line can use it.
 """
@@ -14,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cilium.hubble.texts import MATCHES, POINTS, TCP_FLAG_BITS, drop_reason, icmp, tcp_flags
+from cilium.hubble.texts import MATCHES, POINTS, TCP_FLAG_BITS, XLATE_POINTS, drop_reason, icmp, tcp_flags
 
-TYPES = {"drop": 1, "trace": 4, "policy-verdict": 5}
+TYPES = {"drop": 1, "trace": 4, "policy-verdict": 5, "trace-sock": 7}
 """Event types by the name that --type takes."""
 _WITH_PORTS = ("TCP", "UDP", "SCTP")
 _ARROWS = {True: "->", False: "<-"}
@@ -29,6 +30,8 @@ def line(flow: Any) -> str:
             return _drop(flow)
         case 5:
             return _verdict(flow)
+        case 7:
+            return _socket(flow)
         case _:
             return _trace(flow)
 
@@ -79,6 +82,23 @@ def _verdict(flow: Any) -> str:
         f"Policy verdict log: local EP ID {local.ID}, remote ID {remote.identity}, proto {protocol}, "
         f"{'egress' if egress else 'ingress'}, action {action}, match {MATCHES.get(flow.policy_match_type, '?')}"
         f"{f', policy {names}' if names else ''}, {_packet(flow)}"
+    )
+
+
+def _socket(flow: Any) -> str:
+    """The address before or after the translation, whichever way it goes."""
+    reverse = flow.sock_xlate_point > 2
+    local, address = (flow.destination, flow.IP.source) if reverse else (flow.source, flow.IP.destination)
+    kind = flow.l4.WhichOneof("protocol")
+    l4 = getattr(flow.l4, kind or "TCP")
+    port = l4.source_port if reverse else l4.destination_port
+    service = flow.source_service if reverse else flow.destination_service
+    point = XLATE_POINTS.get(flow.sock_xlate_point, "unknown")
+    owner = f", endpoint {local.ID}" if local.ID else ""
+    named = f", service {service.namespace}/{service.name}" if service.name else ""
+    return (
+        f"[{point}] cgroup_id: {flow.cgroup_id} sock_cookie: {flow.socket_cookie}, "
+        f"dst [{address}]:{port} {(kind or 'unknown').lower()}{owner}{named}"
     )
 
 

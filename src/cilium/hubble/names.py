@@ -1,21 +1,24 @@
 """Who is behind the numbers of a record: pods, labels, workloads, interfaces, rules.
 
 Owns: `Names`, an index over snapshots of the agent's tables, kept current from their change streams.
-Comes in: table changes. Goes out: `Party` for (address, endpoint, identity), and for filters the addresses of pods
-and the identities that bear labels. Pods and identities that are gone keep their names for a while: flows outlive
-them.
+Comes in: table changes. Goes out: `Party` for (address, endpoint, identity), the owner of a socket, services, and for
+filters the addresses of pods and the identities that bear labels. Pods and identities that are gone keep their names
+for a while: flows outlive them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Any, TypeVar
+from ipaddress import ip_network
+from typing import Any
 
 from cilium.datapath.generated import FlowDirection as Direction
-from cilium.hubble.addresses import is_ipv4, packed
+from cilium.hubble.addresses import is_ipv4, packed, unpacked
+from cilium.hubble.remembering import REMEMBERED, Remembering
+from cilium.hubble.services import ServiceNames
+from cilium.hubble.sockets import NOWHERE, Owner
 from cilium.state.table import Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
@@ -24,16 +27,12 @@ from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, Pod
 from cilium.tables.labels import CLUSTER
 from cilium.tables.rules import RuleReference
+from cilium.tables.services import Frontend
 from cilium.tables.types import IPAddress, Labels
 
-REMEMBERED = 4096
-"""Pods, endpoints and identities each that keep their names after they are gone."""
 SETTLE = 0.1
 """Seconds between two updates of the index."""
 CLUSTER_LABEL = f"k8s:{CLUSTER}="
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +60,15 @@ class NameTables:
     identities: Table[Any, IdentityRow]
     ipcache: Table[Any, IPCacheEntry]
     devices: Table[Any, Device]
+    frontends: Table[Any, Frontend]
     rule_references: Table[Any, RuleReference]
-
-
-class Remembering(dict[K, V]):
-    """A dictionary whose forgotten keys can still be asked for, the latest `REMEMBERED` of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._gone: dict[K, V] = {}
-
-    def learn(self, key: K, value: V) -> None:
-        self[key] = value
-        self._gone.pop(key, None)
-
-    def forget(self, key: K) -> None:
-        if key in self:
-            self._gone[key] = self.pop(key)
-            if len(self._gone) > REMEMBERED:
-                del self._gone[next(iter(self._gone))]
-
-    def recall(self, key: K) -> V | None:
-        value = self.get(key)
-        return self._gone.get(key) if value is None else value
-
-    def with_gone(self) -> Iterable[tuple[K, V]]:
-        yield from self._gone.items()
-        yield from self.items()
 
 
 class Names:
     """`generation` grows with every change: what was derived from an older one may be stale.
 
     `default_deny` names the policies whose default deny closes a direction of an endpoint; without it such drops
-    name no policy.
+    name no policy. `dual_stack`: there is a world per family.
     """
 
     def __init__(
@@ -102,19 +76,26 @@ class Names:
         tables: NameTables,
         *,
         default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
+        dual_stack: bool = True,
     ) -> None:
         self.generation = 0
         self._tables = tables
         self._default_deny = default_deny
+        self._dual_stack = dual_stack
         self._wake = asyncio.Event()
         self._pods = tables.pods.changes(wake=self._wake)
         self._ciliums = tables.cilium_endpoints.changes(wake=self._wake)
         self._endpoints = tables.endpoints.changes(wake=self._wake)
         self._identities = tables.identities.changes(wake=self._wake)
         self._own = tables.endpoint_identities.changes(wake=self._wake)
+        self.services = ServiceNames(tables.frontends, identity_at=self.identity_at, wake=self._wake)
         self._workloads: Remembering[str, tuple[str, str]] = Remembering()
         self._of_address: Remembering[bytes, str] = Remembering()
         self._of_endpoint: Remembering[int, tuple[str, str]] = Remembering()
+        self._of_netns: Remembering[int, Endpoint] = Remembering()
+        """By cookie: no other namespace ever gets it, whereas numbers of endpoints come again."""
+        self._identities_of: Remembering[int, int] = Remembering()
+        """By endpoint."""
         self._labels: Remembering[int, Labels] = Remembering()
         self._parties: dict[tuple[bytes, int, int], Party] = {}
         self.refresh()
@@ -145,13 +126,18 @@ class Names:
                 self._of_endpoint.forget(endpoint.key)
             else:
                 self._of_endpoint.learn(endpoint.key, (endpoint.new.namespace, endpoint.new.pod))
+            self._settle(endpoint.old, endpoint.new)
         for identity in self._identities.pop():
             changed = True
             self._learn_labels(identity.key, identity.new.labels if identity.new else None)
         for own in self._own.pop():
-            if own.new is not None:
+            if own.new is None:
+                self._identities_of.forget(own.key)
+            else:
                 changed = True
+                self._identities_of.learn(own.key, own.new.identity)
                 self._learn_labels(own.new.identity, own.new.labels)
+        self.services.refresh()
         if changed:
             self.generation += 1
             self._parties.clear()
@@ -189,11 +175,35 @@ class Names:
     def default_deny(self, endpoint: int, direction: Direction) -> Sequence[RuleReference]:
         return self._default_deny(endpoint, direction) if self._default_deny and endpoint else ()
 
+    def owner(self, netns_cookie: int) -> Owner:
+        """Whose sockets are in the network namespace: a pod's, or those of the node's processes, which have no address
+        until they are bound."""
+        endpoint = self._of_netns.recall(netns_cookie)
+        if endpoint is None:
+            return Owner()
+        if endpoint.kind == "host":
+            return Owner(endpoint.id, Reserved.HOST)
+        identity = self._identities_of.recall(endpoint.id) or 0
+        ipv4, ipv6 = (
+            next((packed(one) for one in endpoint.addresses if one.version == version), NOWHERE) for version in (4, 6)
+        )
+        return Owner(endpoint.id, identity, ipv4, ipv6)
+
+    def identity_at(self, address: bytes) -> int:
+        """0: unknown."""
+        entry = self._tables.ipcache.snapshot().get(ip_network(unpacked(address)))
+        return entry.identity if entry else 0
+
+    def peer_identity(self, address: bytes) -> int:
+        """Whom a socket talks to; where nobody is known there is the world, as the datapath sees it."""
+        world = Reserved.WORLD_IPV4 if is_ipv4(address) else Reserved.WORLD_IPV6
+        return self.identity_at(address) or (world if self._dual_stack else Reserved.WORLD)
+
     def _find(self, address: bytes, endpoint: int, identity: int) -> Party:
         namespace, pod = self._of_endpoint.recall(endpoint) or ("", "")
         if not pod and (key := self._of_address.recall(address)):
             namespace, pod = key.split("/", 1)
-        identity = identity or self._identity_of(address)
+        identity = identity or self.identity_at(address)
         labels = self._labels.recall(identity)
         if labels is None:
             labels = (Reserved(identity).label,) if identity in Reserved._value2member_map_ else ()
@@ -201,10 +211,12 @@ class Names:
         cluster = next((one.removeprefix(CLUSTER_LABEL) for one in labels if one.startswith(CLUSTER_LABEL)), "")
         return Party(endpoint, identity, namespace, pod, labels, kind, name, cluster)
 
-    def _identity_of(self, address: bytes) -> int:
-        prefix = ip_network(IPv4Address(address[12:]) if is_ipv4(address) else IPv6Address(address))
-        entry = self._tables.ipcache.snapshot().get(prefix)
-        return entry.identity if entry else 0
+    def _settle(self, before: Endpoint | None, after: Endpoint | None) -> None:
+        """An endpoint's network namespace."""
+        if before is not None and (after is None or after.netns_cookie != before.netns_cookie):
+            self._of_netns.forget(before.netns_cookie)
+        if after is not None and after.netns_cookie:
+            self._of_netns.learn(after.netns_cookie, after)
 
     def _index(self, pod: str, before: Sequence[IPAddress], after: Sequence[IPAddress]) -> None:
         for address in before:

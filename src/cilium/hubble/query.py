@@ -47,7 +47,8 @@ class Query:
         decoder: FlowDecoder,
         context: Context,
     ) -> None:
-        self._store, self._decoder, self._node_name = store, decoder, context.node_name
+        self._store, self._decoder = store, decoder
+        self._node_name, self._names = context.node_name, context.names
         self._filters = FilterSet(request.whitelist, request.blacklist, context)
         self._mask = field_mask(request)
         self._since = _nanoseconds(request.since) if request.HasField("since") else 0
@@ -89,7 +90,7 @@ class Query:
             losses = self._losses(cursor, stop + (stop == end))
             if losses:
                 yield losses
-            for flows in self._decode(self._candidates(FlowRows(records, cursor))):
+            for flows in self._decode(self._candidates(FlowRows(records, cursor, self._names))):
                 found = flows if not number else flows[:number]
                 yield [self._flow(flow) for flow in found]
                 if number and not (number := number - len(found)):
@@ -118,7 +119,7 @@ class Query:
         while len(found) < self._number and stop > self._store.oldest:
             start = max(stop - WINDOW, self._store.oldest)
             records = self._store.read(start, stop)
-            candidates = self._candidates(FlowRows(records, start))
+            candidates = self._candidates(FlowRows(records, start, self._names))
             for flows in self._decode(candidates, newest_first=True):
                 found += flows
                 if len(found) >= self._number:
@@ -147,7 +148,7 @@ class Query:
         total = len(candidates.rows)
         starts = range(0, total, SLICE)
         for start in reversed(starts) if newest_first else starts:
-            flows = self._decoder.flows(candidates.rows.part(slice(start, start + SLICE)))
+            flows = self._decoder.flows(candidates.rows.where(slice(start, start + SLICE)))
             wanted = [flow for place, flow in enumerate(flows, start) if candidates.confirm(place, flow)]
             yield wanted[::-1] if newest_first else wanted
 

@@ -1,7 +1,7 @@
 """The event record as numpy and as Python see it.
 
-Owns: the dtype of `struct event` (bpf/maps/events.h) in the shape this package computes with (addresses as 16 opaque
-bytes instead of arrays), derived from the generated one, and its named tuple.
+Owns: the dtypes of `struct event` and `struct sock_event` (bpf/maps/events.h) in the shape this package computes with
+(addresses as 16 opaque bytes instead of arrays), derived from the generated ones, and the named tuple of an event.
 Comes in: arrays of 128-byte records. Goes out: the same bytes, named.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cilium.datapath import generated
-from cilium.datapath.generated import DropReason
+from cilium.datapath.generated import DropReason, EventType
 
 RECORD_SIZE: int = generated.EVENT.itemsize
 
@@ -22,8 +22,16 @@ def _opaque(field: np.dtype[Any]) -> np.dtype[Any]:
     return field if field.subdtype is None else np.dtype(f"V{field.itemsize}")
 
 
-EVENT: np.dtype[Any] = np.dtype([(name, _opaque(generated.EVENT[name])) for name in generated.EVENT.names or ()])
+def _opaque_fields(struct: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype([(name, _opaque(struct[name])) for name in struct.names or ()])
+
+
+EVENT = _opaque_fields(generated.EVENT)
 """`bpf_ktime_get_ns()` times until the store has taken the record, Unix times in nanoseconds from then on."""
+SOCK_EVENT = _opaque_fields(generated.SOCK_EVENT)
+"""The same bytes where `type` is TRACE_SOCK: a translation in a socket."""
+OPAQUE = np.dtype(f"V{RECORD_SIZE}")
+"""A record as one piece."""
 
 Records = NDArray[Any]
 """A one-dimensional array of dtype EVENT."""
@@ -70,6 +78,10 @@ class Event(NamedTuple):
     @property
     def is_translated(self) -> bool:
         return self.translated != _NONE
+
+    @property
+    def is_socket(self) -> bool:
+        return self.type == EventType.TRACE_SOCK
 
 
 POLICY_REASONS = (

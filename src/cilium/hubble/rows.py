@@ -1,13 +1,15 @@
 """Records expanded to flows, still as columns.
 
 Owns: `FlowRows`: one row per flow. A record tells of one packet; it stands for a policy-verdict flow for each decided
-direction and then for its trace or drop flow. Filters work on these columns, decoding on single rows.
-Comes in: records with the sequence number of the first. Goes out: columns with upstream's meaning of event type,
-verdict and direction for every flow.
+direction and then for its trace or drop flow. A socket's record stands for a flow before its translation and one after.
+Filters work on these columns, decoding on single rows.
+Comes in: records with the sequence number of the first, and who knows whose the sockets are. Goes out: columns with
+upstream's meaning of event type, verdict and direction for every flow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -20,7 +22,8 @@ from cilium.datapath.generated import EventType, ObservationPoint
 from cilium.datapath.generated import FlowDirection as Direction
 from cilium.datapath.generated import FlowVerdict as Verdict
 from cilium.hubble.addresses import Mask
-from cilium.hubble.records import POLICY_REASONS, Records
+from cilium.hubble.records import OPAQUE, POLICY_REASONS, SOCK_EVENT, Records
+from cilium.hubble.sockets import NOWHERE, Ends, Nobody, expand, service_is
 
 Column = NDArray[Any]
 
@@ -31,31 +34,41 @@ class Kind(IntEnum):
     EGRESS_VERDICT = 0
     INGRESS_VERDICT = 1
     EVENT = 2
+    TRANSLATED = 3
+    """After the translation of a socket; EVENT is the one before it."""
 
 
 class FlowRows:
     """Flows of consecutive records, in order. All columns have one element per flow."""
 
-    def __init__(self, records: Records, first: int, places: NDArray[np.intp] | None = None) -> None:
-        self.records, self.first = records, first
-        if places is None:
-            flags = records["flags"]
-            there = np.empty((len(records), len(Kind)), np.bool_)
-            there[:, Kind.EGRESS_VERDICT] = flags & Flag.EGRESS_DECIDED
-            there[:, Kind.INGRESS_VERDICT] = flags & Flag.INGRESS_DECIDED
-            there[:, Kind.EVENT] = True
-            places = np.flatnonzero(there)
-        self._places = places
+    def __init__(self, records: Records, first: int, ends: Ends | None = None) -> None:
+        self._records, self.first = records, first
+        flags, sockets = records["flags"], records["type"] == EventType.TRACE_SOCK
+        there = np.empty((len(records), len(Kind)), np.bool_)
+        there[:, Kind.EGRESS_VERDICT] = flags & Flag.EGRESS_DECIDED
+        there[:, Kind.INGRESS_VERDICT] = flags & Flag.INGRESS_DECIDED
+        there[:, Kind.EVENT] = True
+        there[:, Kind.TRANSLATED] = sockets
+        self._places: NDArray[np.intp] = np.flatnonzero(there)
+        self._expanded: Records | None = None
+        """One record per flow, if any of them is a socket's."""
+        if sockets.any():
+            flows = _take(records, self.index)
+            chosen = sockets[self.index]
+            flows.view(OPAQUE)[chosen] = expand(
+                _take(flows, chosen), self.kind[chosen] == Kind.TRANSLATED, ends or Nobody()
+            ).view(OPAQUE)
+            self._expanded = flows
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def where(self, mask: Mask) -> FlowRows:
-        """The flows the mask selects."""
-        return FlowRows(self.records, self.first, self._places[mask])
-
-    def part(self, window: slice) -> FlowRows:
-        return FlowRows(self.records, self.first, self._places[window])
+    def where(self, chosen: Mask | slice) -> FlowRows:
+        """The flows the mask or slice selects."""
+        part = FlowRows.__new__(FlowRows)
+        part._records, part.first, part._places = self._records, self.first, self._places[chosen]
+        part._expanded = None if self._expanded is None else _take(self._expanded, chosen)
+        return part
 
     @cached_property
     def index(self) -> NDArray[np.intp]:
@@ -68,7 +81,24 @@ class FlowRows:
 
     def column(self, name: str) -> Column:
         """A field of the flow's record."""
-        return self.records[name][self.index]
+        return self._records[name][self.index] if self._expanded is None else self._expanded[name]
+
+    @property
+    def records(self) -> Records:
+        """One per flow."""
+        return _take(self._records, self.index) if self._expanded is None else self._expanded
+
+    def socket_ids(self) -> Iterator[tuple[int, int, int]]:
+        """Of every socket's flow: its place among these, the socket's cookie, the id of the process's cgroup."""
+        if self._expanded is not None:
+            places = np.flatnonzero(self.is_socket)
+            sockets = self._expanded.view(SOCK_EVENT)
+            yield from zip(
+                places.tolist(),
+                sockets["socket_cookie"][places].tolist(),
+                sockets["cgroup_id"][places].tolist(),
+                strict=True,
+            )
 
     def _flag(self, flag: Flag) -> Mask:
         mask: Mask = (self.column("flags") & flag) != 0
@@ -76,8 +106,33 @@ class FlowRows:
 
     @cached_property
     def is_event(self) -> Mask:
-        mask: Mask = self.kind == Kind.EVENT
+        mask: Mask = self.kind >= Kind.EVENT
         return mask
+
+    @cached_property
+    def is_socket(self) -> Mask:
+        mask: Mask = self.column("type") == EventType.TRACE_SOCK
+        return mask
+
+    @cached_property
+    def redirected(self) -> Mask:
+        """Sent to a service, and on to a backend: `translated` is what the destination becomes, not the source.
+
+        The point tells: what comes in is sent on, what goes out gets another source.
+        """
+        point = self.column("point")
+        incoming = (point >= ObservationPoint.FROM_ENDPOINT) & (point <= ObservationPoint.FROM_NETWORK)
+        mask: Mask = incoming & ~self.is_socket & (self.column("translated") != np.void(NOWHERE))
+        return mask
+
+    def service_place(self, side: str) -> tuple[Column, Column]:
+        """Address and port by which an end may be known as a service."""
+        address, port = self.column(side), self.column(f"{side}_port")
+        if self._expanded is not None:
+            meant = self.is_socket & service_is(side, self._expanded)
+            address = np.where(meant, self.column("translated"), address)
+            port = np.where(meant, self.column("translated_port"), port)
+        return address, port
 
     @cached_property
     def event_type(self) -> Column:
@@ -85,10 +140,12 @@ class FlowRows:
 
     @cached_property
     def sub_type(self) -> Column:
-        """Observation point of a trace, reason of a drop, 0 of a policy verdict."""
+        """Point of a trace or of a socket's translation, reason of a drop, 0 of a policy verdict."""
         kind = self.event_type
         return np.select(
-            [kind == EventType.TRACE, kind == EventType.DROP], [self.column("point"), self.column("reason")], 0
+            [(kind == EventType.TRACE) | (kind == EventType.TRACE_SOCK), kind == EventType.DROP],
+            [self.column("point"), self.column("reason")],
+            0,
         )
 
     @cached_property
@@ -164,3 +221,9 @@ class FlowRows:
         known = np.where(self._flag(Flag.REPLY), 1, 0)
         known = np.where(self._flag(Flag.REPLY_KNOWN), known, -1)
         return np.where(self.is_event, known, 0)
+
+
+def _take(records: Records, chosen: Any) -> Records:
+    """A copy. Whole records are copied as opaque bytes: numpy would copy structured ones field by field."""
+    taken: Records = records.view(OPAQUE)[chosen].view(records.dtype)
+    return taken

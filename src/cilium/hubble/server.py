@@ -65,13 +65,15 @@ class HubbleServer:
         socket_path: str = DEFAULT_SOCKET,
         listen: str = DEFAULT_LISTEN,
         credentials: grpc.ServerCredentials | None = None,
+        dual_stack: bool = True,
     ) -> None:
         self._socket_path, self._listen, self._credentials = socket_path, listen, credentials
         self._tables, self._policies = tables, policies
         name = f"{cluster}/{node_name}"
         self.store = EventStore(capacity)
         self.collector = Collector(ring, self.store, lost=lost)
-        self.names = Names(tables, default_deny=DefaultDeny(policies, tables.endpoint_identities))
+        default_deny = DefaultDeny(policies, tables.endpoint_identities)
+        self.names = Names(tables, default_deny=default_deny, dual_stack=dual_stack)
         self.agent_events = AgentEventLog()
         self.decoder = FlowDecoder(self.names, node_name=name, instance=os.urandom(8))
         self._observer = ObserverService(

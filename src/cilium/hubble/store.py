@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cilium.datapath.generated import EventFlags
-from cilium.hubble.records import EVENT, RECORD_SIZE, Records
+from cilium.datapath.generated import EventFlags, EventType
+from cilium.hubble.records import EVENT, OPAQUE, Records
 
 DEFAULT_CAPACITY = 65_535
-_OPAQUE = np.dtype(f"V{RECORD_SIZE}")
 MAX_LOSSES = 1024
 """Losses remembered with their place; older ones stay in the total."""
 
@@ -50,7 +49,7 @@ class EventStore:
         self.lost = 0
         self.seen_flows = 0
         self._records: Records = np.zeros(capacity, EVENT)
-        self._bytes = self._records.view(_OPAQUE)
+        self._bytes = self._records.view(OPAQUE)
         self._end = 0
         self._losses: deque[Loss] = deque(maxlen=MAX_LOSSES)
         self._waiting: set[asyncio.Future[None]] = set()
@@ -74,7 +73,7 @@ class EventStore:
         if not count:
             return
         self.seen_flows += flows_in(records)
-        kept = records[-self.capacity :].view(_OPAQUE)
+        kept = records[-self.capacity :].view(OPAQUE)
         start = (self._end + count - len(kept)) % self.capacity
         head = min(len(kept), self.capacity - start)
         for place, part in ((slice(start, start + head), kept[:head]), (slice(len(kept) - head), kept[head:])):
@@ -129,10 +128,14 @@ class EventStore:
 
 
 def flows_in(records: Records) -> int:
-    """Flows the records expand to: one each, and one for every decided direction."""
-    flags = records["flags"]
+    """Flows the records expand to: one each, one for every decided direction, one for a socket's new address.
+
+    Runs for every record that is stored: the two bytes are copied side by side before they are looked at.
+    """
+    flags, kinds = np.ascontiguousarray(records["flags"]), np.ascontiguousarray(records["type"])
     return (
         len(records)
         + int(np.count_nonzero(flags & EventFlags.EGRESS_DECIDED))
         + int(np.count_nonzero(flags & EventFlags.INGRESS_DECIDED))
+        + int(np.count_nonzero(kinds == EventType.TRACE_SOCK))
     )

@@ -39,6 +39,9 @@ POINTS = {
 }
 """By sub-type of a trace event, as the kernel numbers them."""
 
+XLATE_POINTS = {1: "pre-xlate-fwd", 2: "post-xlate-fwd", 3: "pre-xlate-rev", 4: "post-xlate-rev"}
+"""By sub-type of a trace-sock event: flow.SocketTranslationPoint."""
+
 MATCHES = {0: "none", 1: "L3-Only", 2: "L3-L4", 3: "L4-Only", 4: "all", 5: "L3-Proto", 6: "Proto-Only"}
 """By policy_match_type."""
 
@@ -75,7 +78,7 @@ _ICMPV6_UNREACHABLE = {0: "NoRouteToDst", 1: "AdminProhibited", 3: "Address", 4:
 
 _ACRONYMS = {
     "ip", "ct", "tcp", "ack", "l2", "l3", "l4", "icmpv4", "icmpv6", "ipv6", "nat", "nat46", "nat64", "fib", "lb",
-    "edt", "mac", "vlan", "vni", "tc", "sid", "snat", "dsr", "ttl", "id", "igmp", "clusterip", "srv6",
+    "edt", "mac", "vlan", "vni", "tc", "sid", "snat", "dsr", "ttl", "id", "igmp", "srv6",
 }  # fmt: skip
 _REASONS = {
     "POLICY_DENY": "Policy denied by denylist",
@@ -85,6 +88,7 @@ _REASONS = {
     "DROP_NO_EGRESS_IP": "No egress IP configured",
     "DROP_PUNT_PROXY": "Punt to proxy",
     "DROP_FRAG_NOT_FOUND_WORLD": "Fragment not found",
+    "IS_A_CLUSTERIP": "Is a ClusterIP",
 }
 
 

@@ -32,6 +32,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     pod_uid: str = ""
     created: str = ""
     """RFC 3339."""
+    netns_cookie: int = 0
+    """What programs call its network namespace (SO_NETNS_COOKIE); 0: not known."""
 
 
 class EndpointIdentity(msgspec.Struct, frozen=True):

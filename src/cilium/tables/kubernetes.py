@@ -16,6 +16,19 @@ class NamedPort(msgspec.Struct, frozen=True):
     """TCP, UDP or SCTP."""
 
 
+class HostPort(msgspec.Struct, frozen=True):
+    """A port of a container that is to be reached at its node's addresses."""
+
+    host_port: int
+    container_port: int
+    protocol: str
+    """TCP, UDP or SCTP."""
+    host_ip: str = ""
+    """As it was written: only at this address; an unspecified one means every address of its family, none every
+    address.
+    """
+
+
 class Pod(msgspec.Struct, frozen=True):
     """Table `pods`, key `namespace/name`."""
 
@@ -34,6 +47,11 @@ class Pod(msgspec.Struct, frozen=True):
     workload_name: str = ""
     """The owner people think of: the Deployment, not its ReplicaSet."""
     deleting: bool = False
+    ready: bool = False
+    """Condition Ready."""
+    host_ports: tuple[HostPort, ...] = ()
+    created: str = ""
+    """Only of pods with host ports, for which it matters who was first: a string per pod is much."""
 
     @property
     def key(self) -> str:

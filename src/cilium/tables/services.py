@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
 
+from cilium.tables.problems import Reason
 from cilium.tables.types import IPAddress, IPNetwork
 
 
@@ -32,8 +34,49 @@ class Forwarding(StrEnum):
     """With the client's; the backend's node answers in the service's name (direct server return)."""
 
 
+DEFAULT_WEIGHT = 100
+"""Of an endpoint whose slice says nothing."""
+
+REDIRECT_SUFFIX = ":local-redirect"
+"""Follows the policy's name in `Frontend.service` of a redirect that is of no Service."""
+
 FrontendKey = tuple[IPAddress, int, str, Scope]
 """(address, port, protocol, scope); of a node port, the unspecified address of its family."""
+
+
+class Flaw(msgspec.Struct, frozen=True):
+    """What cannot be understood of an object; the rest of it holds."""
+
+    reason: Reason
+    field: str
+    """A path such as `spec.loadBalancerSourceRanges[1]`."""
+    message: str
+    """What is wrong and what to do."""
+
+
+class LabelTerm(msgspec.Struct, frozen=True):
+    """One term of a label selector that was written as text; terms are ANDed."""
+
+    key: str
+    operator: str
+    """in, notin, exists, absent, > or <."""
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """`notin` and `absent` are true of labels that have no such key."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "in":
+                return value in self.values
+            case "notin":
+                return value not in self.values
+            case "exists":
+                return value is not None
+            case "absent":
+                return value is None
+        if value is None or not value.isdecimal():
+            return False
+        return int(value) > int(self.values[0]) if self.operator == ">" else int(value) < int(self.values[0])
 
 
 class ServicePort(msgspec.Struct, frozen=True):
@@ -60,10 +103,31 @@ class Service(msgspec.Struct, frozen=True):
     ports: tuple[ServicePort, ...] = ()
     internal_local: bool = False
     """internalTrafficPolicy: Local."""
-    affinity: bool = False
-    """sessionAffinity: ClientIP."""
+    external_local: bool = False
+    """externalTrafficPolicy: Local."""
+    affinity_timeout: int = 0
+    """Seconds of sessionAffinity: ClientIP; 0: none."""
     proxy_name: str = ""
     """Not empty: somebody else's service (label service.kubernetes.io/service-proxy-name)."""
+    uid: str = ""
+    source_ranges: tuple[IPNetwork, ...] = ()
+    """loadBalancerSourceRanges, as far as they can be read."""
+    source_deny: bool = False
+    """`source_ranges` lists who may not ask (annotation service.cilium.io/src-ranges-policy)."""
+    source_closed: bool = False
+    """There are source ranges, and none of them can be read: nobody may ask."""
+    health_check_node_port: int = 0
+    topology: bool = False
+    """Its traffic shall stay near: hints of its slices count (trafficDistribution, annotation topology-mode)."""
+    algorithm: Algorithm | None = None
+    """Annotation service.cilium.io/lb-algorithm."""
+    forwarding: Forwarding | None = None
+    """Annotation service.cilium.io/forwarding-mode."""
+    exposed: str = ""
+    """ClusterIP, NodePort or LoadBalancer: only addresses of this type (annotation service.cilium.io/type)."""
+    nodes: tuple[LabelTerm, ...] = ()
+    """On which nodes it is served, by their labels (annotations service.cilium.io/node and node-selector)."""
+    flaws: tuple[Flaw, ...] = ()
 
     @property
     def key(self) -> str:
@@ -77,6 +141,8 @@ class SliceEndpoint(msgspec.Struct, frozen=True):
     terminating: bool
     node: str = ""
     zone: str = ""
+    for_zones: tuple[str, ...] = ()
+    for_nodes: tuple[str, ...] = ()
 
 
 class SlicePort(msgspec.Struct, frozen=True):
@@ -94,6 +160,9 @@ class EndpointSlice(msgspec.Struct, frozen=True):
     """Name of the Service in the same namespace; empty: of none."""
     endpoints: tuple[SliceEndpoint, ...] = ()
     ports: tuple[SlicePort, ...] = ()
+    weight: int = DEFAULT_WEIGHT
+    """Of each of its endpoints (annotation service.cilium.io/weight); 0: they get no new connections."""
+    flaws: tuple[Flaw, ...] = ()
 
     @property
     def key(self) -> str:
@@ -113,6 +182,7 @@ class Backend(msgspec.Struct, frozen=True):
     """Connections that it has go on; it gets new ones only if nobody else is there."""
     node: str = ""
     weight: int = 1
+    """Slots among those of the other backends; 0: known for the connections that it has, and gets no others."""
 
 
 class Frontend(msgspec.Struct, frozen=True):
@@ -152,4 +222,5 @@ class Frontend(msgspec.Struct, frozen=True):
 
     @property
     def serving(self) -> tuple[Backend, ...]:
-        return tuple(end for end in self.backends if not end.terminating) or self.backends
+        able = tuple(end for end in self.backends if end.weight)
+        return tuple(end for end in able if not end.terminating) or able

@@ -280,10 +280,13 @@ class Lab:
         return LabApi(plan.host[0], API_PORT, pki / "ca.crt", pki / "admin.crt", pki / "admin.key")
 
     def node_argv(self, name: str, command: Sequence[str]) -> list[str]:
-        """A command line that runs ``command`` in the node's namespaces. Raises LabError for an unknown node."""
+        """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of
+        its network. Raises LabError for an unknown node."""
         known = [f"node{n}" for n in range(1, self._state().nodes + 1)]
+        if name == "external":
+            return ["nsenter", f"--net={network.netns(self.name, name)}", *command]
         if name not in known:
-            raise LabError(f"node {name}: lab {self.name} has {', '.join(known)}")
+            raise LabError(f"node {name}: lab {self.name} has {', '.join(known)}, external")
         return self._paths.space(name).argv(list(command))
 
     def node_exec(self, name: str, command: Sequence[str]) -> int:

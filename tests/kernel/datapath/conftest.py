@@ -28,6 +28,15 @@ SPECS = {
         MapSpec("tiny_array", MapType.ARRAY, U4, ROW, 64),
         MapSpec("tiny_percpu", MapType.PERCPU_HASH, U4, U4, 1000),
         MapSpec("tiny_percpu_array", MapType.PERCPU_ARRAY, U4, ROW, 16),
+        MapSpec(
+            "tiny_nested",
+            MapType.HASH_OF_MAPS,
+            U4,
+            U4,
+            100,
+            1,
+            MapSpec("tiny_inner", MapType.ARRAY, U4, U4, 16, 0x1400),
+        ),
     )
 }
 

@@ -55,7 +55,7 @@ def test_a_wrong_constant_is_refused(tiny: Path, bpf_dir: Path, constants: dict[
 def test_only_the_named_programs_are_loaded(tiny: Path, bpf_dir: Path) -> None:
     with load(tiny, pin_dir=bpf_dir, programs={"drop"}) as loaded:
         assert set(loaded.programs) == {"drop"}
-    with pytest.raises(ObjectError, match="no program frob in it; it has constants, emit, count, drop"):
+    with pytest.raises(ObjectError, match="no program frob in it; it has constants, emit, count, nested, drop"):
         load(tiny, pin_dir=bpf_dir, programs={"frob"})
 
 

@@ -32,6 +32,21 @@ MAP(tiny_percpu, BPF_MAP_TYPE_PERCPU_HASH, __u32, __u32, 1000, 0);
 MAP(tiny_percpu_array, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct row, 16, 0);
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__type(key, __u32);
+	__uint(max_entries, 100);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(key_size, 4);
+		__uint(value_size, 4);
+		__uint(max_entries, 16);
+		__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	});
+} tiny_nested SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 65536);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
@@ -77,6 +92,17 @@ int count(struct __sk_buff *skb)
 	if (row)
 		__sync_fetch_and_add(&row->a, 1);
 	return TC_ACT_UNSPEC;
+}
+
+/* Returns what the array under key config_number has at the packet's length; 7777: it has none, or there is no array. */
+SEC("tc")
+int nested(struct __sk_buff *skb)
+{
+	__u32 key = config_number, index = skb->len, *value;
+	void *array = bpf_map_lookup_elem(&tiny_nested, &key);
+
+	value = array ? bpf_map_lookup_elem(array, &index) : NULL;
+	return value ? *value : 7777;
 }
 
 SEC("cgroup/connect4")

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from bpf.balanced import Services
 from bpf.harness import LOOPBACK, Datapath
 from bpf.packets import CLIENT, FAMILIES, SERVER, WORLD, echo, tcp, udp
-from unit.hubble.world import Cluster
+from unit.hubble.world import WEB, WEB6, Cluster
 
 from cilium.api.proto.flow import flow_pb2 as pb
 from cilium.datapath.ringbuf import RingBuffer
@@ -104,6 +105,30 @@ def test_other_protocols(watched: Watched, version: int) -> None:
         f"ICMPv{version} EchoReply",
     ]
     assert (ping.is_reply.value, pong.is_reply.value) == (False, True)
+
+
+@pytest.mark.parametrize("version", FAMILIES)
+def test_a_packet_to_a_service(make_datapath: MakeDatapath, version: int) -> None:
+    """The service and where it leads, then the backend. Nobody there: the refused one names the service too."""
+    watched = Watched(make_datapath(services=1))
+    datapath, client, server, web = watched.datapath, CLIENT[version], SERVER[version], {4: WEB, 6: WEB6}[version]
+    datapath.endpoint(client, 1000, id=11)
+    datapath.endpoint(server, 2000, id=22)
+    services = Services(datapath)
+    services.put(web, 80, (server, 8080))
+    datapath.run_unread("from_lxc", tcp(client, web, 40000, 80))
+    services.put(web, 80)
+    datapath.run_unread("from_lxc", tcp(client, web, 40001, 80))
+    asked, seen, refused = watched.flows()
+    watched.ring.close()
+    assert (asked.trace_observation_point, asked.IP.destination) == (pb.FROM_ENDPOINT, web)
+    world = {4: 9, 6: 10}[version]
+    assert (asked.destination_service.name, asked.destination.identity, asked.source.ID) == ("web", world, 11)
+    place = f"{server}:8080" if version == 4 else f"[{server}]:8080"
+    assert (asked.Summary, asked.IP.source_xlated) == (f"TCP Flags: SYN; to {place}", "")
+    assert (seen.trace_observation_point, seen.IP.destination, seen.destination.ID) == (pb.TO_ENDPOINT, server, 22)
+    assert not seen.HasField("destination_service")
+    assert (refused.drop_reason_desc, refused.destination_service.name) == (pb.SERVICE_BACKEND_NOT_FOUND, "web")
 
 
 def test_a_spoofed_source(watched: Watched) -> None:

@@ -8,8 +8,10 @@ import json
 import os
 import socket
 import sys
+from socket import SOL_SOCKET
 from typing import Any
 
+SO_COOKIE = 57
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -28,6 +30,14 @@ class Remote:
         self.sockets.pop(socket).close()
         return {}
 
+    def bind(self, socket: int, to: list[Any]) -> dict[str, Any]:
+        self.sockets[socket].bind(tuple(to))
+        return {"name": self.sockets[socket].getsockname()[:2]}
+
+    def cookie(self, socket: int) -> dict[str, Any]:
+        option = self.sockets[socket].getsockopt(SOL_SOCKET, SO_COOKIE, 8)
+        return {"cookie": int.from_bytes(option, "little")}
+
     def connect(self, socket: int, to: list[Any]) -> dict[str, Any]:
         self.sockets[socket].connect(tuple(to))
         return {"peer": self.sockets[socket].getpeername()[:2]}
@@ -37,6 +47,9 @@ class Remote:
         self.sockets[socket].sendall(b"hello")
         answer, sender = self.sockets[socket].recvfrom(100)
         return {"answer": answer.decode(), "from": sender[:2] if sender else None}
+
+    def receive(self, socket: int) -> dict[str, Any]:
+        return {"answer": self.sockets[socket].recv(100).decode()}
 
     def send(self, socket: int, to: list[Any]) -> dict[str, Any]:
         """A datagram over a socket that is not connected; the answer and who it came from."""

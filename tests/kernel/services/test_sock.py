@@ -8,10 +8,7 @@ from itertools import count
 from threading import Event
 
 import pytest
-from kernel.services.conftest import ADDRESSES, SIZES, Node, frontend
-
-from cilium.datapath.loader import load
-from cilium.datapath.paths import OBJECT_DIRECTORY
+from kernel.services.conftest import ADDRESSES, Node, frontend
 
 pytestmark = pytest.mark.kernel
 VIP = {4: "10.96.0.1", 6: "fd96::1"}
@@ -139,7 +136,7 @@ def test_a_node_port_is_every_nodes(node: Node, version: int) -> None:
 def test_loopback_of_a_pod_is_no_node(node: Node, version: int) -> None:
     """Programs of a host whose namespace is another one."""
     node.put(frontend(ANY[version], ADDRESSES[version][0], port=30080))
-    with load(OBJECT_DIRECTORY / "sock.bpf.o", pin_dir=node.pins, max_entries=SIZES) as foreign:
+    with node.load(config_host_netns_cookie=0) as foreign:
         node.attach(foreign)
         one = node.open(version, "tcp")
         assert node.do("connect", socket=one, to=[LOOPBACK[version], 30080]) == {"errno": errno.ECONNREFUSED}

@@ -28,6 +28,7 @@ PLURALS = {
     "CiliumEndpoint": "ciliumendpoints.cilium.io",
     "CiliumIdentity": "ciliumidentities.cilium.io",
     "CiliumCIDRGroup": "ciliumcidrgroups.cilium.io",
+    "CiliumLocalRedirectPolicy": "ciliumlocalredirectpolicies.cilium.io",
     "CiliumNodeConfig": "ciliumnodeconfigs.cilium.io",
 }
 
@@ -121,6 +122,31 @@ spec: {defaults: {debug: 'true'}, nodeSelector: {}}
 ]
 
 
+REDIRECTS = [
+    """
+kind: CiliumLocalRedirectPolicy
+metadata: {name: metadata, namespace: default}
+spec:
+  description: credentials come from this node's proxy
+  skipRedirectFromBackend: true
+  redirectFrontend: {addressMatcher: {ip: 169.254.169.254, toPorts: [{port: "80", protocol: TCP}]}}
+  redirectBackend:
+    localEndpointSelector: {matchLabels: {app: proxy}}
+    toPorts: [{port: "8080", protocol: TCP}]
+""",
+    """
+kind: CiliumLocalRedirectPolicy
+metadata: {name: dns, namespace: default}
+spec:
+  skipRedirectFromBackend: false
+  redirectFrontend: {serviceMatcher: {serviceName: kube-dns, namespace: default}}
+  redirectBackend:
+    localEndpointSelector: {matchExpressions: [{key: app, operator: Exists}]}
+    toPorts: [{port: "53", protocol: UDP, name: dns}, {port: "53", protocol: TCP, name: dns-tcp}]
+""",
+]
+
+
 class Server:
     def __init__(self) -> None:
         self.schemas, registry = Schemas(), Registry(builtin_resources())
@@ -164,7 +190,7 @@ def test_no_reference_is_left() -> None:
         crds.resolve({"$ref": "nothing"}, {})
 
 
-@pytest.mark.parametrize("text", [FRONTEND, EVERYTHING, NODES, *OTHERS])
+@pytest.mark.parametrize("text", [FRONTEND, EVERYTHING, NODES, *OTHERS, *REDIRECTS])
 async def test_good_objects_are_kept_whole(server: Server, text: str) -> None:
     created = await server.create(text)
     wanted = yaml.safe_load(text)
@@ -230,6 +256,37 @@ async def test_impossible_fields_are_named(server: Server, path: str, value: Any
 
 
 @pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("redirectFrontend.addressMatcher.toPorts.0.port", "0"),
+        ("redirectFrontend.addressMatcher.toPorts.0.port", "65536"),
+        ("redirectFrontend.addressMatcher.toPorts.0.port", 80),
+        ("redirectFrontend.addressMatcher.toPorts.0.protocol", "SCTP"),
+        ("redirectFrontend.addressMatcher.toPorts", []),
+        ("redirectFrontend.serviceMatcher", {"serviceName": "a", "namespace": "default"}),
+        ("redirectBackend.toPorts", []),
+        ("redirectBackend.toPorts.0.name", "-a"),
+        ("redirectBackend.localEndpointSelector.matchLabels", {"app": "not a value"}),
+    ],
+)
+async def test_impossible_redirects_are_refused(server: Server, path: str, value: Any) -> None:
+    policy = yaml.safe_load(REDIRECTS[0])
+    node = policy["spec"]
+    *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    for part in parents:
+        node = node[part]
+    node[last] = value
+    with pytest.raises(Invalid) as caught:
+        await server.create(yaml.safe_dump(policy))
+    assert any(cause.field and cause.field.startswith("spec.redirect") for cause in caught.value.causes)
+
+
+@pytest.mark.parametrize("port", ["1", "99", "1000", "9999", "10000", "59999", "60000", "64999", "65499", "65535"])
+async def test_every_port_can_be_redirected(server: Server, port: str) -> None:
+    await server.create(REDIRECTS[0].replace('"80"', f'"{port}"'))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "{kind: CiliumNetworkPolicy, metadata: {name: a, namespace: default}}",
@@ -239,6 +296,8 @@ async def test_impossible_fields_are_named(server: Server, path: str, value: Any
         "{kind: CiliumEndpoint, metadata: {name: a, namespace: default}, status: {state: happy}}",
         "{kind: CiliumNode, metadata: {name: a}, spec: {ipam: {podCIDRs: [10.0.0.0]}}}",
         "{kind: CiliumNodeConfig, metadata: {name: a, namespace: default}, spec: {nodeSelector: {}}}",
+        "{kind: CiliumLocalRedirectPolicy, metadata: {name: a, namespace: default}}",
+        "{kind: CiliumLocalRedirectPolicy, metadata: {name: a, namespace: default}, spec: {redirectFrontend: {}}}",
     ],
 )
 async def test_incomplete_objects_are_refused(server: Server, text: str) -> None:

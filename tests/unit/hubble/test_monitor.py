@@ -1,7 +1,7 @@
 """The lines of cilium-dbg monitor."""
 
 import pytest
-from unit.hubble.world import CLIENT6, ECHO6, Cluster, record
+from unit.hubble.world import CLIENT6, ECHO6, Cluster, record, socket_record
 
 from cilium.datapath.generated import DropReason, EventFlags, EventType, FlowVerdict, ObservationPoint
 from cilium.hubble.flows import FlowDecoder
@@ -12,11 +12,13 @@ from cilium.hubble.rows import FlowRows
 
 
 def lines(records: Records) -> list[str]:
-    decoder = FlowDecoder(Names(Cluster().tables), node_name="default/n1", instance=bytes(8))
-    return [line(flow) for flow in decoder.flows(FlowRows(records, 0))]
+    names = Names(Cluster().tables)
+    decoder = FlowDecoder(names, node_name="default/n1", instance=bytes(8))
+    return [line(flow) for flow in decoder.flows(FlowRows(records, 0, names))]
 
 
 DENIED = {"type": EventType.DROP, "reason": DropReason.POLICY_DENIED, "verdict": FlowVerdict.DROPPED}
+SOCKET = "cgroup_id: 4711 sock_cookie: 77"
 PACKET = "10.0.1.10:43210 -> 10.0.1.20:8080 tcp SYN"
 
 
@@ -56,6 +58,22 @@ PACKET = "10.0.1.10:43210 -> 10.0.1.20:8080 tcp SYN"
                 "Policy verdict log: local EP ID 10, remote ID 2222, proto tcp, egress, action allow, match L3-L4, "
                 "policy default/client-out, " + PACKET,
                 f"-> endpoint 20, identity 1111->2222 state new ifindex lxc-client: {PACKET}",
+            ],
+        ),
+        (
+            socket_record(),
+            [
+                f"[pre-xlate-fwd] {SOCKET}, dst [10.96.0.80]:80 tcp, endpoint 10, service default/web",
+                f"[post-xlate-fwd] {SOCKET}, dst [10.0.1.20]:8080 tcp, endpoint 10, service default/web",
+            ],
+        ),
+        (
+            socket_record(
+                point=3, protocol=17, destination=ECHO6, destination_port=9, translated=CLIENT6, translated_port=53
+            ),
+            [
+                f"[pre-xlate-rev] {SOCKET}, dst [fd00::20]:9 udp, endpoint 10",
+                f"[post-xlate-rev] {SOCKET}, dst [fd00::10]:53 udp, endpoint 10",
             ],
         ),
         (record(protocol=47), ["-> endpoint 20, identity 1111->2222 state new ifindex lxc-client: "

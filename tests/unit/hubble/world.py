@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cilium.datapath.generated import EventFlags, EventType, FlowDirection, FlowVerdict, ObservationPoint, TraceReason
+from cilium.datapath.generated import (
+    EventFlags,
+    EventType,
+    FlowDirection,
+    FlowVerdict,
+    ObservationPoint,
+    SockPoint,
+    TraceReason,
+)
 from cilium.hubble.addresses import packed
 from cilium.hubble.names import NameTables
-from cilium.hubble.records import EVENT, Records
+from cilium.hubble.records import EVENT, SOCK_EVENT, Records
 from cilium.hubble.ring import BUSY, DISCARD, HEADER
 from cilium.state import Table
 from cilium.tables.devices import Device
-from cilium.tables.endpoints import Endpoint
+from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
+from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, Pod
 from cilium.tables.rules import RuleReference
+from cilium.tables.services import Frontend, Scope
 
 CLIENT, ECHO, REMOTE, WORLD = "10.0.1.10", "10.0.1.20", "10.0.2.30", "192.0.2.1"
 CLIENT6, ECHO6 = "fd00::10", "fd00::20"
+NODE, NODE2 = "172.18.0.2", "172.18.0.3"
+WEB, WEB6 = "10.96.0.80", "fd00:96::80"
+"""Cluster IPs of the service default/web, port 80, which is node port 30080; behind it is echo, port 8080."""
+HOST_COOKIE, CLIENT_COOKIE, STRANGER_COOKIE = 1, 4097, 4098
+CGROUP = 4711
+CLIENT_LABELS = ("k8s:app=client", "k8s:io.cilium.k8s.policy.cluster=default")
 NOW = 1_800_000_000_000_000_000
 OVERLAP = 256
 """Bytes of the ring mapped a second time: one record crosses its end at most."""
+
+
+ADDRESSES = ("source", "destination", "translated")
 
 
 class MemoryRing:
@@ -91,13 +110,36 @@ def record(**fields: Any) -> Records:
         **fields,
     }
     for name, value in values.items():
-        if name in ("source", "destination", "translated"):
+        if name in ADDRESSES:
             one[name] = np.void(packed(ip_address(value)))
         elif name.endswith("_mac"):
             one[name] = np.void(bytes.fromhex(value.replace(":", "")))
         else:
             one[name] = value
     return one
+
+
+def socket_record(**fields: Any) -> Records:
+    """By default the client connects to the service web and gets echo."""
+    one = np.zeros(1, SOCK_EVENT)
+    values: dict[str, Any] = {
+        "time": NOW,
+        "type": EventType.TRACE_SOCK,
+        "point": SockPoint.FORWARD,
+        "verdict": FlowVerdict.TRANSLATED,
+        "protocol": 6,
+        "destination": WEB,
+        "destination_port": 80,
+        "translated": ECHO,
+        "translated_port": 8080,
+        "socket_cookie": 77,
+        "cgroup_id": CGROUP,
+        "netns_cookie": CLIENT_COOKIE,
+        **fields,
+    }
+    for name, value in values.items():
+        one[name] = np.void(packed(ip_address(value))) if name in ADDRESSES else value
+    return one.view(EVENT)
 
 
 def records(*several: Records) -> Records:
@@ -127,8 +169,19 @@ def pod(name: str, address: str, app: str, namespace: str = "default", **fields:
     )
 
 
-def endpoint(number: int, name: str, *addresses: str) -> Endpoint:
-    return Endpoint(id=number, kind="pod", addresses=tuple(map(ip_address, addresses)), namespace="default", pod=name)  # type: ignore[arg-type]
+def endpoint(number: int, name: str, *addresses: str, netns_cookie: int = 0) -> Endpoint:
+    return Endpoint(
+        id=number,  # type: ignore[arg-type]
+        kind="pod",
+        addresses=tuple(map(ip_address, addresses)),
+        namespace="default",
+        pod=name,
+        netns_cookie=netns_cookie,
+    )
+
+
+def frontend(address: str, port: int, service: str = "default/web", protocol: str = "TCP", **fields: Any) -> Frontend:
+    return Frontend(ip_address(address), port, protocol, service, "", fields.pop("kind", "ClusterIP"), **fields)
 
 
 class Cluster:
@@ -143,6 +196,7 @@ class Cluster:
             identities=Table("identities", key=lambda row: row.id),
             ipcache=Table("ipcache", key=lambda row: row.prefix),
             devices=Table("devices", key=lambda row: row.ifindex),
+            frontends=Table("frontends", key=lambda row: row.key),
             rule_references=Table("rule-references", key=lambda row: row.cookie),
         )
         self.nodes: Table[str, CiliumNode] = Table("cilium-nodes", key=lambda row: row.name)
@@ -153,9 +207,16 @@ class Cluster:
         self.identities = tables.identities.writer("test")
         self.ipcache = tables.ipcache.writer("test")
         self.rules = tables.rule_references.writer("test")
+        self.frontends = tables.frontends.writer("test")
+        self.owners = tables.endpoint_identities.writer("test")
         self.ciliums = tables.cilium_endpoints.writer("test")
         self.pods.commit(upserts=[pod("client", CLIENT, "client"), pod("echo", ECHO, "echo")])
-        self.endpoints.commit(upserts=[endpoint(10, "client", CLIENT, CLIENT6), endpoint(20, "echo", ECHO, ECHO6)])
+        node = Endpoint(id=65535, kind="host", addresses=(), netns_cookie=HOST_COOKIE)  # type: ignore[arg-type]
+        pods = [
+            endpoint(10, "client", CLIENT, CLIENT6, netns_cookie=CLIENT_COOKIE),
+            endpoint(20, "echo", ECHO, ECHO6),
+        ]
+        self.endpoints.commit(upserts=[node, *pods])
         self.ciliums.commit(
             upserts=[
                 CiliumEndpoint(
@@ -173,15 +234,37 @@ class Cluster:
             upserts=[
                 IdentityRow(id=number, labels=labels, source="cluster")  # type: ignore[arg-type]
                 for number, labels in (
-                    (1111, ("k8s:app=client", "k8s:io.cilium.k8s.policy.cluster=default")),
+                    (1111, CLIENT_LABELS),
                     (2222, ("k8s:app=echo", "k8s:tier=back")),
                     (3333, ("k8s:app=remote",)),
                 )
             ]
         )
+        self._fill_services()
         tables.devices.writer("test").commit(
             upserts=[Device(ifindex=5, name="lxc-client", kind="veth", mac="", mtu=1500, up=True)]  # type: ignore[arg-type]
         )
+        self._fill_rules()
+
+    def _fill_services(self) -> None:
+        """A service before the echo pod, its node port, another's host port; whose addresses are a node's."""
+        self.ipcache.commit(
+            upserts=[
+                IPCacheEntry(prefix=ip_network(address), identity=number)  # type: ignore[arg-type]
+                for address, number in ((NODE, 1), (NODE2, 6), (ECHO, 2222))
+            ]
+        )
+        self.owners.commit(upserts=[EndpointIdentity(endpoint=10, identity=1111, labels=CLIENT_LABELS)])  # type: ignore[arg-type]
+        self.frontends.commit(
+            upserts=[
+                *(frontend(address, 80, scope=scope) for address in (WEB, WEB6) for scope in Scope),
+                frontend("0.0.0.0", 30080, kind="NodePort"),
+                frontend("::", 30080, kind="NodePort"),
+                frontend("0.0.0.0", 8053, service="prod/dns", protocol="UDP", kind="HostPort"),
+            ]
+        )
+
+    def _fill_rules(self) -> None:
         self.rules.commit(
             upserts=[
                 RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),

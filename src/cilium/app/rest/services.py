@@ -7,10 +7,14 @@ from typing import Any
 
 from cilium.app.inspection import Inspection
 from cilium.datapath.addresses import address_bytes
-from cilium.tables.services import Frontend
+from cilium.datapath.generated import ServiceScope
+from cilium.tables.services import Backend, Frontend, Scope
 
 Document = dict[str, Any]
-NUMBERS = {"TCP": 6, "UDP": 17}
+NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+SCOPES = {Scope.CLUSTER: ServiceScope.CLUSTER, Scope.EXTERNAL: ServiceScope.EXTERNAL}
+Key = tuple[bytes, int, int, int]
+"""Address, port, protocol, scope."""
 
 
 def documents(agent: Inspection) -> list[Document]:
@@ -18,17 +22,21 @@ def documents(agent: Inspection) -> list[Document]:
     table = agent.tables.get("frontends")
     rows: Iterable[Frontend] = table.snapshot() if table is not None else ()
     ids = known_ids(agent)
-    found = [document(row, ids.get((address_bytes(row.address), row.port, NUMBERS[row.protocol]), 0)) for row in rows]
+    found = [document(row, ids.get(_key(row), 0)) for row in rows]
     return sorted(found, key=lambda each: (each["id"] == 0, each["id"], each["frontend"]["ip"]))
 
 
-def known_ids(agent: Inspection) -> dict[tuple[bytes, int, int], int]:
+def _key(row: Frontend) -> Key:
+    return address_bytes(row.address), row.port, NUMBERS[row.protocol], SCOPES[row.scope]
+
+
+def known_ids(agent: Inspection) -> dict[Key, int]:
     port = agent.maps.get("cilium_lb_services")
     if port is None:
         return {}
     keys, values = port.dump()
     return {
-        (key["address"].tobytes(), int(key["port"]), int(key["protocol"])): int(value["id"])
+        (key["address"].tobytes(), int(key["port"]), int(key["protocol"]), int(key["scope"])): int(value["id"])
         for key, value in zip(keys, values, strict=True)
     }
 
@@ -37,7 +45,12 @@ def document(row: Frontend, number: int) -> Document:
     namespace, _, name = row.service.partition("/")
     return {
         "id": number,
-        "frontend": {"ip": str(row.address), "port": row.port, "protocol": row.protocol},
+        "frontend": {
+            "ip": str(row.address),
+            "port": row.port,
+            "protocol": row.protocol,
+            "scope": "external" if row.scope is Scope.EXTERNAL else "internal",
+        },
         "type": row.kind,
         "namespace": namespace,
         "name": name,
@@ -47,9 +60,17 @@ def document(row: Frontend, number: int) -> Document:
                 "ip": str(backend.address),
                 "port": backend.port,
                 "node": backend.node,
-                "state": "terminating" if backend.terminating else "active",
+                "state": _state(backend),
+                "weight": backend.weight,
             }
             for backend in row.backends
         ],
         "rivals": list(row.rivals),
     }
+
+
+def _state(backend: Backend) -> str:
+    """In upstream's words; `maintenance` gets no new connections, whatever the reason."""
+    if backend.terminating:
+        return "terminating"
+    return "active" if backend.weight else "maintenance"

@@ -119,7 +119,10 @@ def env(name: str) -> None:
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def node(name: str, node: str, command: tuple[str, ...]) -> None:
-    """Run a command in a node's namespaces: cilium lab node node1 -- ip route."""
+    """Run a command in a node's namespaces: cilium lab node node1 -- ip route.
+
+    The node `external` is the world outside of the cluster: cilium lab node external -- curl ADDRESS.
+    """
     from kubelab.lab.lab import Lab
 
     with errors():

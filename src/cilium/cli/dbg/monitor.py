@@ -32,7 +32,7 @@ def monitor(
     follow: bool,
     server: str,
 ) -> None:
-    """Show what happens to packets: deliveries, drops, policy verdicts."""
+    """Show what happens to packets and sockets: deliveries, drops, policy verdicts, translations."""
     from cilium.api.proto.flow import flow_pb2
     from cilium.api.proto.observer import observer_pb2
 

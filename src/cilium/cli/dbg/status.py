@@ -25,7 +25,7 @@ SECTIONS = (
 
 @click.command()
 @click.option("--all-addresses", is_flag=True, help="Every allocated address with its owner.")
-@click.option("--verbose", is_flag=True, help="Also addresses, nodes, controllers and tables.")
+@click.option("--verbose", is_flag=True, help="Also services, addresses, nodes, controllers and tables.")
 @click.option("--brief", is_flag=True, help="One word.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(all_addresses: bool, verbose: bool, brief: bool, output: str) -> None:
@@ -54,6 +54,7 @@ def text(document: dict[str, Any], *, all_addresses: bool = False, verbose: bool
         yield from ("", "Allocated addresses:")
         yield from (f"  {address} ({owner})" for address, owner in document["ipam"]["allocations"].items())
     if verbose:
+        yield from _services(document.get("kube-proxy-replacement", {}))
         yield from _nodes(document.get("cluster", {}).get("health", {}))
         yield from _controllers(document)
         rows = sorted(document["tables"].items())
@@ -69,6 +70,48 @@ def lines(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for key, title in SECTIONS:
         if key in document:
             yield title, str(document[key].get("msg", document[key]))
+
+
+def _services(section: dict[str, Any]) -> Iterable[str]:
+    """What of services is on, and all that is wrong with them."""
+    if section.get("mode") != "True":
+        return
+    features = section["features"]
+    port = features["nodePort"]
+    size = f" (Table Size: {port['lutSize']})" if "lutSize" in port else ""
+    addresses = f", Addresses: {', '.join(port['addresses'])}" if "addresses" in port else ""
+    how = f"{port['mode']} (DSR Dispatch: {port['dsrMode']})" if "dsrMode" in port else port["mode"]
+    names = features["annotations"]["names"]
+    rows = [
+        ("Status", section["mode"]),
+        ("Socket LB", _enabled(features, "socketLB")),
+        ("Socket LB Coverage", features["socketLB"]["coverage"]),
+        ("Devices", ", ".join(" ".join((each["name"], *each["ip"])) for each in section["deviceList"]) or "none"),
+        ("Mode", how),
+        ("Backend Selection", port["algorithm"] + size),
+        ("XDP Acceleration", port["acceleration"]),
+        ("Session Affinity", _enabled(features, "sessionAffinity")),
+        ("Graceful Termination", _enabled(features, "gracefulTermination")),
+        ("Source Ranges", _enabled(features, "sourceRanges")),
+        ("Topology Hints", _enabled(features, "topology")),
+        ("Local Redirect Policy", _enabled(features, "localRedirectPolicy")),
+        ("SCTP", _enabled(features, "sctp")),
+        ("No Backend", features["noBackendResponse"]["response"]),
+        ("ClusterIP", "Enabled" + (", also from outside" if features["externalClusterIP"]["enabled"] else "")),
+        ("NodePort", f"{_enabled(features, 'nodePort')} (Range: {port['portMin']}-{port['portMax']}{addresses})"),
+        ("LoadBalancer", _enabled(features, "loadBalancer")),
+        ("External IPs", _enabled(features, "externalIPs")),
+        ("HostPort", _enabled(features, "hostPort")),
+        ("Annotations", ", ".join(names)),
+    ]
+    yield from ("", "KubeProxyReplacement details:")
+    yield from (f"  {name + ':':<24}{value}" for name, value in rows)
+    yield f"  {'Problems:':<24}{len(section['problems']) or 'none'}"
+    yield from (f"    {problem}" for problem in section["problems"])
+
+
+def _enabled(features: dict[str, Any], name: str) -> str:
+    return "Enabled" if features[name]["enabled"] else "Disabled"
 
 
 def _nodes(health: dict[str, Any]) -> Iterable[str]:

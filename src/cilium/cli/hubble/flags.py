@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cilium.hubble.texts import POINTS, TCP_FLAG_BITS
+from cilium.hubble.texts import POINTS, TCP_FLAG_BITS, XLATE_POINTS
 from cilium.tables.identities import Reserved
 
 EVENT_TYPES = {"drop": 1, "capture": 3, "trace": 4, "policy-verdict": 5, "trace-sock": 7, "l7": 129}
@@ -18,6 +18,7 @@ VERDICTS = {
     "FORWARDED": 1, "DROPPED": 2, "ERROR": 3, "AUDIT": 4, "REDIRECTED": 5, "TRACED": 6, "TRANSLATED": 7,
 }  # fmt: skip
 DIRECTIONS = {"ingress": 1, "egress": 2}
+_SUB_TYPES = {EVENT_TYPES["trace"]: POINTS, EVENT_TYPES["trace-sock"]: XLATE_POINTS}
 RESERVED = {reserved.label.removeprefix("reserved:"): int(reserved) for reserved in Reserved}
 
 
@@ -87,7 +88,7 @@ def _event_type(value: str) -> dict[str, Any]:
         raise ValueError(f"{name!r} is no event type: give one of {', '.join(EVENT_TYPES)}")
     if not colon:
         return {"type": number}
-    subs = {text: point for point, text in POINTS.items()} if number == EVENT_TYPES["trace"] else {}
+    subs = {text: point for point, text in _SUB_TYPES.get(number, {}).items()}
     if sub.isdecimal():
         return {"type": number, "match_sub_type": True, "sub_type": int(sub)}
     if sub.lower() not in subs:
@@ -150,7 +151,14 @@ FLAGS = (
         aliases=("--VERDICT",),
         split=True,
     ),
-    Flag("type", ("event_type",), "trace[:point], drop, policy-verdict, …", _event_type, short="-t", split=True),
+    Flag(
+        "type",
+        ("event_type",),
+        "trace[:point], drop, policy-verdict, trace-sock[:point], …",
+        _event_type,
+        short="-t",
+        split=True,
+    ),
     Flag("protocol", ("protocol",), "tcp, udp, icmp, icmpv4, icmpv6, sctp, http, dns, …", split=True),
     Flag("tcp-flags", ("tcp_flags",), "all of these, for example SYN,ACK", _tcp_flags),
     Flag("traffic-direction", ("traffic_direction",), "ingress or egress", _named(DIRECTIONS, "direction"), split=True),

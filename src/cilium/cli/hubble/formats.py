@@ -12,9 +12,9 @@ from typing import Any
 
 from cilium.cli.hubble import times
 from cilium.cli.hubble.flags import RESERVED
-from cilium.hubble.texts import MATCHES, POINTS, drop_reason
+from cilium.hubble.texts import MATCHES, POINTS, XLATE_POINTS, drop_reason
 
-DROP, TRACE, POLICY_VERDICT = 1, 4, 5
+DROP, TRACE, POLICY_VERDICT, TRACE_SOCK = 1, 4, 5, 7
 FORWARDED, DROPPED, ERROR, AUDIT, REDIRECTED = 1, 2, 3, 4, 5
 _RED, _GREEN, _YELLOW, _CYAN, _END = "\033[31m", "\033[32m", "\033[33m", "\033[36m", "\033[0m"
 _NAMES = {number: name for name, number in RESERVED.items()}
@@ -46,13 +46,17 @@ def ports(flow: Any) -> tuple[str, str]:
     return str(l4.source_port), str(l4.destination_port)
 
 
-def _end(endpoint: Any, address: str, port: str, style: Style) -> str:
-    if endpoint.pod_name and not style.numeric:
-        name = f"{endpoint.namespace}/{endpoint.pod_name}"
-    else:
-        name = f"[{address}]" if ":" in address and port else address
-    shown = f"{name}:{port}" if port else name
+def _end(endpoint: Any, service: Any, address: str, port: str, style: Style) -> str:
+    """A pod by its name, else a service by its, else the address. A socket that is not bound has neither address nor
+    port yet."""
+    port = port if port != "0" else ""
     identity = endpoint.identity
+    named = endpoint.pod_name or service.name
+    if named and not style.numeric:
+        name = f"{endpoint.namespace if endpoint.pod_name else service.namespace}/{named}"
+    else:
+        name = f"[{address}]" if ":" in address and port else address or _NAMES.get(identity, "unknown")
+    shown = f"{name}:{port}" if port else name
     known = f"({_NAMES[identity]})" if identity in _NAMES and not style.numeric else f"(ID:{identity})"
     return f"{style.paint(shown, _CYAN)} {known}"
 
@@ -61,13 +65,13 @@ def ends(flow: Any, style: Style) -> tuple[str, str]:
     """Source and destination of the packet."""
     source_port, destination_port = ports(flow)
     return (
-        _end(flow.source, flow.IP.source, source_port, style),
-        _end(flow.destination, flow.IP.destination, destination_port, style),
+        _end(flow.source, flow.source_service, flow.IP.source, source_port, style),
+        _end(flow.destination, flow.destination_service, flow.IP.destination, destination_port, style),
     )
 
 
 def kind(flow: Any) -> str:
-    """`to-endpoint`, `policy-verdict:L3-L4 EGRESS`, `Policy denied`."""
+    """`to-endpoint`, `policy-verdict:L3-L4 EGRESS`, `Policy denied`, `pre-xlate-fwd`."""
     from cilium.api.proto.flow import flow_pb2
 
     event = flow.event_type
@@ -76,6 +80,8 @@ def kind(flow: Any) -> str:
     if event.type == POLICY_VERDICT:
         direction = flow_pb2.TrafficDirection.Name(flow.traffic_direction)
         return f"policy-verdict:{MATCHES.get(flow.policy_match_type, flow.policy_match_type)} {direction}"
+    if event.type == TRACE_SOCK:
+        return XLATE_POINTS.get(flow.sock_xlate_point, str(flow.sock_xlate_point))
     if event.type == DROP:
         return drop_reason(flow_pb2.DropReason.Name(flow.drop_reason_desc))
     return f"type {event.type}"

@@ -2,6 +2,7 @@
 
 from cilium.datapath.fakes.links import FakeDeviceLinks
 from cilium.datapath.fakes.maps import FakeMap
+from cilium.datapath.fakes.nested import FakeNestedMap
 from cilium.datapath.fakes.netlink import FakeNetlink, FakeSysctls
 
-__all__ = ["FakeDeviceLinks", "FakeMap", "FakeNetlink", "FakeSysctls"]
+__all__ = ["FakeDeviceLinks", "FakeMap", "FakeNestedMap", "FakeNetlink", "FakeSysctls"]

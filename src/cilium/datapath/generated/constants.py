@@ -26,6 +26,8 @@ CONSTANTS: dict[str, int] = {
     'config_host_ports': 1,
     'config_dsr': 1,
     'config_reject': 1,
+    'config_sock_host_only': 1,
+    'config_maglev_size': 4,
     'config_native4': 16,
     'config_native6': 16,
     'config_router4': 16,

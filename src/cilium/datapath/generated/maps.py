@@ -1,4 +1,4 @@
-"""What each map holds. Generated from bpf/maps by tools/generate_views.py: do not edit, run `make views`."""
+"""What each pinned map holds. Generated from bpf/maps by tools/generate_views.py: do not edit, run `make views`."""
 import numpy as np
 
 from cilium.datapath.generated import structs
@@ -14,15 +14,16 @@ MAPS: dict[str, MapSpec] = {
     'cilium_lb_affinity': MapSpec('cilium_lb_affinity', MapType(9), structs.AFFINITY_KEY, structs.AFFINITY_ENTRY, 65536, 0),
     'cilium_lb_affinity_match': MapSpec('cilium_lb_affinity_match', MapType(1), structs.AFFINITY_MATCH_KEY, np.dtype('<u4'), 65536, 1),
     'cilium_lb_backends': MapSpec('cilium_lb_backends', MapType(2), np.dtype('<u4'), structs.BACKEND, 131072, 0),
+    'cilium_lb_maglev': MapSpec('cilium_lb_maglev', MapType(13), np.dtype('<u4'), np.dtype('<u4'), 65536, 1, MapSpec('cilium_lb_maglev', MapType(2), np.dtype('<u4'), np.dtype('<u4'), 16381, 5120)),
     'cilium_lb_reverse': MapSpec('cilium_lb_reverse', MapType(9), structs.REVERSE_KEY, structs.REVERSE_ENTRY, 65536, 0),
     'cilium_lb_services': MapSpec('cilium_lb_services', MapType(1), structs.SERVICE_KEY, structs.SERVICE, 65536, 1),
     'cilium_lb_skip': MapSpec('cilium_lb_skip', MapType(1), structs.SKIP_KEY, np.dtype('<u4'), 4096, 1),
     'cilium_lb_slots': MapSpec('cilium_lb_slots', MapType(2), np.dtype('<u4'), np.dtype('<u4'), 524288, 0),
+    'cilium_lb_sockets': MapSpec('cilium_lb_sockets', MapType(2), np.dtype('<u4'), structs.SOCKET_MARKS, 1024, 0),
     'cilium_lb_source_ranges': MapSpec('cilium_lb_source_ranges', MapType(11), structs.SOURCE_RANGE_KEY, np.dtype('<u4'), 65536, 1),
     'cilium_lxc': MapSpec('cilium_lxc', MapType(1), structs.ENDPOINT_KEY, structs.ENDPOINT, 65536, 1),
     'cilium_metrics': MapSpec('cilium_metrics', MapType(6), np.dtype('<u4'), structs.METRIC, 1024, 0),
     'cilium_nat_clients': MapSpec('cilium_nat_clients', MapType(2), np.dtype('<u4'), np.dtype('<u8'), 2, 0),
-    'cilium_nat_work': MapSpec('cilium_nat_work', MapType(6), np.dtype('<u4'), structs.NAT_WORK, 1, 0),
     'cilium_netdev': MapSpec('cilium_netdev', MapType(1), np.dtype('<u4'), structs.NETDEV, 256, 1),
     'cilium_policy': MapSpec('cilium_policy', MapType(1), structs.POLICY_KEY, np.dtype('<u4'), 1048576, 1),
     'cilium_policy_class': MapSpec('cilium_policy_class', MapType(11), structs.POLICY_CLASS_KEY, structs.POLICY_VERDICT, 262144, 1),

@@ -336,9 +336,10 @@ REVERSE_ENTRY: Dtype = np.dtype(
         ('port', '>u2'),
         ('pad', '<u2'),
         ('id', '<u4'),
+        ('netns_cookie', '<u8'),
     ]
 )
-assert REVERSE_ENTRY.itemsize == 24
+assert REVERSE_ENTRY.itemsize == 32
 
 SOURCE_RANGE_KEY: Dtype = np.dtype(
     [
@@ -386,3 +387,10 @@ SKIP_KEY: Dtype = np.dtype(
     ]
 )
 assert SKIP_KEY.itemsize == 32
+
+SOCKET_MARKS: Dtype = np.dtype(
+    [
+        ('marked', 'u1', (64,)),
+    ]
+)
+assert SOCKET_MARKS.itemsize == 64

@@ -95,6 +95,15 @@ int vsnprintf(char *buffer, size_t size, const char *format, void *arguments);
 
 /* ---- bpf(2): the members of union bpf_attr, one struct per command ---- */
 
+struct attr_map_create {
+	__u32 map_type, key_size, value_size, max_entries, map_flags, inner_map_fd, numa_node;
+	char map_name[16];
+};
+
+struct attr_map_number {
+	__u32 id, next_id, open_flags;
+};
+
 struct attr_map_element {
 	__u32 map_fd;
 	__u64 key;

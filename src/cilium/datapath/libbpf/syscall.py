@@ -14,6 +14,7 @@ from typing import Any
 
 from cilium.datapath.errors import MissingFeature, raise_for
 from cilium.datapath.libbpf.library import ffi, libc
+from cilium.datapath.mapspec import Shape
 
 ENOTSUPP = 524  # the kernel's own "not supported": what a map kind without batches answers
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
@@ -22,12 +23,14 @@ _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64l
 class Command(IntEnum):
     """BPF_*: the first argument of bpf(2)."""
 
+    MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
     MAP_DELETE_ELEM = 3
     OBJ_PIN = 6
     OBJ_GET = 7
     PROG_TEST_RUN = 10
+    MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
     MAP_LOOKUP_BATCH = 24
@@ -64,6 +67,18 @@ def checked(command: Command, attr: Any, action: str) -> int:
 def address(buffer: Any) -> int:
     """Where a cffi buffer lives, as bpf(2) wants it."""
     return int(ffi.cast("uintptr_t", buffer))
+
+
+def map_create(name: str, shape: Shape) -> int:
+    """A map that lives as long as its descriptor, or what else holds it."""
+    attr = ffi.new("struct attr_map_create *", (*shape, 0, 0, name.encode()[:15]))
+    return checked(Command.MAP_CREATE, attr, f"create map {name}")
+
+
+def map_by_number(number: int) -> int:
+    """Open the map that the kernel knows by this id."""
+    attr = ffi.new("struct attr_map_number *", (number,))
+    return checked(Command.MAP_GET_FD_BY_ID, attr, f"open the map with id {number}")
 
 
 def map_element(command: Command, fd: int, key: int, value: int = 0) -> int:

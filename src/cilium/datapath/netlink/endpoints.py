@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 
 from cilium.datapath.errors import DatapathError
 from cilium.datapath.netlink.links import LinkChange, LinkName, Veth
-from cilium.datapath.netlink.netns import run_in_netns
+from cilium.datapath.netlink.netns import netns_cookie, run_in_netns
 from cilium.datapath.netlink.port import Netlink, NetlinkBatchError
 from cilium.datapath.netlink.rows import SCOPE_LINK, SCOPE_UNIVERSE, Address, Route
 from cilium.datapath.netlink.sysctl import SysctlPort, Sysctls
@@ -50,6 +50,7 @@ class EndpointDevices:
     container_ifindex: int
     mac: str
     host_mac: str
+    netns_cookie: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ def set_up_endpoint(netns: int, plan: EndpointPlan, *, sysctls: SysctlPort | Non
         host = node.link(plan.host_name)
         if inside is None or host is None:
             raise EndpointError(f"interface {plan.host_name}: it vanished while it was set up")
-        if any(address.version == 6 for address in plan.addresses):
-            run_in_netns(netns, lambda: _enable_ipv6(parameters))
+        ipv6 = any(address.version == 6 for address in plan.addresses)
+        cookie = run_in_netns(netns, lambda: _prepare(parameters, ipv6=ipv6))
         pod.put(LinkChange(name="lo", up=True), LinkChange(inside.ifindex, up=True), *_inside(plan, inside.ifindex))
     except NetlinkBatchError as error:
         node.remove(LinkName(plan.host_name))
@@ -105,7 +106,7 @@ def set_up_endpoint(netns: int, plan: EndpointPlan, *, sysctls: SysctlPort | Non
     except BaseException:
         node.remove(LinkName(plan.host_name))
         raise
-    return EndpointDevices(host.ifindex, inside.ifindex, mac, host_mac)
+    return EndpointDevices(host.ifindex, inside.ifindex, mac, host_mac, cookie)
 
 
 def tear_down_endpoint(host_name: str) -> None:
@@ -148,10 +149,11 @@ def _inside(plan: EndpointPlan, ifindex: int) -> list[Address | Route]:
     return rows
 
 
-def _enable_ipv6(parameters: SysctlPort) -> None:
-    """Container runtimes may have switched it off in new namespaces."""
-    for device in ("all", "default"):
+def _prepare(parameters: SysctlPort, *, ipv6: bool) -> int:
+    """Inside the namespace: IPv6, which container runtimes may have switched off in new ones. Returns its cookie."""
+    for device in ("all", "default") if ipv6 else ():
         parameters.write(f"net/ipv6/conf/{device}/disable_ipv6", 0)
+    return netns_cookie()
 
 
 def _why(plan: EndpointPlan, error: NetlinkBatchError) -> str:

@@ -69,8 +69,8 @@ def nested(kind: int, *attributes: bytes) -> bytes:
     return attribute(kind | _NESTED, b"".join(attributes))
 
 
-def encode(kind: Type, flags: int, sequence: int, body: bytes) -> bytes:
-    """A message, padded to the alignment that a batch needs."""
+def encode(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """A message of a `Type`, or of another netlink protocol's, padded to the alignment that a batch needs."""
     return HEADER.pack(HEADER.size + len(body), kind, flags, sequence, 0) + body + bytes(-len(body) % 4)
 
 

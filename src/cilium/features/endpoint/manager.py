@@ -36,6 +36,7 @@ class Link(msgspec.Struct, frozen=True):
     ifindex: Ifindex
     mac: str
     host_mac: str
+    netns_cookie: int = 0
 
 
 class Links(Protocol):
@@ -257,7 +258,9 @@ class EndpointManager:
             gateways=self._gateways(),
             mtu=self._mtu(),
         )
-        endpoint = msgspec.structs.replace(plan, ifindex=link.ifindex, mac=link.mac, host_mac=link.host_mac)
+        endpoint = msgspec.structs.replace(
+            plan, ifindex=link.ifindex, mac=link.mac, host_mac=link.host_mac, netns_cookie=link.netns_cookie
+        )
         self._state.save(endpoint)
         return endpoint
 

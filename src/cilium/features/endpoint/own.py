@@ -80,6 +80,7 @@ class OwnEndpoint:
             ifindex=link.ifindex,
             mac=link.mac,
             host_mac=link.host_mac,
+            netns_cookie=link.netns_cookie,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         if before is not None and before.id != number:

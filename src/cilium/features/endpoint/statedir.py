@@ -26,7 +26,7 @@ def decode(content: bytes) -> Endpoint:
     fields: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     endpoint = Endpoint(**fields | {"addresses": tuple(map(ip_address, fields["addresses"]))})
     for name, value in msgspec.structs.asdict(endpoint).items():
-        if name in ("id", "ifindex"):
+        if name in ("id", "ifindex", "netns_cookie"):
             if type(value) is not int or value < 0 or (name == "id" and not 0 < value <= MAX_ID):
                 raise ValueError(f"{name}: {value!r} is not among the numbers it can be")
         elif name != "addresses" and type(value) is not str:

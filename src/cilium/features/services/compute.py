@@ -1,55 +1,81 @@
 """Which addresses stand for services, and for which backends.
 
-In: `services`, `endpoint-slices`. Out: `frontends`. A change touches the services it names and no others. Two services
-may claim one address and port (external IPs are anybody's to write): the older one gets it, the younger is named in
-the row, and takes over when the older goes.
+In: `services`, `endpoint-slices`, `kube-nodes` (labels of this node), `devices` (its addresses, if node ports answer at
+some only), and tables of rows that others want (host ports, local redirects). Out: `frontends`, `service-findings`. A
+change touches the services it names and no others; a change of this node touches those that look at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
+from cilium.features.services.claims import Claims, Owner
+from cilium.features.services.exposure import Exposure, Place
+from cilium.features.services.findings import Findings
+from cilium.settings.service_groups import ServiceSettings
 from cilium.state import RowChanges, View
-from cilium.tables.services import (
-    Backend,
-    EndpointSlice,
-    Frontend,
-    FrontendKey,
-    Service,
-    ServicePort,
-    SliceEndpoint,
-)
+from cilium.tables.devices import Device
+from cilium.tables.kubernetes import KubeNode
+from cilium.tables.services import EndpointSlice, Frontend, FrontendKey, Service
 from cilium.tables.types import IPAddress
 
-PROTOCOLS = ("TCP", "UDP")
-UNSPECIFIED: Mapping[int, IPAddress] = {4: IPv4Address(0), 6: IPv6Address(0)}
-Age = tuple[str, str]
+ZONE = "topology.kubernetes.io/zone"
+OWN_DEVICES = "cilium_"
 
 
 class Frontends:
-    """The derivation. `node`: whose pods are local; `versions`: the IP versions that this node speaks."""
+    """The derivation. `node`: whose pods are local; `versions`: the IP versions that this node speaks; `others`: inputs
+    whose rows are frontends that somebody else wants. `kube-nodes` and `devices` may be missing: nothing is known then.
+    """
 
-    def __init__(self, *, node: str, versions: frozenset[int]) -> None:
-        self._node, self._versions = node, versions
+    def __init__(
+        self,
+        *,
+        node: str,
+        versions: frozenset[int],
+        settings: ServiceSettings | None = None,
+        others: Sequence[str] = (),
+    ) -> None:
+        self._settings = settings or ServiceSettings(replacement=True)
+        self._exposure = Exposure(settings=self._settings, versions=versions)
+        self._place = Place(name=node, labels={})
+        self._others = tuple(others)
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         """By service, then by slice."""
-        self._claims: dict[str, tuple[FrontendKey, ...]] = {}
-        self._by_key: dict[FrontendKey, dict[str, tuple[Age, Frontend]]] = {}
+        self._claims = Claims()
+        self._findings = Findings()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
+        services = view.snapshots["services"]
         touched = {change.key for change in view.changes["services"]}
         for change in view.changes["endpoint-slices"]:
             touched |= self._file(change.key, change.old, change.new)
+        place = self._here(view)
+        if place != self._place:
+            before, self._place = self._place, place
+            touched |= {row.key for row in services if self._looks_at(row, before, place)}
         keys: set[FrontendKey] = set()
-        services = view.snapshots["services"]
         for name in touched:
             keys |= self._claim(name, services.get(name))
-        upserts = [self._winner(key) for key in keys if key in self._by_key]
-        return {"frontends": RowChanges(upserts=upserts, deletes=[key for key in keys if key not in self._by_key])}
+        for source in self._others:
+            for change in view.changes[source]:
+                keys |= self._other(source, change.key, change.new)
+        return self._changes(keys)
+
+    def _changes(self, keys: Iterable[FrontendKey]) -> Mapping[str, RowChanges[Any, Any]]:
+        upserts, deletes = [], []
+        for key in keys:
+            verdict = self._claims.verdict(key)
+            self._findings.verdict(key, verdict)
+            if verdict is None:
+                deletes.append(key)
+            else:
+                upserts.append(verdict.row)
+        return {
+            "frontends": RowChanges(upserts=upserts, deletes=deletes),
+            "service-findings": self._findings.changes(),
+        }
 
     def _file(self, key: str, old: EndpointSlice | None, new: EndpointSlice | None) -> set[str]:
         """Notes a slice under its service; returns the services that it concerns."""
@@ -66,88 +92,55 @@ class Frontends:
         return concerned
 
     def _claim(self, name: str, service: Service | None) -> set[FrontendKey]:
-        """Replaces what a service claims; returns the keys that may have changed."""
-        rows = list(self._of_service(service)) if service is not None else []
-        age = (service.created, name) if service is not None else ("", "")
-        old = self._claims.pop(name, ())
-        for key in old:
-            holders = self._by_key[key]
-            holders.pop(name, None)
-            if not holders:
-                del self._by_key[key]
-        for row in rows:
-            self._by_key.setdefault(row.key, {})[name] = (age, row)
-        if rows:
-            self._claims[name] = tuple({row.key for row in rows})
-        return set(old) | {row.key for row in rows}
+        """Replaces what a service claims and what is wrong with it; returns the keys that may have changed."""
+        owner = Owner("services", name)
+        if service is None:
+            self._findings.flaws(name, ())
+            return self._claims.replace(owner, "", ())
+        slices = tuple(self._slices.get(name, {}).values())
+        self._findings.flaws(name, self._exposure.flaws(service, slices, self._place))
+        return self._claims.replace(owner, service.created, self._exposure.rows(service, slices, self._place))
 
-    def _winner(self, key: FrontendKey) -> Frontend:
-        holders = self._by_key[key]
-        if len(holders) == 1:
-            return next(iter(holders.values()))[1]
-        (_, row), *others = sorted(holders.values(), key=lambda holder: holder[0])
-        return msgspec.structs.replace(row, rivals=tuple(other.service for _, other in others))
+    def _other(self, source: str, key: FrontendKey, row: Frontend | None) -> set[FrontendKey]:
+        """Their derivation has settled who of theirs is first: here kinds decide."""
+        owner = Owner(source, "/".join(map(str, key)))
+        return self._claims.replace(owner, "", () if row is None else (row,))
 
-    def _of_service(self, service: Service) -> Iterator[Frontend]:
-        if service.proxy_name or not service.cluster_ips:
-            return
-        slices = list(self._slices.get(service.key, {}).values())
-        for port in service.ports:
-            if port.protocol not in PROTOCOLS:
-                continue
-            for version in {address.version for address in service.cluster_ips} & self._versions:
-                yield from self._of_port(service, port, version, slices)
+    def _here(self, view: View) -> Place:
+        """This node as it is now. While it is not known, it is what it was."""
+        place = self._place
+        labels, zone, addresses = place.labels, place.zone, place.addresses
+        node: KubeNode | None = None
+        if view.changes.get("kube-nodes"):
+            node = view.snapshots["kube-nodes"].get(place.name)
+        if node is not None:
+            labels, zone = node.labels, node.labels.get(ZONE, "")
+        if self._settings.node_port_addresses and view.changes.get("devices"):
+            addresses = tuple(sorted(self._chosen(view.snapshots["devices"]), key=lambda each: (each.version, each)))
+        return Place(name=place.name, labels=labels, zone=zone, addresses=addresses)
 
-    def _of_port(
-        self, service: Service, port: ServicePort, version: int, slices: Iterable[EndpointSlice]
-    ) -> Iterator[Frontend]:
-        candidates = dict(_candidates(slices, port, version))
-        everywhere = backends(candidates)
-        inside = everywhere
-        if service.internal_local:
-            inside = backends({place: end for place, end in candidates.items() if end.node == self._node})
+    def _chosen(self, devices: Iterable[Device]) -> Iterator[IPAddress]:
+        """Addresses of this node at which node ports answer. Loopback addresses are every pod's own, too, so no row can
+        stand for those of the node.
+        """
+        found = {
+            interface.ip
+            for device in devices
+            for interface in device.addresses
+            if not device.name.startswith(OWN_DEVICES)
+            and not interface.ip.is_loopback
+            and not interface.ip.is_link_local
+        }
+        for address in found:
+            networks = self._settings.node_port_addresses
+            if any(address.version == network.version and address in network for network in networks):
+                yield address
 
-        def row(address: IPAddress, number: int, kind: str, targets: tuple[Backend, ...]) -> Frontend:
-            return Frontend(address, number, port.protocol, service.key, port.name, kind, targets)
-
-        for kind, given, targets in (
-            ("ClusterIP", service.cluster_ips, inside),
-            ("ExternalIP", service.external_ips, everywhere),
-            ("LoadBalancer", service.load_balancer_ips, everywhere),
-        ):
-            for address in given:
-                if address.version == version:
-                    yield row(address, port.port, kind, targets)
-        if port.node_port:
-            yield row(UNSPECIFIED[version], port.node_port, "NodePort", everywhere)
-
-
-Place = tuple[IPAddress, int]
-
-
-def _candidates(
-    slices: Iterable[EndpointSlice], port: ServicePort, version: int
-) -> Iterator[tuple[Place, SliceEndpoint]]:
-    """Endpoints by where they listen. Slices name the ports of their endpoints as the Service does; the same name may
-    mean another number in each. An endpoint that is in two slices for a moment counts once, the better one.
-    """
-    found: dict[Place, SliceEndpoint] = {}
-    for each in slices:
-        numbers = [known.port for known in each.ports if known.name == port.name and known.protocol == port.protocol]
-        for endpoint in each.endpoints if numbers else ():
-            if endpoint.address.version != version:
-                continue
-            for number in numbers:
-                known = found.get((endpoint.address, number))
-                if known is None or (endpoint.ready and not known.ready):
-                    found[endpoint.address, number] = endpoint
-    yield from found.items()
-
-
-def backends(candidates: Mapping[Place, SliceEndpoint]) -> tuple[Backend, ...]:
-    """Those that are ready; if nobody is, those that still serve while they terminate. In a stable order."""
-    chosen = [(place, end) for place, end in candidates.items() if end.ready]
-    if not chosen:
-        chosen = [(place, end) for place, end in candidates.items() if end.serving and end.terminating]
-    rows = [Backend(address, port, not end.ready, end.node) for (address, port), end in chosen]
-    return tuple(sorted(rows, key=lambda row: (int(row.address), row.port)))
+    @staticmethod
+    def _looks_at(service: Service, before: Place, now: Place) -> bool:
+        """Whether a service depends on what has changed of this node."""
+        return (
+            (service.topology and before.zone != now.zone)
+            or (bool(service.nodes) and before.labels != now.labels)
+            or (service.kind != "ClusterIP" and before.addresses != now.addresses)
+        )

@@ -18,7 +18,7 @@ class SocketHook(msgspec.Struct, frozen=True):
         return f"sock_{self.name}"
 
 
-HOOKS = (
+TRANSLATION = (
     SocketHook("connect4", 10),
     SocketHook("connect6", 11),
     SocketHook("sendmsg4", 14),
@@ -27,4 +27,11 @@ HOOKS = (
     SocketHook("recvmsg6", 20),
     SocketHook("getpeername4", 29),
     SocketHook("getpeername6", 30),
+    SocketHook("release", 34),
 )
+BIND_PROTECTION = (
+    SocketHook("post_bind4", 12),
+    SocketHook("post_bind6", 13),
+)
+HOOKS = TRANSLATION + BIND_PROTECTION
+"""All that there may be."""

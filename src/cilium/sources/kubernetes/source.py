@@ -20,6 +20,7 @@ from cilium.sources.kubernetes.quarantine import Quarantined
 from cilium.sources.kubernetes.reflector import Health, Reflector
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.state import Table, Writer
+from cilium.tables.types import IPNetwork
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -41,6 +42,7 @@ class Resource(Enum):
     NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
     CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
     CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
+    CILIUM_LOCAL_REDIRECT_POLICIES = "/apis/cilium.io/v2/ciliumlocalredirectpolicies"
 
     @property
     def plural(self) -> str:
@@ -62,8 +64,8 @@ OPERATOR = frozenset(
 
 
 class KubernetesSource:
-    """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none.
-    `run()` is the task.
+    """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none;
+    `redirectable`: addresses that local redirect policies may match, none: every address. `run()` is the task.
 
     A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
     """
@@ -75,6 +77,7 @@ class KubernetesSource:
         tables: KubernetesTables,
         cluster: str,
         node: str = "",
+        redirectable: Collection[IPNetwork] = (),
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
     ) -> None:
@@ -96,6 +99,12 @@ class KubernetesSource:
         self._follow(Resource.CILIUM_IDENTITIES, tables.cilium_identities, decoders.decode_cilium_identity)
         self._follow(Resource.SERVICES, tables.services, decoders.decode_service)
         self._follow(Resource.ENDPOINT_SLICES, tables.endpoint_slices, decoders.decode_endpoint_slice)
+        self._follow(
+            Resource.CILIUM_LOCAL_REDIRECT_POLICIES,
+            tables.redirect_policies,
+            partial(policies.decode_local_redirect, allowed=tuple(redirectable)),
+            merge=policies.merge_redirect,
+        )
         self._follow_policies(tables, cluster)
 
     def health(self) -> list[Health]:
@@ -133,11 +142,13 @@ class KubernetesSource:
         table: Table[K, R],
         decode: Decode[R],
         *,
+        merge: Merge[R] | None = None,
         selectors: dict[str, str] | None = None,
     ) -> None:
         if resource in self._resources:
             writer = table.writer("kubernetes")
-            self._reflect(resource, writer, writer.initializer(resource.plural), decode, selectors=selectors)
+            done = writer.initializer(resource.plural)
+            self._reflect(resource, writer, done, decode, merge=merge, selectors=selectors)
 
     def _reflect(
         self,

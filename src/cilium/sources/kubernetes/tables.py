@@ -15,6 +15,7 @@ from cilium.tables.kubernetes import (
     Namespace,
     Pod,
 )
+from cilium.tables.redirects import RedirectPolicy
 from cilium.tables.rules import PolicyObject
 from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import Identity
@@ -40,6 +41,7 @@ class KubernetesTables:
         self.services: Table[str, Service] = Table("services", key=lambda row: row.key)
         self.endpoint_slices: Table[str, EndpointSlice] = Table("endpoint-slices", key=lambda row: row.key)
         self.policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
+        self.redirect_policies: Table[str, RedirectPolicy] = Table("redirect-policies", key=lambda row: row.key)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:
         return iter([table for table in vars(self).values() if isinstance(table, Table)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from unit.hubble.serving import Serving
-from unit.hubble.world import record, records
+from unit.hubble.world import record, records, socket_record
 
 from cilium.cli.dbg.monitor import monitor
 from cilium.datapath.generated import DropReason, EventFlags, EventType, FlowVerdict
@@ -42,6 +42,19 @@ async def test_lines_of_chosen_types_and_endpoints(serving: Serving) -> None:
     assert [line.split()[0] for line in everything.output.splitlines()] == ["->", "Policy", "xx"]
     assert [line.split()[0] for line in drops.output.splitlines()] == ["->", "xx"]
     assert nobody.output == ""
+
+
+async def test_sockets(serving: Serving) -> None:
+    async with serving.running():
+        serving.write(records(TRAFFIC, socket_record()))
+        chosen = await run(serving, "-t", "trace-sock", "--from", "10")
+        wrong = await run(serving, "-t", "socket")
+    assert chosen.output.splitlines() == [
+        f"[{point}-xlate-fwd] cgroup_id: 4711 sock_cookie: 77, dst [{address} tcp, endpoint 10, service default/web"
+        for point, address in (("pre", "10.96.0.80]:80"), ("post", "10.0.1.20]:8080"))
+    ]
+    assert wrong.exit_code == 2
+    assert "trace-sock" in wrong.output
 
 
 async def test_json(serving: Serving) -> None:

@@ -57,7 +57,7 @@ def test_services_as_table(run: Run) -> None:
 
 def test_one_service_whole(run: Run) -> None:
     found = json.loads(run("service", "get", "1").output)
-    assert found["frontend"] == {"ip": "10.96.0.1", "port": 80, "protocol": "TCP"}
+    assert found["frontend"] == {"ip": "10.96.0.1", "port": 80, "protocol": "TCP", "scope": "internal"}
     assert [end["ip"] for end in found["backends"]] == ["10.0.0.1", "10.0.0.2"]
     assert found["rivals"] == ["shop/late"]
 

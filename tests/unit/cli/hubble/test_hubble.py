@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from unit.hubble.serving import Serving
-from unit.hubble.world import CLIENT, CLIENT6, ECHO, ECHO6, WORLD, record, records
+from unit.hubble.world import (
+    CLIENT,
+    CLIENT6,
+    ECHO,
+    ECHO6,
+    HOST_COOKIE,
+    WEB,
+    WEB6,
+    WORLD,
+    record,
+    records,
+    socket_record,
+)
 
 from cilium.cli.hubble import times
 from cilium.cli.hubble.main import hubble
@@ -80,6 +92,68 @@ async def test_compact(serving: Serving) -> None:
         "T: default/client (ID:1111) -> fd00::20 (world) to-endpoint FORWARDED (ICMPv6 EchoRequest)",
         "T: default/client:43210 (ID:1111) -> 192.0.2.1:443 (world) to-endpoint FORWARDED (TCP Flags: SYN)",
     ]
+
+
+SOCKETS = records(
+    socket_record(),
+    socket_record(point=3, protocol=17, destination=ECHO6, destination_port=53, translated=WEB6, translated_port=80),
+    socket_record(netns_cookie=HOST_COOKIE),
+)
+
+
+async def test_sockets(serving: Serving) -> None:
+    async with serving.running():
+        serving.write(SOCKETS)
+        result = await run(serving, "observe", "-t", "trace-sock")
+        after = await run(serving, "observe", "-t", "trace-sock:post-xlate-fwd,trace-sock:4", "--verdict", "TRANSLATED")
+        numeric = await run(serving, "observe", "-t", "trace-sock", "--numeric", "--first", "2")
+    lines = [
+        "T: default/client (ID:1111) <> default/web:80 (world-ipv4) pre-xlate-fwd TRACED (TCP)",
+        "T: default/client (ID:1111) <> default/echo:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
+        "T: [fd00::20]:53 (world-ipv6) <> default/client (ID:1111) pre-xlate-rev TRACED (UDP)",
+        "T: [fd00:96::80]:80 (world-ipv6) <> default/client (ID:1111) post-xlate-rev TRANSLATED (UDP)",
+        "T: host (host) <> default/web:80 (world-ipv4) pre-xlate-fwd TRACED (TCP)",
+        "T: host (host) <> default/echo:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
+    ]
+    assert without_times(result.output) == lines
+    assert without_times(after.output) == [lines[1], lines[3], lines[5]]
+    assert without_times(numeric.output) == [
+        f"T: {CLIENT} (ID:1111) <> {WEB}:80 (ID:9) pre-xlate-fwd TRACED (TCP)",
+        f"T: {CLIENT} (ID:1111) <> {ECHO}:8080 (ID:2222) post-xlate-fwd TRANSLATED (TCP)",
+    ]
+
+
+async def test_sockets_as_json(serving: Serving) -> None:
+    async with serving.running():
+        serving.write(SOCKETS)
+        result = await run(serving, "observe", "-o", "json", "--verdict", "TRANSLATED", "--first", "1")
+    flow = json.loads(result.output)["flow"]
+    assert flow["verdict"] == "TRANSLATED"
+    assert (flow["Type"], flow["event_type"]) == ("SOCK", {"type": 7, "sub_type": 2})
+    assert flow["sock_xlate_point"] == "SOCK_XLATE_POINT_POST_DIRECTION_FWD"
+    assert (flow["socket_cookie"], flow["cgroup_id"]) == ("77", "4711")
+    assert flow["destination_service"] == {"name": "web", "namespace": "default"}
+
+
+async def test_services(serving: Serving) -> None:
+    told = records(
+        record(destination=WEB, destination_port=80, destination_endpoint=0, destination_identity=2),
+        record(source=WEB, source_port=80, source_endpoint=0, source_identity=2, destination=CLIENT),
+        record(),
+    )
+    async with serving.running():
+        serving.write(told)
+        either = await run(serving, "observe", "--service", "web")
+        asked = await run(serving, "observe", "--to-service", "default/we")
+        answers = await run(serving, "observe", "--from-service", "web", "-n", "default")
+        nobody = await run(serving, "observe", "--service", "prod/web")
+        others = await run(serving, "observe", "--not", "--service", "/web")
+    line = "T: default/client:43210 (ID:1111) -> default/web:80 (world) to-endpoint FORWARDED (TCP Flags: SYN)"
+    assert without_times(asked.output) == [line]
+    assert [part.split()[1] for part in without_times(answers.output)] == ["default/web:80"]
+    assert without_times(either.output) == [line, *without_times(answers.output)]
+    assert nobody.output == ""
+    assert len(others.output.splitlines()) == 1
 
 
 async def test_numbers_and_nodes(serving: Serving) -> None:

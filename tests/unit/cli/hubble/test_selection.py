@@ -45,6 +45,18 @@ def filters(*arguments: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         ("-t drop -t trace:to-overlay", [
             {"event_type": [{"type": 1}, {"type": 4, "match_sub_type": True, "sub_type": 4}]}
         ]),
+        ("-t trace-sock,trace-sock:pre-xlate-rev -t trace-sock:2", [
+            {"event_type": [
+                {"type": 7},
+                {"type": 7, "match_sub_type": True, "sub_type": 3},
+                {"type": 7, "match_sub_type": True, "sub_type": 2},
+            ]}
+        ]),
+        ("--service web", [{"source_service": ["default/web"]}, {"destination_service": ["default/web"]}]),
+        ("--to-service shop/web --from-pod a", [
+            {"source_pod": ["default/a"], "destination_service": ["shop/web"]}
+        ]),
+        ("--snat-ip 192.0.2.1", [{"source_ip_xlated": ["192.0.2.1"]}]),
         ("--protocol tcp -4", [{"protocol": ["tcp"], "ip_version": ["IPv4"]}]),
         ("--from-identity world --to-identity 1234", [{"source_identity": [2], "destination_identity": [1234]}]),
         ("--tcp-flags syn,ACK", [{"tcp_flags": [{"SYN": True, "ACK": True}]}]),
@@ -90,6 +102,7 @@ def test_raw_filters_replace_the_flags() -> None:
         ("--verdict lost", "'lost' is no verdict: give one of FORWARDED"),
         ("--port http", "'http' is no port: give a number"),
         ("-t trace:to-moon", "no sub-type of trace: give to-endpoint"),
+        ("-t trace-sock:moon", "no sub-type of trace-sock: give pre-xlate-fwd, post-xlate-fwd"),
         ("-t thing", "no event type: give one of drop"),
         ("--identity nobody", "no identity: give a number or one of unknown, host"),
         ("--pod a --from-pod b", "--pod and --from-pod cannot be combined"),

@@ -3,74 +3,19 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
 
 import msgspec
 import pytest
+from unit.features.services.world import HTTP, World, balanced, end, piece, service
 
-from cilium.features.services.compute import Frontends
-from cilium.state import Derivation, Table, View
-from cilium.tables.services import EndpointSlice, Frontend, Scope, Service, ServicePort, SliceEndpoint, SlicePort
+from cilium.tables.services import Scope, Service, ServicePort, SlicePort
 
 replace = msgspec.structs.replace
-HTTP = ServicePort("http", 80, "TCP")
-LISTENING = (SlicePort("http", 8080, "TCP"),)
-
-
-class World:
-    """The inputs, the derivation and its output; `computed` counts the rows that the last step wrote."""
-
-    def __init__(self, versions: frozenset[int] = frozenset({4, 6})) -> None:
-        self.tables: dict[str, Table[Any, Any]] = {
-            "services": Table("services", key=lambda row: row.key),
-            "endpoint-slices": Table("endpoint-slices", key=lambda row: row.key),
-        }
-        self.writers = {name: table.writer("test") for name, table in self.tables.items()}
-        self.out: Table[Any, Frontend] = Table("frontends", key=lambda row: row.key)
-        self.frontends = Frontends(node="n1", versions=versions)
-        self.computed: list[Any] = []
-        self.derivation = Derivation(
-            "services", inputs=self.tables, outputs={"frontends": self.out.writer("test")}, compute=self._compute
-        )
-
-    def _compute(self, view: View) -> Any:
-        result = self.frontends.compute(view)
-        self.computed = [*result["frontends"].upserts, *result["frontends"].deletes]
-        return result
-
-    def put(self, *rows: Service | EndpointSlice) -> None:
-        for row in rows:
-            self.writers["services" if isinstance(row, Service) else "endpoint-slices"].upsert(row)
-        self.derivation.step()
-
-    def drop(self, table: str, key: str) -> None:
-        self.writers[table].delete(key)
-        self.derivation.step()
-
-    def row(self, address: str, port: int = 80, protocol: str = "TCP") -> Frontend | None:
-        return self.out.snapshot().get((ip_address(address), port, protocol, Scope.CLUSTER))
-
-    def ends(self, address: str, port: int = 80, protocol: str = "TCP") -> list[str] | None:
-        row = self.row(address, port, protocol)
-        return None if row is None else [f"{end.address}:{end.port}" for end in row.backends]
 
 
 @pytest.fixture
 async def world() -> World:
     return World()
-
-
-def service(name: str = "web", *ips: str, ports: tuple[ServicePort, ...] = (HTTP,), **more: Any) -> Service:
-    cluster = tuple(map(ip_address, ips or ("10.96.0.10",)))
-    return Service("shop", name, more.pop("kind", "ClusterIP"), cluster_ips=cluster, ports=ports, **more)
-
-
-def end(ip: str, *, ready: bool = True, serving: bool = True, terminating: bool = False, node: str = "n1") -> Any:
-    return SliceEndpoint(ip_address(ip), ready, serving, terminating, node)
-
-
-def piece(name: str, *ends: Any, service: str = "web", ports: Any = LISTENING) -> EndpointSlice:
-    return EndpointSlice("shop", name, service, tuple(ends), tuple(ports))
 
 
 def test_a_service_gets_the_endpoints_of_its_slices(world: World) -> None:
@@ -122,7 +67,10 @@ def test_ports_are_matched_by_name_and_protocol(world: World) -> None:
     world.put(service(ports=ports), piece("a", end("10.0.0.1"), ports=mine))
     assert world.ends("10.96.0.10", 53, "UDP") == ["10.0.0.1:5353"]
     assert world.ends("10.96.0.10", 53, "TCP") == ["10.0.0.1:5354"]
-    assert len(world.out) == 2, "SCTP is not translated in this version"
+    assert len(world.out) == 2
+    assert world.problems() == {"shop/web spec.ports[2]": "1/SCTP is not served; set sctp.enabled to true"}
+    world.put(service(ports=ports[:2]))
+    assert world.problems() == {}
 
 
 def test_only_the_ready_unless_nobody_is(world: World) -> None:
@@ -131,11 +79,27 @@ def test_only_the_ready_unless_nobody_is(world: World) -> None:
     world.put(service(), piece("a", leaving, starting, end("10.0.0.3")))
     assert world.ends("10.96.0.10") == ["10.0.0.3:8080"]
     world.put(piece("a", leaving, starting))
-    row = world.row("10.96.0.10")
-    assert row
-    assert [(str(one.address), one.terminating) for one in row.backends] == [("10.0.0.1", True)]
+    assert world.ends("10.96.0.10") == ["10.0.0.1:8080"]
     world.put(piece("a", starting, end("10.0.0.1", ready=False, serving=False, terminating=True)))
     assert world.ends("10.96.0.10") == []
+
+
+def test_connections_to_whoever_is_not_ready_go_on(world: World) -> None:
+    """Their backends stay as long as the slices have them."""
+    gone, flaps = end("10.0.0.1", ready=False, serving=False, terminating=True), end("10.0.0.2", ready=False)
+    world.put(service(), piece("a", gone, flaps, end("10.0.0.3")))
+    assert [(str(one.address), one.terminating, one.weight) for one in world.inside("10.96.0.10").backends] == [
+        ("10.0.0.1", True, 0),
+        ("10.0.0.2", False, 0),
+        ("10.0.0.3", False, 1),
+    ]
+
+
+def test_whoever_is_published_before_it_is_ready_is_ready(world: World) -> None:
+    """publishNotReadyAddresses: the API says ready, also of pods that terminate."""
+    world.put(service(), piece("a", end("10.0.0.1", ready=True, serving=False, terminating=True)))
+    assert world.ends("10.96.0.10") == ["10.0.0.1:8080"]
+    assert not world.inside("10.96.0.10").backends[0].terminating
 
 
 def test_an_endpoint_in_two_slices_counts_once(world: World) -> None:
@@ -151,12 +115,9 @@ def test_internal_traffic_policy_local(world: World) -> None:
 
 
 def test_every_kind_of_address(world: World) -> None:
-    full = service(
-        "web", "10.96.0.10", "fd00::10", kind="LoadBalancer", ports=(ServicePort("http", 80, "TCP", 30080),),
-        external_ips=(ip_address("192.0.2.1"),), load_balancer_ips=(ip_address("2001:db8::1"),),
-    )  # fmt: skip
+    full = balanced("10.96.0.10", "fd00::10", load_balancer_ips=(ip_address("2001:db8::1"),))
     world.put(full)
-    assert {(str(row.address), row.port, row.kind) for row in world.out.snapshot()} == {
+    inside = {
         ("10.96.0.10", 80, "ClusterIP"),
         ("fd00::10", 80, "ClusterIP"),
         ("192.0.2.1", 80, "ExternalIP"),
@@ -164,6 +125,10 @@ def test_every_kind_of_address(world: World) -> None:
         ("0.0.0.0", 30080, "NodePort"),
         ("::", 30080, "NodePort"),
     }
+    rows = list(world.out.snapshot())
+    assert {(str(row.address), row.port, row.kind) for row in rows if row.scope is Scope.CLUSTER} == inside
+    outside = {(str(row.address), row.port, row.kind) for row in rows if row.scope is Scope.EXTERNAL}
+    assert outside == {one for one in inside if one[2] != "ClusterIP"}
     world.put(replace(full, kind="ClusterIP", ports=(HTTP,), external_ips=(), load_balancer_ips=()))
     assert {row.kind for row in world.out.snapshot()} == {"ClusterIP"}
 
@@ -174,21 +139,6 @@ def test_headless_and_foreign_services_are_left_alone(world: World) -> None:
     assert len(world.out) == 0
     world.put(service("other", "10.96.0.11"))
     assert world.ends("10.96.0.11") == []
-
-
-def test_of_two_that_claim_an_address_the_older_gets_it(world: World) -> None:
-    shared = (ip_address("192.0.2.1"),)
-    old = service("old", "10.96.0.11", created="2026-01-01T00:00:00Z", external_ips=shared)
-    young = service("a-young", "10.96.0.12", created="2026-01-02T00:00:00Z", external_ips=shared)
-    world.put(young)
-    world.put(old)
-    row = world.row("192.0.2.1")
-    assert row
-    assert (row.service, row.rivals) == ("shop/old", ("shop/a-young",))
-    world.drop("services", "shop/old")
-    row = world.row("192.0.2.1")
-    assert row
-    assert (row.service, row.rivals) == ("shop/a-young", ())
 
 
 def test_a_change_touches_its_own_service_only(world: World) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
 from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses
-from cilium.tables.kubernetes import NamedPort, Pod
+from cilium.tables.kubernetes import HostPort, NamedPort, Pod
 
 TEMPLATE_HASH = "pod-template-hash"
 SCHEDULED_JOB = re.compile(r"(?P<cronjob>.+)-\d{8,10}")
@@ -18,6 +19,8 @@ class _Port(msgspec.Struct, rename="camel"):
     container_port: int = 0
     name: str = ""
     protocol: str = "TCP"
+    host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
 
 
 class _Container(msgspec.Struct, rename="camel"):
@@ -37,8 +40,14 @@ class _PodIP(msgspec.Struct):
     ip: str = ""
 
 
+class _Condition(msgspec.Struct):
+    type: str = ""
+    status: str = ""
+
+
 class _Status(msgspec.Struct):
     phase: str = ""
+    conditions: list[_Condition] | None = None
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: list[_PodIP] | None = msgspec.field(default=None, name="podIPs")
 
@@ -56,6 +65,7 @@ def decode_pod(raw: Raw) -> Pod:
     pod = _decoder.decode(raw)
     metadata, spec, status = pod.metadata, pod.spec, pod.status
     kind, name = workload(metadata)
+    host_ports = () if spec.host_network else _host_ports(spec)
     return Pod(
         namespace=metadata.namespace,
         name=metadata.name,
@@ -71,6 +81,9 @@ def decode_pod(raw: Raw) -> Pod:
         workload_kind=kind,
         workload_name=name,
         deleting=metadata.deletion_timestamp is not None,
+        ready=any(entry.type == "Ready" and entry.status == "True" for entry in status.conditions or ()),
+        host_ports=host_ports,
+        created=(metadata.creation_timestamp or "") if host_ports else "",
     )
 
 
@@ -91,12 +104,20 @@ def workload(metadata: Metadata) -> tuple[str, str]:
     return owner.kind, owner.name
 
 
-def _named_ports(spec: _Spec) -> tuple[NamedPort, ...]:
+def _ports(spec: _Spec) -> Iterator[_Port]:
     """Ports of containers that run as long as the pod does; an init container that restarts always is one."""
     sidecars = [entry for entry in spec.init_containers or () if entry.restart_policy == "Always"]
+    for container in [*(spec.containers or ()), *sidecars]:
+        yield from container.ports or ()
+
+
+def _named_ports(spec: _Spec) -> tuple[NamedPort, ...]:
+    return tuple(NamedPort(port.name, port.container_port, port.protocol) for port in _ports(spec) if port.name)
+
+
+def _host_ports(spec: _Spec) -> tuple[HostPort, ...]:
     return tuple(
-        NamedPort(port.name, port.container_port, port.protocol)
-        for container in [*(spec.containers or ()), *sidecars]
-        for port in container.ports or ()
-        if port.name
+        HostPort(port.host_port, port.container_port, port.protocol, port.host_ip)
+        for port in _ports(spec)
+        if port.host_port
     )

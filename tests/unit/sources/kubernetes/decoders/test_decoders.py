@@ -22,6 +22,7 @@ from cilium.tables.kubernetes import (
     CiliumEndpoint,
     CiliumIdentity,
     CiliumNode,
+    HostPort,
     KubeApiservers,
     KubeNode,
     NamedPort,
@@ -82,6 +83,32 @@ def test_pod_in_full() -> None:
         workload_name="web",
         deleting=True,
     )
+
+
+def test_pod_with_host_ports() -> None:
+    """When it was created is kept for those alone; a pod in its node's network needs no help to be reached there."""
+    ports = [
+        {"containerPort": 80, "hostPort": 8080},
+        {"containerPort": 53, "hostPort": 53, "hostIP": "192.0.2.1", "protocol": "UDP"},
+        {"containerPort": 81, "hostPort": 0},
+    ]
+    metadata = {"name": "p", "namespace": "d", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}]
+    body = {"metadata": metadata, "status": {"phase": "Running", "conditions": conditions}}
+    pod = decode_pod(encode(**body, spec={"containers": [{"ports": ports}]}))
+    assert pod.host_ports == (HostPort(8080, 80, "TCP"), HostPort(53, 53, "UDP", "192.0.2.1"))
+    assert pod.created == "2026-01-01T00:00:00Z"
+    assert pod.ready
+    bare = decode_pod(encode(**body, spec={"containers": [{"ports": ports[2:]}]}))
+    assert (bare.host_ports, bare.created) == ((), "")
+    native = decode_pod(encode(**body, spec={"hostNetwork": True, "containers": [{"ports": ports}]}))
+    assert native.host_ports == ()
+
+
+@pytest.mark.parametrize("status", ["False", "Unknown"])
+def test_a_pod_that_is_not_ready(status: str) -> None:
+    conditions = [{"type": "Ready", "status": status}]
+    assert not decode_pod(encode(metadata={"name": "p"}, status={"conditions": conditions})).ready
 
 
 def test_pod_that_is_just_created() -> None:

@@ -1,0 +1,78 @@
+"""Who gets an address that several want.
+
+In: rows of `frontends` that somebody wants, by owner; nothing here knows how they were computed. Out: for each address
+and port the row that stands, with its rivals, and why they do not have it. Better kinds win: an address that the API
+server gave is nobody's to take, one that a controller set is better than one that anybody may write. Among equals the
+older wins. A redirect of a Service's own addresses takes the place of the Service, and that is no conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from cilium.state.claims import Claims as Keyed
+from cilium.tables.services import Frontend, FrontendKey
+
+REDIRECT = "LocalRedirect"
+RANKS = {"ClusterIP": 1, "NodePort": 1, REDIRECT: 2, "LoadBalancer": 3, "ExternalIP": 4, "HostPort": 5}
+KINDS = {"HostPort": "Pod", REDIRECT: "CiliumLocalRedirectPolicy"}
+"""Whose rows of these kinds are; others are Services'."""
+
+
+class Owner(NamedTuple):
+    source: str
+    """The table in which the claims stand."""
+    name: str
+    """In that table: namespace/name of a Service; the row's own key, written out, where others computed the row."""
+
+
+class Verdict(NamedTuple):
+    """About one key."""
+
+    row: Frontend
+    losers: tuple[Frontend, ...]
+
+
+class Claims:
+    """Of all owners."""
+
+    def __init__(self) -> None:
+        self._keyed: Keyed[FrontendKey, Owner, Frontend] = Keyed()
+
+    def replace(self, owner: Owner, created: str, rows: Iterable[Frontend]) -> set[FrontendKey]:
+        """What an owner claims from now on; returns the keys on which a verdict may have changed."""
+        best: dict[FrontendKey, Frontend] = {}
+        for row in rows:
+            key = row.key
+            known = best.get(key)
+            if known is None or RANKS[row.kind] < RANKS[known.kind]:
+                best[key] = row
+        return self._keyed.replace(owner, (created, owner.name), best)
+
+    def verdict(self, key: FrontendKey) -> Verdict | None:
+        rows = [row for _, row in self._keyed.of(key)]
+        if len(rows) < 2:
+            return Verdict(rows[0], ()) if rows else None
+        served = {row.service for row in rows if row.kind != REDIRECT}
+        winner, *others = sorted(
+            rows, key=lambda row: 0 if row.kind == REDIRECT and row.service in served else _rank(row)
+        )
+        losers = tuple(row for row in others if row.service != winner.service)
+        rivals = tuple(dict.fromkeys(row.service for row in losers))
+        return Verdict(msgspec.structs.replace(winner, rivals=rivals), losers)
+
+
+def explain(winner: Frontend, loser: Frontend) -> tuple[str, str]:
+    """What is claimed in vain, and why."""
+    address = "node port" if loser.address.is_unspecified else str(loser.address)
+    kind = KINDS.get(winner.kind, "Service")
+    owner = winner.service if kind == "Service" else f"{kind} {winner.service}"
+    why = "which is older" if _rank(winner) == _rank(loser) else f"whose {winner.kind} it is"
+    return f"{address} {loser.port}/{loser.protocol}", f"belongs to {owner}, {why}; choose another"
+
+
+def _rank(row: Frontend) -> int:
+    return RANKS[row.kind]

@@ -1,0 +1,93 @@
+"""Tells the API of what is wrong with services: an Event for each problem, once for each change.
+
+In: rows of `service-problems`. Out: Events of core/v1. Every node finds the same problems; the name of an Event is made
+of what it says, so of many agents that tell one problem the first does it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from cilium.state.outcomes import each_async
+from cilium.state.reconciler import Errors
+from cilium.tables.problems import Problem, ProblemKey
+
+COMPONENT = "cilium-agent"
+VERSIONS = {"Service": "v1", "Pod": "v1", "CiliumLocalRedirectPolicy": "cilium.io/v2"}
+LONGEST = 1024
+"""Characters of a message that the API takes."""
+
+
+class Writes(Protocol):
+    async def create_event(self, namespace: str, body: Mapping[str, Any], /) -> None:
+        """One that is there already is no error."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ProblemEvents:
+    """Operations of the `service-events` reconciler. `uid`: of the object with a kind and namespace/name, as far as it
+    is known. Nothing is taken back: Events age.
+    """
+
+    def __init__(
+        self,
+        *,
+        writes: Writes,
+        node: str,
+        uid: Callable[[str, str], str],
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._writes, self._node, self._uid, self._now = writes, node, uid, now
+        self._told: dict[ProblemKey, Problem] = {}
+
+    async def update(self, rows: Sequence[Problem]) -> Errors:
+        """Rows come again after a while; what has been told is not told again."""
+        fresh = [row for row in rows if self._told.get(row.key) != row]
+        return await each_async(fresh, key=lambda row: row.key, call=self._tell)
+
+    async def delete(self, rows: Sequence[Problem]) -> Errors:
+        for row in rows:
+            self._told.pop(row.key, None)
+        return {}
+
+    async def prune(self, rows: Sequence[Problem]) -> None:
+        """See `delete`: there is nothing to take back."""
+
+    async def _tell(self, row: Problem) -> None:
+        uid = self._uid(row.kind, f"{row.namespace}/{row.name}")
+        await self._writes.create_event(row.namespace, event(row, uid=uid, node=self._node, now=self._now()))
+        self._told[row.key] = row
+
+
+def event(row: Problem, *, uid: str, node: str, now: datetime) -> dict[str, Any]:
+    words = "\n".join((row.kind, row.namespace, row.name, uid, row.reason, row.field, row.message))
+    digest = hashlib.sha256(words.encode()).hexdigest()[:16]
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    about = {
+        "kind": row.kind,
+        "apiVersion": VERSIONS.get(row.kind, ""),
+        "namespace": row.namespace,
+        "name": row.name,
+        **({"uid": uid} if uid else {}),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{row.name[:200]}.{digest}", "namespace": row.namespace},
+        "involvedObject": about,
+        "type": "Warning",
+        "reason": row.reason.value,
+        "message": f"{row.field}: {row.message}"[:LONGEST],
+        "source": {"component": COMPONENT, "host": node},
+        "reportingComponent": COMPONENT,
+        "reportingInstance": node,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }
