@@ -34,7 +34,7 @@ static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bo
 
 	if (!work || (own && encapsulated(flow)))
 		return XDP_PASS;
-	reason = balance_find(flow, SERVICE_EXTERNAL, own, xdp->ingress_ifindex);
+	reason = balance_find(flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE, xdp->ingress_ifindex);
 	if (reason == NAT_NOT_OURS || (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent))
 		return XDP_PASS;
 	if (reason)
@@ -65,7 +65,7 @@ static __always_inline bool is_reply(const struct flow *flow)
 {
 	struct nat_work *work = nat_work();
 
-	return work && in_nat_range(flow->destination_port) && !nat_find_back(work, flow);
+	return work && may_be_back(flow) && !nat_find_back(work, flow);
 }
 
 SEC("xdp.frags")

@@ -30,5 +30,4 @@ MAPS: dict[str, MapSpec] = {
     'cilium_runtime': MapSpec('cilium_runtime', MapType(2), np.dtype('<u4'), structs.RUNTIME, 1, 0),
     'cilium_sampler': MapSpec('cilium_sampler', MapType(6), np.dtype('<u4'), structs.SAMPLER_SET, 4096, 0),
     'cilium_snat': MapSpec('cilium_snat', MapType(9), structs.NAT_KEY, structs.NAT_ENTRY, 524288, 0),
-    'cilium_xdp_neighbours': MapSpec('cilium_xdp_neighbours', MapType(9), structs.NEIGHBOUR_KEY, np.dtype('<u8'), 4096, 0),
 }
