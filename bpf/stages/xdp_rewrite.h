@@ -12,20 +12,8 @@ struct ends4 {
 };
 
 struct ends6 {
-	union addr source, destination;
+	struct in6_addr source, destination; /* of 4 bytes' alignment: nothing is padded */
 	__be16 source_port, destination_port;
-};
-
-struct pseudo4 {
-	__be32 source, destination;
-	__u8 zero, protocol;
-	__be16 length;
-};
-
-struct pseudo6 {
-	union addr source, destination;
-	__be32 length;
-	__u8 zero[3], protocol;
 };
 
 /* `difference`: what bpf_csum_diff says of old and new. Zero is "no checksum" in UDP, so that is never the result. */
@@ -44,26 +32,24 @@ static __always_inline __sum16 never_zero(__sum16 check)
 	return check ?: 0xffff;
 }
 
-/* `sum` and the pseudo-header of a transport whose header and payload have `length` bytes; `less`: without it. */
-static __always_inline __s64 pseudo_sum(const union addr *source, const union addr *destination, __u8 protocol, bool v6,
-					__u32 length, __s64 sum, bool less)
+/* One's complement addition of 16-bit words to a sum of 32 bits. */
+static __always_inline __u32 sum_add(__u64 sum, __u32 words)
 {
-	if (v6) {
-		struct pseudo6 pseudo = {
-			.source = *source, .destination = *destination, .length = bpf_htonl(length), .protocol = protocol,
-		};
+	sum = (__u32)sum + (__u64)words;
+	return (sum & 0xffffffff) + (sum >> 32);
+}
 
-		return less ? bpf_csum_diff((__be32 *)&pseudo, sizeof(pseudo), NULL, 0, sum)
-			    : bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), sum);
-	} else {
-		struct pseudo4 pseudo = {
-			.source = source->words[3], .destination = destination->words[3],
-			.protocol = protocol, .length = bpf_htons(length),
-		};
+/* The pseudo-header (RFC 9293 3.1, RFC 8200 8.1) of a transport whose header and payload have `length` bytes. `ends`: its two
+ * addresses, one behind the other; what maps an IPv4 address (::ffff:0:0) sums up to nothing. */
+static __always_inline __s64 pseudo_sum(const union addr *ends, __u8 protocol, __u32 length)
+{
+	return bpf_csum_diff(NULL, 0, (__be32 *)ends, 2 * sizeof(*ends), bpf_htons(length) + bpf_htons(protocol));
+}
 
-		return less ? bpf_csum_diff((__be32 *)&pseudo, sizeof(pseudo), NULL, 0, sum)
-			    : bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), sum);
-	}
+static __always_inline __s64 without_pseudo(__s64 sum, const union addr *ends, __u8 protocol, __u32 length)
+{
+	sum = sum_add(sum, (__u16)~bpf_htons(length) + (__u16)~bpf_htons(protocol));
+	return bpf_csum_diff((__be32 *)ends, 2 * sizeof(*ends), NULL, 0, sum);
 }
 
 enum frame_sum { SUM_NONE, SUM_WHOLE, SUM_PENDING };
@@ -79,8 +65,7 @@ static __always_inline enum frame_sum frame_sum(const struct xdp_md *xdp, const 
 		return SUM_PENDING;
 	if (flow->protocol == IPPROTO_UDP && !*check)
 		return SUM_NONE;
-	sum = pseudo_sum(&flow->source, &flow->destination, flow->protocol, flow->shape & SHAPE_V6,
-			 length - network_length(flow), 0, false);
+	sum = pseudo_sum(&flow->source, flow->protocol, length - network_length(flow));
 	return *check == (__u16)~fold(sum) ? SUM_PENDING : SUM_WHOLE;
 }
 
@@ -111,8 +96,7 @@ static __always_inline bool frame_rewrite6(struct xdp_md *xdp, __u32 at, const s
 	if (!headers)
 		return false;
 	__builtin_memcpy(&old, &headers->ip.saddr, sizeof(old));
-	new.source = to->source;
-	new.destination = to->destination;
+	__builtin_memcpy(&new, &to->source, 2 * sizeof(to->source));
 	new.source_port = to->source_port;
 	new.destination_port = to->destination_port;
 	*difference = bpf_csum_diff((__be32 *)&old, sizeof(old), (__be32 *)&new, sizeof(new), 0);
