@@ -7,14 +7,14 @@
 #include "stages/xdp_deliver.h"
 #include "stages/xdp_encap.h"
 
-/* What others may read too (a switch that floods, a capture) is not for us. */
-static __always_inline bool is_addressed(const struct xdp_md *xdp)
+/* The device, if the frame is for it. What others may read too (a switch that floods, a capture) is not for us. */
+static __always_inline const struct netdev *addressed(const struct xdp_md *xdp)
 {
 	const struct ethhdr *eth = frame_at(xdp, 0, sizeof(*eth));
 	__u32 ifindex = xdp->ingress_ifindex;
 	const struct netdev *device = bpf_map_lookup_elem(&cilium_netdev, &ifindex);
 
-	return eth && device && !__builtin_memcmp(eth->h_dest, device->mac, ETH_ALEN);
+	return eth && device && !__builtin_memcmp(eth->h_dest, device->mac, ETH_ALEN) ? device : NULL;
 }
 
 static __always_inline void tell(struct xdp_md *xdp, struct flow *flow, const struct nat_entry *mapping)
@@ -26,7 +26,8 @@ static __always_inline void tell(struct xdp_md *xdp, struct flow *flow, const st
 }
 
 /* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
-static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bool own, __u32 length)
+static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bool own, __u32 length,
+				       __u32 device)
 {
 	struct nat_work *work = nat_work();
 	const struct ipcache_entry *peer;
@@ -47,18 +48,18 @@ static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bo
 		return XDP_PASS;
 	peer = ipcache_at(&work->mapping.destination);
 	if (behind_tunnel(peer))
-		return frame_by_tunnel(xdp, flow, &peer->tunnel_endpoint, length);
-	return frame_by_route(xdp, flow, length);
+		return frame_by_tunnel(xdp, flow, &peer->tunnel_endpoint, length, device);
+	return frame_by_route(xdp, flow, length, device);
 }
 
 /* A reply to what left with an address of this node. Those for pods and sockets of this node are left alone. */
-static __always_inline int to_who_asked(struct xdp_md *xdp, struct flow *flow, __u32 length)
+static __always_inline int to_who_asked(struct xdp_md *xdp, struct flow *flow, __u32 length, __u32 device)
 {
 	struct nat_work *work = nat_work();
 
 	if (!work || !work->mapping.service || endpoint_at(&work->mapping.destination))
 		return XDP_PASS;
-	return frame_by_route(xdp, flow, length);
+	return frame_by_route(xdp, flow, length, device);
 }
 
 static __always_inline bool is_reply(const struct flow *flow)
@@ -73,16 +74,20 @@ int from_wire(struct xdp_md *xdp)
 {
 	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK };
 	__u32 length = frame_parse(xdp, &flow);
+	const struct netdev *device;
 	const struct endpoint *row;
 
-	if (!length || !is_addressed(xdp) || addr_is_reserved(&flow.destination))
+	if (!length)
+		return XDP_PASS;
+	device = addressed(xdp);
+	if (!device || addr_is_reserved(&flow.destination))
 		return XDP_PASS;
 	row = endpoint_at(&flow.destination);
 	if (row && !(row->flags & ENDPOINT_HOST))
 		return XDP_PASS;
 	if (row && is_reply(&flow))
-		return to_who_asked(xdp, &flow, length);
-	return from_client(xdp, &flow, row, length);
+		return to_who_asked(xdp, &flow, length, device->flags);
+	return from_client(xdp, &flow, row, length, device->flags);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -3,7 +3,8 @@
 #pragma once
 
 enum netdev_flags {
-	NETDEV_TAKES_FRAMES = 1 << 0, /* XDP on another device may send here (ndo_xdp_xmit) */
+	NETDEV_TAKES_FRAMES = 1 << 0, /* XDP may redirect to it (ndo_xdp_xmit), from itself or from another device */
+	NETDEV_TX_WAITS = 1 << 1,     /* veth: what XDP_TX sends may wait for the next packet; what is redirected does not */
 };
 
 struct netdev {

@@ -58,9 +58,12 @@ static __always_inline bool is_fresh(const struct flow *flow, const struct nat_e
 	return flow->opens || bpf_ktime_get_coarse_ns() - mapping->used >= SECOND;
 }
 
-static __always_inline int send_frame(const struct xdp_md *xdp, __u32 ifindex)
+/* `device`: enum netdev_flags of the one that the frame came by. */
+static __always_inline int send_frame(const struct xdp_md *xdp, __u32 ifindex, __u32 device)
 {
-	return ifindex == xdp->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
+	if (ifindex == xdp->ingress_ifindex && !(device & NETDEV_TX_WAITS))
+		return XDP_TX;
+	return bpf_redirect(ifindex, 0);
 }
 
 static __always_inline bool write_way(struct xdp_md *xdp, const struct flow *flow, const struct bpf_fib_lookup *fib)
@@ -82,8 +85,8 @@ static __always_inline bool write_way(struct xdp_md *xdp, const struct flow *flo
 	return true;
 }
 
-/* `length`: of the IP packet. In: the mapping of cilium_nat_work. Out: an XDP action. */
-STAGE int frame_by_route(struct xdp_md *xdp, struct flow *flow, __u32 length)
+/* `length`: of the IP packet. `device`: see send_frame. In: the mapping of cilium_nat_work. Out: an XDP action. */
+STAGE int frame_by_route(struct xdp_md *xdp, struct flow *flow, __u32 length, __u32 device)
 {
 	struct nat_work *work = nat_work();
 	struct bpf_fib_lookup fib = {};
@@ -105,5 +108,5 @@ STAGE int frame_by_route(struct xdp_md *xdp, struct flow *flow, __u32 length)
 	if (frame_rewrite(xdp, flow, &work->mapping, ETH_HLEN) || !write_way(xdp, flow, &fib))
 		return frame_drop(xdp, flow, DROP_ERROR_WRITING_TO_PACKET);
 	count_frame(flow->length, DROP_NONE, DIRECTION_INGRESS);
-	return send_frame(xdp, fib.ifindex);
+	return send_frame(xdp, fib.ifindex, device);
 }

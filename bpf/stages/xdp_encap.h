@@ -134,8 +134,8 @@ static __always_inline bool encapsulate6(struct xdp_md *xdp, const struct flow *
 	return true;
 }
 
-/* `length`: of the IP packet. In: the mapping of cilium_nat_work. Out: an XDP action. */
-STAGE int frame_by_tunnel(struct xdp_md *xdp, struct flow *flow, const union addr *endpoint, __u32 length)
+/* As frame_by_route, to the node that lives at `endpoint`. */
+STAGE int frame_by_tunnel(struct xdp_md *xdp, struct flow *flow, const union addr *endpoint, __u32 length, __u32 device)
 {
 	struct nat_work *work = nat_work();
 	struct bpf_fib_lookup fib = {};
@@ -168,5 +168,5 @@ STAGE int frame_by_tunnel(struct xdp_md *xdp, struct flow *flow, const union add
 		 : encapsulate4(xdp, flow, &fib, endpoint, length, ecn)))
 		return frame_drop(xdp, flow, DROP_ERROR_WRITING_TO_PACKET);
 	count_frame(flow->length, DROP_NONE, DIRECTION_INGRESS);
-	return send_frame(xdp, fib.ifindex);
+	return send_frame(xdp, fib.ifindex, device);
 }

@@ -230,6 +230,7 @@ class NetdevFlags(IntFlag):
     """enum netdev_flags."""
 
     TAKES_FRAMES = 1
+    TX_WAITS = 2
 
 
 class VerdictFlags(IntFlag):
