@@ -1,132 +1,45 @@
-"""Services in XDP, packet by packet: what turns back is what tc would have sent, byte for byte; what does not is untouched."""
+"""Services in XDP, packet by packet: what turns back is what tc would have sent, to the byte; the rest is untouched."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
-from bpf.harness import REDIRECT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, Datapath, Outcome, encoded
-from bpf.nodes import Underlay, batch, inside
+from bpf.crossing import (
+    BACKEND,
+    BESIDE,
+    BESIDE_MAC,
+    GATEWAY_MAC,
+    MAC,
+    NODE,
+    PORT,
+    TARGET,
+    VIP,
+    Crossing,
+    Node,
+    asks,
+    left_alone,
+    network,
+)
+from bpf.harness import REDIRECT, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, Datapath, encoded
+from bpf.nodes import inside
 from bpf.packets import FAMILIES, WORLD, checksums_hold, echo, tcp, udp
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
+from scapy.layers.inet import ICMP, TCP, UDP, IPOption
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from cilium.datapath.addresses import mac_bytes
-from cilium.datapath.generated.enums import DropReason, EventType, NetdevFlags, RoutingMode, ServiceFlags, ServiceScope, TunnelProtocol
+from cilium.datapath.generated.enums import DropReason, EventType, NetdevFlags, ServiceFlags, ServiceScope
 
-NODE = {4: "172.18.0.2", 6: "fd12::2"}
-ROUTER_ON_NODE = {4: "10.0.0.254", 6: "fd00::fe"}
-BACKEND = {4: "10.0.1.5", 6: "fd01::5"}
-BESIDE = {4: "172.19.0.9", 6: "fd13::9"}
-PEER = {4: "172.18.0.3", 6: "fd12::3"}
-VIP = {4: "198.51.100.7", 6: "2001:db8:7::7"}
-MAC, GATEWAY_MAC, BESIDE_MAC, PEER_MAC = "02:00:00:00:ff:01", "02:00:00:00:00:01", "02:00:00:00:00:09", "02:00:00:00:00:03"
-PORT, TARGET = 80, 8080
-OUTER = {4: 50, 6: 70}
 both = pytest.mark.parametrize("version", FAMILIES)
 transports = pytest.mark.parametrize("make", [tcp, udp])
-
-
-class Crossing:
-    """A node between two wires: eth0, where clients and other nodes are, and eth1."""
-
-    def __init__(self) -> None:
-        self.underlay = Underlay()
-        self.namespace = f"{self.underlay.prefix}x"
-        self.underlay.add_namespace(self.namespace)
-        batch(
-            self.namespace,
-            *(line for n in (0, 1) for line in self._device(n)),
-            "route add default via 172.18.0.1",
-            "route add default via fd12::1",
-            *(f"neighbour replace {address} lladdr {GATEWAY_MAC} dev eth0" for address in ("172.18.0.1", "fd12::1")),
-            *(f"neighbour replace {address} lladdr {PEER_MAC} dev eth0" for address in PEER.values()),
-            *(f"neighbour replace {address} lladdr {BESIDE_MAC} dev eth1" for address in BESIDE.values()),
-        )
-        with inside(self.namespace):
-            self.eth0, self.eth1 = (socket.if_nametoindex(name) for name in ("eth0", "eth1"))
-
-    @staticmethod
-    def _device(number: int) -> list[str]:
-        return [
-            f"link add eth{number} type veth peer name peer{number}",
-            f"link set eth{number} address {MAC} up",
-            f"link set peer{number} up",
-            f"addr add 172.{18 + number}.0.2/24 dev eth{number}",
-            f"addr add fd1{2 + number}::2/64 dev eth{number} nodad",
-        ]
-
-
-@pytest.fixture(scope="module")
-def crossing() -> Iterator[Crossing]:
-    made = Crossing()
-    yield made
-    made.underlay.close()
-
-
-class Node:
-    """The datapath of the crossing. Neighbours have been seen to, unless a test says otherwise."""
-
-    def __init__(self, crossing: Crossing, make: Callable[..., Datapath], **constants: object) -> None:
-        routers = {f"router{version}": ip_address(address) for version, address in ROUTER_ON_NODE.items()}
-        self.crossing = crossing
-        self.datapath = make(services=1, **{"routing_mode": RoutingMode.NATIVE, **routers, **constants})
-        for version in FAMILIES:
-            self.datapath.node_address(NODE[version])
-            self.datapath.node_address(ROUTER_ON_NODE[version])
-        self.device(crossing.eth0)
-        self._slots = 0
-
-    def device(self, ifindex: int, **fields: object) -> None:
-        row = {"masquerade4": encoded(NODE[4]), "masquerade6": encoded(NODE[6]), "mac": list(mac_bytes(MAC)), **fields}
-        self.datapath.put("cilium_netdev", ifindex, row)
-
-    def service(self, version: int, *backends: str, protocol: int = 6, target: int = TARGET, number: int = 1, **fields: int) -> None:
-        self._slots += 10
-        for place, backend in enumerate(backends, self._slots):
-            record = {"address": encoded(backend), "port": target, "protocol": protocol}
-            self.datapath.put("cilium_lb_backends", place, record)
-            self.datapath.put("cilium_lb_slots", place, place)
-        key = {"address": encoded(VIP[version]), "port": PORT, "protocol": protocol, "scope": ServiceScope.EXTERNAL}
-        value = {"id": number, "slots": self._slots, "count": len(backends), **fields}
-        self.datapath.put("cilium_lb_services", key, value)
-
-    def both_protocols(self, version: int, *backends: str, **fields: int) -> None:
-        for protocol in (6, 17):
-            self.service(version, *backends, protocol=protocol, **fields)
-
-    def wire(self, packet: Packet | bytes) -> Outcome:
-        with inside(self.crossing.namespace):
-            return self.datapath.run_frame("from_wire", packet, ifindex=self.crossing.eth0)
-
-    def tc(self, packet: Packet | bytes) -> Outcome:
-        with inside(self.crossing.namespace):
-            return self.datapath.run("from_netdev", packet, ifindex=self.crossing.eth0)
-
-    def ready(self, packet: Packet) -> None:
-        """The first packet to a neighbour is the kernel's."""
-        assert self.wire(packet).verdict == XDP_PASS
 
 
 @pytest.fixture
 def node(crossing: Crossing, make_datapath: Callable[..., Datapath]) -> Node:
     return Node(crossing, make_datapath)
-
-
-def asks(make: Callable[..., Packet], version: int, sport: int = 62000, dport: int = PORT, **fields: object) -> Packet:
-    return make(WORLD[version], VIP[version], sport, dport, **fields)
-
-
-def network(packet: Packet) -> Packet:
-    return packet[IPv6] if IPv6 in packet else packet[IP]
-
-
-def left_alone(outcome: Outcome, packet: Packet) -> bool:
-    return outcome.verdict == XDP_PASS and outcome.data == bytes(packet)
 
 
 @both
@@ -138,7 +51,12 @@ def test_there_and_back_as_tc_does_it(node: Node, version: int, make: Callable[.
     there = node.wire(request)
     assert there.verdict == XDP_TX
     sent = network(there.packet)
-    assert (sent.src, sent.dst, sent.payload.sport, sent.payload.dport) == (NODE[version], BACKEND[version], 62000, TARGET)
+    assert (sent.src, sent.dst, sent.payload.sport, sent.payload.dport) == (
+        NODE[version],
+        BACKEND[version],
+        62000,
+        TARGET,
+    )
     assert (there.packet.src, there.packet.dst) == (MAC, GATEWAY_MAC)
     assert checksums_hold(there.data)
     by_tc = node.tc(request)
@@ -149,7 +67,12 @@ def test_there_and_back_as_tc_does_it(node: Node, version: int, make: Callable[.
     back = node.wire(reply)
     assert back.verdict == XDP_TX
     received = network(back.packet)
-    assert (received.src, received.dst, received.payload.sport, received.payload.dport) == (VIP[version], WORLD[version], PORT, 62000)
+    assert (received.src, received.dst, received.payload.sport, received.payload.dport) == (
+        VIP[version],
+        WORLD[version],
+        PORT,
+        62000,
+    )
     assert checksums_hold(back.data)
     assert node.tc(reply).data[14:] == back.data[14:]
 
@@ -236,7 +159,7 @@ def partial_checksum(packet: Packet) -> int:
 
 @both
 def test_another_device_must_take_frames(node: Node, version: int) -> None:
-    node.service(version, BESIDE[version], target=TARGET)
+    node.service(version, BESIDE[version])
     for sport in (61998, 61999):
         assert node.wire(asks(tcp, version, sport)).verdict == XDP_PASS
     node.device(node.crossing.eth1, flags=NetdevFlags.TAKES_FRAMES)
@@ -245,6 +168,15 @@ def test_another_device_must_take_frames(node: Node, version: int) -> None:
     assert found.verdict == XDP_REDIRECT
     assert found.packet.dst == BESIDE_MAC
     assert checksums_hold(found.data)
+
+
+@both
+def test_on_a_veth_it_turns_back_by_redirect(node: Node, version: int) -> None:
+    node.device(node.crossing.eth0, flags=NetdevFlags.TAKES_FRAMES | NetdevFlags.TX_WAITS)
+    node.service(version, BACKEND[version])
+    node.ready(asks(tcp, version, 61999))
+    found = node.wire(asks(tcp, version))
+    assert (found.verdict, found.packet.dst) == (XDP_REDIRECT, GATEWAY_MAC)
 
 
 @both
@@ -259,7 +191,21 @@ def test_the_kernel_sees_a_packet_now_and_then(node: Node, version: int) -> None
 @both
 @pytest.mark.parametrize(
     "change",
-    ["other", "vlan", "options", "fragment", "ttl", "short", "icmp", "error", "nobody", "local", "host", "pod", "truncated"],
+    [
+        "other",
+        "vlan",
+        "options",
+        "fragment",
+        "ttl",
+        "short",
+        "icmp",
+        "error",
+        "nobody",
+        "local",
+        "host",
+        "pod",
+        "truncated",
+    ],
 )
 def test_what_is_left_to_tc(node: Node, version: int, change: str) -> None:
     node.service(version, BACKEND[version])
@@ -326,7 +272,9 @@ def test_masqueraded_replies_are_not_taken_for_others(node: Node, version: int) 
     pod = {4: "10.0.0.1", 6: "fd00::1"}[version]
     node.datapath.endpoint(pod, 1000, ifindex=5)
     with inside(node.crossing.namespace):
-        out = node.datapath.run("to_netdev", tcp(pod, WORLD[version], 62005, 443), came_from=5, ifindex=node.crossing.eth0)
+        out = node.datapath.run(
+            "to_netdev", tcp(pod, WORLD[version], 62005, 443), came_from=5, ifindex=node.crossing.eth0
+        )
     port = network(out.packet)[TCP].sport
     key = {"address": encoded(NODE[version]), "port": port, "protocol": 6, "scope": ServiceScope.EXTERNAL}
     node.service(version, BACKEND[version])
@@ -343,7 +291,9 @@ def test_masqueraded_replies_are_not_taken_for_others(node: Node, version: int) 
         (DropReason.SERVICE_BACKEND_NOT_FOUND, {"flags": ServiceFlags.LOCAL, "count": 0}),
     ],
 )
-def test_silent_drops_are_counted_and_told(node: Node, version: int, reason: DropReason, fields: dict[str, int]) -> None:
+def test_silent_drops_are_counted_and_told(
+    node: Node, version: int, reason: DropReason, fields: dict[str, int]
+) -> None:
     node.service(version, BACKEND[version], **fields)
     packet = asks(tcp, version)
     found = node.wire(packet)
@@ -405,95 +355,8 @@ def test_direct_server_return(crossing: Crossing, make_datapath: Callable[..., D
     for packet in (asks(tcp, version), asks(udp, version)):
         assert left_alone(node.wire(packet), packet)
         assert node.tc(packet).verdict == REDIRECT
-    node.ready(asks(udp, version)) 
+    node.ready(asks(udp, version))
     found = node.wire(asks(tcp, version, flags="A"))
     assert found.verdict == XDP_TX
     assert (network(found.packet).src, network(found.packet).dst) == (WORLD[version], BACKEND[version])
     assert checksums_hold(found.data)
-
-
-class TestTunnel:
-    @pytest.fixture(params=[TunnelProtocol.VXLAN, TunnelProtocol.GENEVE], ids=["vxlan", "geneve"])
-    def kind(self, request: pytest.FixtureRequest) -> TunnelProtocol:
-        return request.param
-
-    @both
-    @transports
-    @pytest.mark.parametrize("outer", FAMILIES)
-    def test_through_the_tunnel(
-        self, crossing: Crossing, make_datapath: Callable[..., Datapath], kind: TunnelProtocol, version: int, outer: int, make: Callable[..., Packet]
-    ) -> None:
-        node = Node(crossing, make_datapath, routing_mode=RoutingMode.TUNNEL, tunnel_protocol=kind, tunnel_ifindex=1)
-        node.datapath.ipcache(BACKEND[version], 3000, tunnel=PEER[outer])
-        node.both_protocols(version, BACKEND[version])
-        node.ready(asks(make, version, 61999))
-        for size in (0, 1, 2, 31, 1300):
-            packet = asks(make, version) / Raw(b"\x5a" * size) if size else asks(make, version)
-            found = node.wire(packet)
-            assert found.verdict == XDP_TX
-            front, inner = found.data[: OUTER[outer]], found.data[OUTER[outer] :]
-            assert inner[:14] == bytes(packet)[:14]
-            assert checksums_hold(inner)
-            assert node.tc(packet).data == inner
-            sent = network(found.packet)
-            assert (sent.src, sent.dst, sent[UDP].dport) == (NODE[outer], PEER[outer], 8472)
-            assert (found.packet.src, found.packet.dst) == (MAC, PEER_MAC)
-            assert sent[UDP].sport >= 49152
-            assert front[-8:] == bytes.fromhex("08000000" if kind == TunnelProtocol.VXLAN else "00006558") + bytes([0, 0, {4: 9, 6: 10}[version], 0])
-            assert outer_checksums_hold(found.data, outer)
-
-    @both
-    def test_congestion_shows_outside(self, crossing: Crossing, make_datapath: Callable[..., Datapath], version: int) -> None:
-        node = Node(crossing, make_datapath, routing_mode=RoutingMode.TUNNEL)
-        node.datapath.ipcache(BACKEND[version], 3000, tunnel=PEER[version])
-        node.service(version, BACKEND[version])
-        node.ready(asks(tcp, version, 61999))
-        for inside_, outside in ((0, 0), (1, 1), (2, 2), (3, 2)):
-            packet = asks(tcp, version)
-            setattr(network(packet), "tc" if version == 6 else "tos", inside_)
-            sent = network(node.wire(packet).packet)
-            assert (sent.tc if version == 6 else sent.tos) == outside
-
-    def test_what_has_no_checksum_cannot_get_one_outside(self, crossing: Crossing, make_datapath: Callable[..., Datapath]) -> None:
-        for outer, verdict in ((4, XDP_TX), (6, XDP_PASS)):
-            node = Node(crossing, make_datapath, routing_mode=RoutingMode.TUNNEL)
-            node.datapath.ipcache(BACKEND[4], 3000, tunnel=PEER[outer])
-            node.both_protocols(4, BACKEND[4])
-            node.ready(asks(udp, 4, 61999))
-            packet = asks(udp, 4)
-            packet[UDP].chksum = 0
-            assert node.wire(packet).verdict == verdict
-
-    @both
-    def test_replies_come_encapsulated_and_are_tcs(self, crossing: Crossing, make_datapath: Callable[..., Datapath], version: int) -> None:
-        node = Node(crossing, make_datapath, routing_mode=RoutingMode.TUNNEL)
-        reply = udp(PEER[version], NODE[version], 50000, 8472)
-        assert left_alone(node.wire(reply), reply)
-
-    @both
-    def test_backends_on_hosts_need_no_tunnel(self, crossing: Crossing, make_datapath: Callable[..., Datapath], version: int) -> None:
-        node = Node(crossing, make_datapath, routing_mode=RoutingMode.TUNNEL)
-        node.datapath.ipcache(PEER[version], 6)
-        node.service(version, PEER[version])
-        node.ready(asks(tcp, version, 61999))
-        found = node.wire(asks(tcp, version))
-        assert (found.verdict, network(found.packet).dst, found.packet.dst) == (XDP_TX, PEER[version], PEER_MAC)
-
-
-def outer_checksums_hold(data: bytes, version: int) -> bool:
-    """Of the IP header, and of UDP over IPv6 over everything inside; none of UDP over IPv4 (RFC 7348 5)."""
-    start = 14 + (40 if version == 6 else 20)
-    packet = Ether(data[: start + 8]) 
-    ip = network(packet)
-    if version == 4:
-        return packet[UDP].chksum == 0 and ones(data[14:34]) == 0xFFFF
-    pseudo = data[22:54] + (len(data) - start).to_bytes(4, "big") + b"\0\0\0\x11"
-    return ip.plen == len(data) - start and ones(pseudo + data[start:]) == 0xFFFF
-
-
-def ones(data: bytes) -> int:
-    data += bytes(len(data) % 2)
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
