@@ -37,15 +37,17 @@ def ports(count: int, version: int) -> Iterator[ServicePort]:
 
 
 def fill(cluster: Cluster, first: int, last: int) -> None:
-    """Numbers `first` to `last` - 1."""
-    for number in range(first, last):
-        name = f"other-{number}"
+    """Numbers `first` to `last` - 1. Services come first: the more slices there are, the longer the lab's controllers
+    look for those that may be theirs."""
+    names = {number: f"other-{number}" for number in range(first, last)}
+    for name in names.values():
         cluster.api.request("POST", f"/api/v1/namespaces/{NAMESPACE}/services", {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": {"ipFamilyPolicy": "RequireDualStack", "ports": [{"name": "http", "port": PORT}]},
         })  # fmt: skip
+    listening = [{"name": "http", "port": TARGET_PORT, "protocol": "TCP"}]
+    for number, name in names.items():
         for version in VERSIONS:
-            listening = [{"name": "http", "port": TARGET_PORT, "protocol": "TCP"}]
             slice_of(cluster, name, version, endpoints(number, version), listening)
 
 

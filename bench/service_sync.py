@@ -16,14 +16,18 @@ from typing import Any
 
 from bench.figures import Figure, distribution, median
 from bench.options import Options
+from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.loader import load
 from cilium.datapath.maps import PinnedMap
+from cilium.datapath.nested import Nested
 from cilium.datapath.paths import BPF_FILESYSTEM, OBJECT_DIRECTORY
 from cilium.features.services.compute import Frontends
+from cilium.features.services.maglev import Maglev
 from cilium.features.services.ops import ServiceMaps
 from cilium.sources.kubernetes.decoders import decode_endpoint_slice, decode_service
 from cilium.state import Derivation, Table
 
+MAGLEV = "cilium_lb_maglev"
 SERVICES, BACKENDS = 10_000, 10
 SYNCS, CHANGES = 3, 200
 SIZES = {"cilium_lb_backends": 262_144, "cilium_lb_slots": 524_288}
@@ -50,11 +54,9 @@ class Kernel:
             },
             compute=Frontends(node="n1", versions=frozenset({4, 6})).compute,
         )  # fmt: skip
-        self._operations = ServiceMaps(
-            services=PinnedMap("cilium_lb_services", pins),
-            slots=PinnedMap("cilium_lb_slots", pins),
-            backends=PinnedMap("cilium_lb_backends", pins),
-        )
+        maps = {name: PinnedMap(name, pins) for name in MAPS if name.startswith("cilium_lb_")}
+        nested = {MAGLEV: Nested(maps.pop(MAGLEV))}
+        self._operations = ServiceMaps(maps=maps, nested=nested, maglev=Maglev(size=16381, seed=b"bench"))
 
     def take(self, services: list[bytes], slices: list[bytes]) -> None:
         """From bytes to the kernel."""

@@ -3,7 +3,7 @@
 Everything goes from pod to pod on one node and is compared with a direct connection that the kernel routes with nothing
 attached. Ours translates in the socket, flow events on; kube-proxy's two rule sets stand in routers of their own. Every
 service has endpoints, ten each; the one that is asked has one, which answers, and stands in the middle of kube-proxy's
-list, as a service does on average. All ways take turns in every round.
+list, as a service does on average. All ways take turns in every round. Last, a connection that asks for no service.
 """
 
 from __future__ import annotations
@@ -60,10 +60,8 @@ def measure(
         direct, through = attach(cluster)
         told = seen_flows(cluster, NODE)
         servers = stack.enter_context(serving(tool, [kernel, direct, *(made.route for made in routers.values())]))
-        yield from Table(tool, servers, {"ours": direct, "kernel": kernel}, options.rounds).rows(f"{what}: none")
         ways = {"ours": through, "kernel": kernel}
         ways |= {mode: Route(made.route.client, made.route.server, CLUSTER_IPS) for mode, made in routers.items()}
-        table = Table(tool, servers, ways, options.rounds, tuple(pairs))
         there = 1
         for count in counts:
             fill(cluster, there - 1, count - 1)
@@ -71,9 +69,11 @@ def measure(
             wait_frontends(cluster, NODE, len(VERSIONS) * (count - 1 + len(ASKED)))
             for mode, made in routers.items():
                 seconds = load.load(mode, made.nodes[0], crowd(count, made.route), NODES)
-                yield Figure(name=f"kube-proxy {mode}: loading {count:,} with {BACKENDS}, both families", value=seconds,
-                             unit="s")  # fmt: skip
-            yield from table.rows(f"{what}: 1 of {count:,}")
+                name = f"kube-proxy {mode}: loading {count:,} with {BACKENDS}, both families"
+                yield Figure(name=name, value=seconds, unit="s", note=load.version(mode))
+            yield from Table(tool, servers, ways, options.rounds, tuple(pairs)).rows(f"{what}: 1 of {count:,}")
+        ways = {"ours": direct, "kernel": kernel, **{mode: made.route for mode, made in routers.items()}}
+        yield from Table(tool, servers, ways, options.rounds).rows(f"{what}: none of {there:,}")
         seen = seen_flows(cluster, NODE) - told
         assert seen > options.rounds * MANY * (len(counts) + 1), f"the agent was told of {seen} flows only"
         packets = bool(values.get("socketLB"))
@@ -106,7 +106,9 @@ class Table:
                 name = f"{what}: {target.name}, {NAMES[family]}"
                 for way in self.ways:
                     if way != "kernel":
-                        yield ratio(found, way, "kernel", f"{name}: {way}", target, aim=way == "ours")
+                        yield ratio(
+                            found, way, "kernel", f"{name}: {way}", target, aim=way == "ours" and not self.pairs
+                        )
                 for way, against in self.pairs:
                     wanted = Target(target.mode, target.name, 1.0, "lower")
                     yield ratio(found, way, against, f"{name}: {way} / {against}", wanted)

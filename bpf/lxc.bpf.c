@@ -72,7 +72,7 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
-	if (config_services && may_be_service(peer))
+	if (config_services && (may_be_service(peer) || unlikely(serves_peers())))
 		return answer_for_service(skb, flow);
 	return deliver_by_route(skb, flow);
 }

@@ -46,8 +46,12 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
 	const struct endpoint *row = endpoint_at(&flow->destination);
 	const struct ipcache_entry *peer;
 
-	if (row && !(row->flags & ENDPOINT_HOST))
+	if (row && !(row->flags & ENDPOINT_HOST)) {
+		/* In native mode pods ask other nodes with their own addresses: for host ports, that no other node knows. */
+		if (config_routing_mode == ROUTING_NATIVE && unlikely(!may_be_service(ipcache_at(&flow->source))))
+			nat_note(NAT_FOR_PEER);
 		return to_local_pod(skb, flow, row);
+	}
 	if (row) {
 		nat_note(NAT_FOR_HOST);
 		return deliver_to_stack(skb, flow);

@@ -54,7 +54,11 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct peer *pee
 	if (config_sock_host_only && !in_host(ctx))
 		return UNTOUCHED;
 	service = service_of_socket(ctx, &key);
-	if (!service || skips(ctx, service, &key))
+	if (service && skips(ctx, service, &key)) {
+		key.scope = SERVICE_ORIGINAL;
+		service = service_at(&key);
+	}
+	if (!service)
 		return UNTOUCHED;
 	cookie = bpf_get_socket_cookie(ctx);
 	backend = backend_of_socket(ctx, service, fresh ? bpf_get_prandom_u32() : choice_of_socket(cookie, service->id));

@@ -138,8 +138,8 @@ def enums(btf: Btf) -> str:
 
 
 def map_spec(btf: Btf, name: str, type_id: int) -> str:
-    """The MapSpec of a map declared in BTF style: `__uint(x, n)` is a pointer to an array of n ints, the values of a map of
-    maps are an array of pointers to such a declaration.
+    """The MapSpec of a map declared in BTF style: `__uint(x, n)` is a pointer to an array of n ints, the values of a
+    map of maps are an array of pointers to such a declaration.
     """
     members = {member.name: btf.resolve(member.type_id) for member in btf.resolve(type_id).members}
 

@@ -45,6 +45,7 @@ def run(netns: str, argv: Sequence[str], text: str = "") -> str:
     return done.stdout
 
 
-def version() -> str:
-    """Of iptables, with the kernel's interface that it uses."""
-    return subprocess.run(["iptables", "-V"], capture_output=True, text=True, check=True).stdout.strip()
+def version(mode: str) -> str:
+    """Of the tool; iptables names the kernel's interface that it uses."""
+    tool = "iptables" if mode == "iptables" else "nft"
+    return subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout.strip()

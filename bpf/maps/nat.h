@@ -62,6 +62,7 @@ struct {
 enum nat_client {
 	NAT_FOR_POD = 0,  /* a pod asked a service in packets: what arrives for pods may be a reply */
 	NAT_FOR_HOST = 1, /* a client outside was sent to this node's own sockets: what they send may be a reply */
+	NAT_FOR_PEER = 2, /* a pod of another node asked this one: what pods of this node send to such may be a reply */
 	NAT_CLIENTS,
 };
 

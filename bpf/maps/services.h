@@ -14,7 +14,7 @@
  *
  *   cilium_lb_source_ranges:  (service id, prefix) -> 1     who may ask from outside, or may not
  *   cilium_lb_affinity_match: (service id, backend id) -> 1 backends to which a client may stay true
- *   cilium_lb_skip:           (netns, service address) -> 1 pods that mean the address itself: local redirects
+ *   cilium_lb_skip:           (pod, service address) -> 1   pods that are not redirected: local redirects' own backends
  * Writer of all these: the agent (features/services); order: backends, slots, tables, then the service row; deletion in
  * reverse. A backend that is no more is zeroed: connections that were made to it are chosen anew.
  *
@@ -26,6 +26,7 @@
 enum service_scope {
 	SERVICE_CLUSTER = 0,  /* asked by pods and nodes of the cluster */
 	SERVICE_EXTERNAL = 1, /* asked from outside; no row: not reachable from there */
+	SERVICE_ORIGINAL = 2, /* what a local redirect took the place of: for those whom cilium_lb_skip names */
 };
 
 enum service_flags {
@@ -110,8 +111,10 @@ struct affinity_match_key {
 	__u32 backend;
 };
 
+enum skip_bit { SKIP_ENDPOINT = 63 };
+
 struct skip_key {
-	__u64 netns_cookie;
+	__u64 netns_cookie; /* to packets, which have none, the endpoint's number with bit SKIP_ENDPOINT */
 	union addr address;
 	__be16 port;
 	__u8 protocol;

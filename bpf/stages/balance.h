@@ -37,6 +37,11 @@ static __always_inline void nat_note(__u32 client)
 		*used = now;
 }
 
+static __always_inline bool serves_peers(void)
+{
+	return config_routing_mode == ROUTING_NATIVE && nat_serves(NAT_FOR_PEER);
+}
+
 /* An address behind which no pod of the cluster is, as far as the ipcache knows: a service, a node, the world. */
 static __always_inline bool may_be_service(const struct ipcache_entry *peer)
 {
@@ -90,6 +95,18 @@ static __always_inline __u32 choose_backend(const struct service *service, const
 /* Whose address a packet is sent to: node ports are every node's, host ports only of the node they are on. */
 enum node_address { NOT_OF_NODE, OF_THIS_NODE, OF_OTHER_NODE };
 
+/* Behind a local redirect: this pod asks for what the address stood for before, be it to answer for it. */
+static __always_inline bool is_skipped_by(const struct flow *flow, const struct service_key *key)
+{
+	struct skip_key skip = { .address = key->address, .port = key->port, .protocol = key->protocol };
+	const struct endpoint *pod = endpoint_at(&flow->source);
+
+	if (!pod)
+		return false;
+	skip.netns_cookie = 1ULL << SKIP_ENDPOINT | pod->id;
+	return bpf_map_lookup_elem(&cilium_lb_skip, &skip);
+}
+
 /* The service that the packet is addressed to. `node`: enum node_address of its destination. */
 STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct service *found)
 {
@@ -107,6 +124,10 @@ STAGE int find_service(const struct flow *flow, __u32 scope, __u32 node, struct 
 		service = service_at_node_port(&key);
 		if (service && service->flags & SERVICE_HOST_PORT && node != OF_THIS_NODE)
 			return NAT_NOT_OURS;
+	}
+	if (service && unlikely(service->flags & SERVICE_REDIRECT) && is_skipped_by(flow, &key)) {
+		key.scope = SERVICE_ORIGINAL;
+		service = service_at(&key);
 	}
 	if (service) {
 		*found = *service;

@@ -65,7 +65,7 @@ static __always_inline const struct service *service_of_socket(void *ctx, struct
 	return service;
 }
 
-/* Behind a local redirect: this pod asks for the address itself, be it to answer for it. */
+/* Behind a local redirect: this pod asks for what the address stood for before, be it to answer for it. */
 static __always_inline bool skips(void *ctx, const struct service *service, const struct service_key *key)
 {
 	struct skip_key skip = { .address = key->address, .port = key->port, .protocol = key->protocol };

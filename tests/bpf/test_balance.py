@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from bpf.balanced import ANY, LOOPBACK, VIP, Answer, Cluster, address, end, router
 from bpf.harness import encoded
+from bpf.nodes import Node
 
-from cilium.datapath.generated.enums import DropReason, EventType, RoutingMode, ServiceFlags, ServiceScope
+from cilium.datapath.generated.enums import DropReason, EventType, RoutingMode, ServiceFlags, ServiceScope, SkipBit
 
 CLUSTER, EXTERNAL = ServiceScope.CLUSTER, ServiceScope.EXTERNAL
 both = pytest.mark.parametrize("version", [4, 6])
@@ -58,6 +59,38 @@ def test_an_address_of_a_load_balancer_need_not_be_the_nodes(cluster: Cluster, v
     cluster.services[1].put(vip, 80, end(cluster.one, 2, version), end(cluster.two, 3, version), scope=EXTERNAL)
     answers = cluster.ask_often(cluster.outside, "tcp", vip, 80, 30)
     assert {answer.server for answer in answers} == {"near", "far"}
+
+
+@both
+@protocols
+def test_a_pod_of_another_node_reaches_a_host_port(cluster: Cluster, version: int, protocol: str) -> None:
+    """In native mode it comes with its own address, and its own node knows nothing of the port."""
+    row = {"protocol": protocol, "scope": EXTERNAL, "flags": ServiceFlags.HOST_PORT}
+    cluster.services[1].put(ANY[version], 18080, end(cluster.one, 2, version), **row)
+    answers = cluster.ask_often(cluster.far, protocol, address(cluster.one, version), 18080, 3)
+    assert [answer.server for answer in answers] == ["near"] * 3, answers
+    seen = end(cluster.two, 3, version)[0] if cluster.mode == RoutingMode.NATIVE else address(cluster.two, version)
+    assert {answer.client for answer in answers} == {seen}
+
+
+@both
+def test_a_local_redirects_own_backend_is_not_redirected(cluster: Cluster, version: int) -> None:
+    """Nor lost: it gets what the service has otherwise, if there is a service."""
+    node, services = cluster.one, cluster.services[1]
+    vip, redirect = VIP[version], {"flags": ServiceFlags.REDIRECT}
+    services.put(vip, 80, end(node, 2, version), **redirect)
+    assert cluster.ask(cluster.client, "tcp", vip, 80).server == "near"
+    skip = {
+        "netns_cookie": 1 << SkipBit.ENDPOINT | endpoint_id(node, end(node, 1, version)[0]),
+        "address": encoded(vip),
+        "port": 80,
+        "protocol": 6,
+    }
+    node.datapath.put("cilium_lb_skip", skip, 1)
+    services.put(vip, 80, end(cluster.two, 3, version), scope=ServiceScope.ORIGINAL, number=2)
+    assert cluster.ask(cluster.client, "tcp", vip, 80).server == "far"
+    node.datapath.drop_rows("cilium_lb_skip")
+    assert cluster.ask(cluster.client, "tcp", vip, 80).server == "near"
 
 
 @both
@@ -251,3 +284,8 @@ def test_a_new_connection_is_told_with_service_and_backend(cluster: Cluster, ver
 def address_of_outside(cluster: Cluster, version: int) -> str:
     """Whom nodes see: the bridge's address, which is nearest."""
     return {4: "172.18.0.1", 6: "fd12::1"}[version]
+
+
+def endpoint_id(node: Node, ip: str) -> int:
+    keys, values = node.datapath.map("cilium_lxc").dump()
+    return next(int(row["id"]) for key, row in zip(keys, values, strict=True) if list(key["address"]) == encoded(ip))

@@ -1,5 +1,5 @@
-"""Services asked from outside the cluster: node ports, external and load balancer addresses, traffic policies, source ranges,
-affinity, changes, restarts; both families, both routing modes. Clients are in the lab's external namespace.
+"""Services asked from outside the cluster: node ports, external and load balancer addresses, traffic policies, source
+ranges, affinity, changes, restarts; both families, both routing modes. Clients are in the lab's external namespace.
 
 The native lab balances by Maglev and lets backends answer TCP themselves (hybrid); the tunnel lab has defaults.
 """

@@ -282,9 +282,38 @@ def test_two_services_that_claim_one_address(cluster: Cluster, pods: dict[str, A
         "the conflict in the status",
     )
     assert visit(cluster, "client", "198.51.100.9", 3) == {"web1": 3}
+    tcp, udp = cluster.eventually(lambda: len(events(cluster, "second")) == 2 and events(cluster, "second"), "Events")
+    assert {event["type"] for event in (tcp, udp)} == {"Warning"}
+    assert {event["reason"] for event in (tcp, udp)} == {"ServiceConflict"}
+    assert {event["source"]["component"] for event in (tcp, udp)} == {"cilium-agent"}
+    assert all("belongs to services/first, which is older; choose another" in event["message"] for event in (tcp, udp))
     cluster.kubectl("-n", NS, "delete", "service", "first")
     cluster.eventually(lambda: visit(cluster, "client", "198.51.100.9", 1) == {"web2": 1}, "the second takes over")
     cluster.kubectl("-n", NS, "delete", "service", "second")
+
+
+def test_what_cannot_be_read_of_a_service_is_told_and_the_rest_is_served(
+    cluster: Cluster, pods: dict[str, Any]
+) -> None:
+    odd = service("odd", {"app": "web3"}, type="LoadBalancer", loadBalancerSourceRanges=["198.51.100.0/24"])
+    odd["metadata"]["annotations"] = {"service.cilium.io/type": "ExternalName"}
+    cluster.apply(odd)
+    (event,) = cluster.eventually(lambda: events(cluster, "odd"), "an Event")
+    assert (event["reason"], event["count"]) == ("InvalidAnnotation", 1), "once, whoever of the agents told it"
+    assert "'ExternalName' is not valid; write one of ClusterIP, NodePort, LoadBalancer" in event["message"]
+    assert visit(cluster, "client", vips(cluster, "odd")[4], 1) == {"web3": 1}
+    verbose = cluster.dbg("node2", "status", "--verbose")
+    assert "Service services/odd: metadata.annotations[service.cilium.io/type]" in verbose
+    cluster.kubectl("-n", NS, "delete", "service", "odd")
+    cluster.eventually(lambda: "services/odd" not in cluster.dbg("node2", "status"), "nothing is wrong any more")
+
+
+def events(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    """About a Service."""
+    found = cluster.get("-n", NS, "events")["items"]
+    return [
+        each for each in found if each["involvedObject"]["kind"] == "Service" and each["involvedObject"]["name"] == name
+    ]
 
 
 def test_no_agent_has_errors(cluster: Cluster, pods: dict[str, Any]) -> None:

@@ -84,14 +84,7 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = KubernetesSource(
-        client=client,
-        tables=kubernetes,
-        node=node,
-        cluster=settings.cluster.name,
-        redirectable=settings.services.local_redirect_cidrs,
-        resources=_followed(settings),
-    )
+    source = _source(settings, node, kubernetes, client)
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
@@ -133,6 +126,17 @@ async def _start(
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)
+
+
+def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client: Client) -> KubernetesSource:
+    return KubernetesSource(
+        client=client,
+        tables=kubernetes,
+        node=node,
+        cluster=settings.cluster.name,
+        redirectable=settings.services.local_redirect_cidrs,
+        resources=_followed(settings),
+    )
 
 
 def _followed(settings: Settings) -> frozenset[Resource]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from cilium.app import service_extras
 from cilium.app.datapath import Datapath
 from cilium.app.devices import Network
 from cilium.app.health import INTERFACE, KIND, HealthChecks, build_health
@@ -37,6 +38,7 @@ from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
+from cilium.features.services import socket_cell
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
@@ -100,11 +102,23 @@ def build_features(built: Built) -> Features:
     programs = build_programs(built)
     endpoint = build_endpoints(built, policy, programs)
     services = build_services(built)
+    extras = service_extras.build_extras(built, healthy=lambda: services.reconcilers[0].pruned)
     node, conntrack = build_node(built)
     built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
     health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
-        cells=(policy.cell, identity, ipcache, programs.cell, endpoint.cell, services, node, conntrack, *health),
+        cells=(
+            policy.cell,
+            identity,
+            ipcache,
+            programs.cell,
+            endpoint.cell,
+            services,
+            *extras,
+            node,
+            conntrack,
+            *health,
+        ),
         readiness=endpoint.readiness,
         policy=policy,
     )
@@ -206,12 +220,13 @@ def build_services(built: Built) -> Cell:
     tables, settings = built.tables, built.settings
     given = Path(settings.services.cgroup_root or CGROUP_MOUNTS[0])
     if not settings.services.replacement:
-        return services_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
+        return socket_cell.build_off(links=CgroupLinks(given), hooks=tables.socket_hooks)
     return services_cell.build(
         node=built.node.name,
         versions=frozenset(settings.families.versions),
         settings=settings.services,
         maps=built.datapath.maps,
+        nested=built.datapath.nested,
         links=CgroupLinks(given if settings.services.cgroup_root else cgroup_root()),
         programs=built.datapath.programs,
         writes=built.writes,
@@ -221,6 +236,9 @@ def build_services(built: Built) -> Cell:
             endpoint_slices=built.kubernetes.endpoint_slices,
             kube_nodes=built.kubernetes.kube_nodes,
             devices=tables.devices,
+            others=service_extras.others(built),
+            problems=service_extras.problems(built),
+            endpoints=tables.endpoints,
             frontends=tables.frontends,
             findings=tables.service_findings,
             service_problems=tables.service_problems,
@@ -233,7 +251,11 @@ class Uids:
     """uid of an object of the API, by kind and namespace/name; empty: not known."""
 
     def __init__(self, kubernetes: KubernetesTables) -> None:
-        self._tables: Mapping[str, Table[str, Any]] = {"Service": kubernetes.services, "Pod": kubernetes.pods}
+        self._tables: Mapping[str, Table[str, Any]] = {
+            "Service": kubernetes.services,
+            "Pod": kubernetes.pods,
+            "CiliumLocalRedirectPolicy": kubernetes.redirect_policies,
+        }
 
     def __call__(self, kind: str, name: str) -> str:
         table = self._tables.get(kind)

@@ -18,6 +18,7 @@ from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
 from cilium.datapath.maps import BpfMap, PinnedMap
+from cilium.datapath.nested import Nested, NestedMap
 from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
@@ -37,8 +38,9 @@ OBJECTS = ("lxc", "host", "overlay", "netdev")
 SERVICE_OBJECTS = ("sock",)
 XDP_OBJECTS = ("xdp",)
 SERVICE_MAPS = "cilium_lb_"
-NOT_OPENED = ("cilium_events", "cilium_nat_work")
-"""A ring, which is read otherwise, and room to work in, which is not pinned."""
+MAGLEV = "cilium_lb_maglev"
+NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
+"""A ring and a map of maps, which are read otherwise, and room to work in, which is not pinned."""
 SECOND = 1_000_000_000
 
 
@@ -50,6 +52,8 @@ class Datapath:
     programs: Mapping[str, Program]
     maps: Mapping[str, BpfMap]
     """Every pinned map with elements, by name."""
+    nested: Mapping[str, NestedMap]
+    """Every pinned map of maps, by name."""
     runtime: Runtime
 
     def lost_events(self) -> int:
@@ -82,6 +86,7 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
             for name in MAPS
             if name not in NOT_OPENED and (on or not name.startswith(SERVICE_MAPS))
         },
+        nested={MAGLEV: Nested(PinnedMap(MAGLEV))} if on else {},
         runtime=runtime,
     )
 
@@ -128,6 +133,7 @@ def service_constants(settings: Settings, node: NodeAddressing) -> dict[str, Con
         "config_node_port_min": low,
         "config_node_port_max": high,
         "config_host_netns_cookie": netns_cookie(),
+        "config_maglev_size": services.maglev_table_size,
         "config_host_ports": int(services.host_port),
         "config_sock_host_only": int(services.socket_host_only),
         "config_dsr": int(services.uses_dsr and services.dsr_dispatch is DsrDispatch.OPTION),
@@ -161,5 +167,7 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "cilium_lb_backends": settings.services.backends_max,
         "cilium_lb_reverse": settings.services.reverse_max,
         "cilium_lb_affinity": settings.services.affinity_max,
+        "cilium_lb_affinity_match": settings.services.affinity_max,
         "cilium_lb_source_ranges": settings.services.source_range_max,
+        MAGLEV: settings.services.maglev_max,
     }

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from cilium.datapath.netlink.listeners import bound_sockets, holders
 from cilium.datapath.netlink.netns import netns_cookie
-from cilium.datapath.netlink.sockets import bound_sockets, holders
 from cilium.features.host_ports import cell as host_ports_cell
 from cilium.features.local_redirect import cell as local_redirect_cell
 from cilium.features.node_ports import cell as node_ports_cell

@@ -55,8 +55,8 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MapSpec:
-    """What the programs expect of one map; `key` and `value` are None for a ring buffer. The values of a map of maps are
-    descriptors when they are written, and the kernel's numbers of maps when they are read.
+    """What the programs expect of one map; `key` and `value` are None for a ring buffer. The values of a map of maps
+    are descriptors when they are written, and the kernel's numbers of maps when they are read.
     """
 
     name: str

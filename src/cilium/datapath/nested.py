@@ -35,8 +35,8 @@ class NestedMap(Protocol):
         """Its shape; `inner`: that of the arrays, whose length is free."""
 
     def update(self, keys: Array, arrays: Sequence[Array], which: Sequence[int]) -> None:
-        """Under `keys[i]`: `arrays[which[i]]`, made once for all its keys. Raises MapWriteError with the keys that failed;
-        the others are written.
+        """Under `keys[i]`: `arrays[which[i]]`, made once for all its keys. Raises MapWriteError with the keys that
+        failed; the others are written.
         """
 
     def delete(self, keys: Array) -> None:

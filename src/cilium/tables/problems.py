@@ -24,6 +24,10 @@ class Reason(StrEnum):
     NOT_PROGRAMMED = "ServiceNotProgrammed"
     """The kernel did not take it: a map is full, for one."""
     NOT_SERVED = "NotServed"
+    HEALTH_CHECK = "FailedToStartServiceHealthcheck"
+    """As kube-proxy says it."""
+    IN_USE = "NodePortInUse"
+    """A process of a node listens on a port that leads elsewhere."""
     PORT = "UnsupportedPort"
     SOURCE_RANGE = "InvalidSourceRange"
 
@@ -52,8 +56,8 @@ class Problem(msgspec.Struct, frozen=True):
 class ProblemBook:
     """Remembers what was said of each object of one kind: what is not said again is deleted."""
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
+    def __init__(self, kind: str, reason: Reason = Reason.NOT_SERVED) -> None:
+        self._kind, self._reason = kind, reason
         self._known: dict[str, frozenset[ProblemKey]] = {}
 
     def report(self, found: Mapping[str, Mapping[str, str]]) -> RowChanges[Any, Any]:
@@ -62,7 +66,10 @@ class ProblemBook:
         deletes: set[ProblemKey] = set()
         for name, messages in found.items():
             namespace, _, bare = name.partition("/")
-            rows = [Problem(self._kind, namespace, bare, field, message) for field, message in messages.items()]
+            rows = [
+                Problem(self._kind, namespace, bare, field, message, self._reason)
+                for field, message in messages.items()
+            ]
             keys = frozenset(row.key for row in rows)
             deletes |= self._known.pop(name, frozenset()) - keys
             if keys:

@@ -50,7 +50,7 @@ class RedirectPolicy(msgspec.Struct, frozen=True):
     skip_backends: bool = False
     """What the selected pods themselves send to the address goes where it would go without the policy."""
     error: str = ""
-    """Field and reason why the object's present version is not followed; the rest is then its last right one, if any."""
+    """Field and reason why the object's present version is not followed; the rest is its last right one, if any."""
 
     @property
     def key(self) -> str:

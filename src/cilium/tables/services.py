@@ -18,6 +18,10 @@ class Scope(StrEnum):
     """Pods and nodes of the cluster."""
     EXTERNAL = "external"
     """Clients outside."""
+    ORIGINAL = "original"
+    """Pods that a local redirect redirects to, where it shall not redirect themselves: the row that it took the place
+    of.
+    """
 
 
 class Algorithm(StrEnum):
@@ -214,7 +218,9 @@ class Frontend(msgspec.Struct, frozen=True):
     source_deny: bool = False
     """`source_ranges` lists who may not."""
     skip_netns: tuple[int, ...] = ()
-    """Cookies of network namespaces that mean the address itself (local redirects' own backends)."""
+    """Keys of cilium_lb_skip: who is not redirected, by network namespace and by endpoint (local redirects' own
+    backends); for them there may be a row of scope `original`.
+    """
 
     @property
     def key(self) -> FrontendKey:

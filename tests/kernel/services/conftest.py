@@ -21,14 +21,18 @@ from kernel.services.servers import Servers
 
 from cilium.datapath.addresses import addresses_array
 from cilium.datapath.generated import IPCACHE_ENTRY, IPCACHE_KEY
+from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.links import CgroupLinks
 from cilium.datapath.loader import LoadedObject, load
 from cilium.datapath.maps import PinnedMap
 from cilium.datapath.mounts import cgroup_root
+from cilium.datapath.nested import Nested
 from cilium.datapath.netlink.netns import netns_cookie, run_in_netns
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.features.services.hooks import SocketHookOps
-from cilium.features.services.ops import ServiceMaps, service_keys
+from cilium.features.services.maglev import Maglev
+from cilium.features.services.ops import ServiceMaps
+from cilium.features.services.records import service_keys
 from cilium.features.services.rows import HOOKS
 from cilium.tables.services import Backend, Frontend, Scope
 
@@ -98,10 +102,9 @@ class Node(Place):
 
     def start(self) -> None:
         """As a new agent does: nothing known but what the maps hold."""
-        self.services = ServiceMaps(
-            services=self.map("cilium_lb_services"), slots=self.map("cilium_lb_slots"),
-            backends=self.map("cilium_lb_backends"),
-        )  # fmt: skip
+        maps = {name: self.map(name) for name in MAPS if name.startswith("cilium_lb_")}
+        nested = {"cilium_lb_maglev": Nested(maps.pop("cilium_lb_maglev"))}
+        self.services = ServiceMaps(maps=maps, nested=nested, maglev=Maglev(size=251, seed=b"test"))
 
     def map(self, name: str) -> PinnedMap:
         return PinnedMap(name, self.pins)

@@ -10,6 +10,8 @@ from threading import Event
 import pytest
 from kernel.services.conftest import ADDRESSES, Node, frontend
 
+from cilium.datapath.generated import ServiceFlags
+
 pytestmark = pytest.mark.kernel
 VIP = {4: "10.96.0.1", 6: "fd96::1"}
 ANY = {4: "0.0.0.0", 6: "::"}
@@ -81,8 +83,12 @@ def test_every_backend_gets_its_share(node: Node, version: int) -> None:
 
 @both
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
-def test_nobody_there_is_refused_at_once(node: Node, version: int, kind: str) -> None:
-    node.put(frontend(VIP[version], protocol=kind.upper()))
+@pytest.mark.parametrize("flags", [0, ServiceFlags.LOCAL])
+def test_nobody_there_is_refused_at_once(node: Node, version: int, kind: str, flags: int) -> None:
+    """Also where a packet would be dropped silently."""
+    row = frontend(VIP[version], protocol=kind.upper())
+    node.put(row)
+    node.mark(row, flags=flags)
     one = node.open(version, kind)
     assert node.do("connect", socket=one, to=[VIP[version], 80]) == {"errno": errno.EHOSTUNREACH}
     if kind == "udp":

@@ -13,7 +13,7 @@ from kernel.services.conftest import ADDRESSES, Node, Place, frontend
 
 from cilium.datapath.addresses import addresses_array
 from cilium.datapath.generated import AFFINITY_MATCH_KEY, SKIP_KEY, AffinityKind, ServiceFlags
-from cilium.tables.services import Frontend
+from cilium.tables.services import Frontend, Scope
 
 pytestmark = pytest.mark.kernel
 VIP = {4: "10.96.0.1", 6: "fd96::1"}
@@ -179,6 +179,26 @@ def test_a_pod_that_means_the_address_itself(node: Node, pod: Place, version: in
     assert asked(node) == f"{first} 8080"
     skips.delete(skip)
     assert asked(pod) == f"{first} 8080"
+
+
+@both
+def test_a_pod_that_is_not_redirected_gets_what_the_service_has_else(node: Node, pod: Place, version: int) -> None:
+    first, second, _ = ADDRESSES[version]
+    for place in (node, pod):
+        for server in (first, second):
+            place.servers.tcp(server, 8080)
+    vip = VIP[version]
+    row = frontend(vip, first)
+    node.put(row, frontend(vip, second, scope=Scope.ORIGINAL))
+    node.mark(row, flags=ServiceFlags.REDIRECT)
+    skip = np.zeros(1, SKIP_KEY)
+    skip["netns_cookie"], skip["address"], skip["port"] = pod.cookie, addresses_array([ip_address(vip)]), 80
+    skip["protocol"] = 6
+    node.map("cilium_lb_skip").update(skip, np.ones(1, np.uint32))
+    for place, server in ((node, first), (pod, second)):
+        one = place.open(version, "tcp")
+        assert place.do("connect", socket=one, to=[vip, 80]) == {"peer": [vip, 80]}
+        assert place.do("ask", socket=one)["answer"] == f"{server} 8080"
 
 
 @both

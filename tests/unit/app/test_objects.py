@@ -1,4 +1,4 @@
-"""Deleting an endpoint's object without hitting that of the pod's next life."""
+"""Deleting an endpoint's object without hitting that of the pod's next life; telling an Event once."""
 
 from __future__ import annotations
 
@@ -50,3 +50,13 @@ async def test_an_object_of_nobody_is_not_ours(api: FakeAPI, objects: ObjectWrit
 
 async def test_absence_is_no_error(objects: ObjectWrites) -> None:
     await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.1")
+
+
+EVENTS = "/api/v1/namespaces/shop/events"
+
+
+async def test_an_event_is_told_once(api: FakeAPI, objects: ObjectWrites) -> None:
+    body = {"metadata": {"name": "web.1"}, "message": "first"}
+    await objects.create_event("shop", body)
+    await objects.create_event("shop", {**body, "message": "second"})
+    assert api.objects[EVENTS]["web.1"]["message"] == "first"

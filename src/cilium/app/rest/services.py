@@ -12,7 +12,7 @@ from cilium.tables.services import Backend, Frontend, Scope
 
 Document = dict[str, Any]
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-SCOPES = {Scope.CLUSTER: ServiceScope.CLUSTER, Scope.EXTERNAL: ServiceScope.EXTERNAL}
+SCOPES = {scope: ServiceScope[scope.name] for scope in Scope}
 Key = tuple[bytes, int, int, int]
 """Address, port, protocol, scope."""
 
@@ -45,12 +45,8 @@ def document(row: Frontend, number: int) -> Document:
     namespace, _, name = row.service.partition("/")
     return {
         "id": number,
-        "frontend": {
-            "ip": str(row.address),
-            "port": row.port,
-            "protocol": row.protocol,
-            "scope": "external" if row.scope is Scope.EXTERNAL else "internal",
-        },
+        "frontend": {"ip": str(row.address), "port": row.port, "protocol": row.protocol},
+        "scope": row.scope.value,
         "type": row.kind,
         "namespace": namespace,
         "name": name,

@@ -223,7 +223,8 @@ class NatClient(IntEnum):
 
     FOR_POD = 0
     FOR_HOST = 1
-    CLIENTS = 2
+    FOR_PEER = 2
+    CLIENTS = 3
 
 
 class NetdevFlags(IntFlag):
@@ -253,6 +254,7 @@ class ServiceScope(IntEnum):
 
     CLUSTER = 0
     EXTERNAL = 1
+    ORIGINAL = 2
 
 
 class ServiceFlags(IntFlag):
@@ -280,6 +282,12 @@ class AffinityKind(IntEnum):
 
     ADDRESS = 0
     SOCKET = 1
+
+
+class SkipBit(IntEnum):
+    """enum skip_bit."""
+
+    ENDPOINT = 63
 
 
 class RoutingMode(IntEnum):

@@ -23,7 +23,7 @@ MAPS: dict[str, MapSpec] = {
     'cilium_lb_source_ranges': MapSpec('cilium_lb_source_ranges', MapType(11), structs.SOURCE_RANGE_KEY, np.dtype('<u4'), 65536, 1),
     'cilium_lxc': MapSpec('cilium_lxc', MapType(1), structs.ENDPOINT_KEY, structs.ENDPOINT, 65536, 1),
     'cilium_metrics': MapSpec('cilium_metrics', MapType(6), np.dtype('<u4'), structs.METRIC, 1024, 0),
-    'cilium_nat_clients': MapSpec('cilium_nat_clients', MapType(2), np.dtype('<u4'), np.dtype('<u8'), 2, 0),
+    'cilium_nat_clients': MapSpec('cilium_nat_clients', MapType(2), np.dtype('<u4'), np.dtype('<u8'), 3, 0),
     'cilium_netdev': MapSpec('cilium_netdev', MapType(1), np.dtype('<u4'), structs.NETDEV, 256, 1),
     'cilium_policy': MapSpec('cilium_policy', MapType(1), structs.POLICY_KEY, np.dtype('<u4'), 1048576, 1),
     'cilium_policy_class': MapSpec('cilium_policy_class', MapType(11), structs.POLICY_CLASS_KEY, structs.POLICY_VERDICT, 262144, 1),

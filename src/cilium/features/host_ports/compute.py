@@ -88,7 +88,7 @@ class HostPorts:
                 )
 
     def _places(self, text: str) -> list[IPAddress]:
-        """Addresses of this node. An address of another node is that node's: a row here would lead its clients astray."""
+        """Addresses of this node. One of another node is that node's: a row here would lead its clients astray."""
         if not text:
             return [UNSPECIFIED[version] for version in sorted(self._versions)]
         try:

@@ -1,8 +1,8 @@
 """Which addresses this node's own pods answer instead of whom they belong to.
 
-In: `redirect-policies`, `services`, `pods` and `endpoints` of this node. Out: `redirect-frontends`, which become rows of
-`frontends`; `local-redirects`, what each policy means here; `redirect-problems`. A policy without a ready pod on this
-node changes nothing here. Two policies that claim one address: the older one has it, the other is named.
+In: `redirect-policies`, `services`, `pods` and `endpoints` of this node. Out: `redirect-frontends`, which become rows
+of `frontends`; `local-redirects`, what each policy means here; `redirect-problems`. A policy without a ready pod on
+this node changes nothing here. Two policies that claim one address: the older one has it, the other is named.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from cilium.datapath.generated import SkipBit
 from cilium.features.local_redirect.selection import Selected, select
 from cilium.state import RowChanges, Snapshot, View
 from cilium.state.claims import Claims
 from cilium.tables.kubernetes import Pod
 from cilium.tables.problems import ProblemBook
 from cilium.tables.redirects import LocalRedirect, RedirectBackend, RedirectMapping, RedirectPolicy, RedirectPort
-from cilium.tables.services import Backend, Frontend, FrontendKey, Scope, Service
+from cilium.tables.services import REDIRECT_SUFFIX, Backend, Frontend, FrontendKey, Scope, Service
 from cilium.tables.types import IPAddress
 
 KIND = "LocalRedirect"
@@ -141,7 +142,7 @@ class Redirects:
     def _rows(self, redirect: LocalRedirect, cookies: tuple[int, ...]) -> Iterator[Frontend]:
         policy = redirect.policy
         # Under the Service's own name it takes the place of the Service's row, under another it competes with others.
-        service = policy.service or f"{policy.key}:local-redirect"
+        service = policy.service or policy.key + REDIRECT_SUFFIX
         names = {(port.port, port.protocol): port.name for port in policy.ports}
         for place in redirect.mappings:
             if place.backends:
@@ -158,12 +159,15 @@ class Redirects:
                 )
 
     def _cookies(self, policy: RedirectPolicy, selected: Selected, view: View) -> tuple[int, ...]:
-        """Also of pods that are not ready: they may need what they stand for in order to become so."""
+        """What names the selected pods to the datapath; also those that are not ready: they may need what they stand
+        for in order to become so.
+        """
         found: set[int] = set()
         for pod in selected.all if policy.skip_backends else ():
             if pod.host_network:
                 found.add(self._host_cookie)
             for endpoint in view.snapshots["endpoints"].by("pod", pod.key):
+                found.add(1 << SkipBit.ENDPOINT | endpoint.id)  # to packets
                 if endpoint.netns_cookie:
                     found.add(endpoint.netns_cookie)
                 else:

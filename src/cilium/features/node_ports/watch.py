@@ -15,7 +15,7 @@ import structlog
 
 from cilium.features.node_ports.rows import NodePort
 from cilium.state import Table, Writer
-from cilium.tables.problems import Problem, ProblemBook, ProblemKey
+from cilium.tables.problems import Problem, ProblemBook, ProblemKey, Reason
 from cilium.tables.types import IPAddress
 
 INTERVAL = 30.0
@@ -24,7 +24,7 @@ log = structlog.get_logger("node-ports")
 
 
 class BoundSocket(Protocol):
-    """datapath.netlink.sockets.BoundSocket."""
+    """datapath.netlink.listeners.BoundSocket."""
 
     @property
     def address(self) -> IPAddress: ...
@@ -58,7 +58,7 @@ class PortWatch:
     ) -> None:
         self._node, self._table, self._writer, self._look, self._name = node, node_ports, problems, look, name
         self._changes = node_ports.changes()
-        self._books = {"NodePort": ProblemBook("Service"), "HostPort": ProblemBook("Pod")}
+        self._books = {"NodePort": ProblemBook("Service", Reason.IN_USE), "HostPort": ProblemBook("Pod", Reason.IN_USE)}
         self._known: dict[str, frozenset[str]] = {kind: frozenset() for kind in self._books}
         """Owners of whom something was said, by kind."""
         self._failure = ""
@@ -100,11 +100,11 @@ class PortWatch:
             who = names.get(each.inode) or f"a process of user {each.uid}"
             where = f"[{each.address}]:{each.port}" if each.address.version == 6 else f"{each.address}:{each.port}"
             found[row.kind].setdefault(row.owner, {})[field(row)] = (
-                f"{who} listens on {where}/{each.protocol} of node {self._node} and is not reached there any more: stop "
-                "it, or choose another port"
+                f"{who} listens on {where}/{each.protocol} of node {self._node} and is not reached there any more: "
+                "stop it, or choose another port"
             )
         for kind, messages in found.items():
-            silent = {owner: {} for owner in self._known[kind] - messages.keys()}
+            silent: dict[str, dict[str, str]] = {owner: {} for owner in self._known[kind] - messages.keys()}
             changes = self._books[kind].report({**messages, **silent})
             self._writer.commit(changes.upserts, changes.deletes)
             self._known[kind] = frozenset(messages)

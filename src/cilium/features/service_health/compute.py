@@ -15,7 +15,7 @@ import msgspec
 from cilium.features.service_health.rows import HealthCheck
 from cilium.state import Kind, RowChanges, View
 from cilium.state.claims import Claims
-from cilium.tables.problems import ProblemBook
+from cilium.tables.problems import ProblemBook, Reason
 from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import IPAddress
 
@@ -37,9 +37,9 @@ class HealthCheckPorts:
         touched, fresh, ports = self._follow_services(view)
         touched |= self._follow_slices(view)
         # Slices of a Service may have been there before its port.
-        for row in view.snapshots["endpoint-slices"] if fresh else ():
-            if row.service_key in fresh:
-                self._slices[row.service_key][row.key] = row
+        for piece in view.snapshots["endpoint-slices"] if fresh else ():
+            if piece.service_key in fresh:
+                self._slices[piece.service_key][piece.key] = piece
         for name in touched:
             service = self._services[name]
             row = HealthCheck(service.health_check_node_port, name, self._local_endpoints(name))
@@ -67,14 +67,13 @@ class HealthCheckPorts:
         """Services that have a port, and whose slices changed."""
         touched: set[str] = set()
         for change in view.changes["endpoint-slices"]:
-            for row in (change.old, change.new):
-                if row is None or row.service_key not in self._slices:
-                    continue
-                touched.add(row.service_key)
-                if row is change.new:
-                    self._slices[row.service_key][change.key] = row
-                else:
-                    self._slices[row.service_key].pop(change.key, None)
+            old, new = change.old, change.new
+            if old is not None and old.service_key in self._slices:
+                self._slices[old.service_key].pop(change.key, None)
+                touched.add(old.service_key)
+            if new is not None and new.service_key in self._slices:
+                self._slices[new.service_key][change.key] = new
+                touched.add(new.service_key)
         return touched
 
     def _local_endpoints(self, name: str) -> int:
@@ -112,7 +111,7 @@ class HealthCheckProblems:
     """The derivation of problems: what the servers' reconciler could not do, and who was second."""
 
     def __init__(self) -> None:
-        self._problems = ProblemBook("Service")
+        self._problems = ProblemBook("Service", Reason.HEALTH_CHECK)
         self._known: dict[int, tuple[str, ...]] = {}
         """Services by port."""
 

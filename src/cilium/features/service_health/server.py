@@ -1,7 +1,7 @@
-"""Servers on the health check ports of Services, as load balancers ask them: 200 where this node has backends, else 503.
+"""Servers on the health check ports of Services, for load balancers: 200 where this node has backends, else 503.
 
-In: rows of `health-checks`. Out: HTTP/1.1 on every address of the node, any path, as kube-proxy has it. A port is opened
-and closed by the reconciler; what is answered is read from the table, so a change of backends changes no socket.
+In: rows of `health-checks`. Out: HTTP/1.1 on every address of the node, any path, as kube-proxy has it. A port is
+opened and closed by the reconciler; what is answered is read from the table, so a change of backends changes no socket.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HealthServers:
         sockets: list[socket.socket] = []
         try:
             for version in self._versions:
-                sockets.append(_listening(port, version))
+                sockets += [_listening(port, version)]
             loop = asyncio.get_running_loop()
             self._open[port] = [await loop.create_server(self._http, sock=made) for made in sockets]
         except OSError as error:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
+from cilium.datapath.nested import NestedMap
+from cilium.features.services import socket_cell
 from cilium.features.services.compute import Frontends
 from cilium.features.services.events import ProblemEvents, Writes
-from cilium.features.services.hooks import Hooks, SocketHookOps
+from cilium.features.services.hooks import Hooks
+from cilium.features.services.maglev import Maglev
 from cilium.features.services.ops import OffLoop, ServiceMaps
 from cilium.features.services.problems import STATUS, Problems
-from cilium.features.services.rows import HOOKS, SocketHook
+from cilium.features.services.rows import SocketHook
 from cilium.settings.service_groups import ServiceSettings
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
+from cilium.tables.endpoints import Endpoint
 from cilium.tables.kubernetes import KubeNode
 from cilium.tables.problems import Problem, ProblemKey
 from cilium.tables.services import EndpointSlice, Frontend, FrontendKey, Service
+from cilium.tables.types import EndpointId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,7 @@ class ServiceTables:
     endpoint_slices: Table[str, EndpointSlice]
     kube_nodes: Table[str, KubeNode]
     devices: Table[int, Device]
+    endpoints: Table[EndpointId, Endpoint]
     others: Mapping[str, Table[FrontendKey, Frontend]] = field(default_factory=dict)
     """Tables, by name, of rows that others want among the frontends."""
     problems: Mapping[str, Table[ProblemKey, Problem]] = field(default_factory=dict)
@@ -46,6 +53,7 @@ def build(
     versions: frozenset[int],
     settings: ServiceSettings,
     maps: Mapping[str, BpfMap],
+    nested: Mapping[str, NestedMap],
     links: Hooks,
     programs: Mapping[str, Program],
     writes: Writes,
@@ -54,11 +62,21 @@ def build(
     hooks: Table[str, SocketHook],
 ) -> Cell:
     """`versions`: IP versions that the node speaks; `uid`: of an object, by kind and namespace/name."""
-    operations = ServiceMaps(
-        services=maps["cilium_lb_services"], slots=maps["cilium_lb_slots"], backends=maps["cilium_lb_backends"]
-    )
+    maglev = Maglev(size=settings.maglev_table_size, seed=b64decode(settings.maglev_hash_seed))
+    operations = ServiceMaps(maps=maps, nested=nested, maglev=maglev)
     # Patient: services that the last agent served stay as they are until all of them are known again.
     reconciler = Reconciler("services", table=tables.frontends, operations=OffLoop(operations), patient=True)
+    sockets = socket_cell.build(
+        settings=settings,
+        links=links,
+        programs=programs,
+        reverse=maps["cilium_lb_reverse"],
+        settled=reconciler.wait_done,
+        frontends=tables.frontends,
+        endpoint_slices=tables.endpoint_slices,
+        endpoints=tables.endpoints,
+        hooks=hooks,
+    )
     return Cell(
         name="services",
         derivations=(
@@ -67,13 +85,14 @@ def build(
         ),
         reconcilers=(
             reconciler,
-            _socket_hooks(hooks, HOOKS, SocketHookOps(links=links, programs=programs, known=HOOKS)),
+            *sockets.reconcilers,
             Reconciler(
                 "service-events",
                 table=tables.service_problems,
                 operations=ProblemEvents(writes=writes, node=node, uid=uid),
             ),
         ),
+        tasks=sockets.tasks,
     )
 
 
@@ -106,18 +125,3 @@ def _problems(tables: ServiceTables, reconciler: Reconciler[FrontendKey, Fronten
         outputs={"service-problems": tables.service_problems.writer("services")},
         compute=Problems(tuple(found)).compute,
     )
-
-
-def build_off(*, links: Hooks, hooks: Table[str, SocketHook]) -> Cell:
-    """Services are somebody else's: programs that an earlier agent left in the sockets' way are taken out."""
-    operations = SocketHookOps(links=links, programs={}, known=HOOKS)
-    return Cell(name="services", reconcilers=(_socket_hooks(hooks, (), operations),))
-
-
-def _socket_hooks(
-    table: Table[str, SocketHook], rows: tuple[SocketHook, ...], operations: SocketHookOps
-) -> Reconciler[str, SocketHook]:
-    writer = table.writer("services")
-    writer.commit(upserts=rows, deletes=[])
-    writer.ready()
-    return Reconciler("socket-hooks", table=table, operations=operations)

@@ -3,7 +3,8 @@
 In: rows of `frontends` that somebody wants, by owner; nothing here knows how they were computed. Out: for each address
 and port the row that stands, with its rivals, and why they do not have it. Better kinds win: an address that the API
 server gave is nobody's to take, one that a controller set is better than one that anybody may write. Among equals the
-older wins. A redirect of a Service's own addresses takes the place of the Service, and that is no conflict.
+older wins. A redirect of an address takes it from no Service; a redirect of a Service's own addresses takes the place
+of the Service, and that is no conflict.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cilium.state.claims import Claims as Keyed
 from cilium.tables.services import Frontend, FrontendKey
 
 REDIRECT = "LocalRedirect"
-RANKS = {"ClusterIP": 1, "NodePort": 1, REDIRECT: 2, "LoadBalancer": 3, "ExternalIP": 4, "HostPort": 5}
+RANKS = {"ClusterIP": 1, "NodePort": 1, "LoadBalancer": 2, "ExternalIP": 3, REDIRECT: 4, "HostPort": 5}
 KINDS = {"HostPort": "Pod", REDIRECT: "CiliumLocalRedirectPolicy"}
 """Whose rows of these kinds are; others are Services'."""
 
@@ -34,6 +35,8 @@ class Verdict(NamedTuple):
 
     row: Frontend
     losers: tuple[Frontend, ...]
+    original: Frontend | None = None
+    """The row that a redirect took the place of, where it has one and some are not redirected."""
 
 
 class Claims:
@@ -62,7 +65,9 @@ class Claims:
         )
         losers = tuple(row for row in others if row.service != winner.service)
         rivals = tuple(dict.fromkeys(row.service for row in losers))
-        return Verdict(msgspec.structs.replace(winner, rivals=rivals), losers)
+        own = (row for row in others if row.service == winner.service and row.kind != REDIRECT)
+        original = next(own, None) if winner.skip_netns else None
+        return Verdict(msgspec.structs.replace(winner, rivals=rivals), losers, original)
 
 
 def explain(winner: Frontend, loser: Frontend) -> tuple[str, str]:

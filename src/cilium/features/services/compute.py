@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from cilium.features.services.claims import Claims, Owner
 from cilium.features.services.exposure import Exposure, Place
 from cilium.features.services.findings import Findings
@@ -17,7 +19,7 @@ from cilium.settings.service_groups import ServiceSettings
 from cilium.state import RowChanges, View
 from cilium.tables.devices import Device
 from cilium.tables.kubernetes import KubeNode
-from cilium.tables.services import EndpointSlice, Frontend, FrontendKey, Service
+from cilium.tables.services import EndpointSlice, Frontend, FrontendKey, Scope, Service
 from cilium.tables.types import IPAddress
 
 ZONE = "topology.kubernetes.io/zone"
@@ -44,6 +46,8 @@ class Frontends:
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
         """By service, then by slice."""
         self._claims = Claims()
+        self._redirected: set[FrontendKey] = set()
+        """Those whose former rows are kept, for those whom a local redirect spares."""
         self._findings = Findings()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
@@ -72,6 +76,13 @@ class Frontends:
                 deletes.append(key)
             else:
                 upserts.append(verdict.row)
+            original = verdict.original if verdict is not None else None
+            if original is not None:
+                self._redirected.add(key)
+                upserts.append(msgspec.structs.replace(original, scope=Scope.ORIGINAL))
+            elif key in self._redirected:
+                self._redirected.remove(key)
+                deletes.append((*key[:3], Scope.ORIGINAL))
         return {
             "frontends": RowChanges(upserts=upserts, deletes=deletes),
             "service-findings": self._findings.changes(),

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable
 class NoRoomError(Exception):
     """Everything is taken; the message says what and how it grows."""
 
+    def __init__(self, name: str, size: int, remedy: str, wanted: int = 1) -> None:
+        super().__init__(f"{name} has no room for {wanted} more of {size}: {remedy}")
+
 
 class Space:
     """Indexes `first`..`size` - 1. `rest` in seconds of `clock`; `remedy` completes the error when it is full."""
@@ -47,7 +50,7 @@ class Space:
                 del self._starts[place], self._lengths[start]
                 self._insert(start + length, room - length)
                 return start
-        raise NoRoomError(f"{self._name} has no room for {length} more of {self._size}: {self._remedy}")
+        raise NoRoomError(self._name, self._size, self._remedy, length)
 
     def free(self, start: int, length: int = 1) -> None:
         """Give back; it rests first."""

@@ -2,20 +2,25 @@
 
 In: the maps. Out: `ServiceState`: rows with their ids and slot ranges, backends with theirs, who uses what, and the
 room that is left. Ids stay what they are over restarts because they are read, not counted anew.
+
+A backend has a record as long as a row names it, in its slots or because connections to it go on. Slots are read back;
+who else is named is known only when the row comes again, so until then a record that is there stays there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cilium.datapath.generated import BACKEND
 from cilium.datapath.maps import Array, BpfMap
+from cilium.features.services.records import Ids, backend_records, identity, public_names, raw, service_keys
 from cilium.features.services.space import Space
+from cilium.tables.services import Frontend
 
-Ids = tuple[int, ...]
 SETTING = "raise bpf.lbServiceBackendMapMax"
 
 
@@ -32,8 +37,12 @@ class KnownRow:
     """A row of cilium_lb_services as the kernel has it."""
 
     id: int
-    backends: Ids
+    slots: Ids
+    """A backend as often as it has turns."""
     flags: int
+    affinity: int = 0
+    draining: Ids = ()
+    """Backends that it names, and that get no new connections."""
 
 
 class ServiceState:
@@ -48,34 +57,31 @@ class ServiceState:
         self.records: dict[int, bytes] = {}
         """A backend's record as it was written, by id."""
         self._users: dict[int, int] = {}
+        self._dropped: set[int] = set()
         self.slot_space = Space("cilium_lb_slots", size=slots.spec.max_entries, remedy=SETTING, clock=clock)
         self._backend_space = Space(
             "cilium_lb_backends", size=backends.spec.max_entries, remedy=SETTING, clock=clock, first=1
         )
         self._id_space = Space("service ids", size=1 << 31, remedy="remove services", clock=clock, first=1)
 
-    def read(self) -> Array:
-        """Begin anew with what the kernel holds; returns the keys of its rows."""
+    def read(self, others: Iterable[int] = ()) -> Array:
+        """Begin anew with what the kernel holds; returns the keys of its rows. `others`: ids of services that are gone
+        and of which something is left.
+        """
         keys, values = self._services.dump()
-        extent = int((values["slots"] + values["count"]).max(initial=0))
-        slots = head(self._slots, extent)
-        records = head(self._backends, int(slots.max(initial=0)) + 1)
-        self.rows, self.ranges, self.backend_ids, self.records, self._users = {}, {}, {}, {}, {}
-        for key, value in zip(keys, values, strict=True):
-            start, count = int(value["slots"]), int(value["count"])
-            ids: Ids = tuple(slots[start : start + count].tolist())
+        slots = head(self._slots, int((values["slots"] + values["count"]).max(initial=0))).tolist()
+        self.rows, self.ranges, self._users, self._dropped = {}, {}, {}, set()
+        columns = (values[name].tolist() for name in ("id", "slots", "count", "flags", "affinity_timeout"))
+        for key, number, start, count, flags, affinity in zip(raw(keys), *columns, strict=True):
+            ids: Ids = tuple(slots[start : start + count])
             if ids and ids not in self.ranges:
                 self.ranges[ids] = SlotRange(start)
-            self.rows[key.tobytes()] = KnownRow(int(value["id"]), ids, int(value["flags"]))
+            self.rows[key] = KnownRow(number, ids, flags, affinity)
             self.use(ids)
-        words = raw(records)
-        names = identity(records, words)
-        for number in self._users:
-            self.records[number] = words[number]
-            self.backend_ids[names[number]] = number
+        self._read_backends()
         self.slot_space.take((kept.start, len(ids)) for ids, kept in self.ranges.items())
-        self._backend_space.take((number, 1) for number in self._users)
-        self._id_space.take((row.id, 1) for row in self.rows.values())
+        self._backend_space.take((number, 1) for number in self.records.keys() | self._users.keys())
+        self._id_space.take((number, 1) for number in {row.id for row in self.rows.values()}.union(others))
         return keys
 
     def new_id(self) -> int:
@@ -90,63 +96,92 @@ class ServiceState:
         self.backend_ids[name] = number
         return number
 
-    def use(self, ids: Ids) -> None:
+    def use(self, slots: Ids, draining: Ids = ()) -> None:
         """One more service has these backends."""
-        if not ids:
-            return
-        known = self.ranges[ids]
-        known.users += 1
-        if known.users == 1:
-            for number in ids:
-                self._users[number] = self._users.get(number, 0) + 1
+        if slots:
+            known = self.ranges[slots]
+            known.users += 1
+            if known.users == 1:
+                self._count(set(slots), 1)
+        self._count(draining, 1)
 
-    def release(self, ids: Ids) -> None:
+    def release(self, slots: Ids, draining: Ids = ()) -> None:
         """One service less has them; what nobody has any more is free after a rest."""
-        if not ids:
+        if slots:
+            known = self.ranges[slots]
+            known.users -= 1
+            if not known.users:
+                self.slot_space.free(self.ranges.pop(slots).start, len(slots))
+                self._count(set(slots), -1)
+        self._count(draining, -1)
+
+    def drop_backend(self, number: int) -> None:
+        record = self.records.pop(number, None)
+        if record is not None:
+            name = identity(np.frombuffer(record, BACKEND), [record])[0]
+            if self.backend_ids.get(name) == number:
+                del self.backend_ids[name]
+        self._backend_space.free(number)
+        self._dropped.add(number)
+
+    def zero_dropped(self) -> None:
+        """Records of backends that nobody names any more: connections to them are chosen anew."""
+        gone = sorted(number for number in self._dropped if number not in self.records)
+        if gone:
+            self._backends.update(np.array(gone, np.uint32), np.zeros(len(gone), BACKEND))
+        self._dropped.clear()
+
+    def public_names(self, ids: Ids) -> list[bytes]:
+        """What these backends are called on every node alike."""
+        return public_names(np.frombuffer(b"".join(self.records[number] for number in ids), BACKEND))
+
+    def forget(self, key: bytes) -> KnownRow | None:
+        """The row is gone from the kernel. Its id is the caller's to free, when nothing is left that bears it."""
+        row = self.rows.pop(key, None)
+        if row is not None:
+            self.release(row.slots, row.draining)
+        return row
+
+    def adopt(self, rows: Sequence[Frontend]) -> None:
+        """After `read`, with all rows that are wanted: who is named only by them is theirs; nobody's are dropped."""
+        strays = self.records.keys() - self._users.keys()
+        if not strays:
             return
-        known = self.ranges[ids]
-        known.users -= 1
-        if known.users > 0:
-            return
-        self.slot_space.free(self.ranges.pop(ids).start, len(ids))
-        for number in ids:
-            self._users[number] -= 1
-            if not self._users[number]:
+        names = {name: number for name, number in self.backend_ids.items() if number in strays}
+        records = backend_records(rows)
+        found = [names.get(name, 0) for name in identity(records, raw(records))]
+        at = 0
+        for row, key in zip(rows, raw(service_keys(rows)), strict=True):
+            mine: Ids = tuple(number for number in found[at : at + len(row.backends)] if number)
+            at += len(row.backends)
+            known = self.rows.get(key)
+            if mine and known is not None:
+                self.rows[key] = KnownRow(known.id, known.slots, known.flags, known.affinity, mine)
+                self.use((), mine)
+        for number in strays - self._users.keys() - set(found):
+            self.drop_backend(number)
+
+    def _count(self, numbers: Iterable[int], difference: int) -> None:
+        for number in numbers:
+            users = self._users.get(number, 0) + difference
+            if users:
+                self._users[number] = users
+            else:
                 del self._users[number]
                 self.drop_backend(number)
 
-    def drop_backend(self, number: int) -> None:
-        record = self.records.pop(number)
-        name = identity(np.frombuffer(record, self._backends.spec.value), [record])[0]
-        if self.backend_ids.get(name) == number:
-            del self.backend_ids[name]
-        self._backend_space.free(number)
-
-    def forget(self, key: bytes) -> None:
-        """The row is gone from the kernel."""
-        row = self.rows.pop(key, None)
-        if row is not None:
-            self.release(row.backends)
-            self.free_id(row.id)
-
-
-def identity(records: Array, words: list[bytes]) -> list[bytes]:
-    """Who a backend is, whatever its attributes say, out of records and their bytes, which serve where they can."""
-    odd = np.flatnonzero(records["state"])
-    if not len(odd):
-        return words
-    bare = records[odd]
-    bare["state"] = 0
-    names = list(words)
-    for place, name in zip(odd.tolist(), raw(bare), strict=True):
-        names[place] = name
-    return names
-
-
-def raw(records: Array) -> list[bytes]:
-    size = records.dtype.itemsize
-    data = records.tobytes()
-    return [data[at : at + size] for at in range(0, len(data), size)]
+    def _read_backends(self) -> None:
+        self.records, self.backend_ids = {}, {}
+        for keys, values in self._backends.chunks():
+            there = np.flatnonzero(values["address"].any(axis=1))
+            records, numbers = values[there], keys[there].tolist()
+            words = raw(records)
+            self.records |= zip(numbers, words, strict=True)
+            self.backend_ids |= zip(identity(records, words), numbers, strict=True)
+        if len(self.backend_ids) < len(self.records):  # somebody is there twice: the one that is in use counts
+            used = [number for number in self._users if number in self.records]
+            words = [self.records[number] for number in used]
+            self.backend_ids |= zip(identity(np.frombuffer(b"".join(words), BACKEND), words), used, strict=True)
 
 
 def head(port: BpfMap, count: int) -> Array:

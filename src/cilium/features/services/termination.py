@@ -39,6 +39,9 @@ PAUSE = 0.05
 """Seconds between two rounds: what leaves meanwhile is ended together."""
 UNSPECIFIED: Mapping[int, IPAddress] = {4: IPv4Address(0), 6: IPv6Address(0)}
 
+ByNamespace = dict[int, set[tuple[int, Peer]]]
+"""Sockets by the cookie of their network namespace."""
+
 log = structlog.get_logger("services")
 
 
@@ -122,8 +125,7 @@ class Termination:
             return 0
         doomed = gone - {peer for row in wanted.frontends for peer in backends(row)}
         alive = {address_bytes(end.address) for one in wanted.slices for end in one.endpoints}
-        sockets: dict[int, set[tuple[int, Peer]]] = {}
-        """By network namespace."""
+        sockets: ByNamespace = {}
         for place in kept:
             cookie, (address, port) = int(keys["cookie"][place]), peers[place]
             udp, tcp = Peer(UDP, address, port), Peer(TCP, address, port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from unit.cli.dbg.agent_api import Served, agent
+from unit.features.services.mapped import World
 
 from cilium.cli.dbg.main import main
-from cilium.datapath.fakes.maps import FakeMap
-from cilium.datapath.generated.maps import MAPS
-from cilium.features.services.ops import ServiceMaps
 from cilium.state import Table
 from cilium.tables.services import Backend, Frontend
 
@@ -34,11 +31,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     frontends: Table[Any, Frontend] = Table("frontends", key=lambda each: each.key)
     rows = [row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("fd96::1", "fd00::1", terminating=True), row("10.96.0.3")]
     frontends.writer("test").commit(upserts=rows, deletes=[])
-    names = ("services", "slots", "backends")
-    maps = {name: FakeMap(replace(MAPS[f"cilium_lb_{name}"], max_entries=64)) for name in names}
-    ServiceMaps(**maps).update(rows[:2])  # type: ignore[arg-type]  # fakes
+    world = World()
+    world.update(*rows[:2])
     inspection.add_tables([frontends])
-    inspection.maps["cilium_lb_services"] = maps["services"]
+    inspection.maps["cilium_lb_services"] = world.services
     monkeypatch.setenv("CILIUM_SOCK", str(tmp_path / "cilium.sock"))
     with Served(inspection, tmp_path / "cilium.sock"):
         yield lambda *words: CliRunner().invoke(main, words)
@@ -57,7 +53,8 @@ def test_services_as_table(run: Run) -> None:
 
 def test_one_service_whole(run: Run) -> None:
     found = json.loads(run("service", "get", "1").output)
-    assert found["frontend"] == {"ip": "10.96.0.1", "port": 80, "protocol": "TCP", "scope": "internal"}
+    assert found["frontend"] == {"ip": "10.96.0.1", "port": 80, "protocol": "TCP"}
+    assert found["scope"] == "cluster"
     assert [end["ip"] for end in found["backends"]] == ["10.0.0.1", "10.0.0.2"]
     assert found["rivals"] == ["shop/late"]
 

@@ -1,4 +1,4 @@
-"""Which addresses of a node lead to its pods' host ports: families, scopes, the life of a pod, rivals, odd addresses."""
+"""Which addresses of a node lead to host ports: families, scopes, the life of a pod, rivals, odd addresses."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class World(Derived):
 
     def places(self) -> dict[str, str]:
         """Backends by `address:port/protocol scope`."""
-        return {
-            f"{row.address} {row.port}/{row.protocol} {row.scope.value}": f"{row.backends[0].address} {row.backends[0].port}"
-            for row in self.rows("host-port-frontends").values()
-        }
+        found = {}
+        for row in self.rows("host-port-frontends").values():
+            (end,) = row.backends
+            found[f"{row.address} {row.port}/{row.protocol} {row.scope.value}"] = f"{end.address} {end.port}"
+        return found
 
     def problems(self) -> dict[str, str]:
         return {row.name: row.message for row in self.rows("host-port-problems").values()}

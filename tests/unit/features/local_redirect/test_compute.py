@@ -22,6 +22,7 @@ PROXY = Selector((Requirement("k8s:app", "In", ("proxy",)),))
 DNS = (ServicePort("dns", 53, "UDP"), ServicePort("dns-tcp", 53, "TCP"), ServicePort("metrics", 9153, "TCP"))
 UDP, TCP = RedirectPort(53, "UDP", "dns"), RedirectPort(53, "TCP", "dns-tcp")
 HOST_COOKIE = 7
+PACKETS = 1 << 63
 
 
 def policy(name: str = "p", **more: Any) -> RedirectPolicy:
@@ -212,9 +213,9 @@ async def test_what_the_backends_themselves_send(world: World) -> None:
     world.put("pods", pod(), pod("starting", "10.0.1.6", ready=False), pod("host", "192.0.2.1", host_network=True))
     world.put("endpoints", endpoint(1, "proxy", 11), endpoint(2, "starting", 12), endpoint(3, "client", 13))
     world.put("redirect-policies", by_address(skip_backends=True))
-    assert world.row().skip_netns == (HOST_COOKIE, 11, 12)
+    assert world.row().skip_netns == (HOST_COOKIE, 11, 12, PACKETS | 1, PACKETS | 2)
     world.drop("endpoints", 2)
-    assert world.row().skip_netns == (HOST_COOKIE, 11)
+    assert world.row().skip_netns == (HOST_COOKIE, 11, PACKETS | 1)
     world.put("redirect-policies", by_address())
     assert world.row().skip_netns == ()
 

@@ -44,7 +44,9 @@ async def world() -> World:
 
 
 async def test_a_port_counts_once_however_many_addresses_it_has(world: World) -> None:
-    rows = [frontend(30080, ip=ip, scope=scope) for ip in ("0.0.0.0", "::") for scope in Scope]
+    rows = [
+        frontend(30080, ip=ip, scope=scope) for ip in ("0.0.0.0", "::") for scope in (Scope.CLUSTER, Scope.EXTERNAL)
+    ]
     world.put("frontends", *rows, frontend(80, ip="10.96.0.1", kind="ClusterIP"))
     assert world.ports() == {(30080, "TCP", "NodePort", "shop/web")}
     world.drop("frontends", *[row.key for row in rows[:3]])
@@ -126,8 +128,8 @@ async def test_a_listener_is_named_until_it_goes(node: Node) -> None:
     await node.watch.inspect()
     assert node.asked == [(53, 30080)]
     assert node.told() == {
-        WEB_KEY: "nginx (process 12) listens on 0.0.0.0:30080/TCP of node n1 and is not reached there any more: stop it, "
-        "or choose another port"
+        WEB_KEY: "nginx (process 12) listens on 0.0.0.0:30080/TCP of node n1 and is not reached there any more: "
+        "stop it, or choose another port"
     }
     node.sockets = []
     await node.watch.inspect()

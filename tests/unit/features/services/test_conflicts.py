@@ -93,6 +93,40 @@ def test_a_redirect_of_a_service_is_no_conflict(world: World) -> None:
     assert world.ends("10.96.0.10") == ["10.0.0.1:8080"]
 
 
+def test_who_is_not_redirected_keeps_the_service(world: World) -> None:
+    """What the address stood for is kept beside it for them, and goes with the redirect, or with the service."""
+    world.put(service(), piece("a", end("10.0.0.1")))
+    assert world.row("10.96.0.10", scope=Scope.ORIGINAL) is None
+    spared = replace(redirect(ip_address("10.96.0.10"), "shop/web"), skip_netns=(7,))
+    world.put(spared)
+    assert world.ends("10.96.0.10") == ["10.0.0.99:8080"]
+    original = world.row("10.96.0.10", scope=Scope.ORIGINAL)
+    assert original is not None
+    assert (original.kind, [str(backend.address) for backend in original.backends]) == ("ClusterIP", ["10.0.0.1"])
+    world.put(piece("a", end("10.0.0.2")))
+    original = world.row("10.96.0.10", scope=Scope.ORIGINAL)
+    assert original is not None
+    assert [str(backend.address) for backend in original.backends] == ["10.0.0.2"]
+    world.put(replace(spared, skip_netns=()))
+    assert world.row("10.96.0.10", scope=Scope.ORIGINAL) is None
+    world.put(spared)
+    world.drop("others", spared.key)
+    assert world.row("10.96.0.10", scope=Scope.ORIGINAL) is None
+    assert world.ends("10.96.0.10") == ["10.0.0.2:8080"]
+    world.put(spared)
+    world.drop("services", "shop/web")
+    assert world.row("10.96.0.10", scope=Scope.ORIGINAL) is None
+
+
+@pytest.mark.parametrize("address", [VIP, LB])
+def test_a_redirect_of_an_address_takes_none_that_a_service_has(world: World, address: Any) -> None:
+    world.put(redirect(address, "shop/dns:local-redirect"))
+    assert world.inside(str(address)).kind == "LocalRedirect"
+    world.put(balanced(external_ips=(VIP,), created=YOUNG))
+    assert world.inside(str(address)).service == "shop/web"
+    assert [key.split()[0] for key in world.problems()] == ["shop/dns"]
+
+
 def test_a_redirect_of_an_address_takes_no_cluster_ip(world: World) -> None:
     world.put(service(), redirect(ip_address("10.96.0.10"), "shop/dns:local-redirect"))
     assert world.inside("10.96.0.10").service == "shop/web"

@@ -142,7 +142,7 @@ async def test_node_ports_may_answer_at_some_addresses_only() -> None:
         device(2, "eth0", "192.168.1.5/24", "fd01::5/64", "10.9.9.9/8"),
         device(3, "cilium_host", "192.168.1.77/32"),
     )
-    for scope in Scope:
+    for scope in (Scope.CLUSTER, Scope.EXTERNAL):
         rows = [row for row in world.out.snapshot() if row.kind == "NodePort" and row.scope is scope]
         assert {(str(row.address), row.port) for row in rows} == {("192.168.1.5", 30080), ("fd01::5", 30080)}
     world.put(service("plain", "10.96.0.11"), device(2, "eth0", "192.168.1.6/24"))

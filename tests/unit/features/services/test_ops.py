@@ -2,79 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
-import numpy as np
 import pytest
+from unit.features.services.mapped import World, row
 
-from cilium.datapath.addresses import address_from
-from cilium.datapath.fakes.maps import FakeMap
-from cilium.datapath.generated.maps import MAPS
-from cilium.features.services.ops import OffLoop, ServiceMaps, service_keys
+from cilium.features.services.ops import OffLoop
 from cilium.state import Reconciler, Table
-from cilium.tables.services import Backend, Frontend
-
-
-class Log(FakeMap):
-    """Notes who was written, in order."""
-
-    def __init__(self, name: str, size: int, journal: list[tuple[str, str, int]]) -> None:
-        super().__init__(replace(MAPS[name], max_entries=size))
-        self.journal = journal
-
-    def update(self, keys: Any, values: Any) -> None:
-        if len(keys):
-            self.journal.append(("update", self.spec.name, len(keys)))
-        super().update(keys, values)
-
-    def delete(self, keys: Any) -> None:
-        self.journal.append(("delete", self.spec.name, len(keys)))
-        super().delete(keys)
-
-
-class World:
-    def __init__(self) -> None:
-        self.journal: list[tuple[str, str, int]] = []
-        self.now = 0.0
-        self.services = Log("cilium_lb_services", 8, self.journal)
-        self.slots = Log("cilium_lb_slots", 16, self.journal)
-        self.backends = Log("cilium_lb_backends", 12, self.journal)
-        self.restart()
-
-    def restart(self) -> None:
-        self.operations = ServiceMaps(
-            services=self.services, slots=self.slots, backends=self.backends, clock=lambda: self.now
-        )
-
-    def update(self, *rows: Frontend) -> dict[Any, Any]:
-        self.journal.clear()
-        return dict(self.operations.update(rows))
-
-    def ends(self, row: Frontend) -> list[str]:
-        """As a program finds them."""
-        values, found = self.services.lookup(service_keys([row]))
-        if not found[0]:
-            return ["no service"]
-        start, count = int(values["slots"][0]), int(values["count"][0])
-        numbers, _ = self.slots.lookup(np.arange(start, start + count, dtype=np.uint32))
-        records, _ = self.backends.lookup(numbers.astype(np.uint32))
-        return [f"{address_from(record['address'])}:{int(record['port'])}" for record in records]
-
-    def id(self, row: Frontend) -> int:
-        values, _ = self.services.lookup(service_keys([row]))
-        return int(values["id"][0])
+from cilium.tables.services import Frontend
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def row(ip: str, *ends: str, port: int = 80, protocol: str = "TCP", terminating: bool = False) -> Frontend:
-    backends = tuple(Backend(ip_address(end), 8080, terminating) for end in ends)
-    return Frontend(ip_address(ip), port, protocol, "shop/web", "http", "ClusterIP", backends)
 
 
 def test_backends_then_slots_then_the_row(world: World) -> None:
@@ -110,7 +50,7 @@ def test_the_same_again_writes_nothing(world: World) -> None:
 def test_services_with_the_same_backends_share_their_slots(world: World) -> None:
     world.update(row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("192.0.2.1", "10.0.0.1", "10.0.0.2"))
     assert ("update", "cilium_lb_slots", 2) in world.journal
-    world.operations.delete([row("10.96.0.1", "10.0.0.1", "10.0.0.2")])
+    world.delete(row("10.96.0.1", "10.0.0.1", "10.0.0.2"))
     assert world.ends(row("192.0.2.1")) == ["10.0.0.1:8080", "10.0.0.2:8080"]
 
 

@@ -100,7 +100,9 @@ def _parse(policy: RedirectPolicy, spec: _Spec, allowed: Collection[IPNetwork]) 
     by_address, by_service = spec.redirectFrontend.addressMatcher, spec.redirectFrontend.serviceMatcher
     if (by_address is None) == (by_service is None):
         raise PolicyError(_FRONTEND, "needs either addressMatcher or serviceMatcher, and not both")
-    address, service, given, where = None, "", (), ""
+    address: IPAddress | None = None
+    service, where = "", ""
+    given: tuple[_Port, ...] = ()
     if by_address is not None:
         where, given = f"{_FRONTEND}.addressMatcher", by_address.toPorts
         address = _address(by_address.ip, f"{where}.ip", allowed)

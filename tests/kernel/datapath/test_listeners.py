@@ -9,8 +9,8 @@ from ipaddress import ip_address
 import pytest
 from kernel.datapath.namespaces import Namespace, namespace
 
+from cilium.datapath.netlink.listeners import BoundSocket, bound_sockets, holders
 from cilium.datapath.netlink.netns import run_in_netns
-from cilium.datapath.netlink.sockets import BoundSocket, bound_sockets, holders
 
 pytestmark = pytest.mark.kernel
 PORT = 30080
