@@ -192,7 +192,7 @@ def build_programs(built: Built) -> programs_cell.ProgramsCell:
         devices=tables.devices,
         attachments=tables.attachments,
         netdevs=tables.netdevs,
-        accelerated=tables.accelerated,
+        xdp_devices=tables.xdp_devices,
     )
 
 

@@ -10,7 +10,7 @@ from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
 from cilium.features.programs.compute import Attachments
 from cilium.features.programs.ops import AttachmentOps, NetdevOps
-from cilium.features.programs.rows import AcceleratedDevice, Attachment, NetdevEntry
+from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
 from cilium.settings import Acceleration
 from cilium.state import Derivation, Reconciler, RowStatus, Table
 from cilium.state.cell import Cell
@@ -37,16 +37,16 @@ def build(
     devices: Table[int, Device],
     attachments: Table[tuple[str, str], Attachment],
     netdevs: Table[int, NetdevEntry],
-    accelerated: Table[str, AcceleratedDevice],
+    xdp_devices: Table[str, XdpDevice],
 ) -> ProgramsCell:
-    modes = accelerated.writer("programs")
+    modes = xdp_devices.writer("programs")
     modes.ready()
     operations = AttachmentOps(
         links=links,
         xdp=xdp,
         programs=programs,
         fallback=acceleration is Acceleration.BEST_EFFORT,
-        accelerated=modes,
+        modes=modes,
     )
     attached = Reconciler("attachments", table=attachments, operations=operations)
     cell = Cell(

@@ -13,7 +13,7 @@ from cilium.datapath.generated import NETDEV
 from cilium.datapath.hooks import XDP, DeviceLinks, Direction, XdpLinks
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
-from cilium.features.programs.rows import AcceleratedDevice, Attachment, NetdevEntry
+from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
 from cilium.state import Writer
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
@@ -22,7 +22,7 @@ from cilium.state.reconciler import Errors
 class AttachmentOps:
     """Operations of the `attachments` reconciler. A device that vanished took its link along: no error.
 
-    `fallback`: a device without native XDP may run it in the stack. `accelerated` learns how each device runs it.
+    `fallback`: a device without native XDP may run it in the stack. `modes` learns how each device runs it.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class AttachmentOps:
         xdp: XdpLinks,
         programs: Mapping[str, Program],
         fallback: bool,
-        accelerated: Writer[str, AcceleratedDevice],
+        modes: Writer[str, XdpDevice],
     ) -> None:
         self._links, self._xdp, self._programs = links, xdp, programs
-        self._fallback, self._accelerated = fallback, accelerated
+        self._fallback, self._modes = fallback, modes
 
     def update(self, rows: Sequence[Attachment]) -> Errors:
         return each(rows, key=lambda row: row.key, call=self._attach)
@@ -59,16 +59,16 @@ class AttachmentOps:
         try:
             mode = self._xdp.attach(row.device, row.ifindex, program, fallback=self._fallback)
         except Exception:
-            self._accelerated.delete(row.device)
+            self._modes.delete(row.device)
             raise
-        self._accelerated.upsert(AcceleratedDevice(device=row.device, ifindex=row.ifindex, mode=mode.value))
+        self._modes.upsert(XdpDevice(device=row.device, ifindex=row.ifindex, mode=mode.value))
 
     def _detach(self, device: str, hook: str) -> None:
         if hook != XDP:
             self._links.detach(device, Direction(hook))
             return
         self._xdp.detach(device)
-        self._accelerated.delete(device)
+        self._modes.delete(device)
 
 
 class NetdevOps:

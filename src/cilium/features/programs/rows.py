@@ -33,8 +33,8 @@ class NetdevEntry(msgspec.Struct, frozen=True):
     masquerade6: IPAddress | None = None
 
 
-class AcceleratedDevice(msgspec.Struct, frozen=True):
-    """Observed table `accelerated-devices`, key `device`: services are forwarded in XDP there."""
+class XdpDevice(msgspec.Struct, frozen=True):
+    """Observed table `xdp-devices`, key `device`: services are forwarded in XDP there."""
 
     device: str
     ifindex: Ifindex

@@ -12,7 +12,7 @@ from cilium.datapath.generated.enums import NetdevFlags
 from cilium.datapath.hooks import Direction, XdpMode
 from cilium.datapath.libbpf.objects import Program
 from cilium.features.programs.ops import AttachmentOps, NetdevOps
-from cilium.features.programs.rows import AcceleratedDevice, Attachment, NetdevEntry
+from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
 from cilium.state import Table
 from cilium.tables.types import Ifindex
 
@@ -27,18 +27,18 @@ class Bench:
 
     def __init__(self, programs: Mapping[str, Program] | None = None, *, fallback: bool = False) -> None:
         self.links, self.xdp = FakeDeviceLinks(), FakeXdpLinks()
-        self.accelerated: Table[str, AcceleratedDevice] = Table("accelerated", key=lambda row: row.device)
+        self.xdp_devices: Table[str, XdpDevice] = Table("xdp-devices", key=lambda row: row.device)
         self.operations = AttachmentOps(
             links=self.links,
             xdp=self.xdp,
             programs=PROGRAMS if programs is None else programs,
             fallback=fallback,
-            accelerated=self.accelerated.writer("test"),
+            modes=self.xdp_devices.writer("test"),
         )
 
     @property
     def modes(self) -> dict[str, str]:
-        return {row.device: row.mode for row in self.accelerated.snapshot()}
+        return {row.device: row.mode for row in self.xdp_devices.snapshot()}
 
 
 def test_a_hook_that_fails_is_its_own_error() -> None:
