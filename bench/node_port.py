@@ -8,6 +8,7 @@ address. Packets are datagrams of one byte in one direction: what reaches the po
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -54,9 +55,11 @@ def run(options: Options) -> Iterator[Figure]:
             ways[name] = published(stack.enter_context(options.cluster(nodes=2, values=values, name=name)))
         tool = stack.enter_context(compiled())
         servers = stack.enter_context(serving(tool, ways.values()))
+        stalled: Counter[str] = Counter()
         for target in TARGETS:
             for family in VERSIONS:
                 found = alternate(tool, target.mode, family, ways, servers, rounds=options.rounds)
+                stalled += found.stalled
                 name = f"node port: {target.name}, {NAMES[family]}"
                 for way in ways:
                     if way != "kernel":
@@ -64,6 +67,8 @@ def run(options: Options) -> Iterator[Figure]:
                 for way, against in PAIRS:
                     if way in ways:
                         yield ratio(found, way, against, f"{name}: {way} / {against}", target)
+        for name in LABS:
+            yield Figure(name=f"node port: stalled requests: {name}", value=stalled[name], target=0)
 
 
 def ruled(mode: str, made: plain.Routed) -> Route:

@@ -4,10 +4,13 @@
 
 enum routing_mode { ROUTING_TUNNEL = 0, ROUTING_NATIVE = 1 };
 
+enum tunnel_protocol { TUNNEL_VXLAN = 0, TUNNEL_GENEVE = 1 };
+
 #define CONFIG(type, name) const volatile type name
 
 CONFIG(__u32, config_routing_mode) = ROUTING_TUNNEL;
 CONFIG(__u16, config_tunnel_port) = 8472;        /* UDP, where this cluster's nodes take tunnelled packets */
+CONFIG(__u32, config_tunnel_protocol) = TUNNEL_VXLAN;
 CONFIG(__u32, config_tunnel_ifindex) = 0;        /* cilium_vxlan or cilium_geneve */
 CONFIG(__u32, config_host_ifindex) = 0;          /* cilium_host */
 CONFIG(__u8, config_enable_ipv4) = 1;

@@ -66,6 +66,14 @@ static __always_inline __u16 fold(__s64 sum)
 	return ~folded;
 }
 
+/* The checksum of an IPv4 header whose packet has one hop less left (RFC 1624). */
+static __always_inline __sum16 one_hop_less(__sum16 check)
+{
+	__u32 sum = check + bpf_htons(0x0100);
+
+	return sum + (sum >= 0xffff);
+}
+
 #include "lib/addr.h"
 
 /* Reserved security identities (upstream's numbers). */

@@ -16,13 +16,13 @@ static __always_inline bool events_on(void)
 	return now && !(now->flags & RUNTIME_EVENTS_OFF);
 }
 
-STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type, __u32 reason)
+/* The same record from every hook. `frame` to `end` is what of the frame can be read directly. */
+static __always_inline int event_put(const struct flow *flow, __u32 type, __u32 reason, __u32 ifindex, __u32 length,
+				     const void *frame, const void *end)
 {
-	const struct ethhdr *eth;
+	const struct ethhdr *eth = frame;
 	struct event *event;
 
-	if (!flow)
-		return 0;
 	event = bpf_ringbuf_reserve(&cilium_events, sizeof(*event), 0);
 	if (!event) {
 		__u64 *lost = bpf_map_lookup_elem(&cilium_events_lost, &type);
@@ -48,12 +48,12 @@ STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type
 		event->source_port = bpf_htons(flow->icmp_type);
 		event->destination_port = bpf_htons(flow->icmp_code);
 	}
-	event->ifindex = skb->ifindex;
+	event->ifindex = ifindex;
 	event->source_identity = flow->source_identity;
 	event->destination_identity = flow->destination_identity;
 	event->source_endpoint = flow->from.id;
 	event->destination_endpoint = flow->to.id;
-	event->length = skb->len;
+	event->length = length;
 	event->egress_cookie = flow->egress_cookie;
 	event->ingress_cookie = flow->ingress_cookie;
 	event->translated = flow->translated;
@@ -65,8 +65,7 @@ STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type
 	event->packets = flow->packets ?: 1;
 	event->tunnel_vni = flow->tunnel_vni;
 	event->pad2 = 0;
-	eth = (void *)(long)skb->data;
-	if ((void *)(eth + 1) <= (void *)(long)skb->data_end) {
+	if ((const void *)(eth + 1) <= end) {
 		__builtin_memcpy(event->source_mac, eth->h_source, ETH_ALEN);
 		__builtin_memcpy(event->destination_mac, eth->h_dest, ETH_ALEN);
 	} else {
@@ -74,6 +73,13 @@ STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type
 	}
 	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	return 0;
+}
+
+STAGE int event_write(struct __sk_buff *skb, const struct flow *flow, __u32 type, __u32 reason)
+{
+	if (!flow)
+		return 0;
+	return event_put(flow, type, reason, skb->ifindex, skb->len, (void *)(long)skb->data, (void *)(long)skb->data_end);
 }
 
 /* A dropped packet: counted, and always told. */

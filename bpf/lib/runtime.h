@@ -21,13 +21,18 @@ static __always_inline __u32 policy_epoch(void)
 	return settings ? *(volatile const __u32 *)&settings->policy_epoch : 0;
 }
 
-static __always_inline void count(struct __sk_buff *skb, __u32 reason, __u32 direction)
+static __always_inline void count_frame(__u32 length, __u32 reason, __u32 direction)
 {
 	__u32 index = reason * 4 + direction;
 	struct metric *metric = bpf_map_lookup_elem(&cilium_metrics, &index);
 
 	if (metric) {
 		metric->packets++;
-		metric->bytes += skb->len;
+		metric->bytes += length;
 	}
+}
+
+static __always_inline void count(struct __sk_buff *skb, __u32 reason, __u32 direction)
+{
+	count_frame(skb->len, reason, direction);
 }

@@ -2,11 +2,16 @@
  * Writer: the agent (features/programs). */
 #pragma once
 
+enum netdev_flags {
+	NETDEV_TAKES_FRAMES = 1 << 0, /* XDP may redirect to it (ndo_xdp_xmit), from itself or from another device */
+	NETDEV_TX_WAITS = 1 << 1,     /* veth: what XDP_TX sends may wait for the next packet; what is redirected does not */
+};
+
 struct netdev {
 	union addr masquerade4; /* v4-mapped; all zero: what needs it is dropped, a pod's address never leaks */
 	union addr masquerade6;
 	__u8 mac[6];
-	__u16 flags;
+	__u16 flags; /* enum netdev_flags */
 };
 
 struct {

@@ -165,23 +165,32 @@ static __always_inline bool choose_source(const struct flow *flow, __u32 scope, 
 	return true;
 }
 
-/* A new connection is worth an event: what was asked for, and where it goes. */
-static __always_inline void balance_tell(struct __sk_buff *skb, struct flow *flow, const struct nat_entry *mapping)
+/* A new connection is worth an event: what was asked for, and where it goes. Whoever writes it calls balance_told. */
+static __always_inline bool balance_tells(struct flow *flow, const struct nat_entry *mapping)
 {
-	__u8 point = flow->point;
-
 	if (!events_on())
-		return;
+		return false;
 	resolve_identities(flow);
-	flow->report = true;
 	flow->trace = TRACE_NEW;
+	flow->verdict = VERDICT_FORWARDED;
 	flow->translated = mapping->destination;
 	flow->translated_port = mapping->destination_port;
-	trace(skb, flow, point);
-	flow->report = false;
+	return true;
+}
+
+static __always_inline void balance_told(struct flow *flow)
+{
 	flow->verdict = 0;
 	flow->translated = (union addr){};
 	flow->translated_port = 0;
+}
+
+static __always_inline void balance_tell(struct __sk_buff *skb, struct flow *flow, const struct nat_entry *mapping)
+{
+	if (!balance_tells(flow, mapping))
+		return;
+	event_write(skb, flow, EVENT_TRACE, TRACE_NEW);
+	balance_told(flow);
 }
 
 /* The client's address stays, and nobody replies through this node: there is no port to claim. */

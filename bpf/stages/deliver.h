@@ -20,7 +20,7 @@ static __always_inline bool write_macs(struct __sk_buff *skb, const __u8 *destin
 	return true;
 }
 
-/* One hop less; the caller made sure that one is left. RFC 1624 for the checksum. */
+/* One hop less; the caller made sure that one is left. */
 static __always_inline bool decrement_ttl(struct __sk_buff *skb, const struct flow *flow)
 {
 	if (flow->shape & SHAPE_V6) {
@@ -31,12 +31,10 @@ static __always_inline bool decrement_ttl(struct __sk_buff *skb, const struct fl
 		ip->hop_limit--;
 	} else {
 		struct iphdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
-		__u32 check;
 
 		if (!ip)
 			return false;
-		check = ip->check + bpf_htons(0x0100);
-		ip->check = check + (check >= 0xffff);
+		ip->check = one_hop_less(ip->check);
 		ip->ttl--;
 	}
 	return true;

@@ -280,19 +280,14 @@ STAGE int nat_error(struct __sk_buff *skb, struct flow *flow, __u32 direction)
 	return reason;
 }
 
-/* A reply, or an error about a request, back to who opened the connection. 0 translated, NAT_NOT_OURS, or the reason to
- * drop. */
-STAGE int nat_back(struct __sk_buff *skb, struct flow *flow)
+/* The mapping of a reply, which is in use by that: work->mapping is what it gets. The packet is not touched. 0, or
+ * NAT_NOT_OURS. */
+static __always_inline int nat_find_back(struct nat_work *work, const struct flow *flow)
 {
-	struct nat_work *work = nat_work();
 	struct nat_entry *entry;
 	__u64 now;
 	__u8 flags;
 
-	if (!flow || !work || !can_rewrite(flow))
-		return NAT_NOT_OURS;
-	if (flow->shape & SHAPE_ICMP_ERROR)
-		return nat_error(skb, flow, NAT_REVERSE);
 	nat_key_of(&work->reverse, flow, NAT_REVERSE);
 	entry = bpf_map_lookup_elem(&cilium_snat, &work->reverse);
 	if (!entry)
@@ -305,7 +300,20 @@ STAGE int nat_back(struct __sk_buff *skb, struct flow *flow)
 		entry->flags = flags;
 		nat_touch_forward(work, now, flags);
 	}
-	return nat_rewrite(skb, flow, &work->mapping);
+	return 0;
+}
+
+/* A reply, or an error about a request, back to who opened the connection. 0 translated, NAT_NOT_OURS, or the reason to
+ * drop. */
+STAGE int nat_back(struct __sk_buff *skb, struct flow *flow)
+{
+	struct nat_work *work = nat_work();
+
+	if (!flow || !work || !can_rewrite(flow))
+		return NAT_NOT_OURS;
+	if (flow->shape & SHAPE_ICMP_ERROR)
+		return nat_error(skb, flow, NAT_REVERSE);
+	return nat_find_back(work, flow) ?: nat_rewrite(skb, flow, &work->mapping);
 }
 
 /* Whether a packet to an address of the node may belong to a connection that left with it. */

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from bpf.crossing import Crossing
 from bpf.harness import ROOT, Datapath
 
 from cilium.datapath.paths import OBJECT_DIRECTORY
@@ -42,3 +43,10 @@ def make_datapath(objects: None) -> Iterator[Callable[..., Datapath]]:
 @pytest.fixture
 def datapath(make_datapath: Callable[..., Datapath]) -> Datapath:
     return make_datapath()
+
+
+@pytest.fixture(scope="module")
+def crossing() -> Iterator[Crossing]:
+    made = Crossing()
+    yield made
+    made.underlay.close()

@@ -24,9 +24,10 @@ from cilium.datapath.loader import Constant, LoadedObject, load
 from cilium.datapath.maps import PinnedMap
 from cilium.datapath.paths import BPF_FILESYSTEM, OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import BUSY, HEADER_SIZE, RingBuffer
-from cilium.datapath.testrun import RunResult, SkBuff, run_program
+from cilium.datapath.testrun import Frame, RunResult, SkBuff, run_program
 
 OK, SHOT, REDIRECT = 0, 2, 7
+XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = 1, 2, 3, 4
 OBJECTS = {
     "from_lxc": "lxc",
     "to_lxc": "lxc",
@@ -34,6 +35,7 @@ OBJECTS = {
     "from_overlay": "overlay",
     "from_netdev": "netdev",
     "to_netdev": "netdev",
+    "from_wire": "xdp",
 }
 LOOPBACK = 1
 """The device on which test packets arrive: the only one that is always there."""
@@ -68,7 +70,7 @@ class Outcome:
         """The reason that the one drop event gives; 0: no drop event."""
         reasons = [int(event["reason"]) for event in self.events if event["type"] == 1]
         assert len(reasons) <= 1, reasons
-        assert bool(reasons) <= (self.verdict == SHOT)
+        assert bool(reasons) <= (self.verdict in (SHOT, XDP_DROP))
         return reasons[0] if reasons else 0
 
 
@@ -182,6 +184,13 @@ class Datapath:
         """Run without looking at the events."""
         context = SkBuff(ifindex=ifindex, ingress_ifindex=came_from)
         return run_program(self.program(program), bytes(packet), context=context)
+
+    def run_frame(self, program: str, packet: Packet | bytes, *, ifindex: int = LOOPBACK) -> Outcome:
+        """XDP, on a device of the caller's network namespace."""
+        self.events()
+        data = bytes(packet)
+        result = run_program(self.program(program), data, context=Frame(len(data), ifindex))
+        return Outcome(result.retval, result.data, list(self.events()))
 
     def events(self) -> Iterator[Any]:
         """What was written since the last call."""

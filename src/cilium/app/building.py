@@ -184,12 +184,15 @@ def build_programs(built: Built) -> programs_cell.ProgramsCell:
     tables = built.tables
     return programs_cell.build(
         links=built.network.links,
+        xdp=built.network.xdp,
+        acceleration=built.settings.services.acceleration,
         programs=built.datapath.programs,
         netdev_map=built.datapath.maps["cilium_netdev"],
         endpoints=tables.endpoints,
         devices=tables.devices,
         attachments=tables.attachments,
         netdevs=tables.netdevs,
+        xdp_devices=tables.xdp_devices,
     )
 
 

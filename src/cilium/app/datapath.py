@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from cilium.datapath.addresses import prefix_bits
 from cilium.datapath.generated import RoutingMode as KernelRouting
+from cilium.datapath.generated import TunnelProtocol as KernelTunnel
 from cilium.datapath.generated.maps import MAPS
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
@@ -22,11 +23,20 @@ from cilium.datapath.netlink.netns import netns_cookie
 from cilium.datapath.paths import OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
-from cilium.settings import AllowLocalhost, DsrDispatch, MonitorAggregation, NoBackendResponse, RoutingMode, Settings
+from cilium.settings import (
+    Acceleration,
+    AllowLocalhost,
+    DsrDispatch,
+    MonitorAggregation,
+    NoBackendResponse,
+    RoutingMode,
+    Settings,
+)
 from cilium.tables.nodes import NodeAddressing
 
 OBJECTS = ("lxc", "host", "overlay", "netdev")
 SERVICE_OBJECTS = ("sock",)
+XDP_OBJECTS = ("xdp",)
 SERVICE_MAPS = "cilium_lb_"
 MAGLEV = "cilium_lb_maglev"
 NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
@@ -60,7 +70,8 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
     values = constants(settings, node, tunnel_ifindex=tunnel_ifindex, host_ifindex=host_ifindex)
     sizes = map_sizes(settings)
     on = settings.services.replacement
-    names = (*OBJECTS, *(SERVICE_OBJECTS if on else ()))
+    xdp = settings.services.acceleration is not Acceleration.DISABLED
+    names = (*OBJECTS, *(SERVICE_OBJECTS if on else ()), *(XDP_OBJECTS if xdp else ()))
     objects = tuple(_load(name, values, sizes) for name in names)
     runtime = Runtime(PinnedMap("cilium_runtime"))
     runtime.configure(
@@ -93,6 +104,7 @@ def constants(
     found: dict[str, Constant] = {
         "config_routing_mode": KernelRouting.TUNNEL if tunnel else KernelRouting.NATIVE,
         "config_tunnel_port": routing.port,
+        "config_tunnel_protocol": KernelTunnel[routing.tunnel_protocol.name],
         "config_tunnel_ifindex": tunnel_ifindex,
         "config_host_ifindex": host_ifindex,
         "config_enable_ipv4": int(settings.families.ipv4),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cilium.datapath.errors import DatapathError
+from cilium.datapath.hooks import XdpLinks
 from cilium.datapath.links import DeviceLinks, device_links
 from cilium.datapath.names import GENEVE_DEVICE, VXLAN_DEVICE
 from cilium.datapath.netlink import rows
@@ -24,6 +25,7 @@ from cilium.datapath.netlink.endpoints import EndpointPlan, inspect_endpoint, se
 from cilium.datapath.netlink.local_ports import reserve
 from cilium.datapath.netlink.port import Netlink
 from cilium.datapath.netlink.sysctl import Sysctls
+from cilium.datapath.xdp import KernelXdp
 from cilium.features.endpoint.manager import Link
 from cilium.features.node.rows import Route
 from cilium.settings import RoutingMode, Settings, TunnelProtocol
@@ -117,6 +119,7 @@ class Network:
         self.pods = PodLinks()
         self.routes = NodeRoutes()
         self.links: DeviceLinks = device_links()
+        self.xdp: XdpLinks = KernelXdp()
         self._source = NetlinkSource(table=devices, names=settings.routing.devices)
         self.run = self._source.run
         self.set_node_addresses = self._source.set_node_addresses

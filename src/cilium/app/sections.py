@@ -44,6 +44,7 @@ def services(built: Built) -> Mapping[str, Any]:
     return service_section.services(
         built.settings.services,
         devices=tables.devices.snapshot(),
+        xdp=tables.xdp_devices.snapshot(),
         frontends=tables.frontends.snapshot(),
         problems=tables.service_problems.snapshot(),
     )

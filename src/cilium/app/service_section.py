@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cilium.features.programs.rows import XdpDevice
 from cilium.settings import Acceleration, DsrDispatch, LoadBalancerAlgorithm
 from cilium.settings.service_groups import ServiceSettings
 from cilium.sources.kubernetes.decoders import service_annotations
@@ -24,6 +25,7 @@ def services(
     settings: ServiceSettings,
     *,
     devices: Iterable[Device],
+    xdp: Iterable[XdpDevice],
     frontends: Iterable[Frontend],
     problems: Iterable[Problem],
 ) -> Document:
@@ -32,7 +34,7 @@ def services(
     rows = list(frontends)
     backends = {(end.address, end.port, row.protocol) for row in rows for end in row.backends}
     found = sorted(map(str, problems))
-    listed = device_list(devices)
+    listed = device_list(devices, {row.device: row.mode for row in xdp})
     counts = f"{len(rows)} frontends, {len(backends)} backends"
     return {
         "mode": "True",
@@ -46,11 +48,15 @@ def services(
     }
 
 
-def device_list(devices: Iterable[Device]) -> list[Document]:
-    """Those on which clients outside are served."""
+def device_list(devices: Iterable[Device], xdp: Mapping[str, str]) -> list[Document]:
+    """Those on which clients outside are served; `xdp`: the mode of those that run it."""
     chosen = sorted((row for row in devices if row.selected), key=lambda row: row.name)
     return [
-        {"name": row.name, "ip": [str(each.ip) for each in row.addresses if not each.ip.is_link_local]}
+        {
+            "name": row.name,
+            "ip": [str(each.ip) for each in row.addresses if not each.ip.is_link_local],
+            **({"xdp": xdp[row.name]} if row.name in xdp else {}),
+        }
         for row in chosen
     ]
 
@@ -109,7 +115,12 @@ def annotation_names(settings: ServiceSettings) -> list[str]:
 
 
 def _devices(listed: Iterable[Document]) -> str:
-    return ", ".join(" ".join((device["name"], *device["ip"])) for device in listed) or "no devices"
+    return ", ".join(map(_device, listed)) or "no devices"
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    words = " ".join((device["name"], *device["ip"]))
+    return f"{words} (XDP {device['xdp']})" if "xdp" in device else words
 
 
 def _how(settings: ServiceSettings) -> str:

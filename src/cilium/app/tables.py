@@ -11,7 +11,7 @@ from cilium.features.identity.rows import IdentityRequest
 from cilium.features.ipam.rows import IPAllocation
 from cilium.features.node.rows import NodeObject, Route
 from cilium.features.node_ports.rows import NodePort
-from cilium.features.programs.rows import Attachment, NetdevEntry
+from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
 from cilium.features.service_health.rows import HealthCheck
 from cilium.features.services.rows import SocketHook
 from cilium.state import Table
@@ -45,6 +45,7 @@ class AgentTables:
         self.node_addressing: Table[str, NodeAddressing] = Table("node-addressing", key=lambda row: row.name)
         self.allocations: Table[IPAddress, IPAllocation] = Table("ip-allocations", key=lambda row: row.address)
         self.node_health: Table[tuple[str, str], NodeHealth] = Table("node-health", key=lambda row: row.key)
+        self.xdp_devices: Table[str, XdpDevice] = Table("xdp-devices", key=lambda row: row.device)
         # computed
         self.identities: Table[Identity, IdentityRow] = Table("identities", key=lambda row: row.id)
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(

@@ -9,6 +9,7 @@ DatapathError
   KernelError            a bpf(2) command failed otherwise; carries errno
     MapFull              no room for another entry
     NoSuchEntry          the key is not in the map
+  XdpRefused             a device does not run XDP as it is asked to
   MapWriteError          some elements of a map were not written (maps)
   NetlinkError           the kernel refused a request; NetlinkBatchError: some of a batch (netlink/port)
   DeviceError            a device of the node cannot be brought to what it shall be (netlink/devices)
@@ -57,6 +58,14 @@ class MissingPrivilege(DatapathError):  # noqa: N818
 
 class MissingFeature(DatapathError):  # noqa: N818
     """This kernel cannot do this."""
+
+
+class XdpRefused(DatapathError):  # noqa: N818
+    """A device does not run XDP as it is asked to."""
+
+    def __init__(self, device: str, obstacle: str, remedy: str) -> None:
+        self.device = device
+        super().__init__(f"XDP on {device}: {obstacle}; {remedy}")
 
 
 class KernelError(DatapathError):

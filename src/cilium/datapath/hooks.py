@@ -1,4 +1,4 @@
-"""The port for programs on network devices: what `links` (tcx) and `clsact` offer alike."""
+"""The ports for programs on network devices: what `links` (tcx) and `clsact` offer alike, and XDP (`xdp`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from cilium.datapath.generated.enums import NetdevFlags
 from cilium.datapath.libbpf.objects import Program
 
 
@@ -43,3 +44,42 @@ class DeviceLinks(Protocol):
 
     async def run(self) -> None:
         """What is to be done in the background, until cancelled; attaching works without it."""
+
+
+XDP = "xdp"
+"""The hook's name beside those of Direction."""
+
+
+class XdpMode(StrEnum):
+    """Where a program runs: in the driver, or in the stack, before everything else there."""
+
+    NATIVE = "native"
+    GENERIC = "generic"
+
+
+@dataclass(frozen=True, slots=True)
+class XdpAttachment:
+    """An XDP program on a device. `ifindex` 0: the device has gone, the link is a leftover."""
+
+    device: str
+    ifindex: int
+    program_id: int
+
+
+class XdpLinks(Protocol):
+    """XDP programs on devices of this network namespace, one of ours per device."""
+
+    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
+        """Attach, or replace what is attached, between two packets where the mode stays. `fallback`: generic will do.
+
+        Raises XdpRefused, which names device and remedy; MissingPrivilege.
+        """
+
+    def detach(self, device: str) -> None:
+        """Remove ours; what is absent is no error."""
+
+    def attached(self) -> list[XdpAttachment]:
+        """All of ours, also those whose device has gone."""
+
+    def flags(self, ifindex: int, kind: str) -> NetdevFlags:
+        """What programs must know of a device of that kind (IFLA_INFO_KIND) to send there."""

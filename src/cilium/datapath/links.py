@@ -61,6 +61,8 @@ class Target:
     handle: int
     """ifindex, or the descriptor of a cgroup."""
     words: tuple[int, ...]
+    flags: int = 0
+    """Of the link's creation."""
 
     def holds(self, info: Any) -> bool:
         return info.type == self.link_type and tuple(info.words[i] for i in range(len(self.words))) == self.words
@@ -84,7 +86,7 @@ class PinnedLinks:
             if fd is not None:
                 path.unlink()
         ensure_bpf_directory(self.directory)
-        created = syscall.link_create(program.fd, target.handle, target.attach_type)
+        created = syscall.link_create(program.fd, target.handle, target.attach_type, target.flags)
         try:
             syscall.pin(created, str(path))
         finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cilium.datapath.libbpf import syscall
 from cilium.datapath.libbpf.library import ffi
 
-_SK_BUFF = 192  # sizeof(struct __sk_buff), include/uapi/linux/bpf.h
+_SK_BUFF, _XDP = 192, 24  # sizeof(struct __sk_buff) and sizeof(struct xdp_md), include/uapi/linux/bpf.h
 _ROOM = 1 << 16
 
 
@@ -43,6 +43,18 @@ class SkBuff:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """What the kernel takes of `struct xdp_md`: the frame's length, and the device that it arrives on."""
+
+    length: int
+    ifindex: int
+
+    def encode(self) -> bytes:
+        """The struct, little-endian: the first receive queue."""
+        return struct.pack("<6I", 0, self.length, 0, self.ifindex, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """`retval` and `data`: what the program returned and left; `duration`: mean ns per run."""
 
@@ -52,8 +64,8 @@ class RunResult:
     context: SkBuff | None = None
 
 
-def run_program(program_fd: int, data: bytes, *, context: SkBuff | None = None, repeat: int = 1) -> RunResult:
-    """Run a program on one packet (at least the Ethernet header for tc). Raises KernelError.
+def run_program(program_fd: int, data: bytes, *, context: SkBuff | Frame | None = None, repeat: int = 1) -> RunResult:
+    """Run a program on one packet (at least the Ethernet header for tc; XDP takes a Frame). Raises KernelError.
 
     A context with an ifindex makes the packet arrive on that device of the caller's network namespace.
     """
@@ -66,7 +78,7 @@ def run_program(program_fd: int, data: bytes, *, context: SkBuff | None = None, 
     raw = ffi.new("char[]", context.encode() if context else b"")
     if context:
         attr.ctx_in = attr.ctx_out = syscall.address(raw)
-        attr.ctx_size_in = attr.ctx_size_out = _SK_BUFF
+        attr.ctx_size_in = attr.ctx_size_out = _SK_BUFF if isinstance(context, SkBuff) else _XDP
     syscall.test_run(attr)
-    after = SkBuff.decode(bytes(ffi.buffer(raw, _SK_BUFF))) if context else None
+    after = SkBuff.decode(bytes(ffi.buffer(raw, _SK_BUFF))) if isinstance(context, SkBuff) else None
     return RunResult(attr.retval, bytes(ffi.buffer(target, attr.data_size_out)), attr.duration, after)

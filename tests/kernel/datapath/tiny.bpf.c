@@ -123,4 +123,16 @@ int drop(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
+SEC("xdp")
+int frame_drop(struct xdp_md *xdp)
+{
+	return XDP_DROP;
+}
+
+SEC("xdp")
+int frame_pass(struct xdp_md *xdp)
+{
+	return XDP_PASS;
+}
+
 char _license[] SEC("license") = "GPL";

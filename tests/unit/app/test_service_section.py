@@ -7,6 +7,7 @@ from typing import Any
 
 from cilium.app.service_section import services
 from cilium.cli.dbg.status import text
+from cilium.features.programs.rows import XdpDevice
 from cilium.settings import from_values
 from cilium.tables.devices import Device
 from cilium.tables.problems import Problem
@@ -17,7 +18,7 @@ NATIVE = {"routingMode": "native", "ipv4NativeRoutingCIDR": "10.0.0.0/8", "kubeP
 PROBLEMS = [Problem("Service", "shop", f"s{number}", "192.0.2.1 80/TCP", "belongs to shop/a") for number in range(7)]
 
 
-def section(values: dict[str, Any], problems: list[Problem] | None = None) -> dict[str, Any]:
+def section(values: dict[str, Any], problems: list[Problem] | None = None, *, xdp: str = "") -> dict[str, Any]:
     backend = Backend(ip_address("10.0.0.1"), 8080)
     return services(
         from_values(values).services,
@@ -26,6 +27,7 @@ def section(values: dict[str, Any], problems: list[Problem] | None = None) -> di
                    selected=True),
             Device(Ifindex(3), "docker0", "bridge", "", 1500, True, (ip_interface("172.17.0.1/16"),)),
         ],
+        xdp=[XdpDevice("eth0", Ifindex(2), xdp)] if xdp else [],
         frontends=[
             Frontend(ip_address(ip), 80, "TCP", "shop/web", "", "ClusterIP", (backend,))
             for ip in ("10.96.0.1", "10.96.0.2")
@@ -51,6 +53,15 @@ def test_the_line_says_where_and_how() -> None:
     found = section({"kubeProxyReplacement": True})
     assert found["msg"] == "True   [eth0 192.0.2.5; SNAT, Random; 2 frontends, 1 backends]"
     assert (found["devices"], found["problems"]) == (["eth0"], [])
+
+
+def test_how_a_device_runs_xdp() -> None:
+    values = {"kubeProxyReplacement": True, "loadBalancer": {"acceleration": "best-effort"}}
+    found = section(values, xdp="generic")
+    assert found["deviceList"] == [{"name": "eth0", "ip": ["192.0.2.5"], "xdp": "generic"}]
+    assert "eth0 192.0.2.5 (XDP generic)" in found["msg"]
+    assert "  Devices:                eth0 192.0.2.5 (XDP generic)" in status(found, verbose=True)
+    assert "xdp" not in section(values)["deviceList"][0]
 
 
 def test_details() -> None:

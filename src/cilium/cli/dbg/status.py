@@ -86,7 +86,7 @@ def _services(section: dict[str, Any]) -> Iterable[str]:
         ("Status", section["mode"]),
         ("Socket LB", _enabled(features, "socketLB")),
         ("Socket LB Coverage", features["socketLB"]["coverage"]),
-        ("Devices", ", ".join(" ".join((each["name"], *each["ip"])) for each in section["deviceList"]) or "none"),
+        ("Devices", ", ".join(map(_device, section["deviceList"])) or "none"),
         ("Mode", how),
         ("Backend Selection", port["algorithm"] + size),
         ("XDP Acceleration", port["acceleration"]),
@@ -108,6 +108,11 @@ def _services(section: dict[str, Any]) -> Iterable[str]:
     yield from (f"  {name + ':':<24}{value}" for name, value in rows)
     yield f"  {'Problems:':<24}{len(section['problems']) or 'none'}"
     yield from (f"    {problem}" for problem in section["problems"])
+
+
+def _device(device: dict[str, Any]) -> str:
+    words = " ".join((device["name"], *device["ip"]))
+    return f"{words} (XDP {device['xdp']})" if "xdp" in device else words
 
 
 def _enabled(features: dict[str, Any], name: str) -> str:

@@ -1,11 +1,12 @@
-"""Programs on devices, in memory."""
+"""Programs on devices, in memory: tc's and XDP's."""
 
 from __future__ import annotations
 
 import errno
 
-from cilium.datapath.errors import KernelError
-from cilium.datapath.hooks import Attachment, Direction
+from cilium.datapath.errors import KernelError, XdpRefused
+from cilium.datapath.generated.enums import NetdevFlags
+from cilium.datapath.hooks import Attachment, Direction, XdpAttachment, XdpMode
 from cilium.datapath.libbpf.objects import Program
 
 
@@ -41,3 +42,32 @@ class FakeDeviceLinks:
 
     async def run(self) -> None:
         """See DeviceLinks."""
+
+
+class FakeXdpLinks:
+    """`XdpLinks` in memory. `refusing`: devices without native mode; `taking`: those that take frames by redirect."""
+
+    def __init__(self) -> None:
+        self.programs: dict[str, tuple[int, Program, XdpMode]] = {}
+        self.refusing: set[str] = set()
+        self.taking: set[int] = set()
+
+    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
+        """See XdpLinks."""
+        if device in self.refusing and not fallback:
+            raise XdpRefused(device, "its driver has no native XDP", "set loadBalancer.acceleration")
+        mode = XdpMode.GENERIC if device in self.refusing else XdpMode.NATIVE
+        self.programs[device] = (ifindex, program, mode)
+        return mode
+
+    def detach(self, device: str) -> None:
+        """See XdpLinks."""
+        self.programs.pop(device, None)
+
+    def attached(self) -> list[XdpAttachment]:
+        """See XdpLinks. The program's descriptor stands for its id."""
+        return [XdpAttachment(device, ifindex, program.fd) for device, (ifindex, program, _) in self.programs.items()]
+
+    def flags(self, ifindex: int, kind: str) -> NetdevFlags:
+        """See XdpLinks."""
+        return NetdevFlags.TAKES_FRAMES if ifindex in self.taking else NetdevFlags(0)

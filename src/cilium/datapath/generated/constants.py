@@ -2,6 +2,7 @@
 CONSTANTS: dict[str, int] = {
     'config_routing_mode': 4,
     'config_tunnel_port': 2,
+    'config_tunnel_protocol': 4,
     'config_tunnel_ifindex': 4,
     'config_host_ifindex': 4,
     'config_enable_ipv4': 1,

@@ -227,6 +227,13 @@ class NatClient(IntEnum):
     CLIENTS = 3
 
 
+class NetdevFlags(IntFlag):
+    """enum netdev_flags."""
+
+    TAKES_FRAMES = 1
+    TX_WAITS = 2
+
+
 class VerdictFlags(IntFlag):
     """enum verdict_flags."""
 
@@ -288,3 +295,10 @@ class RoutingMode(IntEnum):
 
     TUNNEL = 0
     NATIVE = 1
+
+
+class TunnelProtocol(IntEnum):
+    """enum tunnel_protocol."""
+
+    VXLAN = 0
+    GENEVE = 1

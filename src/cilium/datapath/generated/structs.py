@@ -219,6 +219,15 @@ NAT_WORK: Dtype = np.dtype(
 )
 assert NAT_WORK.itemsize == 208
 
+NEIGHBOUR_KEY: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('ifindex', '<u4'),
+        ('pad', '<u4'),
+    ]
+)
+assert NEIGHBOUR_KEY.itemsize == 24
+
 NETDEV: Dtype = np.dtype(
     [
         ('masquerade4', 'u1', (16,)),

@@ -131,9 +131,9 @@ def info(fd: int, kind: str) -> Any:
     return found
 
 
-def link_create(prog_fd: int, target: int, attach_type: int) -> int:
-    """`target`: an ifindex, or the descriptor of a cgroup."""
-    attr = ffi.new("struct attr_link_create *", (prog_fd, target, attach_type))
+def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0) -> int:
+    """`target`: an ifindex, or the descriptor of a cgroup. `flags`: of XDP, how it is to run."""
+    attr = ffi.new("struct attr_link_create *", (prog_fd, target, attach_type, flags))
     result = call(Command.LINK_CREATE, attr)
     return result if result >= 0 else raise_for(f"attach a program to {target} (type {attach_type})", -result)
 

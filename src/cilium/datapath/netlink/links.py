@@ -16,6 +16,7 @@ UP, NOARP = 0x1, 0x80
 SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS, for EXT_MASK
 
 _ADDRESS, _NAME, _MTU, _LOWER, _MASTER, _INFO, _AF_SPEC, _NETNS_FD, EXT_MASK = 1, 3, 4, 5, 10, 18, 26, 28, 29
+_XDP, _XDP_ATTACHED = 43, 2
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _VXLAN_LEARNING, _VXLAN_PORT, _VXLAN_ZERO_CSUM6_TX, _VXLAN_ZERO_CSUM6_RX, _VXLAN_EXTERNAL = 7, 15, 19, 20, 25
 _GENEVE_PORT, _GENEVE_EXTERNAL, _GENEVE_ZERO_CSUM6_TX, _GENEVE_ZERO_CSUM6_RX = 5, 6, 9, 10
@@ -37,6 +38,8 @@ class Link:
     master: int = 0
     data: dict[int, bytes] = field(default_factory=dict, compare=False)
     """IFLA_INFO_DATA: what is particular to the kind."""
+    xdp: int = field(default=0, compare=False)
+    """XDP_ATTACHED_*: 1 in the driver, 2 generic, 0 no program."""
 
     @property
     def up(self) -> bool:
@@ -57,6 +60,7 @@ class Link:
             lower=u32(found.get(_LOWER)),
             master=u32(found.get(_MASTER)),
             data=attributes(info.get(_INFO_DATA, b"")),
+            xdp=u32(attributes(found.get(_XDP, b"")).get(_XDP_ATTACHED)),
         )
 
 

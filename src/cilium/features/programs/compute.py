@@ -21,12 +21,14 @@ BASE = {
 }
 ENDPOINT_HOOKS = (("ingress", "from_lxc"), ("egress", "to_lxc"))
 NETDEV_HOOKS = (("ingress", "from_netdev"), ("egress", "to_netdev"))
+XDP_HOOK = ("xdp", "from_wire")
 
 
 class Attachments:
-    """The derivation."""
+    """The derivation. `accelerated`: what connects this node to others forwards for services in XDP."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, accelerated: bool = False) -> None:
+        self._netdev_hooks = (*NETDEV_HOOKS, *([XDP_HOOK] if accelerated else []))
         self._present: set[tuple[str, str]] = set()
         self._netdevs: set[int] = set()
 
@@ -50,7 +52,7 @@ class Attachments:
 
     def _of_devices(self, view: View) -> Iterable[Attachment]:
         for device in view.snapshots["devices"]:
-            hooks = BASE.get(device.name, NETDEV_HOOKS if device.selected else ())
+            hooks = BASE.get(device.name, self._netdev_hooks if device.selected else ())
             for hook, program in hooks:
                 yield Attachment(device=device.name, ifindex=device.ifindex, hook=hook, program=program)
 
@@ -61,4 +63,6 @@ def netdev(device: Device) -> NetdevEntry:
     for interface in device.addresses:
         if not interface.ip.is_link_local and first[interface.version] is None:
             first[interface.version] = interface.ip
-    return NetdevEntry(ifindex=device.ifindex, mac=device.mac, masquerade4=first[4], masquerade6=first[6])
+    return NetdevEntry(
+        ifindex=device.ifindex, mac=device.mac, kind=device.kind, masquerade4=first[4], masquerade6=first[6]
+    )

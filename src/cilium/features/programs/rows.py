@@ -13,9 +13,9 @@ class Attachment(msgspec.Struct, frozen=True):
     device: str
     ifindex: Ifindex
     hook: str
-    """ingress or egress."""
+    """ingress, egress or xdp."""
     program: str
-    """from_lxc, to_lxc, from_host, from_overlay, from_netdev or to_netdev."""
+    """from_lxc, to_lxc, from_host, from_overlay, from_netdev, to_netdev or from_wire."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -27,6 +27,16 @@ class NetdevEntry(msgspec.Struct, frozen=True):
 
     ifindex: Ifindex
     mac: str
+    kind: str = ""
     masquerade4: IPAddress | None = None
     """Source address of masqueraded IPv4 packets that leave here."""
     masquerade6: IPAddress | None = None
+
+
+class XdpDevice(msgspec.Struct, frozen=True):
+    """Observed table `xdp-devices`, key `device`: services are forwarded in XDP there."""
+
+    device: str
+    ifindex: Ifindex
+    mode: str
+    """native or generic."""

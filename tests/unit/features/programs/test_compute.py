@@ -13,11 +13,11 @@ from cilium.tables.endpoints import Endpoint
 from cilium.tables.types import EndpointId, Ifindex
 
 
-def derived() -> Derived:
+def derived(*, accelerated: bool = False) -> Derived:
     return Derived(
         inputs={"endpoints": lambda row: row.id, "devices": lambda row: row.ifindex},
         outputs={"attachments": lambda row: row.key, "netdevs": lambda row: row.ifindex},
-        compute=Attachments().compute,
+        compute=Attachments(accelerated=accelerated).compute,
     )
 
 
@@ -48,6 +48,15 @@ async def test_programs_of_devices(row: Device, expected: dict[tuple[str, str], 
     world = derived()
     world.put("devices", row)
     assert programs(world) == expected
+
+
+async def test_only_devices_to_others_run_xdp() -> None:
+    world = derived(accelerated=True)
+    world.put("devices", device("eth0", 2, selected=True), device("docker0", 3), device("cilium_host", 4))
+    world.put(
+        "endpoints", Endpoint(EndpointId(7), "pod", (ip_address("10.0.0.7"),), ifname="lxc7", ifindex=Ifindex(12))
+    )
+    assert [(key, name) for key, name in programs(world).items() if key[1] == "xdp"] == [(("eth0", "xdp"), "from_wire")]
 
 
 async def test_an_endpoint_has_both_hooks_until_it_goes_and_the_node_itself_has_none() -> None:
