@@ -12,9 +12,11 @@ from scenario.cluster import Cluster, lacks
 TUNNEL = """
 prometheus: {enabled: true}
 kubeProxyReplacement: true
+localRedirectPolicies: {enabled: true}
 """
 NATIVE = """
 kubeProxyReplacement: true
+localRedirectPolicies: {enabled: true}
 ipam: {mode: kubernetes}
 routingMode: native
 autoDirectNodeRoutes: true

@@ -60,6 +60,7 @@ class ServiceStrategy(NamedStrategy):
                     port.setdefault("nodePort", kept)
                 elif spec["type"] == "ClusterIP" and port.get("nodePort") == kept:
                     port.pop("nodePort", None)
+            _keep_health_port(spec, before)
         self._allocate(obj, old, store)
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
@@ -90,6 +91,8 @@ class ServiceStrategy(NamedStrategy):
             causes += _allocate_addresses(spec, others)
         if spec["type"] == "NodePort" or (spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts")):
             causes += _allocate_ports(spec, others)
+        if _wants_health_port(spec):
+            causes += _allocate_health_port(spec, others)
         if causes:
             raise invalid(group="", kind="Service", name=obj["metadata"]["name"], causes=causes)
 
@@ -105,6 +108,9 @@ def _spec_causes(spec: Object) -> Iterator[Cause]:
     ports = spec.get("ports") or []
     if not ports and spec.get("clusterIP") != "None":
         yield required("spec.ports")
+    if spec.get("healthCheckNodePort") and not _wants_health_port(spec):
+        reason = "may only be set for type LoadBalancer with externalTrafficPolicy Local"
+        yield invalid_value("spec.healthCheckNodePort", spec["healthCheckNodePort"], reason)
     if spec.get("sessionAffinity") not in ("None", "ClientIP"):
         yield unsupported("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
     if spec.get("ipFamilyPolicy") is not None and spec["ipFamilyPolicy"] not in _POLICIES:
@@ -186,9 +192,7 @@ def _address_fault(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6
 
 
 def _allocate_ports(spec: Object, others: list[Object]) -> list[Cause]:
-    taken = {
-        (p["nodePort"], p.get("protocol")) for other in others for p in other.get("ports") or () if p.get("nodePort")
-    }
+    taken = _taken_ports(others)
     causes: list[Cause] = []
     for index, port in enumerate(spec.get("ports") or ()):
         where, protocol = f"spec.ports[{index}].nodePort", port["protocol"]
@@ -206,3 +210,37 @@ def _allocate_ports(spec: Object, others: list[Object]) -> list[Cause]:
             number = port["nodePort"] = random.choice(free)
         taken.add((number, protocol))
     return causes
+
+
+def _taken_ports(specs: list[Object]) -> set[tuple[int, str]]:
+    ports = {(p["nodePort"], p.get("protocol")) for spec in specs for p in spec.get("ports") or () if p.get("nodePort")}
+    return ports | {(spec["healthCheckNodePort"], "TCP") for spec in specs if spec.get("healthCheckNodePort")}
+
+
+def _wants_health_port(spec: Object) -> bool:
+    return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
+
+
+def _keep_health_port(spec: Object, before: Object) -> None:
+    """As long as the Service wants one; what it had goes with the wish."""
+    kept = before.get("healthCheckNodePort")
+    if kept and _wants_health_port(spec):
+        spec.setdefault("healthCheckNodePort", kept)
+    elif kept and spec.get("healthCheckNodePort") == kept:
+        del spec["healthCheckNodePort"]
+
+
+def _allocate_health_port(spec: Object, others: list[Object]) -> list[Cause]:
+    """A node port, of TCP, on which every node says whether it has endpoints."""
+    where, number = "spec.healthCheckNodePort", spec.get("healthCheckNodePort")
+    taken = _taken_ports([*others, {"ports": spec.get("ports")}])
+    if not number:
+        free = [n for n in NODE_PORTS if (n, "TCP") not in taken]
+        if not free:
+            return [invalid_value(where, 0, "the range of node ports 30000-32767 is full")]
+        spec["healthCheckNodePort"] = random.choice(free)
+    elif number not in NODE_PORTS:
+        return [invalid_value(where, number, "provided port is not in the valid range: 30000-32767")]
+    elif (number, "TCP") in taken:
+        return [invalid_value(where, number, "provided port is already allocated")]
+    return []

@@ -75,6 +75,29 @@ async def test_node_ports_are_given_kept_and_refused(store):
     assert "nodePort" not in plain["spec"]["ports"][0]
 
 
+async def test_health_check_ports_are_given_kept_and_go(store):
+    local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    created = await store.create("services", service(**local), namespace="default")
+    port = created["spec"]["healthCheckNodePort"]
+    assert 30000 <= port <= 32767
+    assert port != created["spec"]["ports"][0]["nodePort"]
+    changed = await store.patch("services", "web", {"spec": {"ports": [{"port": 81}]}}, namespace="default")
+    assert changed["spec"]["healthCheckNodePort"] == port
+    error = await refused(store, "services", service("b", healthCheckNodePort=port, **local))
+    assert fields(error) == ["spec.healthCheckNodePort"]
+    error = await refused(store, "services", service("b", type="NodePort", ports=[{"port": 1, "nodePort": port}]))
+    assert fields(error) == ["spec.ports[0].nodePort"]
+    error = await refused(store, "services", service("b", healthCheckNodePort=80, **local))
+    assert "30000-32767" in error.message
+    error = await refused(store, "services", service("b", type="LoadBalancer", healthCheckNodePort=31999))
+    assert fields(error) == ["spec.healthCheckNodePort"]
+    everywhere = {"spec": {"externalTrafficPolicy": "Cluster"}}
+    plain = await store.patch("services", "web", everywhere, namespace="default")
+    assert "healthCheckNodePort" not in plain["spec"]
+    chosen = await store.create("services", service("c", healthCheckNodePort=port, **local), namespace="default")
+    assert chosen["spec"]["healthCheckNodePort"] == port
+
+
 async def test_the_cluster_ip_never_changes(store):
     await store.create("services", service(), namespace="default")
     with pytest.raises(errors.Invalid, match="may not change once set"):
