@@ -1,4 +1,4 @@
-"""Services where sockets of pods are left alone (`socketLB.hostNamespaceOnly`): packets are translated instead."""
+"""Services where sockets of pods are left alone (`socketLB.hostNamespaceOnly`): their packets are translated."""
 
 from __future__ import annotations
 
