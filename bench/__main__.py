@@ -1,4 +1,7 @@
-"""`python -m bench [NAME...]`: runs benchmarks one after the other and prints a table of figures. Needs root."""
+"""`python -m bench [NAME...]`: runs benchmarks one after the other and prints a table of figures. Needs root.
+
+One that fails says so and ends; the others run all the same, and the exit status is 1.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 
 from bench.figures import Figure, lines
 from bench.options import Options
@@ -31,19 +35,31 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     options = Options(rounds=arguments.rounds, full=arguments.full, services=arguments.services)
     figures: list[Figure] = []
+    failed: list[str] = []
     loads = [os.getloadavg()[0]]
     for name in arguments.names or NAMES:
         started = time.monotonic()
-        for figure in importlib.import_module(f"bench.{name}").run(options):
-            print(lines([figure])[2], file=sys.stderr, flush=True)
-            figures.append(figure)
+        try:
+            measure(name, options, figures)
+        except Exception:  # what others measured shall not be lost
+            traceback.print_exc()
+            failed.append(name)
         loads.append(os.getloadavg()[0])
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print("\n".join(lines(figures)))
     print(
         f"\nload average {min(loads):.1f} - {max(loads):.1f} on {os.cpu_count()} CPUs; without other work it is 1 to 2"
     )
-    return 0
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def measure(name: str, options: Options, figures: list[Figure]) -> None:
+    """Adds its figures as they come, each printed at once."""
+    for figure in importlib.import_module(f"bench.{name}").run(options):
+        print(lines([figure])[2], file=sys.stderr, flush=True)
+        figures.append(figure)
 
 
 def counts(text: str) -> tuple[int, ...]:

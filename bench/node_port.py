@@ -8,6 +8,9 @@ address. Packets are datagrams of one byte in one direction: what reaches the po
 
 from __future__ import annotations
 
+import json
+import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -51,19 +54,34 @@ def run(options: Options) -> Iterator[Figure]:
         for mode in load.MODES:
             ways[mode] = ruled(mode, stack.enter_context(plain.from_outside(mode)))
         for name, values in LABS.items():
-            ways[name] = published(stack.enter_context(options.cluster(nodes=2, values=values, name=name)))
+            cluster = stack.enter_context(options.cluster(nodes=2, values=values, name=name))
+            if name == "xdp" and not on_xdp(cluster):
+                yield Figure(name="node port: xdp is attached", value=0, target=1, better="higher")
+                continue
+            ways[name] = published(cluster)
         tool = stack.enter_context(compiled())
         servers = stack.enter_context(serving(tool, ways.values()))
+        stalled: Counter[str] = Counter()
         for target in TARGETS:
             for family in VERSIONS:
                 found = alternate(tool, target.mode, family, ways, servers, rounds=options.rounds)
+                stalled += found.stalled
                 name = f"node port: {target.name}, {NAMES[family]}"
                 for way in ways:
                     if way != "kernel":
                         yield ratio(found, way, "kernel", f"{name}: {way}", target, aim=False)
                 for way, against in PAIRS:
-                    if way in ways:
+                    if {way, against} <= set(ways):
                         yield ratio(found, way, against, f"{name}: {way} / {against}", target)
+        for name in set(LABS) & set(ways):
+            yield Figure(name=f"node port: stalled requests: {name}", value=stalled[name], target=0)
+
+
+def on_xdp(cluster: Cluster) -> bool:
+    """Whether the first node's device has an XDP program."""
+    inside = f"--net={network.netns(cluster.name, 'node1')}"
+    done = subprocess.run(["nsenter", inside, "ip", "-j", "link", "show", "eth0"], capture_output=True, check=True)
+    return "xdp" in json.loads(done.stdout)[0]
 
 
 def ruled(mode: str, made: plain.Routed) -> Route:

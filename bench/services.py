@@ -73,7 +73,7 @@ def measure(
                 yield Figure(name=name, value=seconds, unit="s", note=load.version(mode))
             yield from Table(tool, servers, ways, options.rounds, tuple(pairs)).rows(f"{what}: 1 of {count:,}")
         ways = {"ours": direct, "kernel": kernel, **{mode: made.route for mode, made in routers.items()}}
-        yield from Table(tool, servers, ways, options.rounds).rows(f"{what}: none of {there:,}")
+        yield from Table(tool, servers, ways, options.rounds).rows(f"{what}: pod to pod beside {there:,}")
         seen = seen_flows(cluster, NODE) - told
         assert seen > options.rounds * MANY * (len(counts) + 1), f"the agent was told of {seen} flows only"
         packets = bool(values.get("socketLB"))
@@ -91,7 +91,7 @@ def translations(cluster: Cluster) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One row per kind of traffic, family and way."""
+    """One row per kind of traffic, family and way; at the end, what ours lost of all that."""
 
     tool: Tool
     servers: Mapping[str, Any]
@@ -100,9 +100,11 @@ class Table:
     pairs: Sequence[tuple[str, str]] = ()
 
     def rows(self, what: str) -> Iterator[Figure]:
+        stalled = 0
         for target in TARGETS:
             for family in VERSIONS:
                 found = alternate(self.tool, target.mode, family, self.ways, self.servers, rounds=self.rounds)
+                stalled += found.stalled["ours"]
                 name = f"{what}: {target.name}, {NAMES[family]}"
                 for way in self.ways:
                     if way != "kernel":
@@ -112,6 +114,7 @@ class Table:
                 for way, against in self.pairs:
                     wanted = Target(target.mode, target.name, 1.0, "lower")
                     yield ratio(found, way, against, f"{name}: {way} / {against}", wanted)
+        yield Figure(name=f"{what}: stalled requests: ours", value=stalled, target=0)
 
 
 def attach(cluster: Cluster) -> tuple[Route, Route]:

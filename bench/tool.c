@@ -32,6 +32,7 @@
 #define STALL_MS 5000
 #define WATCH_US 200
 #define FLOOD_BATCH 64
+#define STALLED 150000000LL /* ns: longer than any turn of the scheduler, shorter than TCP waits before it sends again */
 #define UNANSWERED 100 /* datagrams in a row until the way counts as closed */
 
 static char buffer[CHUNK];
@@ -200,7 +201,7 @@ static int answered(int fd)
 static void latency(const char *address, int port, double seconds, int reconnect)
 {
 	long long before = now(CLOCK_MONOTONIC), end = before + seconds * 1e9, after;
-	int count = 0, fd = reconnect ? -1 : connect_to(address, port, SOCK_STREAM);
+	int count = 0, stalled = 0, fd = reconnect ? -1 : connect_to(address, port, SOCK_STREAM);
 
 	while (count < SAMPLES && before < end) {
 		if (reconnect)
@@ -210,11 +211,12 @@ static void latency(const char *address, int port, double seconds, int reconnect
 		if (reconnect)
 			close(fd);
 		after = now(CLOCK_MONOTONIC);
+		stalled += after - before > STALLED;
 		samples[count++] = after - before;
 		before = after;
 	}
 	qsort(samples, count, sizeof(*samples), compare);
-	printf("{\"count\": %d, \"median\": %u}\n", count, samples[count / 2]);
+	printf("{\"count\": %d, \"median\": %u, \"stalled\": %d}\n", count, samples[count / 2], stalled);
 }
 
 static void stream(const char *address, int port, double seconds)

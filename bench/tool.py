@@ -23,6 +23,10 @@ CPU = 1
 """Both ends share it: what one transaction costs is then what it takes."""
 
 
+PATIENCE = 20
+"""Seconds for one run, which takes less than one if no packet is lost."""
+
+
 class ToolError(Exception):
     """The tool failed; the text is what it said."""
 
@@ -87,15 +91,13 @@ class Tool:
 
     def run(self, netns: str, mode: str, *words: object, cpu: int = CPU, cgroup: Path | None = None) -> dict[str, Any]:
         """Raises ToolError."""
-        done = subprocess.run(
-            [*_joining(cgroup), *self._argv(netns, cpu, mode, *words)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        argv, what = [*_joining(cgroup), *self._argv(netns, cpu, mode, *words)], f"{mode} {' '.join(map(str, words))}"
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"{what}: nobody answers for {PATIENCE} s") from None
         if done.returncode:
-            raise ToolError(f"{mode} {' '.join(map(str, words))}: {done.stderr.strip()}")
+            raise ToolError(f"{what}: {done.stderr.strip()}")
         return dict(json.loads(done.stdout))
 
     def _argv(self, netns: str, cpu: int, *words: object) -> list[str]:

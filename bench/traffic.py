@@ -6,6 +6,7 @@ round, both ends of all share one CPU, and a round's ratio is that of neighbours
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,14 @@ class Route:
     """Of the client; none: that of the benchmark."""
     port: int = PORT
     """What the client asks for where the server has PORT; the next ones follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What each way measured, round by round, and how often something of it waited for packets that were lost."""
+
+    values: list[dict[str, float]]
+    stalled: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +78,33 @@ def serving(tool: Tool, routes: Iterable[Route]) -> Iterator[Mapping[str, Server
 
 def alternate(
     tool: Tool, mode: str, family: int, ways: Mapping[str, Route], servers: Mapping[str, Server], *, rounds: int
-) -> list[dict[str, float]]:
-    """What each way measured, round by round. The first round warms caches and neighbour tables and is left out."""
-    names, found = list(ways), []
+) -> Rounds:
+    """The first round warms caches and neighbour tables and is left out."""
+    names, found = list(ways), Rounds([], Counter())
     for number in range(rounds + 1):
         first = number % len(names)  # everybody is first in turn
-        order = names[first:] + names[:first]
-        found.append({name: _once(tool, mode, ways[name], servers[ways[name].server], family) for name in order})
-    return found[1:]
+        values = {}
+        for name in names[first:] + names[:first]:
+            values[name], stalled = _once(tool, mode, ways[name], servers[ways[name].server], family)
+            found.stalled[name] += stalled if number else 0
+        if number:
+            found.values.append(values)
+    return found
 
 
-def ratio(
-    found: Sequence[Mapping[str, float]], way: str, against: str, name: str, target: Target, *, aim: bool = True
-) -> Figure:
+def ratio(found: Rounds, way: str, against: str, name: str, target: Target, *, aim: bool = True) -> Figure:
     """Of two ways in the same rounds; with `aim`, beside what it should be."""
+    note = _note(target.mode, against, [values[against] for values in found.values])
+    if found.stalled[way]:
+        note += f"; {found.stalled[way]} requests of {way} waited for lost packets"
     return median(
-        name, [values[way] / values[against] for values in found], target=target.ratio if aim else None,
-        better=target.better, note=_note(target.mode, against, [values[against] for values in found]),
+        name, [values[way] / values[against] for values in found.values], target=target.ratio if aim else None,
+        better=target.better, note=note,
     )  # fmt: skip
 
 
-def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> float:
-    """Nanoseconds of the median transaction, bytes, or arriving datagrams, per CPU-second."""
+def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> tuple[float, int]:
+    """Nanoseconds of the median transaction, or what arrives per CPU-second; and how many transactions stalled."""
     address = route.addresses[family]
     if mode == "flood":
         counted, before = server.datagrams, softirq_cpu()
@@ -98,12 +112,13 @@ def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> f
         arrived = server.datagrams - counted
         if arrived < sent["sent"] / 2:
             raise ToolError(f"{address} port {route.port + UNREAD}: of {sent['sent']} datagrams {arrived} arrived")
-        return float(arrived / (sent["cpu"] + softirq_cpu() - before) * 1e9)
+        return float(arrived / (sent["cpu"] + softirq_cpu() - before) * 1e9), 0
     if mode != "stream":
-        return float(tool.run(route.client, mode, address, route.port, SECONDS, cgroup=route.cgroup)["median"])
+        result = tool.run(route.client, mode, address, route.port, SECONDS, cgroup=route.cgroup)
+        return float(result["median"]), int(result["stalled"])
     before = server.cpu
     result = tool.run(route.client, mode, address, route.port + 1, SECONDS, cgroup=route.cgroup)
-    return float(result["bytes"] / (result["cpu"] + server.cpu - before) * 1e9)
+    return float(result["bytes"] / (result["cpu"] + server.cpu - before) * 1e9), 0
 
 
 def _note(mode: str, against: str, absolute: Sequence[float]) -> str:

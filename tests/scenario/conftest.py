@@ -16,6 +16,7 @@ localRedirectPolicies: {enabled: true}
 """
 NATIVE = """
 kubeProxyReplacement: true
+loadBalancer: {algorithm: maglev, mode: hybrid}
 localRedirectPolicies: {enabled: true}
 ipam: {mode: kubernetes}
 routingMode: native
@@ -23,7 +24,14 @@ autoDirectNodeRoutes: true
 ipv4NativeRoutingCIDR: 10.244.0.0/16
 ipv6NativeRoutingCIDR: fd00:10:244::/48
 """
-MODES = {"tunnel": TUNNEL, "native": NATIVE}
+PACKETS = """
+kubeProxyReplacement: true
+socketLB: {hostNamespaceOnly: true}
+localRedirectPolicies: {enabled: true}
+"""
+VALUES = {"tunnel": TUNNEL, "native": NATIVE, "packets": PACKETS}
+MODES = ("tunnel", "native")
+"""What most scenarios run in."""
 
 
 class Labs:
@@ -32,14 +40,14 @@ class Labs:
     def __init__(self, directory: Path) -> None:
         self._directory, self._up = directory, dict[str, Cluster]()
 
-    def get(self, mode: str) -> Cluster:
+    def get(self, mode: str, *, nodes: int = 3) -> Cluster:
         if reason := lacks():
             pytest.skip(reason)
         if mode not in self._up:
             values = self._directory / f"{mode}.yaml"
-            values.write_text(MODES[mode])
+            values.write_text(VALUES[mode])
             self._up[mode] = Cluster(f"t{os.getpid()}-{mode[0]}")
-            self._up[mode].up(nodes=3, values=values)
+            self._up[mode].up(nodes=nodes, values=values)
         return self._up[mode]
 
     def down(self) -> None:
@@ -56,7 +64,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labs]:
         made.down()
 
 
-@pytest.fixture(scope="session", params=list(MODES))
+@pytest.fixture(scope="session", params=MODES)
 def cluster(request: pytest.FixtureRequest, labs: Labs) -> Cluster:
     """Three nodes, once per routing mode; tunnel comes with cluster-pool IPAM, native with that of Kubernetes."""
     return labs.get(request.param)
@@ -66,3 +74,9 @@ def cluster(request: pytest.FixtureRequest, labs: Labs) -> Cluster:
 def tunnel(labs: Labs) -> Cluster:
     """For what does not depend on the routing mode."""
     return labs.get("tunnel")
+
+
+@pytest.fixture(scope="session")
+def packets(labs: Labs) -> Cluster:
+    """Services of pods are translated in packets, not in sockets."""
+    return labs.get("packets", nodes=2)

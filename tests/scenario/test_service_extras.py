@@ -244,6 +244,33 @@ def test_policies_that_cannot_be_followed_are_named(cluster: Cluster, pods: dict
     )
 
 
+@pytest.fixture
+def redirected(packets: Cluster) -> Iterator[Cluster]:
+    """Where sockets of pods are left alone: a policy in front of a Service, whose backends are not redirected."""
+    matcher = {"serviceMatcher": {"serviceName": "web", "namespace": NS}}
+    with packets.namespace(NS):
+        packets.apply(
+            *in_namespace(
+                client("client", "node1"),
+                server("web2", "node2", group="web"),
+                server("proxy", "node1"),
+                service("web", {"group": "web"}),
+                policy("web", matcher, {"app": "proxy"}, skipRedirectFromBackend=True),
+            )
+        )
+        packets.wait_ready(NS)
+        yield packets
+
+
+def test_redirects_in_packets(redirected: Cluster) -> None:
+    for vip in redirected.get("-n", NS, "service", "web")["spec"]["clusterIPs"]:
+        eventually_answers(redirected, "client", vip, 80, {"proxy"})
+        eventually_answers(redirected, "proxy", vip, 80, {"web2"})
+    redirected.kubectl("-n", NS, "delete", "clrp", "web")
+    for vip in redirected.get("-n", NS, "service", "web")["spec"]["clusterIPs"]:
+        eventually_answers(redirected, "client", vip, 80, {"web2"})
+
+
 # ----------------------------------------------------------------------------- health checks, ports in use
 
 

@@ -20,7 +20,7 @@ from cilium.datapath.netlink.endpoints import (
     tear_down_endpoint,
 )
 from cilium.datapath.netlink.links import LinkName
-from cilium.datapath.netlink.netns import NamespaceError, is_netns, open_netns, run_in_netns
+from cilium.datapath.netlink.netns import NamespaceError, is_netns, netns_cookie, open_netns, run_in_netns
 from cilium.datapath.netlink.port import Netlink
 from cilium.datapath.netlink.rows import SCOPE_LINK, Address, Route
 
@@ -55,6 +55,7 @@ def test_what_is_made(left: Namespace, right: Namespace) -> None:
     }
     assert set(inside.default_gateways) == {ip_address("10.3.0.1"), ip_address("fd03::1")}
     assert {r.mtu for r in Netlink(right.fd).routes() if r.default} == {1400}
+    assert made.netns_cookie == run_in_netns(right.fd, netns_cookie) != netns_cookie()
     assert (run_in_netns(left.fd, lambda: Path("/proc/sys/net/ipv4/conf/lxc12ab/rp_filter").read_text())) == "0\n"
 
 

@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from cilium.app.inspection import Inspection
-from cilium.datapath.addresses import address_bytes
-from cilium.datapath.generated import ServiceScope
-from cilium.tables.services import Backend, Frontend, Scope
+from cilium.datapath.generated import ServiceFlags
+from cilium.features.services.records import SCOPES, flags_of, place_of
+from cilium.tables.services import Algorithm, Backend, Frontend
 
 Document = dict[str, Any]
-NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-SCOPES = {scope: ServiceScope[scope.name] for scope in Scope}
 Key = tuple[bytes, int, int, int]
 """Address, port, protocol, scope."""
 
@@ -27,7 +25,7 @@ def documents(agent: Inspection) -> list[Document]:
 
 
 def _key(row: Frontend) -> Key:
-    return address_bytes(row.address), row.port, NUMBERS[row.protocol], SCOPES[row.scope]
+    return *place_of(row), SCOPES[row.scope]
 
 
 def known_ids(agent: Inspection) -> dict[Key, int]:
@@ -43,11 +41,18 @@ def known_ids(agent: Inspection) -> dict[Key, int]:
 
 def document(row: Frontend, number: int) -> Document:
     namespace, _, name = row.service.partition("/")
+    flags = flags_of(row, bool(row.serving))
     return {
         "id": number,
         "frontend": {"ip": str(row.address), "port": row.port, "protocol": row.protocol},
         "scope": row.scope.value,
         "type": row.kind,
+        "flags": [str(flag.name).lower() for flag in ServiceFlags if flags & flag],
+        "algorithm": (Algorithm.MAGLEV if flags & ServiceFlags.MAGLEV else Algorithm.RANDOM).value,
+        "forwarding-mode": row.forwarding.value,
+        "affinity-timeout": row.affinity_timeout,
+        "source-ranges": [str(network) for network in row.source_ranges],
+        "source-ranges-policy": "deny" if row.source_deny else "allow",
         "namespace": namespace,
         "name": name,
         "port-name": row.port_name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.dbg import agent, bpf, maps, monitor, redirects, services, status
+from cilium.cli.dbg import agent, bpf, load_balancer, maps, monitor, redirects, services, status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,6 +24,6 @@ main.add_command(agent.version)
 main.add_command(services.service)
 main.add_command(redirects.lrp)
 main.add_command(bpf.bpf)
-bpf.bpf.add_command(services.lb)
+bpf.bpf.add_command(load_balancer.lb)
 main.add_command(maps.map_group)
 main.add_command(monitor.monitor)

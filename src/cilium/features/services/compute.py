@@ -108,7 +108,8 @@ class Frontends:
         if service is None:
             self._findings.flaws(name, ())
             return self._claims.replace(owner, "", ())
-        slices = tuple(self._slices.get(name, {}).values())
+        known = self._slices.get(name, {})
+        slices = tuple(known[key] for key in sorted(known))  # of two that say the same, always the same one counts
         self._findings.flaws(name, self._exposure.flaws(service, slices, self._place))
         return self._claims.replace(owner, service.created, self._exposure.rows(service, slices, self._place))
 

@@ -18,12 +18,11 @@ from cilium.features.services.maglev import Maglev
 from cilium.features.services.records import Ids
 from cilium.features.services.space import NoRoomError
 
-BATCH = 64
-"""So many tables are in memory at once."""
-
 
 class MaglevTables:
-    """`names`: what backends are called on all nodes alike, by their ids here."""
+    """`names`: what backends are called on all nodes alike, by their ids here. All tables of a call are in memory at
+    once, and the kernel takes some milliseconds for it however many there are.
+    """
 
     def __init__(self, port: NestedMap, maglev: Maglev, *, names: Callable[[Ids], list[bytes]]) -> None:
         self._port, self._maglev, self._names = port, maglev, names
@@ -52,12 +51,10 @@ class MaglevTables:
         for service, slots in wanted.items():
             if slots and not self.right(service, slots):
                 services.setdefault(slots, []).append(service)
-        errors: dict[int, Exception] = {}
-        todo = list(services)
-        for at in range(0, len(todo), BATCH):
-            errors |= self._write({slots: services[slots] for slots in todo[at : at + BATCH]})
-        if services:
-            self._note({service: slots for slots, members in services.items() for service in members}, errors)
+        if not services:
+            return {}
+        errors = self._write(services)
+        self._note({service: slots for slots, members in services.items() for service in members}, errors)
         return errors
 
     def remove(self, services: Iterable[int]) -> dict[int, Exception]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +30,17 @@ from cilium.tables.services import Frontend, Scope
 
 STEP = 1024
 """So many rows are worked on at once: memory that ten thousand take for a moment would stay with the process."""
+
+TABLES = 64
+"""So many services get their tables at once."""
+
+
+def parts(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    """Those first that wait for no table; the others in tens, beside those with whom they share."""
+    yield [change for change in changes if not change.table]
+    tabled = sorted((change for change in changes if change.table), key=lambda change: change.table)
+    for at in range(0, len(tabled), TABLES):
+        yield tabled[at : at + TABLES]
 
 
 class ServiceMaps:
@@ -114,7 +125,8 @@ class ServiceMaps:
         for change in changes:
             if self._right(change):
                 self._settle(change)
-        self._apply(wrong, errors)
+        for part in parts(wrong):
+            self._apply(part, errors)
 
     def _read(self) -> None:
         if not self._known:

@@ -75,7 +75,7 @@ class Planner:
         names = raw(service_keys(rows))
         for index, slots, draining in self._place(rows, writes, errors):
             row, name = rows[index], names[index]
-            old, flags = self._state.rows.get(name), flags_of(row, slots)
+            old, flags = self._state.rows.get(name), flags_of(row, bool(slots))
             new = KnownRow(self._number(old, flags), slots, flags, row.affinity_timeout, draining)
             yield Change(row, name, old, new, self._lists.listing(row, new.id, slots))
 

@@ -101,23 +101,19 @@ def reduced(weights: list[int]) -> list[int]:
 # ------------------------------------------------------------------------------------------------------------- flags
 
 
-def flags_of(row: Frontend, slots: Ids) -> int:
-    """Bits of enum service_flags."""
+def flags_of(row: Frontend, serving: bool) -> int:
+    """Bits of enum service_flags; `serving`: somebody has slots."""
     said = (
         (ServiceFlags.NODE_PORT, row.address.is_unspecified),
         (ServiceFlags.SOURCE_CHECK, row.source_ranges),
         (ServiceFlags.SOURCE_DENY, row.source_ranges and row.source_deny),
-        (ServiceFlags.MAGLEV, slots and has_table(row)),
+        (ServiceFlags.MAGLEV, serving and row.algorithm is Algorithm.MAGLEV and row.scope is Scope.EXTERNAL),
         (ServiceFlags.DSR, row.forwarding is Forwarding.DSR),
         (ServiceFlags.LOCAL, row.local),
         (ServiceFlags.REDIRECT, row.skip_netns or row.kind == "LocalRedirect"),
         (ServiceFlags.HOST_PORT, row.kind == "HostPort"),
     )
     return sum(flag.value for flag, true in said if true)
-
-
-def has_table(row: Frontend) -> bool:
-    return row.algorithm is Algorithm.MAGLEV and row.scope is Scope.EXTERNAL
 
 
 # ------------------------------------------------------------------------------------------------- keys that are lists

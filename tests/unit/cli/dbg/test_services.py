@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from unit.cli.dbg.agent_api import Served, agent
@@ -15,7 +16,7 @@ from unit.features.services.mapped import World
 
 from cilium.cli.dbg.main import main
 from cilium.state import Table
-from cilium.tables.services import Backend, Frontend
+from cilium.tables.services import Algorithm, Backend, Forwarding, Frontend, Scope
 
 Run = Callable[..., Result]
 
@@ -29,10 +30,17 @@ def row(ip: str, *ends: str, terminating: bool = False) -> Frontend:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     inspection: Any = agent()
     frontends: Table[Any, Frontend] = Table("frontends", key=lambda each: each.key)
-    rows = [row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("fd96::1", "fd00::1", terminating=True), row("10.96.0.3")]
+    weighted = (Backend(ip_address("10.0.0.8"), 8080, weight=2), Backend(ip_address("10.0.0.9"), 8080, weight=0))
+    outside = msgspec.structs.replace(
+        row("192.0.2.1"), backends=weighted, scope=Scope.EXTERNAL, kind="LoadBalancer", algorithm=Algorithm.MAGLEV,
+        affinity_timeout=60, source_ranges=(ip_network("10.0.0.0/8"),), source_deny=True, forwarding=Forwarding.DSR,
+    )  # fmt: skip
+    rows = [
+        row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("fd96::1", "fd00::1", terminating=True), outside, row("10.96.0.3")
+    ]  # fmt: skip
     frontends.writer("test").commit(upserts=rows, deletes=[])
     world = World()
-    world.update(*rows[:2])
+    world.update(*rows[:3])
     inspection.add_tables([frontends])
     inspection.maps["cilium_lb_services"] = world.services
     monkeypatch.setenv("CILIUM_SOCK", str(tmp_path / "cilium.sock"))
@@ -44,10 +52,36 @@ def test_services_as_table(run: Run) -> None:
     result = run("service", "list")
     assert result.exit_code == 0, result.output
     assert [line.split() for line in result.output.splitlines()[1:]] == [
-        ["1", "10.96.0.1:80/TCP", "ClusterIP", "shop/web:http", "1", "=>", "10.0.0.1:8080", "(active)"],
+        ["1", "10.96.0.1:80/TCP", "cluster", "ClusterIP", "-", "shop/web:http", "1", "=>", "10.0.0.1:8080", "(active)"],
         ["2", "=>", "10.0.0.2:8080", "(active)"],
-        ["2", "[fd96::1]:80/TCP", "ClusterIP", "shop/web:http", "1", "=>", "[fd00::1]:8080", "(terminating)"],
-        ["-", "10.96.0.3:80/TCP", "ClusterIP", "shop/web:http", "none"],
+        [
+            "2",
+            "[fd96::1]:80/TCP",
+            "cluster",
+            "ClusterIP",
+            "-",
+            "shop/web:http",
+            "1",
+            "=>",
+            "[fd00::1]:8080",
+            "(terminating)",
+        ],
+        [
+            "3",
+            "192.0.2.1:80/TCP",
+            "external",
+            "LoadBalancer",
+            "source_check,source_deny,maglev,dsr",
+            "shop/web:http",
+            "1",
+            "=>",
+            "10.0.0.8:8080",
+            "(active,",
+            "weight",
+            "2)",
+        ],
+        ["2", "=>", "10.0.0.9:8080", "(maintenance,", "weight", "0)"],
+        ["-", "10.96.0.3:80/TCP", "cluster", "ClusterIP", "-", "shop/web:http", "none"],
     ], "what the kernel does not have yet has no id"
 
 
@@ -57,6 +91,23 @@ def test_one_service_whole(run: Run) -> None:
     assert found["scope"] == "cluster"
     assert [end["ip"] for end in found["backends"]] == ["10.0.0.1", "10.0.0.2"]
     assert found["rivals"] == ["shop/late"]
+
+
+def test_what_is_said_of_a_service(run: Run) -> None:
+    found = json.loads(run("service", "get", "3").output)
+    said = (
+        "scope",
+        "type",
+        "algorithm",
+        "forwarding-mode",
+        "affinity-timeout",
+        "source-ranges",
+        "source-ranges-policy",
+    )
+    assert [found[name] for name in said] == ["external", "LoadBalancer", "maglev", "dsr", 60, ["10.0.0.0/8"], "deny"]
+    assert [(end["state"], end["weight"]) for end in found["backends"]] == [("active", 2), ("maintenance", 0)]
+    inside = json.loads(run("service", "get", "1").output)
+    assert [inside[name] for name in said] == ["cluster", "ClusterIP", "random", "snat", 0, [], "allow"]
 
 
 @pytest.mark.parametrize("number", ["0", "77"])
