@@ -160,7 +160,7 @@ def test_the_same_connection_keeps_its_backend_and_port(balancer: Balancer) -> N
 
 
 def test_a_stream_goes_on_with_a_pod_that_left_the_service(balancer: Balancer) -> None:
-    """Unless the pod is gone: then another backend is asked, which resets it, and the client is free to connect anew."""
+    """Unless the pod is gone: then another backend is asked and resets it, and the client is free to connect anew."""
     other = {4: "10.0.1.6", 6: "fd01::6"}[balancer.version]
     bits = 32 if balancer.version == 4 else 128
     balancer.datapath.ipcache(f"{balancer.backend}/{bits}", 3000)
