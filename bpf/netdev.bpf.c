@@ -41,10 +41,11 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 
 /* A client outside asked a service: its packet goes to a backend, wherever that is. The backend's node judges it, with
  * the identity of the client as far as it is valid there. */
-static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
+static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, const union addr *client)
 {
 	const struct endpoint *row = endpoint_at(&flow->destination);
 	const struct ipcache_entry *peer;
+	int reason;
 
 	if (row && !(row->flags & ENDPOINT_HOST)) {
 		/* In native mode pods ask other nodes with their own addresses: for host ports, that no other node knows. */
@@ -56,6 +57,9 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
 		nat_note(NAT_FOR_HOST);
 		return deliver_to_stack(skb, flow);
 	}
+	reason = balance_client(flow, client);
+	if (reason)
+		return drop(skb, flow, reason);
 	peer = ipcache_at(&flow->destination);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
@@ -65,6 +69,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
 /* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
 static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow, bool own)
 {
+	union addr client = flow->source;
 	int reason;
 
 	if (own && encapsulated(flow))
@@ -74,7 +79,7 @@ static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow,
 		return TC_ACT_OK;
 	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)
 		return refuse(skb, flow, false);
-	return reason ? drop(skb, flow, reason) : to_backend(skb, flow);
+	return reason ? drop(skb, flow, reason) : to_backend(skb, flow, &client);
 }
 
 /* A reply to what left with an address of this node: back to the pod, or to the client outside whose service it is. */
