@@ -1,4 +1,4 @@
-"""What translation must not open: other people's addresses, other people's connections, answers to what was not asked."""
+"""What translation must not open: others' addresses, others' connections, answers to what was not asked."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_pod_reports_only_on_its_own_connections(make_datapath, version: int) 
 @both
 def test_a_pod_reports_only_on_what_it_masquerades(make_datapath, version: int) -> None:
     datapath = make_datapath(services=1)
-    balancer = Balancer(datapath, version)
+    Balancer(datapath, version)
     victim, other = CLIENT[version], SERVER[version]
     for pod, identity in ((victim, 1000), (other, 2000)):
         datapath.endpoint(pod, identity, ifindex=5)
