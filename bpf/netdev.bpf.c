@@ -19,6 +19,12 @@ static __always_inline bool masquerading(const struct flow *flow)
 	return flow->shape & SHAPE_V6 ? config_masquerade6 : config_masquerade4;
 }
 
+/* A node that was asked may have sent it on, for the backend here to answer. */
+static __always_inline int asked_elsewhere(struct __sk_buff *skb, struct flow *flow)
+{
+	return config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr) ? dsr_keep(skb, flow) : NAT_NOT_OURS;
+}
+
 /* Only what the kernel's routes send here with the address of a local pod. */
 static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod)
 {
@@ -31,10 +37,8 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 	if (config_routing_mode == ROUTING_TUNNEL && unlikely(behind_tunnel(ipcache_at(&flow->source))))
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
-	reason = admit(skb, flow) ?: reply_to_pod(skb, flow);
-	if (!reason && config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr))
-		reason = dsr_keep(skb, flow);
-	if (reason)
+	reason = admit(skb, flow) ?: reply_to_pod(skb, flow) ?: asked_elsewhere(skb, flow);
+	if (reason && reason != NAT_NOT_OURS)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);
 }
@@ -66,6 +70,19 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, 
 	return deliver_by_route(skb, flow);
 }
 
+/* For the node itself, and nothing that it passes on. Its own sockets may be the backend. */
+static __always_inline int to_node(struct __sk_buff *skb, struct flow *flow)
+{
+	int reason = asked_elsewhere(skb, flow);
+
+	if (reason == NAT_NOT_OURS)
+		return TC_ACT_OK;
+	if (reason)
+		return drop(skb, flow, reason);
+	nat_note(NAT_FOR_HOST);
+	return TC_ACT_OK;
+}
+
 /* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
 static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow, bool own)
 {
@@ -76,7 +93,7 @@ static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow,
 		return TC_ACT_OK;
 	reason = balance(skb, flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE);
 	if (reason == NAT_NOT_OURS)
-		return TC_ACT_OK;
+		return own ? to_node(skb, flow) : TC_ACT_OK;
 	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)
 		return refuse(skb, flow, false);
 	return reason ? drop(skb, flow, reason) : to_backend(skb, flow, &client);
@@ -118,15 +135,21 @@ int from_netdev(struct __sk_buff *skb)
 	return reason ? drop(skb, &flow, reason) : to_who_asked(skb, &flow);
 }
 
-/* The node's own sockets may be a backend of a service that a client outside asked. */
+/* The node's own sockets may be a backend of a service that a client outside asked. With DSR only the answers tell that
+ * somebody still asks. */
 static __always_inline int from_node(struct __sk_buff *skb, struct flow *flow)
 {
 	int reason;
 
 	if (!config_services || likely(!nat_serves(NAT_FOR_HOST)) || !is_ip(skb) || parse(skb, flow))
 		return TC_ACT_OK;
-	reason = unbalance(skb, flow);
-	return reason ? drop(skb, flow, reason) : TC_ACT_OK;
+	reason = nat_back(skb, flow);
+	if (reason == NAT_NOT_OURS)
+		return TC_ACT_OK;
+	if (reason)
+		return drop(skb, flow, reason);
+	nat_note(NAT_FOR_HOST);
+	return TC_ACT_OK;
 }
 
 SEC("tc")
