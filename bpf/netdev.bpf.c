@@ -64,6 +64,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, 
 	reason = balance_client(flow, client);
 	if (reason)
 		return drop(skb, flow, reason);
+	count(skb, DROP_NONE, DIRECTION_INGRESS);
 	peer = ipcache_at(&flow->destination);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
@@ -91,6 +92,9 @@ static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow,
 
 	if (own && encapsulated(flow))
 		return TC_ACT_OK;
+	/* The stack says so to the client, which must know again what it asked. */
+	if (!own && unlikely(flow->ttl <= 1))
+		return TC_ACT_OK;
 	reason = balance(skb, flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE);
 	if (reason == NAT_NOT_OURS)
 		return own ? to_node(skb, flow) : TC_ACT_OK;
@@ -108,6 +112,7 @@ static __always_inline int to_who_asked(struct __sk_buff *skb, struct flow *flow
 		return to_local_pod(skb, flow, row);
 	if (row || !config_services)
 		return drop(skb, flow, DROP_STALE_OR_UNROUTABLE_IP);
+	count(skb, DROP_NONE, DIRECTION_INGRESS);
 	return deliver_by_route(skb, flow);
 }
 
