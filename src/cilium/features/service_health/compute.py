@@ -114,9 +114,16 @@ class HealthCheckProblems:
         self._problems = ProblemBook("Service", Reason.HEALTH_CHECK)
         self._known: dict[int, tuple[str, ...]] = {}
         """Services by port."""
+        self._errors: dict[int, str] = {}
+        """By port; while it is tried again, what it was before."""
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        rows, status = view.snapshots["health-checks"], view.snapshots["status"]
+        rows = view.snapshots["health-checks"]
+        for change in view.changes["status"]:
+            if change.new is None or change.new.kind is Kind.DONE:
+                self._errors.pop(change.key, None)
+            elif change.new.kind is Kind.ERROR:
+                self._errors[change.key] = change.new.error
         found: dict[str, dict[str, str]] = {}
         for port in sorted({change.key for changes in view.changes.values() for change in changes}):
             row: HealthCheck | None = rows.get(port)
@@ -127,9 +134,8 @@ class HealthCheckProblems:
             self._known[port] = (row.service, *row.rivals)
             for rival in row.rivals:
                 found[rival] = {FIELD: f"{port} belongs to Service {row.service}, which is older; choose another port"}
-            state = status.get(port)
-            if state is not None and state.kind is Kind.ERROR:
-                found[row.service] = {FIELD: state.error}
+            if port in self._errors:
+                found[row.service] = {FIELD: self._errors[port]}
             else:
                 found.setdefault(row.service, {})
         return {"health-check-problems": self._problems.report(found)}

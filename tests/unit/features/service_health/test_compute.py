@@ -137,6 +137,8 @@ async def test_problems_are_the_reconcilers_errors_and_the_rivals() -> None:
     assert world.told() == {"young": second}
     world.put("status", RowStatus(PORT, Kind.ERROR, 1, "port 31000 of this node: in use", 1))
     assert world.told() == {"young": second, "web": "port 31000 of this node: in use"}
+    world.put("status", RowStatus(PORT, Kind.PENDING, 1, attempts=1))
+    assert set(world.told()) == {"young", "web"}, "an attempt takes nothing back"
     world.put("status", RowStatus(PORT, Kind.DONE, 1))
     assert world.told() == {"young": second}
     world.put("health-checks", HealthCheck(PORT, "shop/young", 1))
