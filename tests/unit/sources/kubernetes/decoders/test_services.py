@@ -223,9 +223,7 @@ def test_addresses_of_a_former_load_balancer_are_none() -> None:
 def test_an_address_of_nobody_in_particular_is_not_served(address: str) -> None:
     """The unspecified one would be a node port on every node, whatever the port."""
     status = {"loadBalancer": {"ingress": [{"ip": address}, {"hostname": "lb"}, {"ip": "192.0.2.9"}]}}
-    found = service(
-        {"type": "LoadBalancer", "clusterIP": "10.96.0.10", "externalIPs": ["192.0.2.1", address]}, status
-    )
+    found = service({"type": "LoadBalancer", "clusterIP": "10.96.0.10", "externalIPs": ["192.0.2.1", address]}, status)
     assert found.load_balancer_ips == (ip_address("192.0.2.9"),)
     assert found.external_ips == (ip_address("192.0.2.1"),)
     assert set(flaws(found)) == {"status.loadBalancer.ingress[0]", "spec.externalIPs[1]"}
