@@ -80,7 +80,8 @@ class ServiceState:
             ids: Ids = tuple(slots[start : start + count])
             if 0 in ids or (ids and self.ranges.setdefault(ids, SlotRange(start)).start != start):
                 # Slots beyond the end of a map that became smaller, or that others have: never what a row wants.
-                ids, affinity = (), UNKNOWN
+                self.rows[key] = KnownRow(number, (), flags, UNKNOWN)
+                continue
             self.rows[key] = KnownRow(number, ids, flags, affinity)
             self.use(ids)
         self._read_backends()

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cilium.datapath.maps import MapWriteError
 from unit.features.services.mapped import World, row
 
+from cilium.datapath.maps import MapWriteError
 from cilium.features.services.ops import OffLoop
 from cilium.state import Reconciler, Table
 from cilium.tables.services import Frontend
