@@ -1,8 +1,9 @@
 """Which ports of the node answer for which Services, what they answer, and what is wrong with them.
 
-In: `services`, `endpoint-slices`; then `health-checks` and the state of its reconciler. Out: `health-checks`;
+In: `services`, `endpoint-slices`, `kube-nodes` (labels of this node); then `health-checks` and the state of its reconciler. Out: `health-checks`;
 `health-check-problems`. Only Services that keep traffic from outside on the node that it reaches
-(externalTrafficPolicy: Local) have such a port: load balancers must know which nodes to choose.
+(externalTrafficPolicy: Local) have such a port, and only on nodes that serve them: load balancers must know which nodes
+to choose.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class HealthCheckPorts:
 
     def __init__(self, *, node: str) -> None:
         self._node = node
+        self._labels: Mapping[str, str] = {}
+        """Of this node."""
         self._services: dict[str, Service] = {}
         """Those that have a port."""
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
@@ -51,17 +54,27 @@ class HealthCheckPorts:
         touched: set[str] = set()
         fresh: set[str] = set()
         ports: set[int] = set()
-        for change in view.changes["services"]:
-            if change.new is not None and wants_port(change.new):
-                if change.key not in self._services:
-                    fresh.add(change.key)
-                    self._slices[change.key] = {}
-                self._services[change.key] = change.new
-                touched.add(change.key)
-            elif change.key in self._services:
-                del self._services[change.key], self._slices[change.key]
-                ports |= self._claims.drop(change.key)
+        for name in self._concerned(view):
+            service = view.snapshots["services"].get(name)
+            if service is not None and wants_port(service, self._labels):
+                if name not in self._services:
+                    fresh.add(name)
+                    self._slices[name] = {}
+                self._services[name] = service
+                touched.add(name)
+            elif name in self._services:
+                del self._services[name], self._slices[name]
+                ports |= self._claims.drop(name)
         return touched, fresh, ports
+
+    def _concerned(self, view: View) -> set[str]:
+        """Services to look at again: those that changed and, when this node has other labels, those that look at it."""
+        names = {change.key for change in view.changes["services"]}
+        for change in view.changes["kube-nodes"]:
+            if change.key == self._node and change.new is not None and change.new.labels != self._labels:
+                self._labels = change.new.labels
+                names |= {service.key for service in view.snapshots["services"] if service.nodes}
+        return names
 
     def _follow_slices(self, view: View) -> set[str]:
         """Services that have a port, and whose slices changed."""
@@ -97,13 +110,13 @@ class HealthCheckPorts:
         return RowChanges(upserts=upserts, deletes=deletes)
 
 
-def wants_port(service: Service) -> bool:
-    return bool(
-        service.health_check_node_port
+def wants_port(service: Service, labels: Mapping[str, str]) -> bool:
+    """On a node with these labels."""
+    return (
+        bool(service.health_check_node_port)
         and service.kind == "LoadBalancer"
         and service.external_local
-        and service.cluster_ips
-        and not service.proxy_name
+        and service.served_by(labels)
     )
 
 
