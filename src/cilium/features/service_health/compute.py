@@ -1,9 +1,9 @@
 """Which ports of the node answer for which Services, what they answer, and what is wrong with them.
 
-In: `services`, `endpoint-slices`, `kube-nodes` (labels of this node); then `health-checks` and the state of its reconciler. Out: `health-checks`;
-`health-check-problems`. Only Services that keep traffic from outside on the node that it reaches
-(externalTrafficPolicy: Local) have such a port, and only on nodes that serve them: load balancers must know which nodes
-to choose.
+In: `services`, `endpoint-slices`, `kube-nodes` (labels of this node); then `health-checks` and the state of its
+reconciler. Out: `health-checks`; `health-check-problems`. Only Services that keep traffic from outside on the node that
+it reaches (externalTrafficPolicy: Local) have such a port, and only on nodes that serve them: load balancers must know
+which nodes to choose.
 """
 
 from __future__ import annotations
