@@ -54,7 +54,7 @@ def run(options: Options) -> Iterator[Figure]:
         for mode in load.MODES:
             ways[mode] = ruled(mode, stack.enter_context(plain.from_outside(mode)))
         for name, values in LABS.items():
-            cluster = stack.enter_context(options.cluster(nodes=2, values=values, name=name))
+            cluster = stack.enter_context(options.cluster(nodes=2, values=values, name=name, xdp=True))
             if name == "xdp" and not on_xdp(cluster):
                 yield Figure(name="node port: xdp is attached", value=0, target=1, better="higher")
                 continue
