@@ -124,14 +124,12 @@ class Cluster:
 
 
 @contextmanager
-def cluster(
-    nodes: int, values: Mapping[str, Any] | None = None, name: str = "", *, xdp: bool = False
-) -> Iterator[Cluster]:
-    """Up with ready agents, kubelets stopped; taken down whatever happens. `xdp`: see `cilium lab up`."""
+def cluster(nodes: int, values: Mapping[str, Any] | None = None, name: str = "") -> Iterator[Cluster]:
+    """Up with ready agents, kubelets stopped; taken down whatever happens."""
     name = f"bench-{os.getpid()}{name and '-' + name}"
     made: Cluster | None = None
     try:
-        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", str(nodes), *(["--xdp"] if xdp else [])]
+        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", str(nodes)]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             file.write(json.dumps(values or {}))  # JSON is YAML
             file.flush()

@@ -17,11 +17,7 @@ class Options:
     services: tuple[int, ...] = (1, 100, 1_000, 10_000)
 
     @contextmanager
-    def cluster(
-        self, *, nodes: int, values: Mapping[str, Any] | None = None, name: str = "", xdp: bool = False
-    ) -> Iterator[Cluster]:
-        """`values`: as in a values file; `name`: tells one of several at once from the others; `xdp`: programs on the
-        nodes' devices can send.
-        """
-        with cluster(nodes, values, name, xdp=xdp) as made:
+    def cluster(self, *, nodes: int, values: Mapping[str, Any] | None = None, name: str = "") -> Iterator[Cluster]:
+        """`values`: as in a values file; `name`: tells one of several at once from the others."""
+        with cluster(nodes, values, name) as made:
             yield made
