@@ -4,8 +4,8 @@ The client stands on the network of the nodes and asks the first one, which send
 one and gets the replies back. Ours does so on tc and on XDP, in labs of their own, routing natively; kube-proxy's rules
 do it in routers, on both nodes, and masquerade, as ours does. 1.00 is the kernel that routes the same way to the pod's
 address. Packets are datagrams in one direction, which the first node's device gets as from a network card: as frames,
-not as packets of a socket, which XDP would have to copy first (it must for connections, so there it is not to win). What
-reaches the pod's socket counts, everything on one CPU.
+not as packets of a socket, which XDP would have to copy first (it must for connections, so there it need not win).
+What reaches the pod's socket counts, everything on one CPU.
 """
 
 from __future__ import annotations
