@@ -69,8 +69,7 @@ static __always_inline bool is_reply(const struct flow *flow)
 	return work && may_be_back(flow) && !nat_find_back(work, flow);
 }
 
-SEC("xdp.frags")
-int from_wire(struct xdp_md *xdp)
+static __always_inline int wire(struct xdp_md *xdp)
 {
 	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK };
 	__u32 length = frame_parse(xdp, &flow);
@@ -88,6 +87,20 @@ int from_wire(struct xdp_md *xdp)
 	if (row && is_reply(&flow))
 		return to_who_asked(xdp, &flow, length, device->flags);
 	return from_client(xdp, &flow, row, length, device->flags);
+}
+
+SEC("xdp.frags")
+int from_wire(struct xdp_md *xdp)
+{
+	return wire(xdp);
+}
+
+/* The same where the stack runs it (generic mode). For a program that takes frames in pieces the kernel makes a new skb
+ * there, and forgets the length of its MAC header: tc would see packets that begin with the IP header. */
+SEC("xdp")
+int from_wire_stack(struct xdp_md *xdp)
+{
+	return wire(xdp);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -69,8 +69,9 @@ class XdpAttachment:
 class XdpLinks(Protocol):
     """XDP programs on devices of this network namespace, one of ours per device."""
 
-    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
-        """Attach, or replace what is attached, between two packets where the mode stays. `fallback`: generic will do.
+    def attach(self, device: str, ifindex: int, program: Program, *, fallback: Program | None) -> XdpMode:
+        """Attach, or replace what is attached, between two packets where the mode stays. `fallback`: what runs in
+        generic mode, if that will do; a program without xdp.frags.
 
         Raises XdpRefused, which names device and remedy; MissingPrivilege.
         """

@@ -45,7 +45,7 @@ class KernelXdp:
         self._refused: dict[tuple[str, int], Obstacle] = {}
         """Devices that refused native mode: not asked again and again, since each time takes the program away."""
 
-    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
+    def attach(self, device: str, ifindex: int, program: Program, *, fallback: Program | None) -> XdpMode:
         """See XdpLinks."""
         key = (device, ifindex)
         obstacle = self._obstacle(device, ifindex) or (self._refused.get(key) if fallback else None)
@@ -56,11 +56,11 @@ class KernelXdp:
             except KernelError as error:
                 obstacle = self._refused[key] = _obstacle_of(error, device)
                 current = None
-        if not fallback:
+        if fallback is None:
             self._links.remove(pin_name(device, XDP))  # what it sends would be lost
             raise XdpRefused(device, *obstacle)
         try:
-            return self._put(device, ifindex, program, XdpMode.GENERIC, current)
+            return self._put(device, ifindex, fallback, XdpMode.GENERIC, current)
         except KernelError as error:
             raise XdpRefused(device, *_obstacle_of(error, device)) from error
 

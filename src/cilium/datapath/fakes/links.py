@@ -52,12 +52,12 @@ class FakeXdpLinks:
         self.refusing: set[str] = set()
         self.taking: set[int] = set()
 
-    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
+    def attach(self, device: str, ifindex: int, program: Program, *, fallback: Program | None) -> XdpMode:
         """See XdpLinks."""
         if device in self.refusing and not fallback:
             raise XdpRefused(device, "its driver has no native XDP", "set loadBalancer.acceleration")
         mode = XdpMode.GENERIC if device in self.refusing else XdpMode.NATIVE
-        self.programs[device] = (ifindex, program, mode)
+        self.programs[device] = (ifindex, fallback if fallback and device in self.refusing else program, mode)
         return mode
 
     def detach(self, device: str) -> None:

@@ -18,6 +18,9 @@ from cilium.state import Writer
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
 
+IN_STACK = {"from_wire": "from_wire_stack"}
+"""What runs in generic XDP instead."""
+
 
 class AttachmentOps:
     """Operations of the `attachments` reconciler. A device that vanished took its link along: no error.
@@ -57,7 +60,8 @@ class AttachmentOps:
             self._links.attach(row.device, row.ifindex, Direction(row.hook), program)
             return
         try:
-            mode = self._xdp.attach(row.device, row.ifindex, program, fallback=self._fallback)
+            fallback = self._programs[IN_STACK[row.program]] if self._fallback else None
+            mode = self._xdp.attach(row.device, row.ifindex, program, fallback=fallback)
         except Exception:
             self._modes.delete(row.device)
             raise
