@@ -44,6 +44,9 @@ static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bo
 		tell(xdp, flow, &work->mapping);
 	if (endpoint_at(&work->mapping.destination))
 		return XDP_PASS;
+	reason = balance_client(flow, &flow->source);
+	if (reason)
+		return frame_drop(xdp, flow, reason);
 	if (config_dsr && work->mapping.flags & NAT_DSR && dsr_speaks(flow))
 		return XDP_PASS;
 	peer = ipcache_at(&work->mapping.destination);
@@ -59,6 +62,7 @@ static __always_inline int to_who_asked(struct xdp_md *xdp, struct flow *flow, _
 
 	if (!work || !work->mapping.service || endpoint_at(&work->mapping.destination))
 		return XDP_PASS;
+	flow->opens = !(work->mapping.flags & NAT_REPLIED); /* the other direction, to other neighbours */
 	return frame_by_route(xdp, flow, length, device);
 }
 
@@ -69,7 +73,7 @@ static __always_inline bool is_reply(const struct flow *flow)
 	return work && may_be_back(flow) && !nat_find_back(work, flow);
 }
 
-static __always_inline int wire(struct xdp_md *xdp)
+static __always_inline int from_cable(struct xdp_md *xdp)
 {
 	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK };
 	__u32 length = frame_parse(xdp, &flow);
@@ -89,18 +93,19 @@ static __always_inline int wire(struct xdp_md *xdp)
 	return from_client(xdp, &flow, row, length, device->flags);
 }
 
+/* In the driver, which may hand over a large frame in several pieces. */
 SEC("xdp.frags")
 int from_wire(struct xdp_md *xdp)
 {
-	return wire(xdp);
+	return from_cable(xdp);
 }
 
-/* The same where the stack runs it (generic mode). For a program that takes frames in pieces the kernel makes a new skb
- * there, and forgets the length of its MAC header: tc would see packets that begin with the IP header. */
+/* In the stack. There, a program that takes pieces gets a copy of the packet, and tc behind it loses the Ethernet header:
+ * the length of the link layer's header is not copied. */
 SEC("xdp")
-int from_wire_stack(struct xdp_md *xdp)
+int from_wire_generic(struct xdp_md *xdp)
 {
-	return wire(xdp);
+	return from_cable(xdp);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

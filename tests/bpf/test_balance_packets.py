@@ -15,7 +15,14 @@ from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from cilium.datapath.generated import NAT_ENTRY, NAT_KEY
-from cilium.datapath.generated.enums import DropReason, NatDirection, NatFlags, RoutingMode, ServiceScope
+from cilium.datapath.generated.enums import (
+    DropReason,
+    FlowDirection,
+    NatDirection,
+    NatFlags,
+    RoutingMode,
+    ServiceScope,
+)
 
 VIP = {4: "198.51.100.7", 6: "2001:db8:7::7"}
 PORT, TARGET = 80, 8080
@@ -159,6 +166,29 @@ def test_the_same_connection_keeps_its_backend_and_port(balancer: Balancer) -> N
         assert (again.dst, again[TCP].sport) == (first.dst, first[TCP].sport)
 
 
+def test_a_stream_goes_on_with_a_pod_that_left_the_service(balancer: Balancer) -> None:
+    """Unless the pod is gone: then another backend is asked and resets it, and the client is free to connect anew."""
+    other = {4: "10.0.1.6", 6: "fd01::6"}[balancer.version]
+    bits = 32 if balancer.version == 4 else 128
+    balancer.datapath.ipcache(f"{balancer.backend}/{bits}", 3000)
+    port = network(balancer.syn().packet)[TCP].sport
+    balancer.answer(port)
+    balancer.service(9, other)
+    balancer.datapath.put("cilium_lb_backends", 106, {})
+    assert network(balancer.syn(flags="A").packet).dst == balancer.backend
+    assert network(balancer.syn(40001).packet).dst == other
+    balancer.datapath.drop_rows("cilium_ipcache")
+    assert network(balancer.syn(flags="A").packet).dst == other
+
+
+def test_a_connection_that_nobody_answered_looks_for_another_backend(balancer: Balancer) -> None:
+    other = {4: "10.0.1.6", 6: "fd01::6"}[balancer.version]
+    balancer.syn()
+    balancer.service(9, other)
+    balancer.datapath.put("cilium_lb_backends", 106, {})
+    assert network(balancer.syn().packet).dst == other
+
+
 def test_connections_spread_over_backends(balancer: Balancer) -> None:
     others = {4: ["10.0.1.6", "10.0.1.7"], 6: ["fd01::6", "fd01::7"]}[balancer.version]
     balancer.service(1, balancer.backend, *others)
@@ -292,6 +322,20 @@ def test_what_is_for_the_node_itself_is_left_alone(balancer: Balancer) -> None:
         result = balancer.ask(packet)
         assert (result.verdict, result.data) == (OK, bytes(packet))
     assert len(balancer.mappings()[0]) == 0
+
+
+def test_without_hops_left_the_stack_answers_about_what_was_asked(balancer: Balancer) -> None:
+    hops = {"ttl": 1} if balancer.version == 4 else {"hlim": 1}
+    packet = tcp(balancer.client, balancer.vip, 40000, PORT, **hops)
+    result = balancer.ask(packet)
+    assert (result.verdict, result.data) == (OK, bytes(packet))
+
+
+def test_what_passes_through_is_counted(balancer: Balancer) -> None:
+    port = network(balancer.syn().packet)[TCP].sport
+    assert balancer.datapath.count(0, FlowDirection.INGRESS) == 1
+    balancer.answer(port)
+    assert balancer.datapath.count(0, FlowDirection.INGRESS) == 2
 
 
 def test_choices_are_even(balancer: Balancer) -> None:

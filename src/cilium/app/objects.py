@@ -17,6 +17,8 @@ POLICIES = {
     "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
 }
 """Collection by kind."""
+TERMINATING = "it is being terminated"
+"""In the words of the API server about a namespace that takes nothing new."""
 
 
 def _endpoints(namespace: str) -> str:
@@ -76,7 +78,8 @@ class ObjectWrites:
         try:
             await self._writes.create(f"/api/v1/namespaces/{namespace}/events", body)
         except ApiError as error:
-            if error.reason != "AlreadyExists" and error.status != 404:
+            going = error.status == 404 or (error.status == 403 and TERMINATING in error.message)
+            if error.reason != "AlreadyExists" and not going:
                 raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from unit.sources.kubernetes.fake_api import FakeAPI
 from cilium.app.objects import ObjectWrites
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import ClientConfig
+from cilium.sources.kubernetes.errors import ApiError
 from cilium.sources.kubernetes.writes import Writes
 
 WEB = "/apis/cilium.io/v2/namespaces/shop/ciliumendpoints"
@@ -60,3 +62,19 @@ async def test_an_event_is_told_once(api: FakeAPI, objects: ObjectWrites) -> Non
     await objects.create_event("shop", body)
     await objects.create_event("shop", {**body, "message": "second"})
     assert api.objects[EVENTS]["web.1"]["message"] == "first"
+
+
+def refusal(message: str) -> dict[str, Any]:
+    body = {"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": message}
+    return {"body": json.dumps(body).encode(), "content_type": "application/json"}
+
+
+async def test_a_namespace_that_goes_needs_no_events(api: FakeAPI, objects: ObjectWrites) -> None:
+    """It may take long to go; other refusals are errors."""
+    message = "unable to create new content in namespace shop because it is being terminated"
+    api.refuse[f"POST {EVENTS}"] = (403, refusal(message))
+    await objects.create_event("shop", {"metadata": {"name": "web.1"}})
+    assert EVENTS not in api.objects or not api.objects[EVENTS]
+    api.refuse[f"POST {EVENTS}"] = (403, refusal("cannot create resource events"))
+    with pytest.raises(ApiError, match="cannot create resource"):
+        await objects.create_event("shop", {"metadata": {"name": "web.1"}})

@@ -10,7 +10,7 @@ import numpy as np
 from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import NETDEV
-from cilium.datapath.hooks import XDP, DeviceLinks, Direction, XdpLinks
+from cilium.datapath.hooks import XDP, DeviceLinks, Direction, XdpLinks, XdpMode
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
 from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
@@ -18,8 +18,8 @@ from cilium.state import Writer
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
 
-IN_STACK = {"from_wire": "from_wire_stack"}
-"""What runs in generic XDP instead."""
+IN_THE_STACK = "_generic"
+"""Behind a program's name: the same, for generic mode."""
 
 
 class AttachmentOps:
@@ -59,9 +59,9 @@ class AttachmentOps:
         if row.hook != XDP:
             self._links.attach(row.device, row.ifindex, Direction(row.hook), program)
             return
+        modes = {XdpMode.NATIVE: program, XdpMode.GENERIC: self._programs[row.program + IN_THE_STACK]}
         try:
-            fallback = self._programs[IN_STACK[row.program]] if self._fallback else None
-            mode = self._xdp.attach(row.device, row.ifindex, program, fallback=fallback)
+            mode = self._xdp.attach(row.device, row.ifindex, modes, fallback=self._fallback)
         except Exception:
             self._modes.delete(row.device)
             raise
