@@ -62,6 +62,7 @@ static __always_inline int to_who_asked(struct xdp_md *xdp, struct flow *flow, _
 
 	if (!work || !work->mapping.service || endpoint_at(&work->mapping.destination))
 		return XDP_PASS;
+	flow->opens = !(work->mapping.flags & NAT_REPLIED); /* the other direction, to other neighbours */
 	return frame_by_route(xdp, flow, length, device);
 }
 
