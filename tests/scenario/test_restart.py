@@ -287,6 +287,23 @@ def kill_until(node: LabNode, text: str, logs: Any) -> bool:
     return False
 
 
+def test_an_endpoint_object_that_somebody_deletes_comes_back(tunnel: Cluster, pods: dict[str, Any]) -> None:
+    """At once, and not with the refresh."""
+    before = tunnel.get("-n", NS, "ciliumendpoint", "far")
+    tunnel.kubectl("-n", NS, "delete", "ciliumendpoint", "far")
+
+    def back() -> bool:
+        found = {item["metadata"]["name"]: item for item in tunnel.get("-n", NS, "ciliumendpoints")["items"]}
+        again = found.get("far")
+        return (
+            again is not None
+            and again["metadata"]["uid"] != before["metadata"]["uid"]
+            and (again["status"] == before["status"])
+        )
+
+    tunnel.eventually(back, "the CiliumEndpoint is there again")
+
+
 # -- the others ---------------------------------------------------------------------------------------------------
 
 
