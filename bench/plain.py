@@ -168,8 +168,8 @@ def from_outside(kind: str) -> Iterator[Routed]:
 
 
 def batching(netns: str, device: str) -> None:
-    """The device takes frames as that of a network card does, many at a time, and sends them with their checksum: XDP at
-    the other end of its cable needs both, so whoever is compared with XDP has it too. `netns`: a file."""
+    """The device takes frames as that of a network card does, many at a time, and sends them with their checksum: XDP
+    at the other end of its cable needs both, so whoever is compared with XDP has it too. `netns`: a file."""
     for feature in (("gro", "on"), ("tx", "off")):
         subprocess.run(["nsenter", f"--net={netns}", "ethtool", "-K", device, *feature], check=True)
 
