@@ -3,7 +3,9 @@
 The client stands on the network of the nodes and asks the first one, which sends everything on to a pod of the second
 one and gets the replies back. Ours does so on tc and on XDP, in labs of their own, routing natively; kube-proxy's rules
 do it in routers, on both nodes, and masquerade, as ours does. 1.00 is the kernel that routes the same way to the pod's
-address. Packets are datagrams of one byte in one direction: what reaches the pod's socket is counted; all on one CPU.
+address. Packets are datagrams in one direction, which the first node's device gets as from a network card: as frames,
+not as packets of a socket, which XDP would have to copy first (it must for connections, so there it need not win).
+What reaches the pod's socket counts, everything on one CPU.
 """
 
 from __future__ import annotations
@@ -13,8 +15,13 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 from bench import plain
 from bench.cluster import NAMESPACE, Cluster, until
@@ -24,7 +31,7 @@ from bench.kube_proxy.model import Endpoint, Node, ServicePort
 from bench.options import Options
 from bench.service_crowd import VERSIONS, slice_of, wait_frontends
 from bench.tool import PORT, UNREAD, compiled
-from bench.traffic import NAMES, Route, Target, alternate, ratio, serving
+from bench.traffic import NAMES, Route, Target, Wire, alternate, ratio, serving
 from kubelab.lab.state import LabPaths
 from kubelab.underlay import network
 
@@ -32,7 +39,7 @@ NODE_PORT = 31_000
 """Stands for PORT, the next ones for those that follow."""
 PORTS = ((0, "TCP"), (1, "TCP"), (UNREAD, "UDP"))
 TARGETS = (
-    Target("flood", "packets per CPU-second", 1.0, "higher"),
+    Target("frames", "packets per CPU-second", 1.0, "higher"),
     Target("crr", "CRR", 1.0, "lower"),
     Target("rr", "RR", 1.0, "lower"),
 )
@@ -46,18 +53,23 @@ LABS: Mapping[str, Mapping[str, Any]] = {
 }
 PAIRS = (("tc", "iptables"), ("tc", "nftables"), ("xdp", "iptables"), ("xdp", "tc"))
 """The first is to be no worse than the second."""
+CLIENT_PORT = 40_000
+PAYLOAD = b"x" * 18
+"""With it a datagram of IPv4 fills the shortest frame there is."""
 CLUSTER_IPS = {4: "10.96.0.10", 6: "fd00:96::10"}
 
 
 def run(options: Options) -> Iterator[Figure]:
     with ExitStack() as stack:
-        ways = {"kernel": stack.enter_context(plain.from_outside("direct")).route}
+        direct = stack.enter_context(plain.from_outside("direct"))
+        ways = {"kernel": wired(direct, direct.route)}
         for mode in load.MODES:
             ways[mode] = ruled(mode, stack.enter_context(plain.from_outside(mode)))
         for name, values in LABS.items():
             cluster = stack.enter_context(options.cluster(nodes=2, values=values, name=name))
-            for port in ("node1", "node2", "external"):
-                plain.batching(str(network.netns(cluster.name, "underlay")), port)
+            members = {name: str(network.netns(cluster.name, name)) for name in ("underlay", "node1", "node2")}
+            plain.batching([(members["underlay"], port) for port in ("node1", "node2", "external")])
+            plain.batching([(members[node], "eth0") for node in ("node1", "node2")])
             if name == "xdp":
                 until(partial(on_xdp, cluster), "an XDP program on eth0 of node1", 60)
             ways[name] = published(cluster)
@@ -73,16 +85,15 @@ def run(options: Options) -> Iterator[Figure]:
                     if way != "kernel":
                         yield ratio(found, way, "kernel", f"{name}: {way}", target, aim=False)
                 for way, against in PAIRS:
-                    yield ratio(found, way, against, f"{name}: {way} / {against}", target)
+                    aim = target.mode == "frames" or (way, against) != ("xdp", "tc")
+                    yield ratio(found, way, against, f"{name}: {way} / {against}", target, aim=aim)
         for name in LABS:
             yield Figure(name=f"node port: stalled requests: {name}", value=stalled[name], target=0)
 
 
 def on_xdp(cluster: Cluster) -> bool:
     """Whether the first node's device has an XDP program."""
-    inside = f"--net={network.netns(cluster.name, 'node1')}"
-    done = subprocess.run(["nsenter", inside, "ip", "-j", "link", "show", "eth0"], capture_output=True, check=True)
-    return "xdp" in json.loads(done.stdout)[0]
+    return "xdp" in link(str(network.netns(cluster.name, "node1")))
 
 
 def ruled(mode: str, made: plain.Routed) -> Route:
@@ -91,7 +102,31 @@ def ruled(mode: str, made: plain.Routed) -> Route:
     for name, addresses in zip(made.nodes, made.addresses, strict=True):
         nodes = {version: facts(version, addresses[version]) for version in VERSIONS}
         load.load(mode, name, services, nodes)
-    return Route(made.route.client, made.route.server, made.addresses[0], port=NODE_PORT)
+    return wired(made, replace(made.route, addresses=made.addresses[0], port=NODE_PORT))
+
+
+def wired(made: plain.Routed, route: Route) -> Route:
+    underlay, node = plain.namespace_file(made.underlay), plain.namespace_file(made.nodes[0])
+    return replace(route, wire=wire(route, underlay, "port1", node))
+
+
+def wire(route: Route, underlay: str, port: str, node: str) -> Wire:
+    """Frames as the client would send them, at the bridge's end of the first node's cable."""
+    client = link(route.client)
+    ethernet = Ether(src=client["address"], dst=link(node)["address"])
+    frames = {}
+    for version, header in ((4, IP), (6, IPv6)):
+        inet = {4: "inet", 6: "inet6"}[version]
+        (source,) = [a["local"] for a in client["addr_info"] if a["family"] == inet and a["scope"] == "global"]
+        packet = header(src=source, dst=route.addresses[version]) / UDP(sport=CLIENT_PORT, dport=route.port + UNREAD)
+        frames[version] = bytes(ethernet / packet / PAYLOAD)
+    return Wire(underlay, port, frames)
+
+
+def link(netns: str) -> dict[str, Any]:
+    """eth0 of a namespace, with its addresses."""
+    argv = ["nsenter", f"--net={netns}", "ip", "-j", "addr", "show", "eth0"]
+    return dict(json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)[0])
 
 
 def node_ports(version: int, backend: str) -> list[ServicePort]:
@@ -127,5 +162,6 @@ def published(cluster: Cluster) -> Route:
     state = LabPaths(cluster.name).read()
     assert state is not None
     addresses = dict(zip(VERSIONS, state.plan.node(1), strict=True))
-    client = str(network.netns(cluster.name, "external"))
-    return Route(client, server["netns"], addresses, port=NODE_PORT)
+    client, underlay, node = (str(network.netns(cluster.name, name)) for name in ("external", "underlay", "node1"))
+    route = Route(client, server["netns"], addresses, port=NODE_PORT)
+    return replace(route, wire=wire(route, underlay, "node1", node))

@@ -31,6 +31,8 @@ class Routed:
     route: Route
     nodes: tuple[str, ...]
     addresses: tuple[dict[int, str], ...] = ()
+    underlay: str = ""
+    """The bridge's namespace; `port<n>` leads to the n-th node."""
 
 
 class Namespaces:
@@ -109,7 +111,7 @@ def one_node(kind: str) -> Iterator[Routed]:
         node = spaces.router("node")
         client, _ = spaces.pod(node, 1)
         server, addresses = spaces.pod(node, 2)
-        yield Routed(Route(_file(client), _file(server), addresses), (node,))
+        yield Routed(Route(namespace_file(client), namespace_file(server), addresses), (node,))
     finally:
         spaces.remove()
 
@@ -127,7 +129,7 @@ def across_vxlan() -> Iterator[Route]:
     try:
         underlay = spaces.underlay()
         pods = [_node(spaces, underlay, number) for number in (1, 2)]
-        yield Route(_file(pods[0][0]), _file(pods[1][0]), pods[1][1])
+        yield Route(namespace_file(pods[0][0]), namespace_file(pods[1][0]), pods[1][1])
     finally:
         spaces.remove()
 
@@ -154,25 +156,26 @@ def from_outside(kind: str) -> Iterator[Routed]:
         outside = spaces.plug(underlay, client, OUTSIDE)
         nodes = tuple(spaces.router(f"node{number}") for number in (1, 2))
         addresses = tuple(spaces.plug(underlay, name, number) for number, name in enumerate(nodes, 1))
-        for number in (1, 2, OUTSIDE):
-            batching(_file(underlay), f"port{number}")
+        batching([(namespace_file(underlay), f"port{number}") for number in (1, 2, OUTSIDE)])
+        batching([(namespace_file(name), "eth0") for name in nodes])
         server, pod = spaces.pod(nodes[1], 2)
         for version, address in pod.items():
             length = 32 if version == 4 else 128
             spaces.ip(client, [f"route add {address} via {addresses[0][version]}"])
             spaces.ip(nodes[0], [f"route add {address} via {addresses[1][version]}"])
             spaces.ip(nodes[1], [f"route add {outside[version]}/{length} via {addresses[0][version]}"])
-        yield Routed(Route(_file(client), _file(server), pod), nodes, addresses)
+        yield Routed(Route(namespace_file(client), namespace_file(server), pod), nodes, addresses, underlay)
     finally:
         spaces.remove()
 
 
-def batching(netns: str, device: str) -> None:
-    """The device takes frames as that of a network card does, many at a time, and sends them with their checksum: XDP
-    at the other end of its cable needs both, so whoever is compared with XDP has it too. `netns`: a file."""
-    for feature in (("gro", "on"), ("tx", "off")):
-        subprocess.run(["nsenter", f"--net={netns}", "ethtool", "-K", device, *feature], check=True)
+def batching(devices: Sequence[tuple[str, str]]) -> None:
+    """Devices (namespace file, name) take frames as that of a network card does, many at a time, and send them with
+    their checksum: XDP at the other end of the cable needs both, so whoever is compared with XDP has it too."""
+    for netns, device in devices:
+        for feature in (("gro", "on"), ("tx", "off")):
+            subprocess.run(["nsenter", f"--net={netns}", "ethtool", "-K", device, *feature], check=True)
 
 
-def _file(name: str) -> str:
+def namespace_file(name: str) -> str:
     return f"{DIRECTORY}/{name}"

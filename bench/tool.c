@@ -5,7 +5,8 @@
  *                                                  nobody reads on PORT + 4
  *   tool NETNS CPU rr|crr ADDRESS PORT SECONDS     one byte there and back, on one connection or on a new one each time
  *   tool NETNS CPU stream ADDRESS PORT SECONDS     64 KiB writes
- *   tool NETNS CPU flood ADDRESS PORT SECONDS      datagrams of one byte, one after the other
+ *   tool NETNS CPU frames DEVICE HEX SECONDS       one frame over and over, handed to the device as a driver hands on what
+ *                                                  XDP sends: the other end of a veth gets it as from a network card
  *   tool NETNS CPU hold ADDRESS PORT COUNT         COUNT connections, one byte on each every 10 ms until stdin closes
  *   tool NETNS CPU watch ADDRESS PORT 0            datagrams all the time; "up TIME" and "down TIME" when answers begin and
  *                                                  end: when the first datagram was sent that was (not) answered
@@ -16,13 +17,17 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,7 +36,8 @@
 #define MAX_CONNECTIONS 256
 #define STALL_MS 5000
 #define WATCH_US 200
-#define FLOOD_BATCH 64
+#define FRAME_MAX 256
+#define FRAMES_AT_ONCE 65536
 #define STALLED 150000000LL /* ns: longer than any turn of the scheduler, shorter than TCP waits before it sends again */
 #define UNANSWERED 100 /* datagrams in a row until the way counts as closed */
 
@@ -237,15 +243,61 @@ static void stream(const char *address, int port, double seconds)
 	printf("{\"bytes\": %lld, \"cpu\": %lld}\n", bytes, now(CLOCK_PROCESS_CPUTIME_ID));
 }
 
-/* What arrives is counted by the namespace of the server. */
-static void flood(const char *address, int port, double seconds)
+static int bpf(int command, union bpf_attr *attr)
 {
-	int fd = connect_to(address, port, SOCK_DGRAM);
-	long long end = now(CLOCK_MONOTONIC) + seconds * 1e9, sent = 0;
+	return syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
 
+/* A program that makes its packet the frame, whatever became of it when it was sent before, and redirects it. */
+static int redirecting(int ifindex, const char *frame, int length)
+{
+	struct bpf_insn program[FRAME_MAX / 4 + 16] = {
+		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = offsetof(struct xdp_md, data) },
+		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 3, .src_reg = 1, .off = offsetof(struct xdp_md, data_end) },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 4, .src_reg = 2 },
+		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 4, .imm = length },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = XDP_ABORTED },
+		{ .code = BPF_JMP | BPF_JGT | BPF_X, .dst_reg = 4, .src_reg = 3, .off = length / 4 + 3 },
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_XDP, .insns = (unsigned long)program, .license = (unsigned long)"GPL",
+	};
+	int count = 6;
+
+	for (int at = 0; at < length; at += 4) {
+		program[count] = (struct bpf_insn){ .code = BPF_ST | BPF_MEM | BPF_W, .dst_reg = 2, .off = at };
+		memcpy(&program[count++].imm, frame + at, 4);
+	}
+	program[count++] = (struct bpf_insn){ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 1, .imm = ifindex };
+	program[count++] = (struct bpf_insn){ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 2 };
+	program[count++] = (struct bpf_insn){ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_redirect };
+	program[count++] = (struct bpf_insn){ .code = BPF_JMP | BPF_EXIT };
+	attr.insn_cnt = count;
+	return bpf(BPF_PROG_LOAD, &attr);
+}
+
+static void frames(const char *device, const char *hex, double seconds)
+{
+	long long end = now(CLOCK_MONOTONIC) + seconds * 1e9, sent = 0;
+	int length = strlen(hex) / 2, program;
+
+	if (length > FRAME_MAX || length % 4)
+		die("frame length");
+	for (int i = 0; i < length; i++)
+		if (sscanf(hex + 2 * i, "%2hhx", (unsigned char *)buffer + i) != 1)
+			die("frame");
+	program = redirecting(if_nametoindex(device), buffer, length);
+	if (program < 0)
+		die("program");
 	do {
-		for (int i = 0; i < FLOOD_BATCH; i++)
-			sent += send(fd, "x", 1, 0) == 1;
+		union bpf_attr attr = { .test = {
+			.prog_fd = program, .data_in = (unsigned long)buffer, .data_size_in = length,
+			.repeat = FRAMES_AT_ONCE, .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
+		} };
+
+		if (bpf(BPF_PROG_TEST_RUN, &attr))
+			die("test run");
+		sent += FRAMES_AT_ONCE;
 	} while (now(CLOCK_MONOTONIC) < end);
 	printf("{\"sent\": %lld, \"cpu\": %lld}\n", sent, now(CLOCK_PROCESS_CPUTIME_ID));
 }
@@ -303,7 +355,7 @@ static void watch(const char *address, int port)
 int main(int argc, char **argv)
 {
 	if (argc < 5) {
-		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|flood|hold|watch ADDRESS PORT NUMBER\n");
+		fprintf(stderr, "usage: tool NETNS CPU serve PORT | rr|crr|stream|frames|hold|watch TO PORT NUMBER\n");
 		return 2;
 	}
 	enter(argv[1], atoi(argv[2]));
@@ -313,8 +365,8 @@ int main(int argc, char **argv)
 		return 2;
 	else if (!strcmp(argv[3], "stream"))
 		stream(argv[4], atoi(argv[5]), atof(argv[6]));
-	else if (!strcmp(argv[3], "flood"))
-		flood(argv[4], atoi(argv[5]), atof(argv[6]));
+	else if (!strcmp(argv[3], "frames"))
+		frames(argv[4], argv[5], atof(argv[6]));
 	else if (!strcmp(argv[3], "watch"))
 		watch(argv[4], atoi(argv[5]));
 	else if (!strcmp(argv[3], "hold"))

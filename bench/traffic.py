@@ -13,10 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Better, Figure, median
-from bench.tool import PORT, UNREAD, Server, Tool, ToolError, softirq_cpu
+from bench.tool import PORT, Server, Tool, ToolError, softirq_cpu
 
 SECONDS = 0.4
 NAMES = {4: "IPv4", 6: "IPv6"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One end of a veth, and frames for the other end by IP version: datagrams that reach the server."""
+
+    netns: str
+    device: str
+    frames: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ class Route:
     """Of the client; none: that of the benchmark."""
     port: int = PORT
     """What the client asks for where the server has PORT; the next ones follow."""
+    wire: Wire | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +116,8 @@ def ratio(found: Rounds, way: str, against: str, name: str, target: Target, *, a
 def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> tuple[float, int]:
     """Nanoseconds of the median transaction, or what arrives per CPU-second; and how many transactions stalled."""
     address = route.addresses[family]
-    if mode == "flood":
-        counted, before = server.datagrams, softirq_cpu()
-        sent = tool.run(route.client, mode, address, route.port + UNREAD, SECONDS, cgroup=route.cgroup)
-        arrived = server.datagrams - counted
-        if arrived < sent["sent"] / 2:
-            raise ToolError(f"{address} port {route.port + UNREAD}: of {sent['sent']} datagrams {arrived} arrived")
-        return float(arrived / (sent["cpu"] + softirq_cpu() - before) * 1e9), 0
+    if mode == "frames":
+        return _frames(tool, route, server, family), 0
     if mode != "stream":
         result = tool.run(route.client, mode, address, route.port, SECONDS, cgroup=route.cgroup)
         return float(result["median"]), int(result["stalled"])
@@ -121,10 +126,22 @@ def _once(tool: Tool, mode: str, route: Route, server: Server, family: int) -> t
     return float(result["bytes"] / (result["cpu"] + server.cpu - before) * 1e9), 0
 
 
+def _frames(tool: Tool, route: Route, server: Server, family: int) -> float:
+    wire = route.wire
+    if wire is None:
+        raise ToolError("a route without a wire takes no frames")
+    counted, before = server.datagrams, softirq_cpu()
+    sent = tool.run(wire.netns, "frames", wire.device, wire.frames[family].hex(), SECONDS)
+    arrived, cpu = server.datagrams - counted, sent["cpu"] + softirq_cpu() - before
+    if arrived < sent["sent"] / 2:
+        raise ToolError(f"{wire.device}: of {sent['sent']} frames {arrived} arrived")
+    return float(arrived / cpu * 1e9)
+
+
 def _note(mode: str, against: str, absolute: Sequence[float]) -> str:
     middle = sorted(absolute)[len(absolute) // 2]
     text = {
         "stream": f"{middle * 8 / 1e9:.1f} Gbit/CPU-s",
-        "flood": f"{middle / 1e3:,.0f} k packets/CPU-s",
+        "frames": f"{middle / 1e3:,.0f} k packets/CPU-s",
     }.get(mode, f"{middle / 1000:.1f} µs")
     return f"{against}: {text}"
