@@ -48,6 +48,12 @@ def _direct_return(settings: Settings) -> Iterator[Finding]:
                 "direct server return by IP option needs native routing",
                 f"set {{routing-mode}} to native, or this to geneve, or let {{{asked}}} go back to its default",
             )
+    elif not tunnelled:
+        yield Finding(
+            "bpf-lb-dsr-dispatch",
+            "direct server return by Geneve needs the tunnel, which native routing does not use",
+            "set this to opt, or {routing-mode} to tunnel",
+        )
     elif routing.tunnel_protocol is not TunnelProtocol.GENEVE:
         yield Finding(
             "bpf-lb-dsr-dispatch",
