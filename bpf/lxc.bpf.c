@@ -90,7 +90,7 @@ enum { GO_ON = -1 };
  * The pod itself may be that: then nobody else has to be asked. An action, or GO_ON. */
 static __always_inline int ask_service(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod, __u32 node)
 {
-	union addr itself = loopback_for(flow);
+	union addr itself = loopback_for(flow), asker = flow->source;
 	int reason;
 
 	if (unlikely(addr_equal(&flow->destination, &itself)))
@@ -103,7 +103,7 @@ static __always_inline int ask_service(struct __sk_buff *skb, struct flow *flow,
 		return refuse(skb, flow, true);
 	if (reason)
 		return drop(skb, flow, reason);
-	if (unlikely(addr_equal(&flow->destination, &flow->source) || addr_equal(&flow->source, &itself)))
+	if (unlikely(addr_equal(&flow->destination, &asker)))
 		return deliver_to_pod(skb, flow, pod);
 	return GO_ON;
 }

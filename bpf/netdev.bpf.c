@@ -19,6 +19,12 @@ static __always_inline bool masquerading(const struct flow *flow)
 	return flow->shape & SHAPE_V6 ? config_masquerade6 : config_masquerade4;
 }
 
+/* A node that was asked may have sent it on, for the backend here to answer. */
+static __always_inline int asked_elsewhere(struct __sk_buff *skb, struct flow *flow)
+{
+	return config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr) ? dsr_keep(skb, flow) : NAT_NOT_OURS;
+}
+
 /* Only what the kernel's routes send here with the address of a local pod. */
 static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod)
 {
@@ -31,20 +37,19 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 	if (config_routing_mode == ROUTING_TUNNEL && unlikely(behind_tunnel(ipcache_at(&flow->source))))
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
-	reason = admit(skb, flow) ?: reply_to_pod(skb, flow);
-	if (!reason && config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr))
-		reason = dsr_keep(skb, flow);
-	if (reason)
+	reason = admit(skb, flow) ?: reply_to_pod(skb, flow) ?: asked_elsewhere(skb, flow);
+	if (reason && reason != NAT_NOT_OURS)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);
 }
 
 /* A client outside asked a service: its packet goes to a backend, wherever that is. The backend's node judges it, with
  * the identity of the client as far as it is valid there. */
-static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
+static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, const union addr *client)
 {
 	const struct endpoint *row = endpoint_at(&flow->destination);
 	const struct ipcache_entry *peer;
+	int reason;
 
 	if (row && !(row->flags & ENDPOINT_HOST)) {
 		/* In native mode pods ask other nodes with their own addresses: for host ports, that no other node knows. */
@@ -56,25 +61,46 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow)
 		nat_note(NAT_FOR_HOST);
 		return deliver_to_stack(skb, flow);
 	}
+	reason = balance_client(flow, client);
+	if (reason)
+		return drop(skb, flow, reason);
+	count(skb, DROP_NONE, DIRECTION_INGRESS);
 	peer = ipcache_at(&flow->destination);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
 	return deliver_by_route(skb, flow);
 }
 
+/* For the node itself, and nothing that it passes on. Its own sockets may be the backend. */
+static __always_inline int to_node(struct __sk_buff *skb, struct flow *flow)
+{
+	int reason = asked_elsewhere(skb, flow);
+
+	if (reason == NAT_NOT_OURS)
+		return TC_ACT_OK;
+	if (reason)
+		return drop(skb, flow, reason);
+	nat_note(NAT_FOR_HOST);
+	return TC_ACT_OK;
+}
+
 /* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
 static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow, bool own)
 {
+	union addr client = flow->source;
 	int reason;
 
 	if (own && encapsulated(flow))
 		return TC_ACT_OK;
+	/* The stack says so to the client, which must know again what it asked. */
+	if (!own && unlikely(flow->ttl <= 1))
+		return TC_ACT_OK;
 	reason = balance(skb, flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE);
 	if (reason == NAT_NOT_OURS)
-		return TC_ACT_OK;
+		return own ? to_node(skb, flow) : TC_ACT_OK;
 	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)
 		return refuse(skb, flow, false);
-	return reason ? drop(skb, flow, reason) : to_backend(skb, flow);
+	return reason ? drop(skb, flow, reason) : to_backend(skb, flow, &client);
 }
 
 /* A reply to what left with an address of this node: back to the pod, or to the client outside whose service it is. */
@@ -86,6 +112,7 @@ static __always_inline int to_who_asked(struct __sk_buff *skb, struct flow *flow
 		return to_local_pod(skb, flow, row);
 	if (row || !config_services)
 		return drop(skb, flow, DROP_STALE_OR_UNROUTABLE_IP);
+	count(skb, DROP_NONE, DIRECTION_INGRESS);
 	return deliver_by_route(skb, flow);
 }
 
@@ -113,15 +140,21 @@ int from_netdev(struct __sk_buff *skb)
 	return reason ? drop(skb, &flow, reason) : to_who_asked(skb, &flow);
 }
 
-/* The node's own sockets may be a backend of a service that a client outside asked. */
+/* The node's own sockets may be a backend of a service that a client outside asked. With DSR only the answers tell that
+ * somebody still asks. */
 static __always_inline int from_node(struct __sk_buff *skb, struct flow *flow)
 {
 	int reason;
 
 	if (!config_services || likely(!nat_serves(NAT_FOR_HOST)) || !is_ip(skb) || parse(skb, flow))
 		return TC_ACT_OK;
-	reason = unbalance(skb, flow);
-	return reason ? drop(skb, flow, reason) : TC_ACT_OK;
+	reason = nat_back(skb, flow);
+	if (reason == NAT_NOT_OURS)
+		return TC_ACT_OK;
+	if (reason)
+		return drop(skb, flow, reason);
+	nat_note(NAT_FOR_HOST);
+	return TC_ACT_OK;
 }
 
 SEC("tc")

@@ -56,8 +56,10 @@ int from_overlay(struct __sk_buff *skb)
 	pod = endpoint_at(&flow.destination);
 	if (unlikely(!pod || addr_is_reserved(&flow.destination)))
 		return drop(skb, &flow, DROP_STALE_OR_UNROUTABLE_IP);
-	if (unlikely(answers_through(skb, &flow, pod)))
+	if (unlikely(answers_through(skb, &flow, pod))) {
+		count(skb, DROP_NONE, DIRECTION_INGRESS);
 		return deliver_by_route(skb, &flow);
+	}
 	flow_to(&flow, pod);
 	reason = admit(skb, &flow);
 	if (reason)

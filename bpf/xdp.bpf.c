@@ -44,6 +44,9 @@ static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bo
 		tell(xdp, flow, &work->mapping);
 	if (endpoint_at(&work->mapping.destination))
 		return XDP_PASS;
+	reason = balance_client(flow, &flow->source);
+	if (reason)
+		return frame_drop(xdp, flow, reason);
 	if (config_dsr && work->mapping.flags & NAT_DSR && dsr_speaks(flow))
 		return XDP_PASS;
 	peer = ipcache_at(&work->mapping.destination);
@@ -59,6 +62,7 @@ static __always_inline int to_who_asked(struct xdp_md *xdp, struct flow *flow, _
 
 	if (!work || !work->mapping.service || endpoint_at(&work->mapping.destination))
 		return XDP_PASS;
+	flow->opens = !(work->mapping.flags & NAT_REPLIED); /* the other direction, to other neighbours */
 	return frame_by_route(xdp, flow, length, device);
 }
 

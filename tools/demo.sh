@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The first run: a three-node lab, an application, who reaches whom, a policy, who reaches whom now, and why.
+# The first run: a three-node lab, an application, its Service from inside and outside, who reaches whom, a policy, who
+# reaches whom now, and why.
 # Leaves the lab running. Every command it runs is printed, so it can be typed again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +14,7 @@ bold "1. A Kubernetes of three nodes, with Cilium as its network"
 if cilium lab status --name "$LAB" >/dev/null 2>&1; then
     echo "the lab '$LAB' is already up: using it (cilium lab down --name $LAB takes it away)"
 else
-    run cilium lab up --name "$LAB"
+    run cilium lab up --name "$LAB" --values examples/bookshop/values.yaml
 fi
 eval "$(cilium lab env --name "$LAB")"
 
@@ -52,23 +53,34 @@ matrix() { # who reaches whom, over both families
     done
 }
 
-bold "3. Who reaches whom, without a policy"
+bold "3. A Service: from a pod, and from outside through a node that need not have a backend"
+service() { kubectl -n bookshop get service frontend -o "jsonpath=$1"; }
+node=$(kubectl get node node1 -o 'jsonpath={.status.addresses[0].address}')
+if [[ $(kubectl -n kube-system get configmap cilium-config -o 'jsonpath={.data.kube-proxy-replacement}') == true ]]; then
+    run kubectl -n bookshop get service frontend
+    run kubectl -n bookshop exec "$(pod_of visitor)" -- curl -sS -m 2 "http://$(service '{.spec.clusterIP}')/"
+    run cilium lab node --name "$LAB" external -- curl -sS -m 2 "http://$node:$(service '{.spec.ports[0].nodePort}')/"
+else
+    echo "this lab was brought up without kubeProxyReplacement: see docs/tasks/services.md"
+fi
+
+bold "4. Who reaches whom, without a policy"
 matrix
 
-bold "4. Policies: visitors → frontend → catalog → database, and nothing else"
+bold "5. Policies: visitors → frontend → catalog → database, and nothing else"
 run kubectl apply -f examples/bookshop/policy.yaml
 run kubectl -n bookshop get ciliumnetworkpolicies
-bold "5. Who reaches whom now"
+bold "6. Who reaches whom now"
 matrix
 
-bold "6. What the datapath saw, and which policy decided"
+bold "7. What the datapath saw, and which policy decided"
 for app in catalog database; do
     node=$(kubectl -n bookshop get pods -l app=$app -o 'jsonpath={.items[0].spec.nodeName}')
     agent=$(kubectl -n kube-system get pods -l k8s-app=cilium --field-selector "spec.nodeName=$node" -o name)
     run kubectl -n kube-system exec "$agent" -- \
         hubble observe --to-pod "bookshop/$app" --from-namespace bookshop --type policy-verdict --print-policy-names --last 6
 done
-bold "7. The agent that enforces it"
+bold "8. The agent that enforces it"
 run kubectl -n kube-system exec ds/cilium -- cilium-dbg endpoint list
 
 cat <<TXT
@@ -83,10 +95,12 @@ The lab '$LAB' is running. Try next, in a shell of your own:
                                                         flows of one node as they happen
     kubectl -n kube-system exec ds/cilium -- cilium-dbg bpf policy get --all
                                                         what the kernel enforces there
+    kubectl -n kube-system exec ds/cilium -- cilium-dbg service list
+                                                        Services, and who answers
     kubectl -n bookshop delete cnp catalog              open the catalog again
     cilium lab node --name $LAB node1 -- ip route
                                                         a command on a node
-    cilium lab down --name $LAB                         leaves nothing behind
+    cilium lab down --name $LAB                            leaves nothing behind
 
 Read on in docs/getting-started.md.
 TXT

@@ -293,8 +293,24 @@ STAGE int balance_find(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex
 	}
 	if (scope == SERVICE_CLUSTER)
 		nat_note(NAT_FOR_POD);
-	else if (!addr_equal(&flow->source, &work->mapping.source) && !flow->source_identity)
-		flow->source_identity = identity_of(&flow->source); /* whatever the backend's node sees, this is who asks */
+	return 0;
+}
+
+/* A client outside, `client` before the translation, whose packet goes on to another node. Nobody outside has the address
+ * of a pod of this node or of the node itself, and pods behind the tunnel come through it. Whatever address the backend's
+ * node sees, the tunnel says who asks. 0 or the reason to drop. */
+STAGE int balance_client(struct flow *flow, const union addr *client)
+{
+	const struct ipcache_entry *entry;
+
+	if (!flow || !client || endpoint_at(client))
+		return DROP_INVALID_SOURCE_IP;
+	if (config_routing_mode != ROUTING_TUNNEL)
+		return 0;
+	entry = ipcache_at(client);
+	if (behind_tunnel(entry))
+		return DROP_INVALID_SOURCE_IP;
+	flow->source_identity = identity_in(entry, client);
 	return 0;
 }
 
@@ -306,10 +322,8 @@ STAGE int balance(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 n
 
 	if (!flow || !work)
 		return NAT_NOT_OURS;
-	if (flow->shape & SHAPE_ICMP_ERROR) {
-		reason = nat_error(skb, flow, NAT_FORWARD);
-		return reason > 0 ? NAT_NOT_OURS : reason; /* what cannot be read is nobody's */
-	}
+	if (flow->shape & SHAPE_ICMP_ERROR)
+		return nat_error(skb, flow, NAT_FORWARD);
 	reason = balance_find(flow, scope, node, skb->ifindex);
 	if (reason)
 		return reason;

@@ -12,6 +12,7 @@
 #define DSR_TYPE4 0x9a /* copied into fragments, control, number 26 */
 #define DSR_TYPE6 0x1b
 #define DSR_PAYLOAD6 20
+#define DSR_ROOM BPF_F_ADJ_ROOM_FIXED_GSO /* datagrams that the kernel joined stay as long as they were */
 
 struct dsr4 {
 	__u8 type, length;
@@ -39,7 +40,7 @@ static __always_inline int dsr_add4(struct __sk_buff *skb, struct flow *flow, co
 	if (flow->l4_offset != ETH_HLEN + sizeof(header.ip)) /* options of its own leave no place for ours */
 		return DROP_INVALID_PACKET_DROPPED;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &header.ip, sizeof(header.ip)) ||
-	    bpf_skb_adjust_room(skb, sizeof(header.option), BPF_ADJ_ROOM_NET, 0))
+	    bpf_skb_adjust_room(skb, sizeof(header.option), BPF_ADJ_ROOM_NET, DSR_ROOM))
 		return DROP_ERROR_WRITING_TO_PACKET;
 	header.ip.ihl = sizeof(header) / 4;
 	header.ip.tot_len = bpf_htons(bpf_ntohs(header.ip.tot_len) + sizeof(header.option));
@@ -55,7 +56,7 @@ static __always_inline int dsr_add6(struct __sk_buff *skb, struct flow *flow, co
 	struct { struct ipv6hdr ip; struct dsr6 option; } header;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &header.ip, sizeof(header.ip)) ||
-	    bpf_skb_adjust_room(skb, sizeof(header.option), BPF_ADJ_ROOM_NET, 0))
+	    bpf_skb_adjust_room(skb, sizeof(header.option), BPF_ADJ_ROOM_NET, DSR_ROOM))
 		return DROP_ERROR_WRITING_TO_PACKET;
 	header.option = (struct dsr6){
 		.next = header.ip.nexthdr, .units = sizeof(header.option) / 8 - 1,
@@ -104,7 +105,7 @@ static __always_inline bool dsr_read(struct __sk_buff *skb, const struct flow *f
 }
 
 /* On the backend's node: replies of this connection will come from the service, if there is such a service: anybody can
- * write an option. */
+ * write an option. 0, NAT_NOT_OURS (no option), or the reason to drop. */
 STAGE int dsr_keep(struct __sk_buff *skb, struct flow *flow)
 {
 	struct nat_work *work = nat_work();
@@ -112,7 +113,7 @@ STAGE int dsr_keep(struct __sk_buff *skb, struct flow *flow)
 	const struct service *service;
 
 	if (!flow || !work || !dsr_speaks(flow) || !dsr_read(skb, flow, &meant))
-		return 0;
+		return NAT_NOT_OURS;
 	nat_key_of(&work->forward, flow, NAT_FORWARD);
 	work->forward.destination = meant.address;
 	work->forward.destination_port = meant.port;

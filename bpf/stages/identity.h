@@ -58,6 +58,12 @@ static __always_inline bool is_node(__u32 identity)
 	       (identity & SCOPE_MASK) == SCOPE_REMOTE_NODE;
 }
 
+/* A pod, of whatever node, as far as its identity tells. */
+static __always_inline bool is_workload(__u32 identity)
+{
+	return identity > IDENTITY_RESERVED_MAX && !(identity & SCOPE_MASK);
+}
+
 /* Forwarded with the address of a pod of this node, but not from its interface. The node's own addresses are another
  * matter: whoever translates sources on this node (kube-proxy) forwards with them. */
 static __always_inline bool imitated(const struct __sk_buff *skb, const struct endpoint *sender)

@@ -8,6 +8,7 @@
 #include "lib/parse.h"
 #include "config/node.h"
 #include "maps/nat.h"
+#include "stages/identity.h"
 #include "stages/rewrite.h"
 
 #define NAT_ATTEMPTS 64
@@ -180,7 +181,8 @@ STAGE bool nat_refresh(struct nat_work *work, __u64 now)
 	other = bpf_map_lookup_elem(&cilium_snat, &work->reverse);
 	if (other) {
 		if (!addr_equal(&other->destination, &forward->source) ||
-		    other->destination_port != forward->source_port)
+		    other->destination_port != forward->source_port ||
+		    !addr_equal(&other->source, &forward->destination))
 			return false;
 		other->used = now;
 		other->flags = mapping->flags ? other->flags | mapping->flags : 0;
@@ -243,9 +245,16 @@ static __always_inline void nat_turn(struct nat_entry *to, const struct nat_entr
 	to->destination_port = from->source_port;
 }
 
+/* Routers and nodes report on what others sent; a pod only on what was sent to itself: translated, its word would be that
+ * of the end it speaks for. `by_end`: it is the end. */
+static __always_inline bool may_report(const struct flow *flow, bool by_end)
+{
+	return by_end || !(flow->from.id || is_workload(flow->source_identity));
+}
+
 /* An ICMP error about a packet that was translated in the other direction than `direction`, in which the error itself
  * goes. Whoever reports it, a router or the end itself, the receiver learns of the packet that it sent.
- * 0, NAT_NOT_OURS, or the reason to drop. */
+ * 0, NAT_NOT_OURS (also of what quotes too little to tell), or the reason to drop. */
 STAGE int nat_error(struct __sk_buff *skb, struct flow *flow, __u32 direction)
 {
 	struct nat_work *work = nat_work();
@@ -255,7 +264,7 @@ STAGE int nat_error(struct __sk_buff *skb, struct flow *flow, __u32 direction)
 	int reason;
 
 	if (!flow || !work || !parse_quoted(skb, flow, &inner))
-		return DROP_INVALID_PACKET_DROPPED;
+		return NAT_NOT_OURS;
 	__builtin_memset(&work->reverse, 0, sizeof(work->reverse));
 	work->reverse.source = inner.destination;
 	work->reverse.destination = inner.source;
@@ -264,11 +273,11 @@ STAGE int nat_error(struct __sk_buff *skb, struct flow *flow, __u32 direction)
 	work->reverse.protocol = inner.protocol;
 	work->reverse.direction = direction;
 	entry = bpf_map_lookup_elem(&cilium_snat, &work->reverse);
-	if (!entry || !addr_equal(&inner.source, &flow->destination))
+	by_end = addr_equal(&flow->source, &inner.destination);
+	if (!entry || !addr_equal(&inner.source, &flow->destination) || !may_report(flow, by_end))
 		return NAT_NOT_OURS;
 	/* As the receiver sent it: what it gets in reply, the other way round. */
 	nat_turn(&work->back, entry);
-	by_end = addr_equal(&flow->source, &inner.destination);
 	reason = rewrite_quoted(skb, flow, &inner, REWRITE_SOURCE, &work->back);
 	if (!reason)
 		reason = rewrite_quoted(skb, flow, &inner, REWRITE_DESTINATION, &work->back);
@@ -278,6 +287,17 @@ STAGE int nat_error(struct __sk_buff *skb, struct flow *flow, __u32 direction)
 	if (!reason && (by_end || direction == NAT_FORWARD) && !addr_equal(&flow->source, &work->back.destination))
 		reason = rewrite(skb, flow, REWRITE_SOURCE, &work->back.destination, 0);
 	return reason;
+}
+
+/* Whether the mapping of a service has ended, so that the reply is one to who asked the backend itself, from the same port.
+ * A SYN on its way to the service makes the mapping live again before it is answered. Masquerading has ports of its own. */
+static __always_inline bool nat_ended(const struct nat_entry *entry, const struct flow *flow, __u64 now)
+{
+	if (!entry->service)
+		return false;
+	if (flow->protocol == IPPROTO_TCP && flow->tcp_flags & TCP_SYN && entry->flags & NAT_CLOSED)
+		return true;
+	return nat_dead(entry->flags, flow->protocol, entry->used, now);
 }
 
 /* The mapping of a reply, which is in use by that: work->mapping is what it gets. The packet is not touched. 0, or
@@ -292,8 +312,10 @@ static __always_inline int nat_find_back(struct nat_work *work, const struct flo
 	entry = bpf_map_lookup_elem(&cilium_snat, &work->reverse);
 	if (!entry)
 		return NAT_NOT_OURS;
-	work->mapping = *entry;
 	now = bpf_ktime_get_coarse_ns();
+	if (unlikely(nat_ended(entry, flow, now)))
+		return NAT_NOT_OURS;
+	work->mapping = *entry;
 	flags = nat_flags(entry->flags | NAT_REPLIED, flow, NAT_FIN_IN);
 	if (unlikely(flags != entry->flags || now - entry->used > SECOND)) {
 		entry->used = now;

@@ -12,8 +12,8 @@
 #define FIB_SOURCE (1U << 4) /* BPF_FIB_LOOKUP_SRC, since Linux 6.7 */
 #define CONFIRM (10 * SECOND)
 
-/* A packet in ten seconds for each neighbour takes the way through the kernel, which then looks after it: one of a new
- * connection, or of one that was silent for a second. */
+/* A packet in ten seconds for each neighbour takes the way through the kernel, which then looks after it: the first of a
+ * connection in its direction, or one after a second in which the connection's use was not noted. */
 static __always_inline bool neighbour_is_due(const struct bpf_fib_lookup *fib, bool v6)
 {
 	struct neighbour_key key = { .ifindex = fib->ifindex };

@@ -15,7 +15,14 @@ from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from cilium.datapath.generated import NAT_ENTRY, NAT_KEY
-from cilium.datapath.generated.enums import DropReason, NatDirection, NatFlags, RoutingMode, ServiceScope
+from cilium.datapath.generated.enums import (
+    DropReason,
+    FlowDirection,
+    NatDirection,
+    NatFlags,
+    RoutingMode,
+    ServiceScope,
+)
 
 VIP = {4: "198.51.100.7", 6: "2001:db8:7::7"}
 PORT, TARGET = 80, 8080
@@ -315,6 +322,20 @@ def test_what_is_for_the_node_itself_is_left_alone(balancer: Balancer) -> None:
         result = balancer.ask(packet)
         assert (result.verdict, result.data) == (OK, bytes(packet))
     assert len(balancer.mappings()[0]) == 0
+
+
+def test_without_hops_left_the_stack_answers_about_what_was_asked(balancer: Balancer) -> None:
+    hops = {"ttl": 1} if balancer.version == 4 else {"hlim": 1}
+    packet = tcp(balancer.client, balancer.vip, 40000, PORT, **hops)
+    result = balancer.ask(packet)
+    assert (result.verdict, result.data) == (OK, bytes(packet))
+
+
+def test_what_passes_through_is_counted(balancer: Balancer) -> None:
+    port = network(balancer.syn().packet)[TCP].sport
+    assert balancer.datapath.count(0, FlowDirection.INGRESS) == 1
+    balancer.answer(port)
+    assert balancer.datapath.count(0, FlowDirection.INGRESS) == 2
 
 
 def test_choices_are_even(balancer: Balancer) -> None:

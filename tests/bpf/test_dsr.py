@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 from bpf.balanced import ANY, Cluster, address, end
 from bpf.harness import REDIRECT, Datapath, encoded
+from bpf.nodes import inside
 from bpf.packets import CLIENT, FAMILIES, WORLD, tcp, udp
 from bpf.test_balance import address_of_outside
 from scapy.layers.inet import IP, IPOption
@@ -16,6 +18,8 @@ from scapy.packet import Packet
 from cilium.datapath.generated.enums import DropReason, NatDirection, NatFlags, RoutingMode, ServiceFlags, ServiceScope
 
 EXTERNAL = ServiceScope.EXTERNAL
+UDP_SEGMENT = 103  # linux/udp.h
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 both = pytest.mark.parametrize("version", FAMILIES)
 
 
@@ -59,6 +63,34 @@ def test_the_backend_sees_the_client_and_answers_it_directly(
 def test_a_backend_of_the_node_that_was_asked_needs_no_option(cluster: Cluster, version: int) -> None:
     cluster.services[1].put(ANY[version], 30081, end(cluster.one, 2, version), scope=EXTERNAL, flags=ServiceFlags.DSR)
     assert cluster.ask(cluster.outside, "tcp", address(cluster.one, version), 30081).server == "near"
+
+
+@both
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_server_on_another_node_itself_answers_directly(cluster: Cluster, version: int, protocol: str) -> None:
+    port, at = 8200 + version + (10 if protocol == "udp" else 0), address(cluster.two, version)
+    cluster.serve(cluster.two.namespace, "host2", port, at)
+    for services in cluster.services.values():
+        services.put(ANY[version], 30082, (at, port), protocol=protocol, scope=EXTERNAL, flags=ServiceFlags.DSR)
+    answer = cluster.ask(cluster.outside, protocol, address(cluster.one, version), 30082, source=40301)
+    assert (answer.server, answer.client) == ("host2", address_of_outside(cluster, version)), answer
+
+
+@both
+def test_datagrams_that_the_kernel_has_joined(cluster: Cluster, version: int) -> None:
+    """Each of them carries the option in the end."""
+    for services in cluster.services.values():
+        services.put(
+            ANY[version], 30083, end(cluster.two, 3, version),
+            protocol="udp", scope=EXTERNAL, flags=ServiceFlags.DSR,
+        )  # fmt: skip
+    with inside(cluster.outside), socket.socket(FAMILY[version], socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+        sock.connect((address(cluster.one, version), 30083))
+        sock.send(b"x" * 3000)
+        answers = [sock.recv(100).split()[-1] for _ in range(3)]
+    assert answers == [b"1000"] * 3
 
 
 def with_option(packet: Packet, service: str, port: int) -> Packet:

@@ -189,6 +189,16 @@ def test_the_kernel_sees_a_packet_now_and_then(node: Node, version: int) -> None
 
 
 @both
+def test_of_both_directions(node: Node, version: int) -> None:
+    """The backend's neighbour is another one than the client's."""
+    node.device(node.crossing.eth1, flags=NetdevFlags.TAKES_FRAMES)
+    node.service(version, BESIDE[version])
+    node.ready(asks(tcp, version))
+    reply = tcp(BESIDE[version], NODE[version], TARGET, 62000, "SA")
+    assert [node.wire(reply).verdict for _ in range(3)] == [XDP_PASS, XDP_TX, XDP_TX]
+
+
+@both
 @pytest.mark.parametrize(
     "change",
     [

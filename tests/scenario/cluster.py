@@ -30,8 +30,9 @@ class Cluster:
         self.name = name
         self.environment = dict(os.environ)
 
-    def up(self, *, nodes: int = 3, values: Path | None = None) -> str:
-        arguments = ["lab", "up", "--name", self.name, "--nodes", str(nodes)]
+    def up(self, *more: str, nodes: int = 3, values: Path | None = None) -> str:
+        """`more`: options of `cilium lab up`."""
+        arguments = ["lab", "up", "--name", self.name, "--nodes", str(nodes), *more]
         output = self.run(BIN / "cilium", *arguments, *(["--values", values] if values else []), timeout=180)
         exports = self.run(BIN / "cilium", "lab", "env", "--name", self.name)
         for line in exports.splitlines():

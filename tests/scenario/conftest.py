@@ -16,7 +16,7 @@ localRedirectPolicies: {enabled: true}
 """
 NATIVE = """
 kubeProxyReplacement: true
-loadBalancer: {algorithm: maglev, mode: hybrid}
+loadBalancer: {algorithm: maglev, mode: hybrid, acceleration: best-effort}
 localRedirectPolicies: {enabled: true}
 ipam: {mode: kubernetes}
 routingMode: native

@@ -28,10 +28,13 @@ from cilium.app.objects import ObjectWrites
 from cilium.app.plugin_install import install_configuration, install_plugins
 from cilium.app.policy_delay import PolicyDelay
 from cilium.app.processes import read_settings, run_process
+from cilium.app.refill import hold_programs
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
 from cilium.app.sections import add_sections
 from cilium.app.tables import AgentTables
 from cilium.datapath.errors import DatapathError
+from cilium.datapath.layouts import refilled
+from cilium.datapath.paths import MAP_DIRECTORY
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
@@ -161,8 +164,10 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
     addressing.publish_health(await endpoints.restore())
-    for cell in features.cells:
+    held = hold_programs(features.cells, done=lambda: refilled(MAP_DIRECTORY))
+    for cell in held if built.datapath.refilling else features.cells:
         cell.start(tasks)
+    for cell in features.cells:
         agent.add_reconcilers(*cell.reconcilers)
     if settings.hubble.enabled:
         tasks.create_task(build_hubble(built, features.policy).run(), name="hubble")

@@ -160,6 +160,7 @@ def build_endpoints(
         endpoint_map=tables.endpoint_map,
         endpoint_objects=tables.endpoint_objects,
         cilium_endpoints=built.kubernetes.cilium_endpoints,
+        pods=built.kubernetes.pods,
     )
 
 

@@ -15,12 +15,13 @@ from cilium.datapath.addresses import prefix_bits
 from cilium.datapath.generated import RoutingMode as KernelRouting
 from cilium.datapath.generated import TunnelProtocol as KernelTunnel
 from cilium.datapath.generated.maps import MAPS
+from cilium.datapath.layouts import changed_layouts_aside, refilling
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.loader import Constant, LoadedObject, load
 from cilium.datapath.maps import BpfMap, PinnedMap
 from cilium.datapath.nested import Nested, NestedMap
 from cilium.datapath.netlink.netns import netns_cookie
-from cilium.datapath.paths import OBJECT_DIRECTORY
+from cilium.datapath.paths import MAP_DIRECTORY, OBJECT_DIRECTORY
 from cilium.datapath.ringbuf import RingBuffer
 from cilium.datapath.runtime import Runtime
 from cilium.settings import (
@@ -55,6 +56,8 @@ class Datapath:
     nested: Mapping[str, NestedMap]
     """Every pinned map of maps, by name."""
     runtime: Runtime
+    refilling: bool = False
+    """Maps that features write start empty because another version's had another layout; see app/refill.py."""
 
     def lost_events(self) -> int:
         """Events that did not fit into the ring since the map was made, over types and processors."""
@@ -72,10 +75,13 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
     on = settings.services.replacement
     xdp = settings.services.acceleration is not Acceleration.DISABLED
     names = (*OBJECTS, *(SERVICE_OBJECTS if on else ()), *(XDP_OBJECTS if xdp else ()))
-    objects = tuple(_load(name, values, sizes) for name in names)
+    with changed_layouts_aside(MAP_DIRECTORY):
+        objects = tuple(_load(name, values, sizes) for name in names)
     runtime = Runtime(PinnedMap("cilium_runtime"))
+    level = settings.events.aggregation
     runtime.configure(
-        aggregation=0 if settings.events.aggregation is MonitorAggregation.NONE else settings.events.interval,
+        aggregation=0 if level in (MonitorAggregation.NONE, MonitorAggregation.LOW) else settings.events.interval,
+        received=level is MonitorAggregation.NONE,
         events=settings.hubble.enabled,
     )
     return Datapath(
@@ -88,6 +94,7 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
         },
         nested={MAGLEV: Nested(PinnedMap(MAGLEV))} if on else {},
         runtime=runtime,
+        refilling=refilling(MAP_DIRECTORY),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cilium.sources.kubernetes.errors import ApiError
@@ -17,6 +17,8 @@ POLICIES = {
     "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
 }
 """Collection by kind."""
+TERMINATING = "it is being terminated"
+"""In the words of the API server about a namespace that takes nothing new."""
 
 
 def _endpoints(namespace: str) -> str:
@@ -37,8 +39,15 @@ class ObjectWrites:
     async def create_identity(self, body: Mapping[str, Any]) -> None:
         await self._writes.create(IDENTITIES, body)
 
-    async def delete_identity(self, number: int) -> None:
-        await self._writes.delete(IDENTITIES, str(number))
+    async def delete_identity(self, number: int, *, unused: Callable[[], bool]) -> bool:
+        """Whether it was deleted: `unused` is asked after the object was read, and what changed since then is spared
+        (ApiError 409).
+        """
+        found = await self._writes.find(IDENTITIES, str(number))
+        if found is None or not unused():
+            return False
+        meta = found["metadata"]
+        return await self._writes.delete(IDENTITIES, str(number), uid=meta["uid"], version=meta["resourceVersion"])
 
     # features/endpoint
     async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None:
@@ -76,7 +85,8 @@ class ObjectWrites:
         try:
             await self._writes.create(f"/api/v1/namespaces/{namespace}/events", body)
         except ApiError as error:
-            if error.reason != "AlreadyExists" and error.status != 404:
+            going = error.status == 404 or (error.status == 403 and TERMINATING in error.message)
+            if error.reason != "AlreadyExists" and not going:
                 raise
 
 

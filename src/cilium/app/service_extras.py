@@ -102,6 +102,7 @@ def _service_health(built: Built, healthy: Callable[[], bool]) -> Cell:
         healthy=healthy,
         services=kubernetes.services,
         endpoint_slices=kubernetes.endpoint_slices,
+        kube_nodes=kubernetes.kube_nodes,
         health_checks=tables.health_checks,
         problems=tables.health_check_problems,
     )

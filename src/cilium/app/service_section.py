@@ -17,8 +17,6 @@ from cilium.tables.problems import Problem
 from cilium.tables.services import Frontend
 
 Document = dict[str, Any]
-SHOWN = 5
-"""Problems in the one line; a list follows in the verbose status."""
 
 
 def services(
@@ -44,7 +42,7 @@ def services(
         "frontends": len(rows),
         "backends": len(backends),
         "problems": found,
-        "msg": f"True   [{'; '.join((_devices(listed), _how(settings), counts, *_some(found)))}]",
+        "msg": f"True   [{'; '.join((_devices(listed), _how(settings), counts, *_count(found)))}]",
     }
 
 
@@ -129,6 +127,5 @@ def _how(settings: ServiceSettings) -> str:
     return f"{words}, XDP {port['acceleration']}" if settings.acceleration is not Acceleration.DISABLED else words
 
 
-def _some(found: list[str]) -> list[str]:
-    rest = len(found) - SHOWN
-    return found[:SHOWN] + ([f"{rest} more problems"] if rest > 0 else [])
+def _count(found: list[str]) -> list[str]:
+    return [f"{len(found)} problem{'s' if len(found) > 1 else ''}"] if found else []

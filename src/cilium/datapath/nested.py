@@ -94,6 +94,8 @@ class Nested(Closing):
             count = shape_of(fd).max_entries
             with mmap.mmap(fd, self._bytes(count), prot=mmap.PROT_READ) as memory:
                 return self._elements(memory, count).copy()
+        except OSError as error:
+            raise KernelError(f"map array {number} of {self.spec.name} into memory", error.errno or 0) from error
         finally:
             os.close(fd)
 
@@ -101,12 +103,15 @@ class Nested(Closing):
         self._outer.close()
 
     def _make(self, content: Array) -> int:
-        """The descriptor of an array that has this content."""
+        """The descriptor of an array that has this content. Raises KernelError."""
         count = len(content)
         fd = syscall.map_create(self._inner.name, self._inner.shape._replace(max_entries=count))
         try:
             with mmap.mmap(fd, self._bytes(count)) as memory:
                 self._elements(memory, count)[:] = content
+        except OSError as error:
+            os.close(fd)
+            raise KernelError(f"map an array of {self.spec.name} into memory", error.errno or 0) from error
         except BaseException:
             os.close(fd)
             raise

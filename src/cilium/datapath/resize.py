@@ -1,8 +1,9 @@
 """Pinned maps whose size in the settings changed: the content moves into a map of the new size.
 
 In: an object about to be loaded, the directory of pins. Out: `Resize` objects, which finish or undo what they began.
-Only the number of entries may differ; another layout is a MapSpecMismatch. Programs that are attached write to the
-old map until they are replaced: what they learn in between is lost, which for connections means to be judged anew.
+Only the number of entries may differ: `layouts` has put other layouts aside, and one that it left is a MapSpecMismatch.
+Programs that are attached write to the old map until they are replaced: what they learn in between is lost, which for
+connections means to be judged anew.
 """
 
 from __future__ import annotations

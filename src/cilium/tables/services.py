@@ -137,6 +137,12 @@ class Service(msgspec.Struct, frozen=True):
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
 
+    def served_by(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels serves it. Headless services and those of another proxy are nobody's
+        business here.
+        """
+        return not self.proxy_name and bool(self.cluster_ips) and all(term.matches(labels) for term in self.nodes)
+
 
 class SliceEndpoint(msgspec.Struct, frozen=True):
     address: IPAddress

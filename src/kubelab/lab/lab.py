@@ -71,19 +71,25 @@ class Lab:
         *,
         manifests: Manifests | Iterable[Object] = (),
         pod_cidrs: Sequence[tuple[str, int]] = POD_CIDRS,
+        xdp: bool = False,
         progress: Progress = lambda _: None,
     ) -> None:
         """Builds the lab and applies the manifests. Returns when all nodes are registered (not: ready).
 
-        ``manifests`` may be a function of the lab, called once the API server answers. Raises LabError.
+        ``manifests`` may be a function of the lab, called once the API server answers. ``xdp``: programs on the nodes'
+        devices can send, as on network cards. Raises LabError.
         """
         if not 1 <= nodes <= MAX_NODES:
             raise LabError(f"nodes: {nodes}: a lab has 1 to {MAX_NODES} nodes")
         require()
+        if xdp and shutil.which("ethtool") is None:
+            raise LabError("cables for XDP are made by ethtool, which is not there: apt-get install ethtool")
         with state.lock(self.name):
             self._refuse_second()
             try:
                 self._build(nodes, pod_cidrs, progress)
+                if xdp:
+                    network.like_network_cards(self.name, [f"node{number}" for number in range(1, nodes + 1)])
                 wanted = manifests(self) if callable(manifests) else manifests
                 progress("applying manifests")
                 self.api().apply(wanted)

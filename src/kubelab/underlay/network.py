@@ -92,6 +92,20 @@ def plug(lab: str, port: str, member: Path) -> None:
     )
 
 
+def like_network_cards(lab: str, ports: Iterable[str]) -> None:
+    """Cables between veths become those between network cards, for XDP at their other ends: what arrives there has its
+    checksum (a veth leaves it out, since nobody needs it), and what a program sends is taken (GRO makes a veth poll).
+
+    Raises NetworkError.
+    """
+    for port in ports:
+        inside = ["nsenter", f"--net={netns(lab, 'underlay')}", "ethtool", "-K", port]
+        for feature in (("tx", "off"), ("gro", "on")):
+            done = subprocess.run([*inside, *feature], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NetworkError(f"ethtool -K {port} {' '.join(feature)}: {done.stderr.strip()}")
+
+
 def configure_node(lab: str, node: str, addresses: tuple[str, str], plan: Plan) -> None:
     """Plugs a node in: addresses on eth0, default routes through the external router."""
     member = netns(lab, node)

@@ -94,6 +94,27 @@ def test_an_array_that_cannot_be_made_is_the_error_of_its_keys(
         assert found(opened) == {2: [4]}
 
 
+def test_memory_that_cannot_be_had_is_the_error_of_its_keys(
+    tiny: Path, bpf_dir: Path, specs: dict[str, MapSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tiny, pin_dir=bpf_dir).close()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with open_nested(bpf_dir, specs) as opened:
+        opened.update(keys(1), [array(7)], [0])
+        number = int(opened.dump()[1][0])
+        with monkeypatch.context() as patch:
+            patch.setattr("mmap.mmap", refuse)
+            with pytest.raises(MapWriteError) as caught:
+                opened.update(keys(1, 2), [array(8)], [0, 0])
+            with pytest.raises(KernelError):
+                opened.content(number)
+        assert {error.errno for error in caught.value.failures.values()} == {errno.ENOMEM}
+        assert found(opened) == {1: [7]}
+
+
 def test_a_number_that_is_no_map() -> None:
     with pytest.raises(NoSuchEntry, match="open the map with id 4000000000"):
         syscall.map_by_number(4_000_000_000)

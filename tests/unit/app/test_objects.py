@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from unit.sources.kubernetes.fake_api import FakeAPI
 from cilium.app.objects import ObjectWrites
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import ClientConfig
+from cilium.sources.kubernetes.errors import ApiError
 from cilium.sources.kubernetes.writes import Writes
 
 WEB = "/apis/cilium.io/v2/namespaces/shop/ciliumendpoints"
@@ -52,6 +54,32 @@ async def test_absence_is_no_error(objects: ObjectWrites) -> None:
     await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.1")
 
 
+IDENTITIES = "/apis/cilium.io/v2/ciliumidentities"
+
+
+@pytest.mark.parametrize("unused", [True, False])
+async def test_an_identity_goes_if_it_is_still_unused(api: FakeAPI, objects: ObjectWrites, unused: bool) -> None:
+    await api.put(IDENTITIES, "4711", {"metadata": {"uid": "u1"}})
+    assert await objects.delete_identity(4711, unused=lambda: unused) is unused
+    assert ("4711" in api.objects[IDENTITIES]) is not unused
+    assert not await objects.delete_identity(4712, unused=lambda: True), "absence is no error"
+
+
+@pytest.mark.parametrize("uid", ["u1", "u2"])
+async def test_an_identity_that_changed_since_it_was_read_stays(api: FakeAPI, objects: ObjectWrites, uid: str) -> None:
+    """Or one of the same name that took its place."""
+    await api.put(IDENTITIES, "4711", {"metadata": {"uid": "u1"}})
+
+    def somebody_writes() -> bool:
+        api.objects[IDENTITIES]["4711"] = {"metadata": {"name": "4711", "uid": uid, "resourceVersion": "900"}}
+        return True
+
+    with pytest.raises(ApiError) as caught:
+        await objects.delete_identity(4711, unused=somebody_writes)
+    assert caught.value.status == 409
+    assert "4711" in api.objects[IDENTITIES]
+
+
 EVENTS = "/api/v1/namespaces/shop/events"
 
 
@@ -60,3 +88,19 @@ async def test_an_event_is_told_once(api: FakeAPI, objects: ObjectWrites) -> Non
     await objects.create_event("shop", body)
     await objects.create_event("shop", {**body, "message": "second"})
     assert api.objects[EVENTS]["web.1"]["message"] == "first"
+
+
+def refusal(message: str) -> dict[str, Any]:
+    body = {"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": message}
+    return {"body": json.dumps(body).encode(), "content_type": "application/json"}
+
+
+async def test_a_namespace_that_goes_needs_no_events(api: FakeAPI, objects: ObjectWrites) -> None:
+    """It may take long to go; other refusals are errors."""
+    message = "unable to create new content in namespace shop because it is being terminated"
+    api.refuse[f"POST {EVENTS}"] = (403, refusal(message))
+    await objects.create_event("shop", {"metadata": {"name": "web.1"}})
+    assert EVENTS not in api.objects or not api.objects[EVENTS]
+    api.refuse[f"POST {EVENTS}"] = (403, refusal("cannot create resource events"))
+    with pytest.raises(ApiError, match="cannot create resource"):
+        await objects.create_event("shop", {"metadata": {"name": "web.1"}})

@@ -99,9 +99,12 @@ def test_annotations_are_those_that_are_read() -> None:
     )
 
 
-def test_problems_are_named_the_first_in_the_line_and_all_in_the_details() -> None:
+def test_problems_are_counted_in_the_line_the_first_named_below_it_and_all_in_the_details() -> None:
     found = section({"kubeProxyReplacement": True}, PROBLEMS)
     assert len(found["problems"]) == 7
-    assert "Service shop/s0: 192.0.2.1 80/TCP: belongs to shop/a" in found["msg"]
-    assert found["msg"].endswith("2 more problems]")
+    assert found["msg"].endswith("; 7 problems]")
+    assert section({"kubeProxyReplacement": True}, PROBLEMS[:1])["msg"].endswith("; 1 problem]")
+    plain = status(found)
+    assert plain.count("belongs to shop/a") == 5
+    assert "2 more: cilium-dbg status --verbose" in plain
     assert status(found, verbose=True).count("belongs to shop/a") == 5 + 7

@@ -9,7 +9,7 @@ import pytest
 from cilium.datapath.errors import ObjectError
 from cilium.datapath.links import parse_pin_name, pin_name
 from cilium.datapath.loader import Constant, encode
-from cilium.datapath.testrun import SkBuff
+from cilium.datapath.testrun import Frame, SkBuff
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,11 @@ def test_pins_name_device_and_hook(device: str) -> None:
     name = pin_name(device, "ingress")
     assert "." not in name
     assert parse_pin_name(name) == (device, "ingress")
+
+
+def test_a_frame_ends_where_its_bytes_do() -> None:
+    words = [int.from_bytes(Frame(60, 7).encode()[at : at + 4], "little") for at in range(0, 24, 4)]
+    assert words == [0, 60, 0, 7, 0, 0]  # data, data_end, data_meta, ingress_ifindex, queue, egress_ifindex
 
 
 def test_a_context_survives() -> None:

@@ -37,6 +37,12 @@ def test_a_link_as_the_kernel_tells_it() -> None:
     assert not vxlan.matches(Link.decode(Veth("a", "b").encode()))
 
 
+def test_a_link_says_how_it_runs_xdp() -> None:
+    bare = Vxlan("eth0", 8472).encode()
+    assert Link.decode(bare).xdp == 0
+    assert Link.decode(bare + nested(43, attribute(2, b"\2"), attribute(4, 4711))).xdp == 2
+
+
 def test_a_route_with_several_next_hops_names_the_first() -> None:
     def hop(ifindex: int, gateway: str) -> bytes:
         via = attribute(5, ip_address(gateway).packed)

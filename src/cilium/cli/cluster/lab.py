@@ -50,7 +50,12 @@ def lab() -> None:
 @name_option
 @click.option("--nodes", default=3, show_default=True, type=click.IntRange(1), help="Number of nodes.")
 @click.option("--values", type=click.Path(path_type=Path), help="Helm values for Cilium.")
-def up(name: str, nodes: int, values: Path | None) -> None:
+@click.option(
+    "--xdp",
+    is_flag=True,
+    help="Programs on the nodes' devices can send, as on network cards (loadBalancer.acceleration).",
+)
+def up(name: str, nodes: int, values: Path | None, xdp: bool) -> None:
     """Bring a lab up and wait until pods can be run."""
     from kubelab.lab.lab import Lab
 
@@ -59,7 +64,10 @@ def up(name: str, nodes: int, values: Path | None) -> None:
         settings = load_settings(values)
         created = Lab(name)
         created.up(
-            nodes=nodes, manifests=lambda made: install(settings, made.status().subnets), progress=_progress(started)
+            nodes=nodes,
+            manifests=lambda made: install(settings, made.status().subnets),
+            xdp=xdp,
+            progress=_progress(started),
         )
         try:
             _wait_for_cilium(created, nodes, _progress(started))

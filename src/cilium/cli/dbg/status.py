@@ -22,6 +22,9 @@ SECTIONS = (
     ("cluster", "Cluster health"),
 )
 
+SHOWN = 5
+"""Problems of services; the verbose status has them all."""
+
 
 @click.command()
 @click.option("--all-addresses", is_flag=True, help="Every allocated address with its owner.")
@@ -44,7 +47,7 @@ def status(all_addresses: bool, verbose: bool, brief: bool, output: str) -> None
 def text(document: dict[str, Any], *, all_addresses: bool = False, verbose: bool = False) -> Iterable[str]:
     """The lines; parts that an agent that is starting does not have yet are left out."""
     for name, value in lines(document):
-        yield f"{name + ':':<24}{value}".rstrip()
+        yield f"{name + ':' if name else '':<24}{value}".rstrip()
     controllers, errors = document["controllers"], document["errors"]
     healthy = sum(not controller["status"]["last-failure-msg"] for controller in controllers)
     yield f"{'Controllers:':<24}{healthy}/{len(controllers)} healthy"
@@ -70,6 +73,13 @@ def lines(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for key, title in SECTIONS:
         if key in document:
             yield title, str(document[key].get("msg", document[key]))
+        if key == "kube-proxy-replacement":
+            yield from (("", problem) for problem in _some(document.get(key, {}).get("problems", [])))
+
+
+def _some(problems: list[str]) -> list[str]:
+    rest = len(problems) - SHOWN
+    return problems[:SHOWN] + ([f"{rest} more: cilium-dbg status --verbose"] if rest > 0 else [])
 
 
 def _services(section: dict[str, Any]) -> Iterable[str]:

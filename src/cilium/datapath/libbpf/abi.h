@@ -171,6 +171,13 @@ struct map_info {
 	__u64 map_extra;
 };
 
+struct btf_info {
+	__u64 btf;
+	__u32 btf_size, id;
+	__u64 name;
+	__u32 name_len, kernel_btf;
+};
+
 struct prog_info {
 	__u32 type, id;
 	__u8 tag[8];

@@ -33,6 +33,7 @@ class Command(IntEnum):
     MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     PROG_QUERY = 16
+    BTF_GET_FD_BY_ID = 19
     MAP_LOOKUP_BATCH = 24
     MAP_LOOKUP_AND_DELETE_BATCH = 25
     MAP_UPDATE_BATCH = 26
@@ -129,6 +130,21 @@ def info(fd: int, kind: str) -> Any:
     attr = ffi.new("struct attr_info *", (fd, ffi.sizeof(f"struct {kind}"), address(found)))
     checked(Command.OBJ_GET_INFO_BY_FD, attr, f"{kind} of descriptor {fd}")
     return found
+
+
+def btf_bytes(number: int) -> bytes:
+    """The raw BTF that the kernel knows by this id."""
+    attr = ffi.new("struct attr_map_number *", (number,))
+    fd = checked(Command.BTF_GET_FD_BY_ID, attr, f"open the BTF with id {number}")
+    try:
+        size = int(info(fd, "btf_info").btf_size)
+        raw, found = ffi.new("char[]", size), ffi.new("struct btf_info *")
+        found.btf, found.btf_size = address(raw), size
+        attr = ffi.new("struct attr_info *", (fd, ffi.sizeof("struct btf_info"), address(found)))
+        checked(Command.OBJ_GET_INFO_BY_FD, attr, f"read the BTF with id {number}")
+        return bytes(ffi.buffer(raw))
+    finally:
+        os.close(fd)
 
 
 def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0) -> int:

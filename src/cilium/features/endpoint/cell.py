@@ -14,7 +14,7 @@ from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state import Derivation, Reconciler, RowStatus, Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
-from cilium.tables.kubernetes import CiliumEndpoint
+from cilium.tables.kubernetes import CiliumEndpoint, Pod
 from cilium.tables.types import EndpointId, IPAddress
 
 
@@ -37,6 +37,7 @@ def build(
     endpoint_map: Table[IPAddress, EndpointMapEntry],
     endpoint_objects: Table[str, EndpointObject],
     cilium_endpoints: Table[str, CiliumEndpoint],
+    pods: Table[str, Pod],
 ) -> EndpointCell:
     inputs: dict[str, Table[Any, Any]] = {
         "endpoints": endpoints,
@@ -64,7 +65,7 @@ def build(
             ),
             Derivation(
                 "endpoint-objects",
-                inputs=inputs,
+                inputs=inputs | {"cilium-endpoints": cilium_endpoints, "pods": pods},
                 outputs={"endpoint-objects": endpoint_objects.writer("endpoint")},
                 compute=EndpointObjects(node_ip=node_ip).compute,
             ),

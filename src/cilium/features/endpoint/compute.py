@@ -1,6 +1,7 @@
 """Endpoints, their identities and their policies joined into what the datapath and the API have to show.
 
-In: `endpoints`, `endpoint-identities`, `endpoint-policies`. Out: `endpoint-map`, `endpoint-objects`.
+In: `endpoints`, `endpoint-identities`, `endpoint-policies`; for objects that somebody deletes, `cilium-endpoints` and
+`pods`. Out: `endpoint-map`, `endpoint-objects`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from cilium.features.endpoint.rows import EndpointMapEntry, EndpointObject
 from cilium.state import RowChanges, View
 from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import Reserved
+from cilium.tables.kubernetes import Pod
 from cilium.tables.types import EndpointId, Identity, IPAddress, PolicyId
+
+ENDPOINT_INPUTS = ("endpoints", "endpoint-identities", "endpoint-policies")
 
 
 def touched(view: View) -> set[EndpointId]:
-    """Endpoints that a change of any input concerns."""
-    return {change.key for changes in view.changes.values() for change in changes}
+    """Endpoints that a change concerns."""
+    return {change.key for name in ENDPOINT_INPUTS for change in view.changes[name]}
 
 
 def map_entries(
@@ -84,18 +88,25 @@ class EndpointMap:
 
 
 class EndpointObjects:
-    """Keeps `endpoint-objects`: a pod is published once its identity is known."""
+    """Keeps `endpoint-objects`: a pod is published once its identity is known. An object that somebody else deleted
+    makes the row another one, so that it is written again.
+    """
 
     def __init__(self, *, node_ip: IPAddress) -> None:
         self._node_ip = node_ip
         self._keys: dict[EndpointId, str] = {}
+        self._deletions: dict[EndpointId, int] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         upserts, deletes = [], []
-        for number in touched(view):
+        deleted = self._deleted(view)
+        for number in deleted:
+            self._deletions[number] = self._deletions.get(number, 0) + 1
+        for number in touched(view) | deleted:
             endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
             identity: EndpointIdentity | None = view.snapshots["endpoint-identities"].get(number)
             if endpoint is None:
+                self._deletions.pop(number, None)
                 if (key := self._keys.pop(number, None)) is not None:
                     deletes.append(key)
             elif endpoint.kind == "pod" and identity is not None:
@@ -104,6 +115,19 @@ class EndpointObjects:
                 upserts.append(row)
         kept = {row.key for row in upserts} | set(self._keys.values())
         return {"endpoint-objects": RowChanges(upserts=upserts, deletes=[key for key in deletes if key not in kept])}
+
+    def _deleted(self, view: View) -> set[EndpointId]:
+        """Endpoints whose object went, though their pod is there: without it, the API would collect it again."""
+        gone = {change.key for change in view.changes["cilium-endpoints"] if change.new is None}
+        if not gone:
+            return set()
+        found = set()
+        for number, key in self._keys.items():
+            endpoint: Endpoint | None = view.snapshots["endpoints"].get(number)
+            pod: Pod | None = view.snapshots["pods"].get(key)
+            if key in gone and endpoint and pod and pod.uid == endpoint.pod_uid:
+                found.add(number)
+        return found
 
     def _object(self, endpoint: Endpoint, identity: EndpointIdentity, policy: EndpointPolicy | None) -> EndpointObject:
         return EndpointObject(
@@ -118,4 +142,5 @@ class EndpointObjects:
             named_ports=identity.named_ports,
             ingress_enforced=bool(policy and policy.ingress),
             egress_enforced=bool(policy and policy.egress),
+            deletions=self._deletions.get(endpoint.id, 0),
         )

@@ -42,6 +42,8 @@ class EndpointObject(msgspec.Struct, frozen=True):
     named_ports: tuple[NamedPort, ...]
     ingress_enforced: bool
     egress_enforced: bool
+    deletions: int = 0
+    """How often somebody else has deleted the object: each time it is written again."""
 
     @property
     def key(self) -> str:

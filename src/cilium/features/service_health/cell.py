@@ -9,6 +9,7 @@ from cilium.features.service_health.rows import HealthCheck
 from cilium.features.service_health.server import HealthServers
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
+from cilium.tables.kubernetes import KubeNode
 from cilium.tables.problems import Problem, ProblemKey
 from cilium.tables.services import EndpointSlice, Service
 
@@ -20,6 +21,7 @@ def build(
     healthy: Callable[[], bool],
     services: Table[str, Service],
     endpoint_slices: Table[str, EndpointSlice],
+    kube_nodes: Table[str, KubeNode],
     health_checks: Table[int, HealthCheck],
     problems: Table[ProblemKey, Problem],
 ) -> Cell:
@@ -30,7 +32,7 @@ def build(
         derivations=(
             Derivation(
                 "health-checks",
-                inputs={"services": services, "endpoint-slices": endpoint_slices},
+                inputs={"services": services, "endpoint-slices": endpoint_slices, "kube-nodes": kube_nodes},
                 outputs={"health-checks": health_checks.writer("service-health")},
                 compute=HealthCheckPorts(node=node).compute,
             ),

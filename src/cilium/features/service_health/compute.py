@@ -1,8 +1,9 @@
 """Which ports of the node answer for which Services, what they answer, and what is wrong with them.
 
-In: `services`, `endpoint-slices`; then `health-checks` and the state of its reconciler. Out: `health-checks`;
-`health-check-problems`. Only Services that keep traffic from outside on the node that it reaches
-(externalTrafficPolicy: Local) have such a port: load balancers must know which nodes to choose.
+In: `services`, `endpoint-slices`, `kube-nodes` (labels of this node); then `health-checks` and the state of its
+reconciler. Out: `health-checks`; `health-check-problems`. Only Services that keep traffic from outside on the node that
+it reaches (externalTrafficPolicy: Local) have such a port, and only on nodes that serve them: load balancers must know
+which nodes to choose.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class HealthCheckPorts:
 
     def __init__(self, *, node: str) -> None:
         self._node = node
+        self._labels: Mapping[str, str] = {}
+        """Of this node."""
         self._services: dict[str, Service] = {}
         """Those that have a port."""
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
@@ -51,17 +54,27 @@ class HealthCheckPorts:
         touched: set[str] = set()
         fresh: set[str] = set()
         ports: set[int] = set()
-        for change in view.changes["services"]:
-            if change.new is not None and wants_port(change.new):
-                if change.key not in self._services:
-                    fresh.add(change.key)
-                    self._slices[change.key] = {}
-                self._services[change.key] = change.new
-                touched.add(change.key)
-            elif change.key in self._services:
-                del self._services[change.key], self._slices[change.key]
-                ports |= self._claims.drop(change.key)
+        for name in self._concerned(view):
+            service = view.snapshots["services"].get(name)
+            if service is not None and wants_port(service, self._labels):
+                if name not in self._services:
+                    fresh.add(name)
+                    self._slices[name] = {}
+                self._services[name] = service
+                touched.add(name)
+            elif name in self._services:
+                del self._services[name], self._slices[name]
+                ports |= self._claims.drop(name)
         return touched, fresh, ports
+
+    def _concerned(self, view: View) -> set[str]:
+        """Services to look at again: those that changed and, when this node has other labels, those that look at it."""
+        names = {change.key for change in view.changes["services"]}
+        for change in view.changes["kube-nodes"]:
+            if change.key == self._node and change.new is not None and change.new.labels != self._labels:
+                self._labels = change.new.labels
+                names |= {service.key for service in view.snapshots["services"] if service.nodes}
+        return names
 
     def _follow_slices(self, view: View) -> set[str]:
         """Services that have a port, and whose slices changed."""
@@ -97,13 +110,13 @@ class HealthCheckPorts:
         return RowChanges(upserts=upserts, deletes=deletes)
 
 
-def wants_port(service: Service) -> bool:
-    return bool(
-        service.health_check_node_port
+def wants_port(service: Service, labels: Mapping[str, str]) -> bool:
+    """On a node with these labels."""
+    return (
+        bool(service.health_check_node_port)
         and service.kind == "LoadBalancer"
         and service.external_local
-        and service.cluster_ips
-        and not service.proxy_name
+        and service.served_by(labels)
     )
 
 
@@ -114,9 +127,16 @@ class HealthCheckProblems:
         self._problems = ProblemBook("Service", Reason.HEALTH_CHECK)
         self._known: dict[int, tuple[str, ...]] = {}
         """Services by port."""
+        self._errors: dict[int, str] = {}
+        """By port; while it is tried again, what it was before."""
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        rows, status = view.snapshots["health-checks"], view.snapshots["status"]
+        rows = view.snapshots["health-checks"]
+        for change in view.changes["status"]:
+            if change.new is None or change.new.kind is Kind.DONE:
+                self._errors.pop(change.key, None)
+            elif change.new.kind is Kind.ERROR:
+                self._errors[change.key] = change.new.error
         found: dict[str, dict[str, str]] = {}
         for port in sorted({change.key for changes in view.changes.values() for change in changes}):
             row: HealthCheck | None = rows.get(port)
@@ -127,9 +147,8 @@ class HealthCheckProblems:
             self._known[port] = (row.service, *row.rivals)
             for rival in row.rivals:
                 found[rival] = {FIELD: f"{port} belongs to Service {row.service}, which is older; choose another port"}
-            state = status.get(port)
-            if state is not None and state.kind is Kind.ERROR:
-                found[row.service] = {FIELD: state.error}
+            if port in self._errors:
+                found[row.service] = {FIELD: self._errors[port]}
             else:
                 found.setdefault(row.service, {})
         return {"health-check-problems": self._problems.report(found)}

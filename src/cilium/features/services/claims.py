@@ -15,12 +15,12 @@ from typing import NamedTuple
 import msgspec
 
 from cilium.state.claims import Claims as Keyed
-from cilium.tables.services import Frontend, FrontendKey
+from cilium.tables.services import REDIRECT_SUFFIX, Frontend, FrontendKey
 
 REDIRECT = "LocalRedirect"
 RANKS = {"ClusterIP": 1, "NodePort": 1, "LoadBalancer": 2, "ExternalIP": 3, REDIRECT: 4, "HostPort": 5}
-KINDS = {"HostPort": "Pod", REDIRECT: "CiliumLocalRedirectPolicy"}
-"""Whose rows of these kinds are; others are Services'."""
+Who = tuple[str, str]
+"""Kind and namespace/name of an object."""
 
 
 class Owner(NamedTuple):
@@ -70,11 +70,20 @@ class Claims:
         return Verdict(msgspec.structs.replace(winner, rivals=rivals), losers, original)
 
 
+def owner_of(row: Frontend) -> Who:
+    """Whose a row is. A redirect of a Service's own addresses bears the Service's name, and is the Service's."""
+    if row.kind == "HostPort":
+        return "Pod", row.service
+    if row.service.endswith(REDIRECT_SUFFIX):
+        return "CiliumLocalRedirectPolicy", row.service.removesuffix(REDIRECT_SUFFIX)
+    return "Service", row.service
+
+
 def explain(winner: Frontend, loser: Frontend) -> tuple[str, str]:
     """What is claimed in vain, and why."""
     address = "node port" if loser.address.is_unspecified else str(loser.address)
-    kind = KINDS.get(winner.kind, "Service")
-    owner = winner.service if kind == "Service" else f"{kind} {winner.service}"
+    kind, name = owner_of(winner)
+    owner = name if kind == "Service" else f"{kind} {name}"
     why = "which is older" if _rank(winner) == _rank(loser) else f"whose {winner.kind} it is"
     return f"{address} {loser.port}/{loser.protocol}", f"belongs to {owner}, {why}; choose another"
 

@@ -65,7 +65,7 @@ class Exposure:
         self._protocols = ("TCP", "UDP", "SCTP") if settings.sctp else ("TCP", "UDP")
 
     def rows(self, service: Service, slices: Iterable[EndpointSlice], place: Place) -> Iterator[Frontend]:
-        if not self.served(service, place):
+        if not service.served_by(place.labels):
             return
         known = list(slices)
         versions = {address.version for address in service.cluster_ips} & self._versions
@@ -75,18 +75,9 @@ class Exposure:
                 for row in self._of_port(service, port, version, ends, place):
                     yield _same_port_only(row) if port.protocol == "SCTP" else row
 
-    @staticmethod
-    def served(service: Service, place: Place) -> bool:
-        """Headless services and those of another proxy are nobody's business here."""
-        return (
-            not service.proxy_name
-            and bool(service.cluster_ips)
-            and all(term.matches(place.labels) for term in service.nodes)
-        )
-
     def flaws(self, service: Service, slices: Iterable[EndpointSlice], place: Place) -> Iterator[Flaw]:
         """Of a service that is served."""
-        if not self.served(service, place):
+        if not service.served_by(place.labels):
             return
         for flaw in service.flaws:
             if self._matters(flaw):

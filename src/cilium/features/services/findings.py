@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cilium.features.services.claims import KINDS, Verdict, explain
+from cilium.features.services.claims import Verdict, Who, explain, owner_of
 from cilium.state import RowChanges
 from cilium.tables.problems import Problem, ProblemKey, Reason
-from cilium.tables.services import REDIRECT_SUFFIX, Flaw, FrontendKey
-
-Who = tuple[str, str]
-"""Kind and namespace/name of an object."""
+from cilium.tables.services import Flaw, FrontendKey
 
 
 class Findings:
@@ -46,7 +43,7 @@ class Findings:
         losers: set[Who] = set()
         for loser in verdict.losers if verdict is not None else ():
             assert verdict is not None
-            who = (KINDS.get(loser.kind, "Service"), loser.service)
+            who = owner_of(loser)
             field, message = explain(verdict.row, loser)
             losers.add(who)
             self._lost.setdefault(who, {})[key] = problem(who, field, message, Reason.CONFLICT)
@@ -71,5 +68,5 @@ class Findings:
 
 def problem(who: Who, field: str, message: str, reason: Reason) -> Problem:
     kind, full = who
-    namespace, _, name = full.removesuffix(REDIRECT_SUFFIX).partition("/")
+    namespace, _, name = full.partition("/")
     return Problem(kind, namespace, name, field, message, reason)

@@ -208,7 +208,9 @@ class ServiceMaps:
             self._state.release(change.new.slots, change.new.draining)
             if change.old is None or change.old.id != change.new.id:
                 self._left[change.new.id] = (change.row.key, Listing.of(change.new.id))
-        olds = [change.old for change in changes if change.old is not None]
+        records = self._state.records.keys()
+        # Of a backend whose record somebody took away, nothing is known that a table could be made of.
+        olds = [change.old for change in changes if change.old is not None and records >= set(change.old.slots)]
         # Before what only the new tables name is zeroed. If that fails too, the next attempt writes the new ones.
         self._tables.write({old.id: old.slots for old in olds if old.flags & ServiceFlags.MAGLEV})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from cilium.features.services.claims import KINDS
+from cilium.features.services.claims import owner_of
 from cilium.features.services.findings import problem
 from cilium.state import Kind, RowChanges, RowStatus, View
 from cilium.tables.problems import Problem, ProblemKey, Reason
@@ -33,7 +33,8 @@ class Problems:
             for change in view.changes[name]:
                 touched |= self._put((name, change.key), change.new)
         for change in view.changes[STATUS]:
-            touched |= self._put((STATUS, change.key), _failure(view, change.key, change.new))
+            if not _tried_again(view, change.key, change.new):
+                touched |= self._put((STATUS, change.key), _failure(view, change.key, change.new))
         upserts = [next(iter(self._rows[key].values())) for key in touched if key in self._rows]
         deletes = [key for key in touched if key not in self._rows]
         return {"service-problems": RowChanges(upserts=upserts, deletes=deletes)}
@@ -55,6 +56,11 @@ class Problems:
         return touched
 
 
+def _tried_again(view: View, key: FrontendKey, status: RowStatus[FrontendKey] | None) -> bool:
+    """A row that failed fails until it has succeeded: what an attempt is for is neither gone nor told anew."""
+    return status is not None and status.kind is Kind.PENDING and key in view.snapshots["frontends"]
+
+
 def _failure(view: View, key: FrontendKey, status: RowStatus[FrontendKey] | None) -> Problem | None:
     """A row that the kernel did not take; one of an object stands for all that it has."""
     if status is None or status.kind is not Kind.ERROR:
@@ -62,6 +68,5 @@ def _failure(view: View, key: FrontendKey, status: RowStatus[FrontendKey] | None
     row: Frontend | None = view.snapshots["frontends"].get(key)
     if row is None:
         return None
-    who = (KINDS.get(row.kind, "Service"), row.service)
     message = f"{row.address} {row.port}/{row.protocol} is not served as it should be: {status.error}"
-    return problem(who, "addresses", message, Reason.NOT_PROGRAMMED)
+    return problem(owner_of(row), "addresses", message, Reason.NOT_PROGRAMMED)

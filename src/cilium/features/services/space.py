@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 class NoRoomError(Exception):
@@ -32,12 +32,16 @@ class Space:
         self.take([])
 
     def take(self, used: Iterable[tuple[int, int]]) -> None:
-        """Begin anew with these (start, length) taken, and what rests."""
-        taken = sorted([*used, *((start, length) for _, start, length in self._resting)])
+        """Begin anew with these (start, length) taken, and what rests. Those that were given back and are among them
+        again are in use: what was to let them go failed.
+        """
+        taken = sorted(used)
+        self._resting = deque(each for each in self._resting if not meets(taken, each[1], each[2]))
+        taken = sorted([*taken, *((start, length) for _, start, length in self._resting)])
         self._starts, self._lengths = [], {}
         position = self._first
         for start, length in taken:
-            self._insert(position, start - position)
+            self._insert(position, min(start, self._size) - position)
             position = max(position, start + length)
         self._insert(position, self._size - position)
 
@@ -53,8 +57,10 @@ class Space:
         raise NoRoomError(self._name, self._size, self._remedy, length)
 
     def free(self, start: int, length: int = 1) -> None:
-        """Give back; it rests first."""
-        self._resting.append((self._clock() + self._rest, start, length))
+        """Give back; it rests first. What is beyond the ends, as of a map that was larger, is nobody's."""
+        start, end = max(start, self._first), min(start + length, self._size)
+        if start < end:
+            self._resting.append((self._clock() + self._rest, start, end - start))
 
     def _wake(self) -> None:
         now = self._clock()
@@ -76,3 +82,9 @@ class Space:
             before = self._starts.pop(place - 1)
             start, length = before, length + self._lengths.pop(before)
         self._insert(start, length)
+
+
+def meets(ranges: Sequence[tuple[int, int]], start: int, length: int) -> bool:
+    """Whether one of these (start, length), which are sorted and apart from each other, has a part of that."""
+    place = bisect_left(ranges, (start + length, 0)) - 1
+    return place >= 0 and sum(ranges[place]) > start

@@ -24,6 +24,10 @@ from cilium.tables.services import Frontend
 SETTING = "raise bpf.lbServiceBackendMapMax"
 
 
+UNKNOWN = -1
+"""Session affinity of a row that has to be written anew, whatever it shall say."""
+
+
 @dataclass(slots=True)
 class SlotRange:
     """Slots that hold these backends, for every service that has exactly them."""
@@ -74,8 +78,10 @@ class ServiceState:
         columns = (values[name].tolist() for name in ("id", "slots", "count", "flags", "affinity_timeout"))
         for key, number, start, count, flags, affinity in zip(raw(keys), *columns, strict=True):
             ids: Ids = tuple(slots[start : start + count])
-            if ids and ids not in self.ranges:
-                self.ranges[ids] = SlotRange(start)
+            if 0 in ids or (ids and self.ranges.setdefault(ids, SlotRange(start)).start != start):
+                # Slots beyond the end of a map that became smaller, or that others have: never what a row wants.
+                self.rows[key] = KnownRow(number, (), flags, UNKNOWN)
+                continue
             self.rows[key] = KnownRow(number, ids, flags, affinity)
             self.use(ids)
         self._read_backends()
@@ -126,7 +132,8 @@ class ServiceState:
 
     def zero_dropped(self) -> None:
         """Records of backends that nobody names any more: connections to them are chosen anew."""
-        gone = sorted(number for number in self._dropped if number not in self.records)
+        size = self._backends.spec.max_entries  # a map that was larger had others
+        gone = sorted(number for number in self._dropped if number not in self.records and number < size)
         if gone:
             self._backends.update(np.array(gone, np.uint32), np.zeros(len(gone), BACKEND))
         self._dropped.clear()

@@ -12,6 +12,7 @@ from unit.features.derived import Derived
 from cilium.features.endpoint.compute import EndpointMap, EndpointObjects
 from cilium.tables.endpoints import Endpoint, EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import Reserved
+from cilium.tables.kubernetes import CiliumEndpoint, Pod
 from cilium.tables.types import EndpointId, Identity, Ifindex, PolicyId
 
 V4, V6 = ip_address("10.0.0.7"), ip_address("fd00::7")
@@ -30,6 +31,8 @@ def derived(compute: Any, output: str, key: Any) -> Derived:
             "endpoints": lambda row: row.id,
             "endpoint-identities": lambda row: row.endpoint,
             "endpoint-policies": lambda row: row.endpoint,
+            "cilium-endpoints": lambda row: row.key,
+            "pods": lambda row: row.key,
         },
         outputs={output: key},
         compute=compute,
@@ -129,3 +132,37 @@ async def test_a_new_sandbox_of_a_pod_keeps_its_object(objects: Derived) -> None
     objects.put("endpoints", msgspec.structs.replace(WEB, id=EndpointId(8), addresses=(V4,)))
     objects.drop("endpoints", 7)
     assert objects.rows("endpoint-objects")["shop/web-0"].endpoint == 8
+
+
+PUBLISHED = CiliumEndpoint("shop", "web-0", 7, Identity(4711), (), (V4, V6), ip_address("172.30.0.1"), pod_uid="u7")
+POD = Pod("shop", "web-0", "u7", "n1", {}, {})
+
+
+async def test_an_object_that_somebody_deletes_is_written_again(objects: Derived) -> None:
+    objects.put("endpoints", WEB)
+    objects.put("endpoint-identities", IDENTITY)
+    objects.put("pods", POD)
+    first = objects.rows("endpoint-objects")["shop/web-0"]
+    for time in (1, 2):
+        objects.put("cilium-endpoints", PUBLISHED, msgspec.structs.replace(PUBLISHED, name="other"))
+        revision = objects.outputs["endpoint-objects"].revision
+        objects.drop("cilium-endpoints", "shop/other")
+        assert objects.outputs["endpoint-objects"].revision == revision, "not ours"
+        objects.drop("cilium-endpoints", "shop/web-0")
+        assert objects.rows("endpoint-objects")["shop/web-0"] == msgspec.structs.replace(first, deletions=time)
+    objects.put("cilium-endpoints", PUBLISHED)
+    objects.drop("endpoints", 7)
+    objects.drop("cilium-endpoints", "shop/web-0")
+    assert objects.rows("endpoint-objects") == {}
+
+
+@pytest.mark.parametrize("pod", [None, msgspec.structs.replace(POD, uid="u8")])
+async def test_an_object_goes_with_its_pod(objects: Derived, pod: Pod | None) -> None:
+    """Who writes it again would have it deleted again, by the API server's garbage collection."""
+    objects.put("endpoints", WEB)
+    objects.put("endpoint-identities", IDENTITY)
+    objects.put("pods", POD)
+    objects.put("cilium-endpoints", PUBLISHED)
+    objects.put("pods", *([pod] if pod else []), instead_of=[] if pod else ["shop/web-0"])
+    objects.drop("cilium-endpoints", "shop/web-0")
+    assert objects.rows("endpoint-objects")["shop/web-0"].deletions == 0

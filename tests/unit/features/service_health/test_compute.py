@@ -11,7 +11,8 @@ from unit.features.derived import Derived
 from cilium.features.service_health.compute import FIELD, HealthCheckPorts, HealthCheckProblems
 from cilium.features.service_health.rows import HealthCheck
 from cilium.state import Kind, RowStatus
-from cilium.tables.services import EndpointSlice, Service, ServicePort, SliceEndpoint, SlicePort
+from cilium.tables.kubernetes import KubeNode
+from cilium.tables.services import EndpointSlice, LabelTerm, Service, ServicePort, SliceEndpoint, SlicePort
 
 HTTP = (ServicePort("http", 80, "TCP"),)
 PORT = 31000
@@ -36,7 +37,11 @@ def piece(name: str, *ends: SliceEndpoint, service: str = "web") -> EndpointSlic
 class World(Derived):
     def __init__(self) -> None:
         super().__init__(
-            inputs={"services": lambda row: row.key, "endpoint-slices": lambda row: row.key},
+            inputs={
+                "services": lambda row: row.key,
+                "endpoint-slices": lambda row: row.key,
+                "kube-nodes": lambda row: row.name,
+            },
             outputs={"health-checks": lambda row: row.port},
             compute=HealthCheckPorts(node="n1").compute,
         )
@@ -106,6 +111,19 @@ async def test_a_port_that_changes(world: World) -> None:
     assert world.checks() == {PORT + 1: ("shop/web", 0)}
 
 
+async def test_only_nodes_that_serve_a_service_answer_for_it(world: World) -> None:
+    """Where an annotation says that others serve it, packets of the load balancer would find nobody."""
+    world.put("endpoint-slices", piece("a", end("10.0.0.1")))
+    world.put("services", service(nodes=(LabelTerm("gateway", "exists"),)))
+    assert world.checks() == {}
+    world.put("kube-nodes", KubeNode("n2", {"gateway": ""}, {}))
+    assert world.checks() == {}
+    world.put("kube-nodes", KubeNode("n1", {"gateway": ""}, {}))
+    assert world.checks() == {PORT: ("shop/web", 1)}, "its slices were there before"
+    world.put("kube-nodes", KubeNode("n1", {}, {}))
+    assert world.checks() == {}
+
+
 async def test_the_older_of_two_services_has_a_port(world: World) -> None:
     world.put("services", service("young", created="2026-02-01T00:00:00Z"))
     world.put("services", service("old"))
@@ -137,6 +155,8 @@ async def test_problems_are_the_reconcilers_errors_and_the_rivals() -> None:
     assert world.told() == {"young": second}
     world.put("status", RowStatus(PORT, Kind.ERROR, 1, "port 31000 of this node: in use", 1))
     assert world.told() == {"young": second, "web": "port 31000 of this node: in use"}
+    world.put("status", RowStatus(PORT, Kind.PENDING, 1, attempts=1))
+    assert set(world.told()) == {"young", "web"}, "an attempt takes nothing back"
     world.put("status", RowStatus(PORT, Kind.DONE, 1))
     assert world.told() == {"young": second}
     world.put("health-checks", HealthCheck(PORT, "shop/young", 1))

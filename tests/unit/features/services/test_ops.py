@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 from unit.features.services.mapped import World, row
 
+from cilium.datapath.maps import MapWriteError
 from cilium.features.services.ops import OffLoop
 from cilium.state import Reconciler, Table
 from cilium.tables.services import Frontend
@@ -84,6 +87,51 @@ def test_a_restart_keeps_ids_and_writes_nothing(world: World) -> None:
     world.update(fresh)
     assert world.id(fresh) not in ids
     assert [world.ends(each) for each in rows] == [["10.0.0.1:8080", "10.0.0.2:8080"], ["10.0.0.3:8080"], []]
+
+
+@pytest.mark.parametrize("sizes", [{"cilium_lb_slots": 4}, {"cilium_lb_backends": 4}, {"cilium_lb_services": 2}])
+def test_maps_that_became_smaller(world: World, sizes: dict[str, int]) -> None:
+    """What lay beyond the new end is made good; nobody gets a number that is not there, or means nobody."""
+    rows = [row(f"10.96.0.{n}", f"10.0.0.{n}") for n in range(1, 7)]
+    world.update(*rows)
+    small = World(sizes)
+    for name, port in world.maps.items():
+        keys, values = port.dump()
+        with suppress(MapWriteError):
+            small.maps[name].update(
+                keys[: small.maps[name].spec.max_entries], values[: small.maps[name].spec.max_entries]
+            )
+    small.restart()
+    few, fresh = [rows[5], rows[0]], row("10.96.0.9", "10.0.0.9")
+    small.update(*few)  # there may be no room beside those that will go
+    small.operations.prune(few)
+    small.now = 5.0
+    assert not small.update(*few)
+    assert [small.ends(each) for each in few] == [["10.0.0.6:8080"], ["10.0.0.1:8080"]]
+    small.now = 10.0
+    small.delete(few[0])
+    small.now = 20.0
+    assert not small.update(fresh)
+    assert small.ends(fresh) == ["10.0.0.9:8080"]
+    assert 0 not in small.numbers(fresh)
+    small.now = 30.0
+    errors = small.update(*rows)
+    assert errors, "there is no room for all"
+    assert all("has no room" in str(error) for error in errors.values())
+
+
+def test_rows_that_say_the_same_in_two_places_come_to_share_one(world: World) -> None:
+    """Nothing here writes that; if it is found, neither place is given to others while a row points there."""
+    first, second = row("10.96.0.1", "10.0.0.1"), row("10.96.0.2", "10.0.0.2")
+    world.update(first, second)
+    start, number = world.value(second)["slots"], world.number_of("10.0.0.1")
+    world.slots.update(np.array([start], np.uint32), np.array([number], np.uint32))
+    world.restart()
+    both = first, row("10.96.0.2", "10.0.0.1")
+    world.update(*both)
+    world.now = 10.0
+    world.update(row("10.96.0.3", "10.0.0.3"), row("10.96.0.4", "10.0.0.4"))
+    assert [world.ends(each) for each in both] == [["10.0.0.1:8080"]] * 2
 
 
 def test_prune_removes_what_was_deleted_while_nobody_looked(world: World) -> None:

@@ -190,3 +190,15 @@ def test_a_table_that_cannot_be_removed(world: World) -> None:
     assert list(world.delete(WEB)) == [WEB.key]
     assert not world.delete(WEB)
     assert len(world.tables.dump()[0]) == 0
+
+
+def test_a_row_that_fails_is_its_own_error_even_if_its_former_backends_have_no_record(world: World) -> None:
+    """Somebody emptied it, or the map became smaller: no table can be made for what the row was."""
+    web, other = outside("192.0.2.1", "10.0.0.1"), outside("192.0.2.2", "10.0.0.2")
+    world.update(web, other)
+    world.backends.update(np.array([world.number_of("10.0.0.1")], np.uint32), np.zeros(1, world.backends.spec.value))
+    world.restart()
+    world.services.fail_next()
+    assert list(world.update(web, other)) == [web.key]
+    assert not world.update(web, other)
+    assert world.ends(web) == ["10.0.0.1:8080"]

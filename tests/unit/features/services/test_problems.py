@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import pytest
 
 from cilium.features.services.events import LONGEST, ProblemEvents, event
@@ -80,6 +81,29 @@ def test_what_the_kernel_did_not_take_is_one_problem_for_its_service(world: Worl
     done = RowStatus(rows[0].key, Kind.DONE, 2)
     assert len(world.put("services-status", done)) == 1, "the other one is still there"
     assert world.drop("services-status", rows[1].key) == []
+
+
+def test_a_failure_lasts_while_it_is_tried_again(world: World) -> None:
+    """Otherwise every attempt takes the problem back and tells it anew."""
+    row = frontend()
+    world.put("frontends", row)
+    before = world.put("services-status", failed(row))
+    assert world.put("services-status", RowStatus(row.key, Kind.PENDING, 1, attempts=1)) == before != []
+    assert world.put("services-status", RowStatus(row.key, Kind.DONE, 1)) == []
+    world.put("services-status", failed(row))
+    world.drop("frontends", row.key)
+    assert world.put("services-status", RowStatus(row.key, Kind.PENDING, 2)) == [], "nobody wants it any more"
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"), [("shop/web", "Service"), ("shop/web:local-redirect", "CiliumLocalRedirectPolicy")]
+)
+def test_a_redirect_that_failed_is_told_of_an_object_that_exists(world: World, name: str, owner: str) -> None:
+    """A redirect of a Service bears the Service's name, one of an address its policy's."""
+    row = msgspec.structs.replace(frontend(kind="LocalRedirect"), service=name)
+    world.put("frontends", row)
+    (found,) = world.put("services-status", failed(row))
+    assert found.startswith(f"{owner} shop/web: ")
 
 
 def test_a_failure_is_its_owners(world: World) -> None:

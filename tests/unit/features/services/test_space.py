@@ -62,6 +62,30 @@ def test_what_is_taken_and_what_rests_is_not_given_again(clock: Clock) -> None:
     assert space.allocate(4) == 0
 
 
+def test_what_rests_and_is_taken_again_is_not_given(clock: Clock) -> None:
+    """A write that failed half-way: what was to be given back is still in use."""
+    space = make(clock)
+    assert space.allocate(4) == 0
+    space.free(0, 4)
+    space.take([(2, 4)])
+    clock.now = 1.0
+    assert space.allocate(4) == 6
+    with pytest.raises(NoRoomError):
+        space.allocate(3)
+
+
+def test_nothing_beyond_the_ends_is_given(clock: Clock) -> None:
+    """Of a map that was larger, for one."""
+    space = make(clock, first=1)
+    space.take([(8, 4), (20, 3)])
+    space.free(12, 5)
+    space.free(0)
+    clock.now = 1.0
+    assert sorted(space.allocate() for _ in range(7)) == list(range(1, 8))
+    with pytest.raises(NoRoomError):
+        space.allocate()
+
+
 def test_ranges_never_overlap(clock: Clock) -> None:
     chance, space, held = random.Random(7), make(clock, 200), dict[int, int]()
     for _ in range(2000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from sys import intern
 
@@ -10,6 +11,7 @@ import msgspec
 from cilium.sources.kubernetes.decoders import service_annotations as asked
 from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses
 from cilium.sources.kubernetes.errors import ObjectError
+from cilium.tables.problems import Reason
 from cilium.tables.services import (
     Algorithm,
     EndpointSlice,
@@ -124,6 +126,7 @@ def decode_service(raw: Raw) -> Service:
     labels, annotations = metadata.labels or {}, metadata.annotations or {}
     flaws: list[Flaw] = []
     ingress = [entry.ip for entry in service.status.load_balancer.ingress or () if entry.ip_mode == "VIP"]
+    balanced = spec.type == "LoadBalancer"
     ranges = asked.source_ranges(spec.load_balancer_source_ranges or (), flaws)
     return Service(
         namespace=metadata.namespace,
@@ -131,8 +134,8 @@ def decode_service(raw: Raw) -> Service:
         kind=spec.type,
         created=metadata.creation_timestamp or "",
         cluster_ips=() if HEADLESS in labels else _cluster_ips(spec),
-        external_ips=addresses(spec.external_ips or (), "spec.externalIPs"),
-        load_balancer_ips=addresses(ingress, "status.loadBalancer.ingress") if spec.type == "LoadBalancer" else (),
+        external_ips=_reachable(spec.external_ips or (), "spec.externalIPs", flaws),
+        load_balancer_ips=_reachable(ingress if balanced else (), "status.loadBalancer.ingress", flaws),
         ports=tuple(ServicePort(port.name, port.port, port.protocol, port.node_port) for port in spec.ports or ()),
         internal_local=spec.internal_traffic_policy == "Local",
         external_local=spec.external_traffic_policy == "Local",
@@ -151,6 +154,19 @@ def decode_service(raw: Raw) -> Service:
         nodes=asked.nodes(annotations, flaws),
         flaws=tuple(flaws),
     )
+
+
+def _reachable(texts: Sequence[str], field: str, flaws: list[Flaw]) -> tuple[IPAddress, ...]:
+    """Those that clients may ask; others stand for every address of every node, or for whoever asks."""
+    found: list[IPAddress] = []
+    for index, text in enumerate(texts):
+        for address in addresses([text], f"{field}[{index}]"):
+            if address.is_unspecified or address.is_loopback or address.is_multicast:
+                message = f"{address} is not the address of one host that others could ask; write one that is"
+                flaws.append(Flaw(Reason.NOT_SERVED, f"{field}[{index}]", message))
+            else:
+                found.append(address)
+    return tuple(found)
 
 
 def _cluster_ips(spec: _Spec) -> tuple[IPAddress, ...]:

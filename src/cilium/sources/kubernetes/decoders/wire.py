@@ -34,9 +34,15 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
 def addresses(texts: Iterable[str | None], field: str) -> tuple[IPAddress, ...]:
     """Without the empty ones. Raises ObjectError naming `field`."""
     try:
-        return tuple(ip_address(text) for text in texts if text)
+        return tuple(_address(text) for text in texts if text)
     except ValueError as error:
         raise ObjectError(field, str(error)) from error
+
+
+def _address(text: str) -> IPAddress:
+    """To Kubernetes, and in the maps of the kernel, an IPv4 address that is written as one of IPv6 is the same."""
+    address = ip_address(text)
+    return address if address.version == 4 else address.ipv4_mapped or address
 
 
 def networks(texts: Iterable[str | None], field: str) -> tuple[IPNetwork, ...]:

@@ -219,6 +219,22 @@ def test_addresses_of_a_former_load_balancer_are_none() -> None:
     assert service({"clusterIP": "10.96.0.10"}, status).load_balancer_ips == ()
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.1", "::ffff:127.0.0.1"])
+def test_an_address_of_nobody_in_particular_is_not_served(address: str) -> None:
+    """The unspecified one would be a node port on every node, whatever the port."""
+    status = {"loadBalancer": {"ingress": [{"ip": address}, {"hostname": "lb"}, {"ip": "192.0.2.9"}]}}
+    found = service({"type": "LoadBalancer", "clusterIP": "10.96.0.10", "externalIPs": ["192.0.2.1", address]}, status)
+    assert found.load_balancer_ips == (ip_address("192.0.2.9"),)
+    assert found.external_ips == (ip_address("192.0.2.1"),)
+    assert set(flaws(found)) == {"status.loadBalancer.ingress[0]", "spec.externalIPs[1]"}
+
+
+def test_an_ipv4_address_in_the_form_of_ipv6_is_that_address() -> None:
+    """In the kernel's maps they are one, so as two they would escape the choice between those who want it."""
+    found = service({"clusterIP": "10.96.0.10", "externalIPs": ["::ffff:10.96.0.1"]})
+    assert found.external_ips == (ip_address("10.96.0.1"),)
+
+
 def test_a_bad_address_names_its_field() -> None:
     with pytest.raises(ObjectError, match=r"spec\.externalIPs"):
         service({"clusterIP": "10.96.0.10", "externalIPs": ["nonsense"]})
