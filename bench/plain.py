@@ -170,10 +170,11 @@ def from_outside(kind: str) -> Iterator[Routed]:
 
 
 def batching(devices: Sequence[tuple[str, str]]) -> None:
-    """Devices (namespace file, name) take frames as that of a network card does, many at a time: what XDP sends needs
-    that at the other end of the cable, so whoever is compared with XDP has it too."""
+    """Devices (namespace file, name) take frames as that of a network card does, many at a time, and send them with
+    their checksum: XDP at the other end of the cable needs both, so whoever is compared with XDP has it too."""
     for netns, device in devices:
-        subprocess.run(["nsenter", f"--net={netns}", "ethtool", "-K", device, "gro", "on"], check=True)
+        for feature in (("gro", "on"), ("tx", "off")):
+            subprocess.run(["nsenter", f"--net={netns}", "ethtool", "-K", device, *feature], check=True)
 
 
 def namespace_file(name: str) -> str:

@@ -90,7 +90,7 @@ static __always_inline bool translate_back(struct bpf_sock_addr *ctx, struct pee
 		return false;
 	peer->address = entry->address;
 	peer->port = entry->port;
-	if (worth_telling(false))
+	if (answer_worth_telling())
 		tell_translation(ctx, SOCK_REVERSE, &backend, peer);
 	return true;
 }

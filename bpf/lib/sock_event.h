@@ -12,13 +12,20 @@ struct peer {
 	__be16 port;
 };
 
-/* A connection, or the first datagram of a socket to a backend, is always told; without aggregation every translation
- * is, answers too. */
+/* A connection, or the first datagram of a socket to a backend, is always told; without an interval every translation. */
 static __always_inline bool worth_telling(bool first)
 {
 	const struct runtime *now = runtime();
 
 	return now && !(now->flags & RUNTIME_EVENTS_OFF) && (first || !now->aggregation);
+}
+
+/* Answers are told only where nothing at all is left out. */
+static __always_inline bool answer_worth_telling(void)
+{
+	const struct runtime *now = runtime();
+
+	return now && !(now->flags & (RUNTIME_EVENTS_OFF | RUNTIME_HIDE_RECEIVED)) && !now->aggregation;
 }
 
 /* What the socket is bound to; before it connects, mostly nothing. */

@@ -78,10 +78,11 @@ def test_a_connection_tells_its_start_its_first_reply_and_its_end(datapath: Data
     assert end["packets"] == 4
 
 
-def test_every_packet_is_told_without_aggregation(datapath: Datapath, version: int) -> None:
+@pytest.mark.parametrize("flags", [0, RuntimeFlags.HIDE_RECEIVED], ids=["none", "low"])
+def test_every_packet_is_told_without_aggregation(datapath: Datapath, version: int, flags: int) -> None:
     enforce(datapath, version)
     datapath.aggregation = 0
-    datapath.set_runtime()
+    datapath.set_runtime(flags=flags)
     told = [len(datapath.run("from_lxc", tcp(CLIENT[version], SERVER[version], flags="A")).events) for _ in range(4)]
     assert told == [1, 1, 1, 1]
 

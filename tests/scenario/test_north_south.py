@@ -1,8 +1,8 @@
 """Services asked from outside the cluster: node ports, external and load balancer addresses, traffic policies, source
 ranges, affinity, changes, restarts; both families, both routing modes. Clients are in the lab's external namespace.
 
-The native lab balances by Maglev, in XDP (generic on its veths), and lets backends answer TCP themselves (hybrid); the
-tunnel lab has defaults.
+The native lab balances by Maglev, in XDP (generic there), and lets backends answer TCP themselves (hybrid); the tunnel
+lab has defaults.
 """
 
 from __future__ import annotations

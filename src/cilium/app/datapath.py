@@ -78,8 +78,10 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
     with changed_layouts_aside(MAP_DIRECTORY):
         objects = tuple(_load(name, values, sizes) for name in names)
     runtime = Runtime(PinnedMap("cilium_runtime"))
+    level = settings.events.aggregation
     runtime.configure(
-        aggregation=0 if settings.events.aggregation is MonitorAggregation.NONE else settings.events.interval,
+        aggregation=0 if level in (MonitorAggregation.NONE, MonitorAggregation.LOW) else settings.events.interval,
+        received=level is MonitorAggregation.NONE,
         events=settings.hubble.enabled,
     )
     return Datapath(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cilium.sources.kubernetes.errors import ApiError
@@ -39,8 +39,15 @@ class ObjectWrites:
     async def create_identity(self, body: Mapping[str, Any]) -> None:
         await self._writes.create(IDENTITIES, body)
 
-    async def delete_identity(self, number: int) -> None:
-        await self._writes.delete(IDENTITIES, str(number))
+    async def delete_identity(self, number: int, *, unused: Callable[[], bool]) -> bool:
+        """Whether it was deleted: `unused` is asked after the object was read, and what changed since then is spared
+        (ApiError 409).
+        """
+        found = await self._writes.find(IDENTITIES, str(number))
+        if found is None or not unused():
+            return False
+        meta = found["metadata"]
+        return await self._writes.delete(IDENTITIES, str(number), uid=meta["uid"], version=meta["resourceVersion"])
 
     # features/endpoint
     async def apply_endpoint(self, namespace: str, name: str, body: Any) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -34,6 +35,7 @@ from cilium.sources.kubernetes.errors import ApiError, ConfigError, Unreachable
 from cilium.sources.kubernetes.source import OPERATOR, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
+from cilium.tables.types import Identity
 
 log = structlog.get_logger("operator")
 
@@ -125,10 +127,14 @@ async def collect_identities(settings: Settings, source: KubernetesSource, objec
             now=time.monotonic(),
         )
         for number in unused:
-            if tables.cilium_endpoints.snapshot().by("identity", number):
-                continue  # taken into use while others were deleted
-            await _quietly(objects.delete_identity(number), what=f"identity {number}")
+            call = objects.delete_identity(number, unused=partial(_unused, tables, number))
+            await _quietly(call, what=f"identity {number}")
         await asyncio.sleep(settings.operator.identity_gc)
+
+
+def _unused(tables: KubernetesTables, number: Identity) -> bool:
+    """Still: it may be taken into use while others are deleted."""
+    return not tables.cilium_endpoints.snapshot().by("identity", number)
 
 
 async def collect_endpoints(settings: Settings, source: KubernetesSource, objects: ObjectWrites) -> None:
@@ -144,10 +150,10 @@ async def collect_endpoints(settings: Settings, source: KubernetesSource, object
 
 
 async def _quietly(call: Awaitable[object], *, what: str) -> None:
-    """What fails is tried again in the next round."""
+    """What fails is tried again in the next round. A call that returns False had nothing to do."""
     try:
-        await call
-        log.info("collected", what=what)
+        if await call is not False:
+            log.info("collected", what=what)
     except Exception as error:
         log.warning("not collected", what=what, error=str(error))
 

@@ -38,8 +38,11 @@ class Runtime:
         self._value["policy_epoch"] = self.epoch % 0xFFFF_FFFF + 1
         self._port.update(_KEY, self._value)
 
-    def configure(self, *, aggregation: float, events: bool) -> None:
-        """`aggregation`: seconds between two events of one direction of one connection."""
+    def configure(self, *, aggregation: float, received: bool, events: bool) -> None:
+        """`aggregation`: seconds between two events of one direction of one connection, 0: every packet is told.
+        `received`: what sockets receive is told, too, if there is no aggregation.
+        """
         self._value["aggregation"] = int(aggregation * 1e9)
-        self._value["flags"] = 0 if events else RuntimeFlags.EVENTS_OFF
+        flags = RuntimeFlags(0) if events else RuntimeFlags.EVENTS_OFF
+        self._value["flags"] = flags if received else flags | RuntimeFlags.HIDE_RECEIVED
         self._port.update(_KEY, self._value)

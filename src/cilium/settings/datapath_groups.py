@@ -196,7 +196,12 @@ class EventSettings:
         default=MonitorAggregation.MEDIUM,
         key="monitor-aggregation",
         helm=("bpf.monitorAggregation",),
-        meaning="`none` reports every packet, the others one per connection, direction and interval.",
+        meaning=(
+            "`none`: every packet, and every translation in a socket; `low`: the same without what sockets receive; "
+            "`medium`: of a connection its first packet, its first reply, SYN, FIN and RST, and one packet per "
+            "direction and interval; `maximum`: as `medium`. Packets are reported where a program sends them on, never "
+            "where they came in."
+        ),
     )
     interval: float = setting(
         kinds.duration(),

@@ -146,6 +146,18 @@ def test_without_aggregation_everything_is_told(node: Node, told: Told, version:
 
 
 @both
+def test_with_low_aggregation_answers_are_not_told(node: Node, told: Told, version: int) -> None:
+    server = ADDRESSES[version][0]
+    node.servers.udp(server, 8080)
+    node.put(frontend(VIP[version], server, protocol="UDP"))
+    told.aggregate(0, RuntimeFlags.HIDE_RECEIVED)
+    one = node.open(version, "udp")
+    for _ in range(3):
+        node.do("send", socket=one, to=[VIP[version], 80])
+    assert directions(told.new()) == [SockPoint.FORWARD] * 3
+
+
+@both
 @kinds
 def test_nothing_is_told(node: Node, told: Told, version: int, kind: str) -> None:
     """Of what is no service, of what nobody serves, and of anything when events are off."""

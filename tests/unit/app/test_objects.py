@@ -54,6 +54,32 @@ async def test_absence_is_no_error(objects: ObjectWrites) -> None:
     await objects.delete_endpoint("shop", "web-0", node_ip="172.18.0.1")
 
 
+IDENTITIES = "/apis/cilium.io/v2/ciliumidentities"
+
+
+@pytest.mark.parametrize("unused", [True, False])
+async def test_an_identity_goes_if_it_is_still_unused(api: FakeAPI, objects: ObjectWrites, unused: bool) -> None:
+    await api.put(IDENTITIES, "4711", {"metadata": {"uid": "u1"}})
+    assert await objects.delete_identity(4711, unused=lambda: unused) is unused
+    assert ("4711" in api.objects[IDENTITIES]) is not unused
+    assert not await objects.delete_identity(4712, unused=lambda: True), "absence is no error"
+
+
+@pytest.mark.parametrize("uid", ["u1", "u2"])
+async def test_an_identity_that_changed_since_it_was_read_stays(api: FakeAPI, objects: ObjectWrites, uid: str) -> None:
+    """Or one of the same name that took its place."""
+    await api.put(IDENTITIES, "4711", {"metadata": {"uid": "u1"}})
+
+    def somebody_writes() -> bool:
+        api.objects[IDENTITIES]["4711"] = {"metadata": {"name": "4711", "uid": uid, "resourceVersion": "900"}}
+        return True
+
+    with pytest.raises(ApiError) as caught:
+        await objects.delete_identity(4711, unused=somebody_writes)
+    assert caught.value.status == 409
+    assert "4711" in api.objects[IDENTITIES]
+
+
 EVENTS = "/api/v1/namespaces/shop/events"
 
 

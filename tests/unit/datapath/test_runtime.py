@@ -38,10 +38,18 @@ def test_no_epoch_is_zero_not_even_the_first(port: FakeMap, before: int, after: 
     assert runtime.epoch == after
 
 
-@pytest.mark.parametrize(("events", "flags"), [(True, 0), (False, RuntimeFlags.EVENTS_OFF)])
-def test_configuration_leaves_the_epoch(port: FakeMap, events: bool, flags: int) -> None:
+@pytest.mark.parametrize(
+    ("events", "received", "flags"),
+    [
+        (True, True, 0),
+        (True, False, RuntimeFlags.HIDE_RECEIVED),
+        (False, True, RuntimeFlags.EVENTS_OFF),
+        (False, False, RuntimeFlags.EVENTS_OFF | RuntimeFlags.HIDE_RECEIVED),
+    ],
+)
+def test_configuration_leaves_the_epoch(port: FakeMap, events: bool, received: bool, flags: int) -> None:
     runtime = Runtime(port)
     runtime.advance()
-    runtime.configure(aggregation=2.5, events=events)
+    runtime.configure(aggregation=2.5, received=received, events=events)
     found = entry(port)
     assert (found["policy_epoch"], found["aggregation"], found["flags"]) == (2, 2_500_000_000, flags)

@@ -247,6 +247,7 @@ class RuntimeFlags(IntFlag):
     """enum runtime_flags."""
 
     EVENTS_OFF = 1
+    HIDE_RECEIVED = 2
 
 
 class ServiceScope(IntEnum):

@@ -6,15 +6,16 @@ and of every pod.
 
 A backend is no more when no frontend has it: one that terminates and still serves is there. Of UDP that is enough: its
 clients would never hear of it. A TCP connection may go on with a pod that is merely unready, or whose service was
-deleted: it is ended if its service is there and no slice has the address any more, which only the end of the pod brings
-about. Sockets that connected to the address itself mean it, and are left alone.
+deleted: it is ended if its service is there, no slice has the address any more, and no pod of this node has it, which
+only the end of the pod brings about; pods that local redirects choose may be in no slice. That such a pod of this node
+has ended, its endpoint tells. Sockets that connected to the address itself mean it, and are left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -72,13 +73,15 @@ class Termination:
     ) -> None:
         self._frontends, self._slices, self._endpoints = frontends, slices, endpoints
         self._reverse, self._settled, self._destroy, self._pause = reverse, settled, destroy, pause
-        self._changes = frontends.changes()
+        wake = asyncio.Event()
+        self._changes, self._pods = frontends.changes(wake=wake), endpoints.changes(wake=wake)
 
     async def run(self) -> None:
         """Begins with what went while no agent was there. Returns where the kernel cannot destroy sockets."""
         for table in (self._frontends, self._slices, self._endpoints):
             await table.wait_initialized()
         self._changes.pop()
+        self._pods.pop()
         await self._settled(self._frontends.revision)
         try:
             await self.end(None)
@@ -90,20 +93,29 @@ class Termination:
             log.warning("sockets of backends that are gone stay as they are", error=str(error))
 
     async def follow(self) -> None:
-        """One round: what has left `frontends` since the last one."""
-        batch = self._changes.pop()
+        """One round: what has left `frontends` since the last one, and pods of this node that have ended."""
+        batch, pods = self._changes.pop(), self._pods.pop()
         gone = left(batch)
+        ended = frozenset(
+            address_bytes(address)
+            for change in pods
+            if change.new is None and change.old is not None
+            for address in change.old.addresses
+        )
         if gone:
             await self._settled(max(change.revision for change in batch))
-            await self.end(gone)
+        if gone or ended:
+            await self.end(gone, ended)
 
-    async def end(self, gone: set[Peer] | None) -> None:
-        """`gone`: who may be no more; None: anybody that a socket talks to. Raises NetlinkError (EOPNOTSUPP)."""
+    async def end(self, gone: set[Peer] | None, ended: Set[bytes] = frozenset()) -> None:
+        """`gone`: who may be no more; None: anybody that a socket talks to; `ended`: addresses of pods that are over.
+        Raises NetlinkError (EOPNOTSUPP).
+        """
         wanted = Wanted(
             frontends=self._frontends.snapshot(), slices=self._slices.snapshot(), endpoints=self._endpoints.snapshot()
         )
         try:
-            count = await asyncio.to_thread(self._end, gone, wanted)
+            count = await asyncio.to_thread(self._end, gone, ended, wanted)
         except DatapathError as error:
             if isinstance(error, NetlinkError) and error.errno == errno.EOPNOTSUPP:
                 raise
@@ -112,12 +124,12 @@ class Termination:
             if count:
                 log.info("ended sockets of backends that are gone", sockets=count)
 
-    def _end(self, gone: set[Peer] | None, wanted: Wanted) -> int:
+    def _end(self, gone: set[Peer] | None, over: Set[bytes], wanted: Wanted) -> int:
         keys, values = self._reverse.dump()
         peers = talked_to(keys)
         if gone is not None:
             ends = {(peer.address, peer.port) for peer in gone}
-            kept = [place for place, end in enumerate(peers) if end in ends]
+            kept = [place for place, end in enumerate(peers) if end in ends or end[0] in over]
         else:
             kept = list(range(len(peers)))
             gone = {Peer(number, *end) for end in set(peers) for number in (TCP, UDP)}
@@ -125,6 +137,7 @@ class Termination:
             return 0
         doomed = gone - {peer for row in wanted.frontends for peer in backends(row)}
         alive = {address_bytes(end.address) for one in wanted.slices for end in one.endpoints}
+        alive |= {address_bytes(address) for pod in wanted.endpoints for address in pod.addresses}
         sockets: ByNamespace = {}
         for place in kept:
             cookie, (address, port) = int(keys["cookie"][place]), peers[place]
@@ -132,7 +145,8 @@ class Termination:
             mine = sockets.setdefault(int(values["netns_cookie"][place]), set())
             if udp in doomed:
                 mine.add((cookie, udp))
-            if tcp in doomed and address not in alive and is_served(values[place], wanted.frontends):
+            lost = address in over or (tcp in doomed and is_served(values[place], wanted.frontends))
+            if lost and address not in alive:
                 mine.add((cookie, tcp))
         ended = self._in_all(sockets, wanted.endpoints)
         if ended:

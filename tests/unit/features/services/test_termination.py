@@ -41,6 +41,8 @@ class World:
         """Sockets by namespace."""
         self.faults: dict[str, Exception] = {}
         self.events: list[object] = []
+        self.protocol = 17
+        """Whose sockets are to be ended."""
         self.termination = Termination(
             frontends=self.frontends,
             slices=self.slices,
@@ -72,7 +74,7 @@ class World:
         self.events.append(netns)
         if netns in self.faults:
             raise self.faults[netns]
-        assert {peer for _, peer in wanted} == {Peer(17, address_bytes(ip_address(OLD)), 5353)}
+        assert {peer for _, peer in wanted} == {Peer(self.protocol, address_bytes(ip_address(OLD)), 5353)}
         return {cookie for cookie, _ in wanted} & self.there.get(netns, set())
 
     async def settled(self, revision: int) -> None:
@@ -141,6 +143,22 @@ async def test_a_refusal_ends_nothing_and_nobody(world: World) -> None:
     world.faults.clear()
     world.put(OLD)
     await world.leave()
+    assert world.cookies() == []
+
+
+async def test_a_pod_of_this_node_that_is_merely_unready(world: World) -> None:
+    """It may be a local redirect's and in no slice: TCP goes on with it until it ends, though nobody names it then."""
+    world.protocol = 6
+    pod = Endpoint(EndpointId(9), "pod", (ip_address(OLD),))
+    world.others[1].upsert(pod)
+    world.talk(7, OLD)
+    world.put(OLD, NEW, protocol="TCP")
+    await world.termination.follow()
+    world.put(NEW, protocol="TCP")
+    await world.termination.follow()
+    assert world.cookies() == [7]
+    world.others[1].delete(pod.id)
+    await world.termination.follow()
     assert world.cookies() == []
 
 

@@ -161,10 +161,18 @@ async def test_a_namespace_goes_when_its_finalizer_is_emptied(store):
         await store.delete("namespaces", "default")
 
 
-async def test_delete_checks_the_uid(store, pod):
-    await store.create("pods", pod(), namespace="default")
+async def test_delete_checks_uid_and_version(store, pod):
+    created = copy.deepcopy(await store.create("pods", pod(), namespace="default"))["metadata"]
     with pytest.raises(errors.Conflict, match="UID in precondition"):
         await store.delete("pods", "web", namespace="default", uid="another")
+    changed = copy.deepcopy(store.peek("pods", "web", namespace="default"))
+    changed["metadata"]["labels"] = {"changed": "since"}
+    await store.update("pods", changed, namespace="default")
+    with pytest.raises(errors.Conflict):
+        await store.delete("pods", "web", namespace="default", uid=created["uid"], version=created["resourceVersion"])
+    now = store.peek("pods", "web", namespace="default")["metadata"]["resourceVersion"]
+    await store.delete("pods", "web", namespace="default", uid=created["uid"], version=now, grace_seconds=0)
+    assert store.peek("pods", "web", namespace="default") is None
 
 
 async def next_events(watch, count: int):

@@ -163,6 +163,9 @@ class FakeAPI:
         if known is None:
             return status(404, "NotFound", f"{name} not found")
         if request.method == "DELETE":
+            for field, wanted in (body.get("preconditions") or {}).items():
+                if known["metadata"].get(field) != wanted:
+                    return status(409, "Conflict", f"{name} has another {field}")
             await self.remove(parent, name)
             return web.json_response({"kind": "Status", "status": "Success"})
         await self.put(parent, name, body if request.method == "PUT" else {**known, **body})

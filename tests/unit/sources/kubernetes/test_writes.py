@@ -9,6 +9,7 @@ from unit.sources.kubernetes.fake_api import FakeAPI
 
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import ClientConfig
+from cilium.sources.kubernetes.errors import ApiError
 from cilium.sources.kubernetes.writes import Writes
 
 NODES = "/apis/cilium.io/v2/ciliumnodes"
@@ -43,7 +44,10 @@ async def test_an_object_that_appears_meanwhile_is_patched(api: FakeAPI, writes:
 
 
 async def test_a_delete_can_spare_a_namesake(api: FakeAPI, writes: Writes) -> None:
-    await api.put(NODES, "n1", {"metadata": {"name": "n1"}})
+    await api.put(NODES, "n1", {"metadata": {"name": "n1", "uid": "u"}})
+    with pytest.raises(ApiError) as caught:
+        await writes.delete(NODES, "n1", uid="another")
+    assert caught.value.status == 409
     assert await writes.delete(NODES, "n1", uid="u")
     assert api.bodies[-1][1]["preconditions"] == {"uid": "u"}
 
