@@ -26,6 +26,8 @@ from kubelab.underlay import cgroups, namespaces, network, node
 from kubelab.underlay.addresses import MAX_NODES, NoFreeSubnetError, choose, machine_routes
 
 API_PORT = 6443
+REMOVAL = 30.0
+"""Seconds for killed processes to end; on a busy machine the kernel takes its time to free what an agent had."""
 POD_CIDRS = (("10.244.0.0/16", 24), ("fd00:10:244::/48", 64))
 """Pools and the prefix length of each node's block."""
 
@@ -98,12 +100,18 @@ class Lab:
                 self._paths.write(replace(current, complete=True))
             except BaseException as error:
                 progress("failed: removing what was built")
-                logs = self._tails() if isinstance(error, LabError) else ""
-                self._remove()
+                notes = [self._tails()] if isinstance(error, LabError) else []
+                try:
+                    self._remove()
+                except LabError as left:
+                    notes.append(str(left))
+                problem = error
                 if isinstance(error, OSError | namespaces.ChildError | network.NetworkError | NoFreeSubnetError):
-                    raise LabError(f"lab {self.name}: {error}") from error
-                if logs:
-                    error.add_note(logs)
+                    problem = LabError(f"lab {self.name}: {error}")
+                for note in filter(None, notes):
+                    problem.add_note(note)
+                if problem is not error:
+                    raise problem from error
                 raise
 
     def _refuse_second(self) -> None:
@@ -225,7 +233,9 @@ class Lab:
     # -- down ---------------------------------------------------------------------------------------------------
 
     def down(self, progress: Progress = lambda _: None) -> bool:
-        """Removes the lab, whatever state it is in; False when there was nothing. Raises LabError."""
+        """Removes the lab, whatever state it is in; False when there was nothing. Raises LabError, also when processes
+        do not end: then what they are in stays, for another ``down`` to remove.
+        """
         with state.lock(self.name):
             present = (
                 self._paths.directory.exists()
@@ -239,16 +249,24 @@ class Lab:
             return present
 
     def _remove(self) -> None:
+        """Raises LabError when processes do not end, after all the rest was removed."""
         try:
             found = self._paths.read()
         except LabError:
             found = None
-        cgroups.remove(cgroups.lab_path(self.name), timeout=15.0)
+        stuck = None
+        try:
+            cgroups.remove(cgroups.lab_path(self.name), timeout=REMOVAL)
+        except cgroups.BusyError as error:
+            stuck = error  # the rest need not wait for it
         if self._paths.namespaces.is_dir():
             for pin in self._paths.namespaces.iterdir():
                 namespaces.unpin(pin)
         network.destroy(self.name, found.plan.host_link if found else None)
         self._paths.unmount()
+        if stuck is not None:
+            remedy = f"everything else of lab {self.name} is gone: take it down again once they have ended"
+            raise LabError(f"lab {self.name}: {stuck}; {remedy}") from stuck
         cgroups.remove_if_empty(cgroups.lab_path(self.name).parent)
 
     # -- views --------------------------------------------------------------------------------------------------

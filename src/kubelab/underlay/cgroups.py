@@ -12,9 +12,33 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+KILL = "cgroup.kill"
+SHOWN = 5
+"""Processes that a complaint names."""
+
 
 class NoCgroup2Error(Exception):
     """No cgroup2 hierarchy is mounted."""
+
+
+class BusyError(OSError):
+    """A cgroup could not be removed in time: SIGKILL does not end its processes."""
+
+    def __init__(self, path: Path) -> None:
+        pids = members(path)
+        named = ", ".join(describe(pid) for pid in pids[:SHOWN]) or "no process that can be seen"
+        more = f" and {len(pids) - SHOWN} more" if len(pids) > SHOWN else ""
+        super().__init__(f"cgroup {path} cannot be removed, killed but still in it: {named}{more}")
+
+
+def describe(pid: int) -> str:
+    """``<pid> (<command>, state <letter>)``; D is sleep that no signal ends."""
+    try:
+        name, _, fields = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return f"{pid} (gone meanwhile)"
+    return f"{pid} ({command[:100] or name}, state {fields.split()[0]})"
 
 
 def mount_point() -> Path:
@@ -44,47 +68,74 @@ def join(path: Path, pid: int = 0) -> None:
 
 
 def members(path: Path) -> list[int]:
-    """Processes in the cgroup itself; of no cgroup, none."""
+    """Processes in the cgroup itself; of no cgroup, none. Those of a PID namespace that we do not see read as 0."""
     try:
-        return [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
-    except (FileNotFoundError, OSError):
+        return [int(pid) for pid in (path / "cgroup.procs").read_text().split() if pid != "0"]
+    except OSError:
         return []
 
 
 def kill(path: Path) -> None:
-    """SIGKILL to everything in the subtree (cgroup.kill; before Linux 5.14, member by member)."""
-    with suppress(FileNotFoundError):
-        try:
-            (path / "cgroup.kill").write_text("1")
-        except (PermissionError, FileNotFoundError):
-            for directory in _subtree(path):
-                for pid in members(directory):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+    """SIGKILL to everything in the subtree. Whoever enters afterwards lives: ``remove`` kills until nobody is left."""
+    try:
+        (path / KILL).write_text("1")
+    except OSError:  # before Linux 5.14 there is none; or a cgroup on the way went meanwhile
+        _kill_members(path)
+
+
+def _kill_members(path: Path) -> None:
+    """The same by pid. Frozen meanwhile, because a process that forks would always be one child ahead."""
+    _freeze(path, frozen=True)
+    killed: set[int] = set()
+    while fresh := {pid for directory in _subtree(path) for pid in members(directory)} - killed:
+        for pid in fresh:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= fresh
+    _freeze(path, frozen=False)
+
+
+def _freeze(path: Path, *, frozen: bool) -> None:
+    with suppress(OSError):  # since Linux 5.2
+        (path / "cgroup.freeze").write_text(str(int(frozen)))
 
 
 def populated(path: Path) -> bool:
     """Whether any process lives in the subtree."""
     try:
         return "populated 1" in (path / "cgroup.events").read_text()
-    except (FileNotFoundError, OSError):
+    except OSError:
         return False
 
 
 def remove(path: Path, timeout: float = 5.0) -> None:
-    """Kills what is inside and removes the subtree; absent is no error. Raises OSError when it stays busy."""
-    kill(path)
+    """Kills what is inside and removes the subtree; absent is no error. Raises BusyError when somebody stays."""
     deadline = time.monotonic() + timeout
-    while path.exists():
+    pause = 0.005
+    while True:
+        # Every time: somebody who was about to enter when the others were killed is inside now.
+        kill(path)
+        busy = _remove_empty(path)
+        if not path.exists():
+            return
+        if time.monotonic() > deadline:
+            raise BusyError(busy or path)
+        # Killed processes leave their cgroup only once the kernel has taken them down.
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
+
+
+def _remove_empty(path: Path) -> Path | None:
+    """Removes what nobody is in, from the leaves; the first that is busy."""
+    busy = None
+    for directory in reversed(_subtree(path)):
         try:
-            for directory in reversed(_subtree(path)):
-                with suppress(FileNotFoundError):
-                    directory.rmdir()
+            directory.rmdir()
+        except FileNotFoundError:
+            continue
         except OSError:
-            # Killed processes leave their cgroup only once the kernel has taken them down.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+            busy = busy or directory
+    return busy
 
 
 def _subtree(path: Path) -> list[Path]:

@@ -54,8 +54,9 @@ class Ground:
 
     def close(self) -> None:
         cgroups.remove(cgroups.lab_path(self.name))
-        for pin in self.paths.namespaces.iterdir():
-            namespaces.unpin(pin)
+        if self.paths.namespaces.is_dir():  # a test may have taken the lab down
+            for pin in self.paths.namespaces.iterdir():
+                namespaces.unpin(pin)
         network.destroy(self.name, self.plan.host_link)
         self.paths.unmount()
         cgroups.remove_if_empty(cgroups.lab_path(self.name).parent)
