@@ -72,8 +72,7 @@ static __always_inline bool is_reply(const struct flow *flow)
 	return work && may_be_back(flow) && !nat_find_back(work, flow);
 }
 
-SEC("xdp.frags")
-int from_wire(struct xdp_md *xdp)
+static __always_inline int from_cable(struct xdp_md *xdp)
 {
 	struct flow flow = { .direction = DIRECTION_INGRESS, .point = FROM_NETWORK };
 	__u32 length = frame_parse(xdp, &flow);
@@ -91,6 +90,21 @@ int from_wire(struct xdp_md *xdp)
 	if (row && is_reply(&flow))
 		return to_who_asked(xdp, &flow, length, device->flags);
 	return from_client(xdp, &flow, row, length, device->flags);
+}
+
+/* In the driver, which may hand over a large frame in several pieces. */
+SEC("xdp.frags")
+int from_wire(struct xdp_md *xdp)
+{
+	return from_cable(xdp);
+}
+
+/* In the stack. There, a program that takes pieces gets a copy of the packet, and tc behind it loses the Ethernet header:
+ * the length of the link layer's header is not copied. */
+SEC("xdp")
+int from_wire_generic(struct xdp_md *xdp)
+{
+	return from_cable(xdp);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -243,13 +243,29 @@ STAGE int balance_new(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex)
 	return nat_claim(work, own);
 }
 
-/* Whether the connection stays with its backend: it is still there, and the packet does not open a new one. */
-static __always_inline bool balance_stays(const struct nat_entry *entry, const struct flow *flow)
+/* Whether the backend of a connection is one no more. */
+static __always_inline bool backend_left(const struct nat_entry *entry)
 {
 	const struct backend *backend = backend_at(entry->backend);
 
-	if (!backend || !addr_equal(&backend->address, &entry->destination) ||
-	    backend->port != entry->destination_port)
+	return !backend || !addr_equal(&backend->address, &entry->destination) ||
+	       backend->port != entry->destination_port;
+}
+
+static __always_inline bool is_inhabited(const union addr *address)
+{
+	struct ipcache_key key = { .address = *address };
+
+	return endpoint_at(address) || bpf_map_lookup_elem(&cilium_ipcache, &key);
+}
+
+/* Whether the connection stays with its backend, and the packet does not open a new one. A stream that has begun goes on
+ * with a pod that merely left the service; if the pod is gone, another backend will refuse what it knows nothing of, and
+ * the client connects anew. */
+static __always_inline bool balance_stays(const struct nat_entry *entry, const struct flow *flow)
+{
+	if (backend_left(entry) && (flow->protocol == IPPROTO_UDP || !(entry->flags & NAT_REPLIED) ||
+				    !is_inhabited(&entry->destination)))
 		return false;
 	if (flow->protocol == IPPROTO_TCP && (flow->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
 	    entry->flags & (NAT_CLOSED | NAT_FIN_OUT | NAT_FIN_IN))

@@ -36,6 +36,7 @@ OBJECTS = {
     "from_netdev": "netdev",
     "to_netdev": "netdev",
     "from_wire": "xdp",
+    "from_wire_generic": "xdp",
 }
 LOOPBACK = 1
 """The device on which test packets arrive: the only one that is always there."""

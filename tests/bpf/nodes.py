@@ -163,7 +163,11 @@ class Node:
     def attach(self, device: str, where: int, program: str) -> None:
         fd = self.datapath.program(program)
         with inside(self.namespace):
-            self._links.append(syscall.link_create(fd, socket.if_nametoindex(device), where))
+            self.hold(syscall.link_create(fd, socket.if_nametoindex(device), where))
+
+    def hold(self, link: int) -> None:
+        """Keeps a link, by its descriptor, as long as the node is there."""
+        self._links.append(link)
 
     def pod(self, number: int, identity: int, *, mtu: int = 1450, **fields: Any) -> str:
         """Adds a pod; returns its namespace."""

@@ -1,4 +1,5 @@
-"""Services in packets: clients outside and pods whose sockets nobody translated, backends on every kind of node."""
+"""Services in packets: clients outside and pods whose sockets nobody translated, backends on every kind of node;
+with and without XDP in front of tc, which makes no difference."""
 
 from __future__ import annotations
 
@@ -16,13 +17,20 @@ both = pytest.mark.parametrize("version", [4, 6])
 protocols = pytest.mark.parametrize("protocol", ["tcp", "udp"])
 
 
-@pytest.fixture(scope="module", params=[RoutingMode.TUNNEL, RoutingMode.NATIVE], ids=["tunnel", "native"])
+@pytest.fixture(
+    scope="module",
+    params=[(mode, xdp) for mode in RoutingMode for xdp in (False, True)],
+    ids=lambda given: given[0].name.lower() + ("-xdp" if given[1] else ""),
+)
 def cluster(request: pytest.FixtureRequest, objects: None) -> Iterator[Cluster]:
-    made = Cluster(request.param)
+    mode, xdp = request.param
+    made = Cluster(mode)
     try:
-        if request.param == RoutingMode.NATIVE:
+        if mode == RoutingMode.NATIVE:
             made.route_natively()
-        made.mode = request.param
+        if xdp:
+            made.accelerate(made.one)
+        made.mode = mode
         yield made
     finally:
         made.close()

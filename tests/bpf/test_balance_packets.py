@@ -166,6 +166,29 @@ def test_the_same_connection_keeps_its_backend_and_port(balancer: Balancer) -> N
         assert (again.dst, again[TCP].sport) == (first.dst, first[TCP].sport)
 
 
+def test_a_stream_goes_on_with_a_pod_that_left_the_service(balancer: Balancer) -> None:
+    """Unless the pod is gone: then another backend is asked and resets it, and the client is free to connect anew."""
+    other = {4: "10.0.1.6", 6: "fd01::6"}[balancer.version]
+    bits = 32 if balancer.version == 4 else 128
+    balancer.datapath.ipcache(f"{balancer.backend}/{bits}", 3000)
+    port = network(balancer.syn().packet)[TCP].sport
+    balancer.answer(port)
+    balancer.service(9, other)
+    balancer.datapath.put("cilium_lb_backends", 106, {})
+    assert network(balancer.syn(flags="A").packet).dst == balancer.backend
+    assert network(balancer.syn(40001).packet).dst == other
+    balancer.datapath.drop_rows("cilium_ipcache")
+    assert network(balancer.syn(flags="A").packet).dst == other
+
+
+def test_a_connection_that_nobody_answered_looks_for_another_backend(balancer: Balancer) -> None:
+    other = {4: "10.0.1.6", 6: "fd01::6"}[balancer.version]
+    balancer.syn()
+    balancer.service(9, other)
+    balancer.datapath.put("cilium_lb_backends", 106, {})
+    assert network(balancer.syn().packet).dst == other
+
+
 def test_connections_spread_over_backends(balancer: Balancer) -> None:
     others = {4: ["10.0.1.6", "10.0.1.7"], 6: ["fd01::6", "fd01::7"]}[balancer.version]
     balancer.service(1, balancer.backend, *others)

@@ -23,11 +23,13 @@ FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 both = pytest.mark.parametrize("version", FAMILIES)
 
 
-@pytest.fixture(scope="module")
-def cluster(objects: None) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=[False, True], ids=["tc", "xdp"])
+def cluster(request: pytest.FixtureRequest, objects: None) -> Iterator[Cluster]:
     made = Cluster(RoutingMode.NATIVE, dsr=1)
     try:
         made.route_natively()
+        if request.param:
+            made.accelerate(made.one)
         yield made
     finally:
         made.close()

@@ -16,9 +16,11 @@ import structlog
 
 from cilium.app import logs
 from cilium.app.addressing import Addressing, IpamModeChangedError, guard_ipam_mode, node_name
-from cilium.app.building import Built, Endpoints, build_features, build_hubble
+from cilium.app.building import build_features, build_hubble
+from cilium.app.built import Built
 from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
+from cilium.app.endpoints import Endpoints
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
 from cilium.app.node_lock import AgentRunningError, node_lock

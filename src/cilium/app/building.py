@@ -1,38 +1,26 @@
-"""Constructs the features of the agent over a settled node and a loaded datapath.
+"""Constructs the features of the agent: the table of contents of what it does.
 
 In: `Built`, everything that exists before features do. Out: cells, in the order in which they depend on each other.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from cilium.app import service_extras
-from cilium.app.datapath import Datapath
-from cilium.app.devices import Network
-from cilium.app.health import INTERFACE, KIND, HealthChecks, build_health
-from cilium.app.inspection import Inspection
-from cilium.app.objects import ObjectWrites
-from cilium.app.tables import AgentTables
+from cilium.app.built import Built
+from cilium.app.health import build_health
 from cilium.datapath.links import CgroupLinks
 from cilium.datapath.mounts import CGROUP_MOUNTS, cgroup_root
-from cilium.datapath.netlink.netns import netns_cookie
 from cilium.features.conntrack import cell as conntrack_cell
 from cilium.features.conntrack.collect import Lifetimes
 from cilium.features.endpoint import cell as endpoint_cell
-from cilium.features.endpoint.manager import EndpointManager
-from cilium.features.endpoint.own import OwnEndpoint
 from cilium.features.endpoint.readiness import Readiness
-from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.identity import cell as identity_cell
 from cilium.features.identity.labels import LabelFilter
-from cilium.features.ipam.allocator import Allocator
 from cilium.features.ipcache import cell as ipcache_cell
 from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
@@ -41,49 +29,9 @@ from cilium.features.services import cell as services_cell
 from cilium.features.services import socket_cell
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
-from cilium.settings import RoutingMode, Settings
-from cilium.sources.cni.server import CNIServer
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.state import Table
 from cilium.state.cell import Cell
-from cilium.tables.endpoints import Endpoint
-from cilium.tables.nodes import NodeAddressing
-from cilium.tables.types import EndpointId, IPAddress
-
-HOST_ENDPOINT = EndpointId(65535)
-TUNNEL_OVERHEAD = {4: 50, 6: 70}
-"""Bytes that VXLAN and Geneve without options add, by the IP version of the underlay."""
-
-
-@dataclass(kw_only=True)
-class Built:
-    """What features are built from."""
-
-    settings: Settings
-    node: NodeAddressing
-    tables: AgentTables
-    kubernetes: KubernetesTables
-    datapath: Datapath
-    network: Network
-    writes: ObjectWrites
-    allocator: Allocator
-    agent: Inspection
-    state: Path
-    hubble: HubbleServer | None = None
-
-    @property
-    def tunnel(self) -> bool:
-        return self.settings.routing.mode is RoutingMode.TUNNEL
-
-    @property
-    def pod_mtu(self) -> int:
-        """The device's in native mode, less what encapsulation adds in tunnel mode."""
-        return self.node.mtu - (TUNNEL_OVERHEAD[self.underlay.version] if self.tunnel else 0)
-
-    @property
-    def underlay(self) -> IPAddress:
-        """The address under which other nodes reach this one: IPv4 if the node has it."""
-        return min(self.node.internal_ips, key=lambda address: address.version)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,78 +237,6 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
         ),
     )
     return node, conntrack
-
-
-class Endpoints:
-    """The endpoint manager with everything it touches, and the socket it is asked through."""
-
-    def __init__(self, built: Built, features: Features) -> None:
-        self._built = built
-        self._writer = built.tables.endpoints.writer("endpoint")
-        self._restored = self._writer.initializer("restore")
-        state = StateDirectory(built.state / "state")
-        self._manager = EndpointManager(
-            table=built.tables.endpoints,
-            writer=self._writer,
-            state=state,
-            links=built.network.pods,
-            addresses=built.allocator,
-            readiness=features.readiness,
-            gateways=lambda: built.node.router_ips,
-            mtu=lambda: built.pod_mtu,
-            unavailable=lambda: "" if built.allocator.ready else "no pod CIDR is assigned to this node yet",
-        )
-        own = OwnEndpoint(
-            kind=KIND,
-            ifname=INTERFACE,
-            table=built.tables.endpoints,
-            writer=self._writer,
-            state=state,
-            links=built.network.pods,
-            addresses=built.allocator,
-            free_id=self._manager.free_id,
-            gateways=lambda: built.node.router_ips,
-            mtu=lambda: built.pod_mtu,
-        )
-        self._health = HealthChecks(built, own)
-        self._server = CNIServer(
-            path=Path(built.settings.process.cni_socket),
-            delete_queue=built.state / "deleteQueue",
-            handler=self._manager,
-            served=built.agent.counts.cni_request,
-        )
-        self._host = Endpoint(id=HOST_ENDPOINT, kind="host", addresses=(), netns_cookie=netns_cookie())
-        self._devices = built.tables.devices
-
-    async def restore(self) -> tuple[IPAddress, ...]:
-        """Endpoints of the last agent, and the node itself; returns the addresses of the health endpoint."""
-        await self._manager.restore()
-        self._built.allocator.restored()
-        self._writer.upsert(self._host_row())
-        health = await self._health.start()
-        self._restored()
-        return health
-
-    async def serve(self, tasks: asyncio.TaskGroup) -> None:
-        await self._server.run(tasks)
-
-    async def follow_host(self) -> None:
-        """The node's own addresses are whatever its devices have."""
-        changes = self._devices.changes()
-        while True:
-            await changes.wait()
-            changes.pop()
-            self._writer.upsert(self._host_row())
-
-    def _host_row(self) -> Endpoint:
-        addresses = {
-            interface.ip
-            for device in self._devices.snapshot()
-            for interface in device.addresses
-            if not interface.ip.is_loopback and not interface.ip.is_link_local
-        }
-        ordered = sorted(addresses, key=lambda address: (address.version, int(address)))
-        return msgspec.structs.replace(self._host, addresses=tuple(ordered))
 
 
 def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:

@@ -10,10 +10,11 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
+from cilium.app.built import Built
 from cilium.datapath.netlink.netns import call_in_netns, new_netns
 from cilium.features.endpoint.own import OwnEndpoint
 from cilium.features.health import cell as health_cell
@@ -24,9 +25,6 @@ from cilium.features.health.rows import NodeHealth
 from cilium.state import Table
 from cilium.state.cell import Cell
 from cilium.tables.types import IPAddress
-
-if TYPE_CHECKING:
-    from cilium.app.building import Built
 
 KIND, INTERFACE = "health", "lxc_health"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cilium.app import service_section
-from cilium.app.building import Built
+from cilium.app.built import Built
 from cilium.app.health import document as health_document
 from cilium.app.inspection import Inspection
 from cilium.settings import RoutingMode

@@ -7,8 +7,8 @@ only if somebody writes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from cilium.app.built import Built
 from cilium.datapath.netlink.listeners import bound_sockets, holders
 from cilium.datapath.netlink.netns import netns_cookie
 from cilium.features.host_ports import cell as host_ports_cell
@@ -19,9 +19,6 @@ from cilium.state import Table
 from cilium.state.cell import Cell
 from cilium.tables.problems import Problem, ProblemKey
 from cilium.tables.services import Frontend, FrontendKey
-
-if TYPE_CHECKING:
-    from cilium.app.building import Built
 
 
 def others(built: Built) -> Mapping[str, Table[FrontendKey, Frontend]]:

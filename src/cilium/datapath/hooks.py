@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -69,8 +70,11 @@ class XdpAttachment:
 class XdpLinks(Protocol):
     """XDP programs on devices of this network namespace, one of ours per device."""
 
-    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
-        """Attach, or replace what is attached, between two packets where the mode stays. `fallback`: generic will do.
+    def attach(
+        self, device: str, ifindex: int, programs: Mapping[XdpMode, Program], *, fallback: bool = False
+    ) -> XdpMode:
+        """Attach, or replace what is attached, between two packets where the mode stays. `programs`: one for each mode;
+        `fallback`: generic will do.
 
         Raises XdpRefused, which names device and remedy; MissingPrivilege.
         """

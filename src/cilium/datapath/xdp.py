@@ -9,6 +9,7 @@ GRO. Otherwise they vanish without a word, so that is asked beforehand.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 
 from cilium.datapath.errors import KernelError, XdpRefused
@@ -45,14 +46,16 @@ class KernelXdp:
         self._refused: dict[tuple[str, int], Obstacle] = {}
         """Devices that refused native mode: not asked again and again, since each time takes the program away."""
 
-    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
+    def attach(
+        self, device: str, ifindex: int, programs: Mapping[XdpMode, Program], *, fallback: bool = False
+    ) -> XdpMode:
         """See XdpLinks."""
         key = (device, ifindex)
         obstacle = self._obstacle(device, ifindex) or (self._refused.get(key) if fallback else None)
         current = self._mode(device, ifindex)
         if obstacle is None:
             try:
-                return self._put(device, ifindex, program, XdpMode.NATIVE, current)
+                return self._put(device, ifindex, programs, XdpMode.NATIVE, current)
             except KernelError as error:
                 obstacle = self._refused[key] = _obstacle_of(error, device)
                 current = None
@@ -60,7 +63,7 @@ class KernelXdp:
             self._links.remove(pin_name(device, XDP))  # what it sends would be lost
             raise XdpRefused(device, *obstacle)
         try:
-            return self._put(device, ifindex, program, XdpMode.GENERIC, current)
+            return self._put(device, ifindex, programs, XdpMode.GENERIC, current)
         except KernelError as error:
             raise XdpRefused(device, *_obstacle_of(error, device)) from error
 
@@ -91,11 +94,18 @@ class KernelXdp:
             return found
         return found | NetdevFlags.TAKES_FRAMES if features & XdpFeatures.NDO_XMIT else found
 
-    def _put(self, device: str, ifindex: int, program: Program, mode: XdpMode, current: XdpMode | None) -> XdpMode:
+    def _put(
+        self,
+        device: str,
+        ifindex: int,
+        programs: Mapping[XdpMode, Program],
+        mode: XdpMode,
+        current: XdpMode | None,
+    ) -> XdpMode:
         name = pin_name(device, XDP)
         if current is not None and current is not mode:
             self._links.remove(name)  # a device runs either; until the next line, packets go on to tc
-        self._links.put(name, Target(LINK_XDP, ATTACH_XDP, ifindex, (ifindex,), FLAGS[mode]), program)
+        self._links.put(name, Target(LINK_XDP, ATTACH_XDP, ifindex, (ifindex,), FLAGS[mode]), programs[mode])
         return mode
 
     def _mode(self, device: str, ifindex: int) -> XdpMode | None:

@@ -104,7 +104,7 @@ def test_a_map_that_becomes_too_small_keeps_what_fits(tiny: Path, bpf_dir: Path,
 
 def test_a_failed_load_leaves_the_old_maps_pinned(bpf_dir: Path, tiny: Path, tmp_path: Path, specs: dict) -> None:
     text = (HERE / "tiny.bpf.c").read_text()
-    broken = text.replace("return TC_ACT_SHOT;\n}\n\nchar", "return *(char *)(long)skb->data_end;\n}\n\nchar")
+    broken = text.replace("return TC_ACT_SHOT;", "return *(char *)(long)skb->data_end;")
     assert broken != text
     (tmp_path / "broken.bpf.c").write_text(broken)
     changed = compile_object(tmp_path / "broken.bpf.c", tmp_path / "broken.bpf.o")

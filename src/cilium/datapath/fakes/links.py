@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 
 from cilium.datapath.errors import KernelError, XdpRefused
 from cilium.datapath.generated.enums import NetdevFlags
@@ -52,12 +53,14 @@ class FakeXdpLinks:
         self.refusing: set[str] = set()
         self.taking: set[int] = set()
 
-    def attach(self, device: str, ifindex: int, program: Program, *, fallback: bool) -> XdpMode:
+    def attach(
+        self, device: str, ifindex: int, programs: Mapping[XdpMode, Program], *, fallback: bool = False
+    ) -> XdpMode:
         """See XdpLinks."""
         if device in self.refusing and not fallback:
             raise XdpRefused(device, "its driver has no native XDP", "set loadBalancer.acceleration")
         mode = XdpMode.GENERIC if device in self.refusing else XdpMode.NATIVE
-        self.programs[device] = (ifindex, program, mode)
+        self.programs[device] = (ifindex, programs[mode], mode)
         return mode
 
     def detach(self, device: str) -> None:

@@ -10,13 +10,16 @@ import numpy as np
 from cilium.datapath.addresses import addresses_array, mac_bytes
 from cilium.datapath.batches import delete_rows, prune, update_rows
 from cilium.datapath.generated import NETDEV
-from cilium.datapath.hooks import XDP, DeviceLinks, Direction, XdpLinks
+from cilium.datapath.hooks import XDP, DeviceLinks, Direction, XdpLinks, XdpMode
 from cilium.datapath.libbpf.objects import Program
 from cilium.datapath.maps import BpfMap
 from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
 from cilium.state import Writer
 from cilium.state.outcomes import each
 from cilium.state.reconciler import Errors
+
+IN_THE_STACK = "_generic"
+"""Behind a program's name: the same, for generic mode."""
 
 
 class AttachmentOps:
@@ -56,8 +59,9 @@ class AttachmentOps:
         if row.hook != XDP:
             self._links.attach(row.device, row.ifindex, Direction(row.hook), program)
             return
+        modes = {XdpMode.NATIVE: program, XdpMode.GENERIC: self._programs[row.program + IN_THE_STACK]}
         try:
-            mode = self._xdp.attach(row.device, row.ifindex, program, fallback=self._fallback)
+            mode = self._xdp.attach(row.device, row.ifindex, modes, fallback=self._fallback)
         except Exception:
             self._modes.delete(row.device)
             raise

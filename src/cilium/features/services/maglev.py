@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indexes = NDArray[np.int32]
-Positions = NDArray[np.int64]
+Positions = NDArray[np.signedinteger[Any]]
 _NONE = -1
 
 
@@ -81,7 +81,8 @@ def shares(size: int, turns: NDArray[np.int64], luck: NDArray[np.uint64]) -> NDA
 
 def walk(starts: NDArray[np.int64], steps: NDArray[np.int64], length: int, size: int) -> Positions:
     """Where all walkers are at each of `length` times, one time after the other."""
-    found: Positions = starts + np.arange(length)[:, None] * steps
+    kind = np.int32 if size * (length + 1) < 1 << 31 else np.int64  # the narrow one is faster by a third
+    found: Positions = starts.astype(kind) + np.arange(length, dtype=kind)[:, None] * steps.astype(kind)
     found -= found // size * size  # the remainder, in a form that numpy computes eight at a time
     return found.reshape(length * len(starts))
 

@@ -16,7 +16,10 @@ from cilium.features.programs.rows import Attachment, NetdevEntry, XdpDevice
 from cilium.state import Table
 from cilium.tables.types import Ifindex
 
-PROGRAMS = {name: Program(name, "tc", number) for number, name in enumerate(("from_lxc", "to_lxc", "from_wire"), 3)}
+PROGRAMS = {
+    name: Program(name, "tc", number)
+    for number, name in enumerate(("from_lxc", "to_lxc", "from_wire", "from_wire_generic"), 3)
+}
 IN = Attachment("lxc7", Ifindex(12), "ingress", "from_lxc")
 OUT = Attachment("lxc7", Ifindex(12), "egress", "to_lxc")
 WIRE = Attachment("eth0", Ifindex(2), "xdp", "from_wire")
@@ -82,7 +85,7 @@ def test_best_effort_takes_what_there_is() -> None:
     bench.xdp.refusing.add("eth0")
     assert not bench.operations.update([WIRE, Attachment("eth1", Ifindex(3), "xdp", "from_wire")])
     assert bench.modes == {"eth0": "generic", "eth1": "native"}
-    assert bench.xdp.programs["eth0"] == (2, PROGRAMS["from_wire"], XdpMode.GENERIC)
+    assert bench.xdp.programs["eth0"] == (2, PROGRAMS["from_wire_generic"], XdpMode.GENERIC)
     bench.operations.delete([WIRE])
     assert bench.modes == {"eth1": "native"}
 

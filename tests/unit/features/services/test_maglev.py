@@ -41,7 +41,9 @@ def test_another_seed_is_another_table() -> None:
     assert 0.02 < same.mean() < 0.3
 
 
-@pytest.mark.parametrize(("size", "count"), [(251, 3), (251, 100), (16381, 1), (16381, 2), (16381, 100), (65521, 650)])
+@pytest.mark.parametrize(
+    ("size", "count"), [(251, 3), (251, 100), (16381, 1), (16381, 2), (16381, 100), (65521, 650), (131071, 2)]
+)
 def test_everybody_gets_the_same_to_one_entry(size: int, count: int) -> None:
     table = Maglev(size=size, seed=SEED).table(names(count), [1] * count)
     counts = np.bincount(table, minlength=count)
