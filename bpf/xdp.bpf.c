@@ -33,7 +33,7 @@ static __always_inline int from_client(struct xdp_md *xdp, struct flow *flow, bo
 	const struct ipcache_entry *peer;
 	int reason;
 
-	if (!work || (own && encapsulated(flow)))
+	if (!work || (own ? encapsulated(flow) : flow->ttl <= 1))
 		return XDP_PASS;
 	reason = balance_find(flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE, xdp->ingress_ifindex);
 	if (reason == NAT_NOT_OURS || (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent))
