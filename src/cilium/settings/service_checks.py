@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cilium.settings.findings import Finding
 from cilium.settings.model import Settings
 from cilium.settings.network_groups import RoutingMode, TunnelProtocol
-from cilium.settings.service_groups import DsrDispatch
+from cilium.settings.service_groups import DsrDispatch, LoadBalancerMode
 
 TRANSLATED_PORTS = 61000
 """From here on connections that leave with the node's address have their source ports (bpf/config/node.h)."""
@@ -37,23 +37,54 @@ def services(settings: Settings) -> Iterator[Finding]:
 
 
 def _direct_return(settings: Settings) -> Iterator[Finding]:
-    """Which dispatch goes with which routing. IP options are lost in a tunnel, and VXLAN has no room for any."""
+    """Which dispatch goes with which routing. IP options are lost in a tunnel, and VXLAN has no room for any.
+
+    A remedy names every setting that it takes, so that nobody is sent from one error to the next.
+    """
     given, routing = settings.services, settings.routing
     tunnelled = routing.mode is RoutingMode.TUNNEL
-    asked = "bpf-lb-mode-annotation" if given.mode_annotation else "bpf-lb-mode"
+    by_geneve = routing.tunnel_protocol is TunnelProtocol.GENEVE
+    asked = ["bpf-lb-mode"] if given.mode is not LoadBalancerMode.SNAT else []
+    asked += ["bpf-lb-mode-annotation"] if given.mode_annotation else []
     if given.dsr_dispatch is DsrDispatch.OPTION:
         if tunnelled:
+            first, *rest = asked
+            also = "".join(f" and {{{key}}}" for key in rest)
+            geneve = "{bpf-lb-dsr-dispatch} to geneve" + ("" if by_geneve else " and {tunnel-protocol} to geneve")
             yield Finding(
-                "bpf-lb-dsr-dispatch",
-                "direct server return by IP option needs native routing",
-                f"set {{routing-mode}} to native, or this to geneve, or let {{{asked}}} go back to its default",
+                first,
+                "direct server return by IP option ({bpf-lb-dsr-dispatch}: opt) is lost in a tunnel ({routing-mode}: "
+                "tunnel)",
+                f"set {geneve}, or {_native(settings)}, or let this{also} go back to the default",
             )
-    elif routing.tunnel_protocol is not TunnelProtocol.GENEVE:
+    elif not by_geneve:
+        back = " and ".join(f"{{{key}}}" for key in asked)
+        option = f"this to opt and {_native(settings)}" if tunnelled else "this to opt"
         yield Finding(
             "bpf-lb-dsr-dispatch",
-            f"direct server return by Geneve cannot use {routing.tunnel_protocol.value}",
-            "set {tunnel-protocol} to geneve, or this to opt with native routing",
+            f"direct server return by Geneve cannot use {{tunnel-protocol}} {routing.tunnel_protocol.value}",
+            f"set {{tunnel-protocol}} to geneve, or {option}, or let {back} go back to the default",
         )
+
+
+def _native(settings: Settings) -> str:
+    """What makes routing native: nothing that is of tunnels only may stay, and masquerading needs a CIDR."""
+    routing = settings.routing
+    parts = ["{routing-mode} to native"]
+    masquerading = settings.masquerade_ipv4 or settings.masquerade_ipv6
+    if masquerading and not (routing.native_ipv4 or routing.native_ipv6):
+        family = "ipv4" if settings.families.ipv4 else "ipv6"
+        parts.append(f"{{{family}-native-routing-cidr}} to the pods' CIDR")
+    words = " and ".join(parts)
+    only = [
+        key
+        for key, changed in (
+            ("tunnel-protocol", routing.tunnel_protocol is not TunnelProtocol.VXLAN),
+            ("tunnel-port", routing.tunnel_port != 0),
+        )
+        if changed
+    ]
+    return words + (f" without {' and '.join(f'{{{key}}}' for key in only)}" if only else "")
 
 
 def tunnel(settings: Settings) -> Iterator[Finding]:
