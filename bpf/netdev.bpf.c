@@ -22,7 +22,8 @@ static __always_inline bool masquerading(const struct flow *flow)
 /* A node that was asked may have sent it on, for the backend here to answer. */
 static __always_inline int asked_elsewhere(struct __sk_buff *skb, struct flow *flow)
 {
-	return config_dsr && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr) ? dsr_keep(skb, flow) : NAT_NOT_OURS;
+	return config_dsr == DSR_OPTION && flow->l4_offset > ETH_HLEN + sizeof(struct iphdr) ? dsr_keep(skb, flow) :
+											       NAT_NOT_OURS;
 }
 
 /* Only what the kernel's routes send here with the address of a local pod. */
@@ -41,6 +42,20 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 	if (reason && reason != NAT_NOT_OURS)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);
+}
+
+/* With the service's address beside the packet, if the backend is to answer in its name. */
+static __always_inline int through_geneve(struct __sk_buff *skb, struct flow *flow, const struct ipcache_entry *peer)
+{
+	struct nat_work *work = nat_work();
+	int reason = enter_tunnel(skb, flow, peer);
+
+	if (!reason && work && work->mapping.flags & NAT_DSR)
+		reason = dsr_add_geneve(skb, flow, &work->forward.destination, work->forward.destination_port);
+	if (reason)
+		return drop(skb, flow, reason);
+	trace(skb, flow, TO_OVERLAY);
+	return bpf_redirect(config_tunnel_ifindex, 0);
 }
 
 /* A client outside asked a service: its packet goes to a backend, wherever that is. The backend's node judges it, with
@@ -66,9 +81,9 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, 
 		return drop(skb, flow, reason);
 	count(skb, DROP_NONE, DIRECTION_INGRESS);
 	peer = ipcache_at(&flow->destination);
-	if (behind_tunnel(peer))
-		return deliver_by_tunnel(skb, flow, peer);
-	return deliver_by_route(skb, flow);
+	if (!behind_tunnel(peer))
+		return deliver_by_route(skb, flow);
+	return config_dsr == DSR_GENEVE ? through_geneve(skb, flow, peer) : deliver_by_tunnel(skb, flow, peer);
 }
 
 /* For the node itself, and nothing that it passes on. Its own sockets may be the backend. */

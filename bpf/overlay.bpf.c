@@ -70,7 +70,9 @@ int from_overlay(struct __sk_buff *skb)
 		return deliver_to_stack(skb, &flow);
 	}
 	reason = reply_to_pod(skb, &flow);
-	if (reason)
+	if (!reason && config_dsr == DSR_GENEVE)
+		reason = dsr_keep(skb, &flow);
+	if (reason && reason != NAT_NOT_OURS)
 		return drop(skb, &flow, reason);
 	return deliver_to_pod(skb, &flow, pod);
 }

@@ -6,6 +6,8 @@ enum routing_mode { ROUTING_TUNNEL = 0, ROUTING_NATIVE = 1 };
 
 enum tunnel_protocol { TUNNEL_VXLAN = 0, TUNNEL_GENEVE = 1 };
 
+enum dsr_dispatch { DSR_OFF = 0, DSR_OPTION = 1, DSR_GENEVE = 2 };
+
 #define CONFIG(type, name) const volatile type name
 
 CONFIG(__u32, config_routing_mode) = ROUTING_TUNNEL;
@@ -37,7 +39,7 @@ CONFIG(__u64, config_host_netns_cookie) = 0;
 /* Services. Packets are translated where no socket was: from pods whose sockets are left alone, and from outside. */
 CONFIG(__u8, config_services) = 0;
 CONFIG(__u8, config_host_ports) = 1;             /* ports of nodes outside the range of node ports may be services */
-CONFIG(__u8, config_dsr) = 0;                    /* backends of other nodes may answer clients outside themselves */
+CONFIG(__u8, config_dsr) = DSR_OFF;              /* how backends of other nodes learn whom clients outside asked */
 CONFIG(__u8, config_reject) = 1;                 /* who asks a service without backends is refused, not ignored */
 CONFIG(union addr, config_router4);              /* this node's address in its pod CIDR: the source towards pods of others */
 CONFIG(union addr, config_router6);

@@ -193,6 +193,12 @@ static __always_inline void balance_tell(struct __sk_buff *skb, struct flow *flo
 	balance_told(flow);
 }
 
+/* A Geneve option needs the tunnel, which servers on nodes themselves are not reached by. */
+static __always_inline bool may_go_directly(const union addr *backend)
+{
+	return config_dsr == DSR_OPTION || (config_dsr == DSR_GENEVE && behind_tunnel(ipcache_at(backend)));
+}
+
 /* The client's address stays, and nobody replies through this node: there is no port to claim. */
 static __always_inline int balance_direct(struct nat_work *work, const struct flow *flow)
 {
@@ -205,8 +211,8 @@ static __always_inline int balance_direct(struct nat_work *work, const struct fl
 }
 
 /* A mapping for a connection that is new, or whose backend is no more. In: work->forward; `ifindex`: of the device that
- * the packet came by. */
-STAGE int balance_new(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex)
+ * the packet came by; `before`: the source port of the connection before it. */
+STAGE int balance_new(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex, __be16 before)
 {
 	struct nat_work *work = nat_work();
 	const struct backend *backend;
@@ -238,8 +244,9 @@ STAGE int balance_new(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex)
 	if (addr_is_zero(&work->mapping.source))
 		return DROP_NO_MAPPING_FOR_NAT_MASQUERADE;
 	flow->opens = true;
-	if (config_dsr && own && service.flags & SERVICE_DSR)
+	if (own && service.flags & SERVICE_DSR && may_go_directly(&work->mapping.destination))
 		return balance_direct(work, flow);
+	work->mapping.source_port = before;
 	return nat_claim(work, own);
 }
 
@@ -287,7 +294,7 @@ STAGE int balance_find(struct flow *flow, __u32 scope, __u32 node, __u32 ifindex
 	nat_key_of(&work->forward, flow, NAT_FORWARD);
 	entry = bpf_map_lookup_elem(&cilium_snat, &work->forward);
 	if (!entry || !entry->service || !balance_stays(entry, flow) || !nat_continue(work, flow, entry)) {
-		reason = balance_new(flow, scope, node, ifindex);
+		reason = balance_new(flow, scope, node, ifindex, entry ? entry->source_port : 0);
 		if (reason)
 			return reason;
 	}
@@ -330,7 +337,7 @@ STAGE int balance(struct __sk_buff *skb, struct flow *flow, __u32 scope, __u32 n
 	if (flow->opens)
 		balance_tell(skb, flow, &work->mapping);
 	reason = nat_rewrite(skb, flow, &work->mapping);
-	if (!reason && config_dsr && work->mapping.flags & NAT_DSR)
+	if (!reason && config_dsr == DSR_OPTION && work->mapping.flags & NAT_DSR)
 		reason = dsr_add(skb, flow, &work->forward.destination, work->forward.destination_port);
 	return reason;
 }

@@ -1,7 +1,8 @@
 /* Direct server return: the node that was asked sends the client's packet on with the address of the backend, and with the
  * service's in an option; the backend's node keeps that, and replies go straight to the client in the service's name.
  * IPv4: an option (RFC 791 3.1) of a number that is nobody's; IPv6: a destination option that who does not know it skips
- * (RFC 8200 4.2, 4.6). TCP says it once, with the SYN; everything else with every packet. */
+ * (RFC 8200 4.2, 4.6); through a Geneve tunnel, an option of the tunnel's (RFC 8926 3.5), which leaves the packet as it is.
+ * TCP says it once, with the SYN; everything else with every packet. */
 #pragma once
 
 #include "lib/drop.h"
@@ -26,6 +27,18 @@ struct dsr6 {
 	__be16 port;
 	__u16 pad;
 	union addr address;
+};
+
+#define DSR_CLASS bpf_htons(0x014b) /* Cilium's */
+#define DSR_TYPE_GENEVE 0x81       /* critical: who does not know it must not take the packet for an ordinary one */
+
+struct dsr_geneve {
+	__be16 class;
+	__u8 type;
+	__u8 words; /* 4 bytes each, of what follows */
+	union addr address;
+	__be16 port;
+	__u16 pad;
 };
 
 static __always_inline bool dsr_speaks(const struct flow *flow)
@@ -78,9 +91,36 @@ STAGE int dsr_add(struct __sk_buff *skb, struct flow *flow, const union addr *ad
 	return flow->shape & SHAPE_V6 ? dsr_add6(skb, flow, address, port) : dsr_add4(skb, flow, address, port);
 }
 
+/* The same for a packet that enters the tunnel. */
+STAGE int dsr_add_geneve(struct __sk_buff *skb, const struct flow *flow, const union addr *address, __be16 port)
+{
+	struct dsr_geneve option = { DSR_CLASS, DSR_TYPE_GENEVE, (sizeof(option) - 4) / 4, {}, port, 0 };
+
+	if (!flow || !address)
+		return DROP_ERROR_WRITING_TO_PACKET;
+	if (!dsr_speaks(flow))
+		return 0;
+	option.address = *address;
+	return bpf_skb_set_tunnel_opt(skb, &option, sizeof(option)) ? DROP_ERROR_WRITING_TO_PACKET : 0;
+}
+
+static __always_inline bool dsr_read_geneve(struct __sk_buff *skb, struct service_key *meant)
+{
+	struct dsr_geneve option;
+
+	if (bpf_skb_get_tunnel_opt(skb, &option, sizeof(option)) != sizeof(option) || option.class != DSR_CLASS ||
+	    option.type != DSR_TYPE_GENEVE)
+		return false;
+	meant->address = option.address;
+	meant->port = option.port;
+	return true;
+}
+
 /* The address that the packet was sent to before a node passed it on. */
 static __always_inline bool dsr_read(struct __sk_buff *skb, const struct flow *flow, struct service_key *meant)
 {
+	if (config_dsr == DSR_GENEVE)
+		return flow->point == FROM_OVERLAY && dsr_read_geneve(skb, meant);
 	if (flow->shape & SHAPE_V6) {
 		struct { struct ipv6hdr ip; struct dsr6 option; } header;
 

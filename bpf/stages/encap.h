@@ -27,7 +27,8 @@ static __always_inline __u32 tunnel_identity(const struct flow *flow)
 	return flow->source_identity & SCOPE_MASK ? world(&flow->source) : flow->source_identity;
 }
 
-static __always_inline int deliver_by_tunnel(struct __sk_buff *skb, struct flow *flow, const struct ipcache_entry *peer)
+/* 0 or the reason to drop. */
+static __always_inline int enter_tunnel(struct __sk_buff *skb, struct flow *flow, const struct ipcache_entry *peer)
 {
 	struct bpf_tunnel_key key = { .tunnel_ttl = TUNNEL_TTL };
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
@@ -41,8 +42,17 @@ static __always_inline int deliver_by_tunnel(struct __sk_buff *skb, struct flow 
 		flags = BPF_F_TUNINFO_IPV6; /* RFC 8200 8.1: UDP over IPv6 has a checksum */
 	}
 	if (!config_tunnel_ifindex || bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
-		return drop(skb, flow, DROP_NO_TUNNEL_OR_ENCAPSULATION_ENDPOINT);
+		return DROP_NO_TUNNEL_OR_ENCAPSULATION_ENDPOINT;
 	flow->tunnel_vni = key.tunnel_id;
+	return 0;
+}
+
+static __always_inline int deliver_by_tunnel(struct __sk_buff *skb, struct flow *flow, const struct ipcache_entry *peer)
+{
+	int reason = enter_tunnel(skb, flow, peer);
+
+	if (reason)
+		return drop(skb, flow, reason);
 	trace(skb, flow, TO_OVERLAY);
 	return bpf_redirect(config_tunnel_ifindex, 0);
 }

@@ -12,6 +12,7 @@
 #include "stages/rewrite.h"
 
 #define NAT_ATTEMPTS 64
+#define NAT_REST (SECOND / 8) /* after which a closed connection gives its port away, if others look for one in vain */
 
 enum { NAT_NOT_OURS = -1 };
 
@@ -83,7 +84,7 @@ static __always_inline bool nat_dead(__u8 flags, __u8 protocol, __u64 used, __u6
 
 /* Takes the place of a mapping that is dead, or of an earlier one of the same client: true for one taker only, whose
  * claim is the change of `used`. The key is turned into that of the other half. */
-STAGE bool nat_reclaim(struct nat_key *key, const struct nat_entry *back)
+STAGE bool nat_reclaim(struct nat_key *key, const struct nat_entry *back, __u32 hurry)
 {
 	struct nat_entry *entry;
 	__be16 taken;
@@ -98,7 +99,8 @@ STAGE bool nat_reclaim(struct nat_key *key, const struct nat_entry *back)
 	    addr_equal(&entry->source, &back->source) && entry->source_port == back->source_port)
 		return true;
 	used = entry->used;
-	if (!nat_dead(entry->flags, key->protocol, used, back->used) ||
+	hurry = hurry && entry->flags & NAT_CLOSED && (__s64)(back->used - used) > (__s64)NAT_REST;
+	if (!(hurry || nat_dead(entry->flags, key->protocol, used, back->used)) ||
 	    __sync_val_compare_and_swap(&entry->used, used, back->used) != used)
 		return false;
 	taken = key->destination_port;
@@ -129,7 +131,7 @@ static __always_inline struct nat_work *nat_work(void)
 }
 
 /* Claims a free source port for the mapping of `work` and writes both entries; the port stays what it is if it can. In:
- * forward, mapping without source port. `own`: the source is an address of the node. 0 or
+ * forward, mapping (its source port: which one the client had before, or 0). `own`: the source is an address of the node. 0 or
  * DROP_NO_MAPPING_FOR_NAT_MASQUERADE. */
 STAGE int nat_claim(struct nat_work *work, __u32 own)
 {
@@ -143,7 +145,7 @@ STAGE int nat_claim(struct nat_work *work, __u32 own)
 	work->mapping.created = work->mapping.used = bpf_ktime_get_coarse_ns();
 	work->mapping.flags = 0;
 	nat_entry_of_reply(&work->back, &work->forward, &work->mapping);
-	at = bpf_ntohs(work->forward.source_port) - min;
+	at = bpf_ntohs(work->mapping.source_port ?: work->forward.source_port) - min;
 	if (at >= count)
 		at = bpf_get_prandom_u32() % (count ?: 1);
 	for (__u32 i = 0; i < NAT_ATTEMPTS; i++) {
@@ -154,7 +156,7 @@ STAGE int nat_claim(struct nat_work *work, __u32 own)
 		at = count > NAT_ATTEMPTS ? bpf_get_prandom_u32() % count : (at + 1) % (count ?: 1);
 		nat_key_of_reply(&work->reverse, &work->mapping, work->forward.protocol, NAT_REVERSE);
 		if (bpf_map_update_elem(&cilium_snat, &work->reverse, &work->back, BPF_NOEXIST)) {
-			if (!nat_reclaim(&work->reverse, &work->back))
+			if (!nat_reclaim(&work->reverse, &work->back, i >= NAT_ATTEMPTS / 2))
 				continue;
 			nat_key_of_reply(&work->reverse, &work->mapping, work->forward.protocol, NAT_REVERSE);
 			if (bpf_map_update_elem(&cilium_snat, &work->reverse, &work->back, BPF_ANY))

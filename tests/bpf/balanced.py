@@ -88,13 +88,13 @@ class Services:
 class Cluster:
     """Pods 1 (client) and 2 on the first node, 3 on the second; every pod but the first serves on 8080."""
 
-    def __init__(self, mode: RoutingMode = RoutingMode.TUNNEL, **constants: Any) -> None:
+    def __init__(self, mode: RoutingMode = RoutingMode.TUNNEL, *, node: type[Node] = Node, **constants: Any) -> None:
         self.underlay = Underlay()
         self._servers: list[subprocess.Popen[str]] = []
         try:
             loops = {f"loopback{version}": ip_address(address) for version, address in LOOPBACK.items()}
             settings = {"services": 1, "routing_mode": mode, **loops, **constants}
-            self.one, self.two = (Node(self.underlay, n, **settings) for n in (1, 2))
+            self.one, self.two = (node(self.underlay, n, **settings) for n in (1, 2))
             self.client = self.one.pod(1, 1000)
             self.near, self.far = self.one.pod(2, 2000), self.two.pod(3, 3000)
             introduce([self.one, self.two], {1: {1: 1000, 2: 2000}, 2: {3: 3000}})

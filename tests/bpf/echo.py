@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import select
 import socket
 import sys
 import threading
 
-PATIENCE = 2.0
+PATIENCE = float(os.environ.get("ECHO_PATIENCE", "2"))
+"""Seconds."""
 
 
 def plain(address: str) -> str:

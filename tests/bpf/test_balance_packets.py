@@ -204,14 +204,26 @@ def test_ports_run_out_and_come_back(make_datapath, version: int) -> None:
     assert sorted(ports) == [61000, 61001]
     assert balancer.syn(1002).drop == DropReason.NO_MAPPING_FOR_NAT_MASQUERADE
     balancer.answer(ports[0], "RA")
+    assert balancer.syn(1002).drop == DropReason.NO_MAPPING_FOR_NAT_MASQUERADE, "what is late must not meet another"
     keys, values = balancer.mappings()
     closed = (values["flags"] & NatFlags.CLOSED) != 0
     assert closed.sum() == 2
-    values["used"][closed] = 1
+    values["used"][closed] -= 200_000_000  # 0.2 s, which is not dead, but enough where there is no other port
     datapath.map("cilium_snat").update(keys, values)
     assert network(balancer.syn(1002).packet)[TCP].sport == ports[0]
     assert network(balancer.answer(ports[0]).packet)[TCP].dport == 1002
     assert balancer.syn(1001, "A").verdict == OK, "who lives is not disturbed"
+
+
+def test_a_client_that_uses_its_port_again_gets_the_same(balancer: Balancer) -> None:
+    """Or connections that come and go fast would use up all ports of the node while the old ones rest."""
+    ports = set()
+    for _ in range(5):
+        ports.add(port := network(balancer.syn().packet)[TCP].sport)
+        balancer.answer(port)
+        balancer.syn(flags="FA")
+        balancer.answer(port, "FA")
+    assert len(ports) == 1
 
 
 def test_half_of_a_mapping_evicted_is_restored(balancer: Balancer) -> None:

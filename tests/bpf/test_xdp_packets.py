@@ -320,6 +320,16 @@ def test_silent_drops_are_counted_and_told(
 
 
 @both
+def test_nobody_outside_has_the_address_of_a_pod(node: Node, version: int) -> None:
+    pod = {4: "10.0.0.1", 6: "fd00::1"}[version]
+    node.datapath.endpoint(pod, 1000)
+    node.service(version, BACKEND[version])
+    packet = tcp(pod, VIP[version], 62000, PORT)
+    assert node.wire(packet).drop == DropReason.INVALID_SOURCE_IP
+    assert node.tc(packet).drop == DropReason.INVALID_SOURCE_IP
+
+
+@both
 def test_a_refusal_is_tcs(node: Node, version: int) -> None:
     node.service(version)
     packet = asks(tcp, version)

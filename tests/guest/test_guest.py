@@ -18,13 +18,19 @@ import pytest
 
 pytestmark = pytest.mark.guest
 ROOT = Path(__file__).parents[2]
-FILES = ("tests/guest/inside/tunnels.py", "tests/guest/inside/geneve_lab.py", "tests/kernel/datapath/test_netlink.py")
+FILES = (
+    "tests/guest/inside/tunnels.py",
+    "tests/guest/inside/geneve_dsr.py",
+    "tests/guest/inside/geneve_lab.py",
+    "tests/kernel/datapath/test_netlink.py",
+)
 SELECTION = "tunnels or geneve"
 TOPICS = (
     "geneve-over-IPv4",
     "geneve-over-IPv6",
     "vxlan-over-IPv4",
     "vxlan-over-IPv6",
+    "test_dsr_through_geneve",
     "test_geneve_lab",
     "test_geneve",
 )

@@ -136,6 +136,47 @@ def test_agent_killed_under_traffic(
     assert after == identities
 
 
+OTHER_LAYOUT = """
+import os, sys
+from cilium.datapath.generated.maps import MAPS
+from cilium.datapath.libbpf import syscall
+for name in sys.argv[1:]:
+    path = "/sys/fs/bpf/tc/globals/" + name
+    os.unlink(path)
+    shape = MAPS[name].shape
+    fd = syscall.map_create(name, shape._replace(value_size=shape.value_size + 8))
+    syscall.pin(fd, path)
+"""
+
+
+def identities_of(node: LabNode) -> dict[str, tuple[str, str]]:
+    """Without flags: that an endpoint came under a policy a moment ago may be forgotten."""
+    return {ip: (row["identity"], row["ifindex"]) for ip, row in pod_rows(node).items()}
+
+
+def test_maps_of_another_layout_under_traffic(tunnel: Cluster, nodes: dict[str, LabNode], pods: dict[str, Any]) -> None:
+    """As after an upgrade: programs go on with the maps that they have until the new ones are full."""
+    node = nodes["node2"]
+    before = identities_of(node)
+    pins = "/sys/fs/bpf/tc/globals"
+    with undisturbed(nodes, pods):
+        tunnel.node("node2", sys.executable, "-c", OTHER_LAYOUT, "cilium_policy")
+        node.kill_agent()
+        node.await_agent()
+        tunnel.eventually(lambda: "refilling" not in tunnel.node("node2", "ls", pins), "the maps are full")
+    assert "cilium_ipcache" in tunnel.node("node2", "ls", pins)
+    logs = tunnel.kubectl("-n", "kube-system", "logs", tunnel.agent("node2"))
+    for name in ("cilium_policy", "cilium_policy_class", "cilium_lxc", "cilium_ipcache"):
+        assert any("map made anew" in line and name in line for line in logs.splitlines()), name
+    assert "programs are replaced" in logs
+    assert identities_of(node) == before
+    flags = {ip: row["flags"] for ip, row in pod_rows(node).items()}
+    assert not any("adopting" in each for each in flags.values()), f"nobody came under a policy by this: {flags}"
+    ip = addresses(pods["far"])[4]
+    tunnel.eventually(lambda: answers(tunnel, "friend", ip), "the friend reaches the server by the new maps")
+    assert not answers(tunnel, "stranger", ip)
+
+
 def test_while_the_agent_is_away(tunnel: Cluster, nodes: dict[str, LabNode], pods: dict[str, Any]) -> None:
     """Policy holds; pods that come wait, pods that go are gone afterwards, and a changed policy is enforced then."""
     node = nodes["node1"]
@@ -244,6 +285,23 @@ def kill_until(node: LabNode, text: str, logs: Any) -> bool:
     if node.ready():
         node.kill_agent()
     return False
+
+
+def test_an_endpoint_object_that_somebody_deletes_comes_back(tunnel: Cluster, pods: dict[str, Any]) -> None:
+    """At once, and not with the refresh."""
+    before = tunnel.get("-n", NS, "ciliumendpoint", "far")
+    tunnel.kubectl("-n", NS, "delete", "ciliumendpoint", "far")
+
+    def back() -> bool:
+        found = {item["metadata"]["name"]: item for item in tunnel.get("-n", NS, "ciliumendpoints")["items"]}
+        again = found.get("far")
+        return (
+            again is not None
+            and again["metadata"]["uid"] != before["metadata"]["uid"]
+            and (again["status"] == before["status"])
+        )
+
+    tunnel.eventually(back, "the CiliumEndpoint is there again")
 
 
 # -- the others ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from cilium.datapath.addresses import prefix_bits
+from cilium.datapath.generated import DsrDispatch as KernelDsr
 from cilium.datapath.generated import RoutingMode as KernelRouting
 from cilium.datapath.generated import TunnelProtocol as KernelTunnel
 from cilium.datapath.generated.maps import MAPS
@@ -43,6 +44,7 @@ MAGLEV = "cilium_lb_maglev"
 NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
 """A ring and a map of maps, which are read otherwise, and room to work in, which is not pinned."""
 SECOND = 1_000_000_000
+DSR = {DsrDispatch.OPTION: KernelDsr.OPTION, DsrDispatch.GENEVE: KernelDsr.GENEVE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ def service_constants(settings: Settings, node: NodeAddressing) -> dict[str, Con
         "config_maglev_size": services.maglev_table_size,
         "config_host_ports": int(services.host_port),
         "config_sock_host_only": int(services.socket_host_only),
-        "config_dsr": int(services.uses_dsr and services.dsr_dispatch is DsrDispatch.OPTION),
+        "config_dsr": DSR[services.dsr_dispatch] if services.uses_dsr else KernelDsr.OFF,
         "config_reject": int(services.no_backend_response is NoBackendResponse.REJECT),
         "config_loopback4": services.loopback_ipv4,
         "config_loopback6": services.loopback_ipv6,

@@ -57,49 +57,55 @@ def _direct_return(settings: Settings) -> Iterator[Finding]:
                 "tunnel)",
                 f"set {geneve}, or {_native(settings)}, or let this{also} go back to the default",
             )
+        return
+    needed = [] if by_geneve else ["{tunnel-protocol} to geneve"]
+    if not tunnelled:
+        needed = ["{routing-mode} to tunnel", *needed]
+        message = "direct server return by Geneve needs the tunnel, which native routing does not use"
+        option = f"this to opt{_without_tunnel(settings)}"
     elif not by_geneve:
-        back = " and ".join(f"{{{key}}}" for key in asked)
-        option = f"this to opt and {_native(settings)}" if tunnelled else "this to opt"
-        yield Finding(
-            "bpf-lb-dsr-dispatch",
-            f"direct server return by Geneve cannot use {{tunnel-protocol}} {routing.tunnel_protocol.value}",
-            f"set {{tunnel-protocol}} to geneve, or {option}, or let {back} go back to the default",
-        )
+        message = f"direct server return by Geneve cannot use {{tunnel-protocol}} {routing.tunnel_protocol.value}"
+        option = f"this to opt and {_native(settings)}"
+    else:
+        return
+    yield Finding("bpf-lb-dsr-dispatch", message, f"set {' and '.join(needed)}, or {option}")
 
 
 def _native(settings: Settings) -> str:
-    """What makes routing native: nothing that is of tunnels only may stay, and masquerading needs a CIDR."""
+    """What makes routing native; masquerading needs a CIDR then."""
     routing = settings.routing
-    parts = ["{routing-mode} to native"]
+    words = "{routing-mode} to native"
     masquerading = settings.masquerade_ipv4 or settings.masquerade_ipv6
     if masquerading and not (routing.native_ipv4 or routing.native_ipv6):
         family = "ipv4" if settings.families.ipv4 else "ipv6"
-        parts.append(f"{{{family}-native-routing-cidr}} to the pods' CIDR")
-    words = " and ".join(parts)
-    only = [
-        key
-        for key, changed in (
-            ("tunnel-protocol", routing.tunnel_protocol is not TunnelProtocol.VXLAN),
-            ("tunnel-port", routing.tunnel_port != 0),
-        )
-        if changed
-    ]
-    return words + (f" without {' and '.join(f'{{{key}}}' for key in only)}" if only else "")
+        words += f" and {{{family}-native-routing-cidr}} to the pods' CIDR"
+    return words + _without_tunnel(settings)
+
+
+def _without_tunnel(settings: Settings) -> str:
+    """What native routing without Geneve would have no use for."""
+    given = " and ".join(f"{{{key}}}" for key, _ in _of_tunnels(settings))
+    return f" without {given}" if given else ""
+
+
+def _of_tunnels(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Settings of tunnels that somebody chose: key and value."""
+    routing = settings.routing
+    if routing.tunnel_protocol is not TunnelProtocol.VXLAN:
+        yield "tunnel-protocol", routing.tunnel_protocol.value
+    if routing.tunnel_port:
+        yield "tunnel-port", str(routing.tunnel_port)
 
 
 def tunnel(settings: Settings) -> Iterator[Finding]:
-    """With native routing only direct server return by Geneve has a tunnel."""
+    """Native routing has no tunnel; where Geneve is to dispatch over it, that has been said."""
     routing, given = settings.routing, settings.services
     by_geneve = given.replacement and given.uses_dsr and given.dsr_dispatch is DsrDispatch.GENEVE
     if routing.mode is RoutingMode.TUNNEL or by_geneve:
         return
-    for key, changed, text in (
-        ("tunnel-protocol", routing.tunnel_protocol is not TunnelProtocol.VXLAN, routing.tunnel_protocol.value),
-        ("tunnel-port", routing.tunnel_port != 0, str(routing.tunnel_port)),
-    ):
-        if changed:
-            yield Finding(
-                key,
-                f"'{text}' has no effect while {{routing-mode}} is {routing.mode.value}",
-                "remove it or set {routing-mode} to tunnel",
-            )
+    for key, text in _of_tunnels(settings):
+        yield Finding(
+            key,
+            f"'{text}' has no effect while {{routing-mode}} is {routing.mode.value}",
+            "remove it or set {routing-mode} to tunnel",
+        )

@@ -146,7 +146,7 @@ class ServiceSettings:
         helm=("loadBalancer.dsrDispatch",),
         when=ON,
         meaning="How the backend's node learns the Service's address in mode `dsr`: in an IP option (native routing), "
-        "or in a Geneve option (`tunnelProtocol: geneve`).",
+        "or in an option of the tunnel (`tunnelProtocol: geneve`, tunnel routing).",
     )
     acceleration: Acceleration = setting(
         kinds.choice(Acceleration),

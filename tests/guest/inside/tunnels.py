@@ -8,14 +8,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from bpf.nodes import Node, Underlay, execute, inside, introduce
+from bpf.nodes import Underlay, execute, introduce
+from guest.inside.overlays import MAKERS, node_of
 
 from cilium.datapath.generated.enums import DropReason, EventType
-from cilium.datapath.netlink.devices import ensure_geneve, ensure_vxlan
-from cilium.datapath.netlink.port import Netlink
-from cilium.datapath.netlink.sysctl import Sysctls
 
-MAKERS = {"geneve": (ensure_geneve, 6081), "vxlan": (ensure_vxlan, 8472)}
 CLIENT, REMOTE, STRANGER = 1000, 3000, 4000
 
 SERVE = """
@@ -35,17 +32,6 @@ with socket.create_connection((sys.argv[1], 8080), timeout=5) as connection:
 """
 
 
-class OverlayNode(Node):
-    """A node whose overlay device is made as the agent makes it."""
-
-    kind = ""
-
-    def make_overlay(self) -> None:
-        make, port = MAKERS[self.kind]
-        with inside(self.namespace):
-            assert make(Netlink(), Sysctls(), mtu=1500, port=port).name == self.overlay
-
-
 class Nodes:
     """Two nodes: client and stranger on the first, a server on the second that the client alone may reach."""
 
@@ -53,7 +39,7 @@ class Nodes:
         self.kind, self.underlay = kind, Underlay()
         try:
             self.overlay = f"cilium_{kind}"
-            made = type(f"{kind.title()}Node", (OverlayNode,), {"kind": kind, "overlay": self.overlay})
+            made = node_of(kind)
             self.one, self.two = (made(self.underlay, n, tunnel_port=MAKERS[kind][1]) for n in (1, 2))
             self.client = self.one.pod(1, CLIENT, mtu=1430)
             self.stranger = self.one.pod(2, STRANGER, mtu=1430)

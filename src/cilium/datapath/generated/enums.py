@@ -303,3 +303,11 @@ class TunnelProtocol(IntEnum):
 
     VXLAN = 0
     GENEVE = 1
+
+
+class DsrDispatch(IntEnum):
+    """enum dsr_dispatch."""
+
+    OFF = 0
+    OPTION = 1
+    GENEVE = 2
