@@ -50,8 +50,8 @@ def services(
 
 
 def device_list(devices: Iterable[Device], xdp: Mapping[str, str], *, accelerated: bool) -> list[Document]:
-    """Those on which clients outside are served; `xdp`: the mode of those that run it. The others, `none`: they refused,
-    and that is among the errors, or are about to.
+    """Those on which clients outside are served; `xdp`: the mode of those that run it. The others, `none`: they
+    refused, which is among the errors, or are not there yet.
     """
     chosen = sorted((row for row in devices if row.selected), key=lambda row: row.name)
     return [

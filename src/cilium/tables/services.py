@@ -42,7 +42,7 @@ DEFAULT_WEIGHT = 100
 """Of an endpoint whose slice says nothing."""
 
 REDIRECT_SUFFIX = ":local-redirect"
-"""Follows the policy's name in `Frontend.service` of a redirect that is of no Service: a Service may have the same name."""
+"""Follows the policy's name in `Frontend.service` of a redirect of no Service: a Service may be called the same."""
 
 
 def shown_name(service: str) -> str:

@@ -200,7 +200,7 @@ NATIVE_ROUTING = "routingMode: native\nipv4NativeRoutingCIDR: 10.0.0.0/8\n"
         ("loadBalancer: {mode: dsr, dsrDispatch: geneve}", "loadBalancer.dsrDispatch",
          "set tunnelProtocol to geneve, or this to opt and routingMode to native and ipv4NativeRoutingCIDR"),
         ("loadBalancer: {mode: dsr, dsrDispatch: ipip}", "loadBalancer.dsrDispatch", "one of opt, geneve"),
-        ("loadBalancer: {mode: dsr, dsrDispatch: geneve}", "loadBalancer.dsrDispatch", "cannot use tunnelProtocol vxlan"),
+        ("loadBalancer: {mode: dsr, dsrDispatch: geneve}", "loadBalancer.dsrDispatch", "use tunnelProtocol vxlan"),
         (NATIVE_ROUTING + "loadBalancer: {mode: dsr, dsrDispatch: geneve}", "loadBalancer.dsrDispatch",
          "set routingMode to tunnel and tunnelProtocol to geneve, or this to opt"),
         (NATIVE_ROUTING + "tunnelProtocol: geneve\nloadBalancer: {mode: dsr, dsrDispatch: geneve}",
