@@ -52,7 +52,12 @@ class Inspection:
         """What the world does not follow at the moment, in words."""
         found = []
         for reconciler in self.reconcilers:
-            found += [f"{reconciler.name}: {row.key}: {row.error}" for row in reconciler.errors()]
+            found += [f"{reconciler.name}: {row_name(row.key)}: {row.error}" for row in reconciler.errors()]
             if reconciler.prune_error:
                 found.append(f"{reconciler.name}: prune: {reconciler.prune_error}")
         return found
+
+
+def row_name(key: object) -> str:
+    """A table's key as people read it: `eth0 xdp`."""
+    return " ".join(map(row_name, key)) if type(key) is tuple else str(key)

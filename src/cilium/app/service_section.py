@@ -5,7 +5,7 @@ In: settings and tables. Out: a document; its names are upstream's where it has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cilium.features.programs.rows import XdpDevice
@@ -17,6 +17,8 @@ from cilium.tables.problems import Problem
 from cilium.tables.services import Frontend
 
 Document = dict[str, Any]
+NOWHERE = "none"
+"""The mode of a device that runs no XDP although it should."""
 
 
 def services(
@@ -32,7 +34,8 @@ def services(
     rows = list(frontends)
     backends = {(end.address, end.port, row.protocol) for row in rows for end in row.backends}
     found = sorted(map(str, problems))
-    listed = device_list(devices, {row.device: row.mode for row in xdp})
+    accelerated = settings.acceleration is not Acceleration.DISABLED
+    listed = device_list(devices, {row.device: row.mode for row in xdp}, accelerated=accelerated)
     counts = f"{len(rows)} frontends, {len(backends)} backends"
     return {
         "mode": "True",
@@ -42,18 +45,20 @@ def services(
         "frontends": len(rows),
         "backends": len(backends),
         "problems": found,
-        "msg": f"True   [{'; '.join((_devices(listed), _how(settings), counts, *_count(found)))}]",
+        "msg": f"True   [{'; '.join((_devices(listed), _how(settings, listed), counts, *_count(found)))}]",
     }
 
 
-def device_list(devices: Iterable[Device], xdp: Mapping[str, str]) -> list[Document]:
-    """Those on which clients outside are served; `xdp`: the mode of those that run it."""
+def device_list(devices: Iterable[Device], xdp: Mapping[str, str], *, accelerated: bool) -> list[Document]:
+    """Those on which clients outside are served; `xdp`: the mode of those that run it. The others, `none`: they
+    refused, which is among the errors, or are not there yet.
+    """
     chosen = sorted((row for row in devices if row.selected), key=lambda row: row.name)
     return [
         {
             "name": row.name,
             "ip": [str(each.ip) for each in row.addresses if not each.ip.is_link_local],
-            **({"xdp": xdp[row.name]} if row.name in xdp else {}),
+            **({"xdp": xdp.get(row.name, NOWHERE)} if accelerated else {}),
         }
         for row in chosen
     ]
@@ -121,10 +126,14 @@ def _device(device: Mapping[str, Any]) -> str:
     return f"{words} (XDP {device['xdp']})" if "xdp" in device else words
 
 
-def _how(settings: ServiceSettings) -> str:
+def _how(settings: ServiceSettings, listed: Sequence[Document]) -> str:
     port = features(settings)["nodePort"]
     words = f"{port['mode']}, {port['algorithm']}"
-    return f"{words}, XDP {port['acceleration']}" if settings.acceleration is not Acceleration.DISABLED else words
+    if settings.acceleration is Acceleration.DISABLED:
+        return words
+    running = sum(device["xdp"] != NOWHERE for device in listed)
+    where = "" if running == len(listed) else f" on {running} of {len(listed)} devices"
+    return f"{words}, XDP {port['acceleration']}{where}"
 
 
 def _count(found: list[str]) -> list[str]:

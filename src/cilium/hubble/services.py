@@ -23,7 +23,7 @@ from cilium.hubble.addresses import Mask, fingerprints, packed, unpacked
 from cilium.hubble.remembering import REMEMBERED
 from cilium.state.table import Table
 from cilium.tables.identities import Reserved
-from cilium.tables.services import Frontend, FrontendKey, Scope
+from cilium.tables.services import Frontend, FrontendKey, Scope, shown_name
 from cilium.tables.types import IPAddress
 
 ServiceName = tuple[str, str]
@@ -143,5 +143,5 @@ class ServiceNames:
 
 
 def _name(row: Frontend) -> ServiceName:
-    namespace, _, name = row.service.rpartition("/")
+    namespace, _, name = shown_name(row.service).rpartition("/")
     return namespace, name

@@ -42,7 +42,13 @@ DEFAULT_WEIGHT = 100
 """Of an endpoint whose slice says nothing."""
 
 REDIRECT_SUFFIX = ":local-redirect"
-"""Follows the policy's name in `Frontend.service` of a redirect that is of no Service."""
+"""Follows the policy's name in `Frontend.service` of a redirect of no Service: a Service may be called the same."""
+
+
+def shown_name(service: str) -> str:
+    """`Frontend.service` for people: namespace and name of the Service, policy or pod."""
+    return service.removesuffix(REDIRECT_SUFFIX)
+
 
 FrontendKey = tuple[IPAddress, int, str, Scope]
 """(address, port, protocol, scope); of a node port, the unspecified address of its family."""

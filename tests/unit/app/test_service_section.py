@@ -5,13 +5,14 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
+from cilium.app.inspection import row_name
 from cilium.app.service_section import services
 from cilium.cli.dbg.status import text
 from cilium.features.programs.rows import XdpDevice
 from cilium.settings import from_values
 from cilium.tables.devices import Device
 from cilium.tables.problems import Problem
-from cilium.tables.services import Backend, Frontend
+from cilium.tables.services import Backend, Frontend, Scope
 from cilium.tables.types import Ifindex
 
 NATIVE = {"routingMode": "native", "ipv4NativeRoutingCIDR": "10.0.0.0/8", "kubeProxyReplacement": True}
@@ -61,7 +62,22 @@ def test_how_a_device_runs_xdp() -> None:
     assert found["deviceList"] == [{"name": "eth0", "ip": ["192.0.2.5"], "xdp": "generic"}]
     assert "eth0 192.0.2.5 (XDP generic)" in found["msg"]
     assert "  Devices:                eth0 192.0.2.5 (XDP generic)" in status(found, verbose=True)
-    assert "xdp" not in section(values)["deviceList"][0]
+    assert "SNAT, Random, XDP Best-Effort;" in found["msg"]
+    assert "xdp" not in section({"kubeProxyReplacement": True})["deviceList"][0]
+
+
+def test_a_device_that_refused_xdp_does_not_look_as_if_it_ran_it() -> None:
+    found = section({"kubeProxyReplacement": True, "loadBalancer": {"acceleration": "native"}})
+    assert found["deviceList"][0]["xdp"] == "none"
+    assert "eth0 192.0.2.5 (XDP none); SNAT, Random, XDP Native on 0 of 1 devices;" in found["msg"]
+    assert "  Devices:                eth0 192.0.2.5 (XDP none)" in status(found, verbose=True)
+
+
+def test_errors_name_rows_in_words() -> None:
+    assert row_name(("eth0", "xdp")) == "eth0 xdp"
+    assert row_name((ip_address("2001:db8::1"), 80, "TCP", Scope.CLUSTER)) == "2001:db8::1 80 TCP cluster"
+    assert row_name("shop/web") == "shop/web"
+    assert row_name(((ip_address("192.0.2.1"), 80), "TCP")) == "192.0.2.1 80 TCP"
 
 
 def test_details() -> None:
@@ -73,11 +89,11 @@ def test_details() -> None:
     found = section(values)
     port = found["features"]["nodePort"]
     assert (port["mode"], port["algorithm"], port["lutSize"]) == ("Hybrid", "Maglev", 16381)
-    assert "Hybrid, Maglev, XDP Best-Effort" in found["msg"]
+    assert "Hybrid, Maglev, XDP Best-Effort on 0 of 1 devices" in found["msg"]
     lines = status(found, verbose=True)
     for line in (
         "  Socket LB Coverage:     Hostns-only",
-        "  Devices:                eth0 192.0.2.5",
+        "  Devices:                eth0 192.0.2.5 (XDP none)",
         "  Mode:                   Hybrid (DSR Dispatch: IP Option/Extension)",
         "  Backend Selection:      Maglev (Table Size: 16381)",
         "  XDP Acceleration:       Best-Effort",

@@ -9,7 +9,7 @@ from unit.hubble.world import ECHO, NODE, NODE2, WEB, WEB6, WORLD, Cluster, fron
 from cilium.hubble.addresses import packed
 from cilium.hubble.names import Names
 from cilium.hubble.services import ServiceName
-from cilium.tables.services import Scope
+from cilium.tables.services import REDIRECT_SUFFIX, Scope
 
 TCP, UDP, SCTP, ICMP = 6, 17, 132, 1
 WEB_NAME = ("default", "web")
@@ -57,6 +57,12 @@ def test_an_address_that_is_reached_from_outside_only(cluster: Cluster, names: N
     cluster.frontends.upsert(frontend("198.51.100.7", 443, "prod/shop", "SCTP", scope=Scope.EXTERNAL))
     names.refresh()
     assert at(names, "198.51.100.7", 443, SCTP) == ("prod", "shop")
+
+
+def test_a_redirected_address_bears_the_name_of_its_policy(cluster: Cluster, names: Names) -> None:
+    cluster.frontends.upsert(frontend("169.254.169.254", 80, "default/metadata" + REDIRECT_SUFFIX))
+    names.refresh()
+    assert at(names, "169.254.169.254", 80) == ("default", "metadata")
 
 
 def test_a_service_that_is_gone_keeps_its_name_until_another_has_its_address(cluster: Cluster, names: Names) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from cilium.app.inspection import Inspection
 from cilium.datapath.generated import ServiceFlags
 from cilium.features.services.records import SCOPES, flags_of, place_of
-from cilium.tables.services import Algorithm, Backend, Frontend
+from cilium.tables.services import Algorithm, Backend, Frontend, shown_name
 
 Document = dict[str, Any]
 Key = tuple[bytes, int, int, int]
@@ -40,7 +40,7 @@ def known_ids(agent: Inspection) -> dict[Key, int]:
 
 
 def document(row: Frontend, number: int) -> Document:
-    namespace, _, name = row.service.partition("/")
+    namespace, _, name = shown_name(row.service).partition("/")
     flags = flags_of(row, bool(row.serving))
     return {
         "id": number,
@@ -66,7 +66,7 @@ def document(row: Frontend, number: int) -> Document:
             }
             for backend in row.backends
         ],
-        "rivals": list(row.rivals),
+        "rivals": [shown_name(rival) for rival in row.rivals],
     }
 
 

@@ -27,17 +27,26 @@ def lrp_list(output: str) -> None:
     if output == "json":
         print_json(documents)
     else:
-        click.echo(columns(HEADER, [row for document in documents for row in _lines(document)]))
+        click.echo("\n".join(_table(documents)))
 
 
-def _lines(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    yield document["namespace"], document["name"], document["frontend-type"], document["service-id"]
+def _table(documents: list[dict[str, Any]]) -> Iterator[str]:
+    """Policies in columns; below each what it means, which is no part of the columns and does not widen them."""
+    rows = [(each["namespace"], each["name"], each["frontend-type"], each["service-id"]) for each in documents]
+    header, *lines = columns(HEADER, rows).splitlines()
+    yield header
+    for line, document in zip(lines, documents, strict=True):
+        yield line
+        yield from (f"  | {detail}" for detail in _details(document))
+
+
+def _details(document: dict[str, Any]) -> Iterator[str]:
     if document["error"]:
-        yield "", "|", f"error: {document['error']}", ""
+        yield f"error: {document['error']}"
     for mapping in document["frontend-mappings"]:
         front = mapping["frontend-address"]
         ends = ", ".join(f"{_place(end['backend-address'])}({end['pod-id']})" for end in mapping["backends"])
-        yield "", "|", f"{_place(front)}/{front['protocol']} -> {ends or 'none'}", ""
+        yield f"{_place(front)}/{front['protocol']} -> {ends or 'none'}"
 
 
 def _place(address: dict[str, Any]) -> str:

@@ -29,7 +29,8 @@ def service_list(output: str) -> None:
         front = each["frontend"]
         owner = f"{each['namespace']}/{each['name']}" + (f":{each['port-name']}" if each["port-name"] else "")
         lines = _backends(each["backends"]) or ["none"]
-        said = ",".join(each["flags"]) or "-"
+        affinity = [f"affinity:{each['affinity-timeout']}s"] if each["affinity-timeout"] else []
+        said = ",".join([*each["flags"], *affinity]) or "-"
         rows.append((each["id"] or "-", _place(front), each["scope"], each["type"], said, owner, lines[0]))
         rows += [("", "", "", "", "", "", line) for line in lines[1:]]
     click.echo(columns(("ID", "FRONTEND", "SCOPE", "SERVICE TYPE", "FLAGS", "SERVICE", "BACKEND"), rows))

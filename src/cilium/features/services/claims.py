@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from cilium.state.claims import Claims as Keyed
-from cilium.tables.services import REDIRECT_SUFFIX, Frontend, FrontendKey
+from cilium.tables.services import REDIRECT_SUFFIX, Frontend, FrontendKey, shown_name
 
 REDIRECT = "LocalRedirect"
 RANKS = {"ClusterIP": 1, "NodePort": 1, "LoadBalancer": 2, "ExternalIP": 3, REDIRECT: 4, "HostPort": 5}
@@ -75,7 +75,7 @@ def owner_of(row: Frontend) -> Who:
     if row.kind == "HostPort":
         return "Pod", row.service
     if row.service.endswith(REDIRECT_SUFFIX):
-        return "CiliumLocalRedirectPolicy", row.service.removesuffix(REDIRECT_SUFFIX)
+        return "CiliumLocalRedirectPolicy", shown_name(row.service)
     return "Service", row.service
 
 

@@ -50,7 +50,7 @@ def test_policies_as_table(run: Run) -> None:
     result = run("lrp", "list")
     assert result.exit_code == 0, result.output
     header, *lines = result.output.splitlines()
-    assert header.split("  ")[0] == "LRP namespace"
+    assert header == "LRP namespace   LRP name   FrontendType                Matching Service", "details widen nothing"
     assert [" ".join(line.split()) for line in lines] == [
         "kube-system dns clusterIP + all svc ports kube-system/kube-dns",
         "| [fd10::10]:53/UDP -> [fd00::1]:53(kube-system/a), [fd00::2]:53(kube-system/b)",

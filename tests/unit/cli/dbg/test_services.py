@@ -16,7 +16,7 @@ from unit.features.services.mapped import World
 
 from cilium.cli.dbg.main import main
 from cilium.state import Table
-from cilium.tables.services import Algorithm, Backend, Forwarding, Frontend, Scope
+from cilium.tables.services import REDIRECT_SUFFIX, Algorithm, Backend, Forwarding, Frontend, Scope
 
 Run = Callable[..., Result]
 
@@ -36,7 +36,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         affinity_timeout=60, source_ranges=(ip_network("10.0.0.0/8"),), source_deny=True, forwarding=Forwarding.DSR,
     )  # fmt: skip
     rows = [
-        row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("fd96::1", "fd00::1", terminating=True), outside, row("10.96.0.3")
+        row("10.96.0.1", "10.0.0.1", "10.0.0.2"), row("fd96::1", "fd00::1", terminating=True), outside,
+        msgspec.structs.replace(
+            row("10.96.0.3"), service="shop/dns" + REDIRECT_SUFFIX, rivals=("shop/late" + REDIRECT_SUFFIX,)
+        ),
     ]  # fmt: skip
     frontends.writer("test").commit(upserts=rows, deletes=[])
     world = World()
@@ -71,7 +74,7 @@ def test_services_as_table(run: Run) -> None:
             "192.0.2.1:80/TCP",
             "external",
             "LoadBalancer",
-            "source_check,source_deny,maglev,dsr",
+            "source_check,source_deny,maglev,dsr,affinity:60s",
             "shop/web:http",
             "1",
             "=>",
@@ -81,8 +84,13 @@ def test_services_as_table(run: Run) -> None:
             "2)",
         ],
         ["2", "=>", "10.0.0.9:8080", "(maintenance,", "weight", "0)"],
-        ["-", "10.96.0.3:80/TCP", "cluster", "ClusterIP", "-", "shop/web:http", "none"],
+        ["-", "10.96.0.3:80/TCP", "cluster", "ClusterIP", "-", "shop/dns:http", "none"],
     ], "what the kernel does not have yet has no id"
+
+
+def test_redirects_bear_the_names_of_their_policies(run: Run) -> None:
+    (found,) = (each for each in json.loads(run("service", "list", "-o", "json").output) if not each["id"])
+    assert (found["namespace"], found["name"], found["rivals"]) == ("shop", "dns", ["shop/late"])
 
 
 def test_one_service_whole(run: Run) -> None:
