@@ -6,12 +6,13 @@
 #include "stages/balance.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
+#include "stages/near.h"
 #include "stages/reject.h"
 
 /* Anti-spoofing: the source's row must name the interface the packet came from. */
 static __always_inline const struct endpoint *sender(struct __sk_buff *skb, const struct flow *flow)
 {
-	const struct endpoint *pod = endpoint_at(&flow->source);
+	const struct endpoint *pod = endpoint_near(NEAR_SENDER, &flow->source, flow->policy_epoch);
 
 	if (likely(pod && pod->ifindex == skb->ifindex && !addr_is_reserved(&flow->source)))
 		return pod;
@@ -134,14 +135,14 @@ int from_lxc(struct __sk_buff *skb)
 		return reason ? consume(skb, &flow, reason) : drop(skb, &flow, DROP_INVALID_SOURCE_IP);
 	}
 	flow_from(&flow, pod);
-	peer = endpoint_at(&flow.destination);
+	peer = endpoint_near(NEAR_RECEIVER, &flow.destination, flow.policy_epoch);
 	if (!peer)
 		remote = ipcache_at(&flow.destination);
 	if (config_services && unlikely(peer ? peer->flags & ENDPOINT_HOST : may_be_service(remote))) {
 		reason = ask_service(skb, &flow, pod, whose_address(peer, remote));
 		if (reason != GO_ON)
 			return reason;
-		peer = endpoint_at(&flow.destination);
+		peer = endpoint_near(NEAR_RECEIVER, &flow.destination, flow.policy_epoch);
 		remote = peer ? NULL : ipcache_at(&flow.destination);
 	}
 	if (peer && !addr_is_reserved(&flow.destination))

@@ -41,7 +41,7 @@ SERVICE_OBJECTS = ("sock",)
 XDP_OBJECTS = ("xdp",)
 SERVICE_MAPS = "cilium_lb_"
 MAGLEV = "cilium_lb_maglev"
-NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
+NOT_OPENED = ("cilium_events", "cilium_nat_work", "cilium_near", MAGLEV)
 """A ring and a map of maps, which are read otherwise, and room to work in, which is not pinned."""
 SECOND = 1_000_000_000
 DSR = {DsrDispatch.OPTION: KernelDsr.OPTION, DsrDispatch.GENEVE: KernelDsr.GENEVE}

@@ -142,3 +142,17 @@ def test_a_deleted_endpoint_is_not_written_again(port: FakeMap) -> None:
     operations.delete([SERVED])
     clock.now += 61
     assert adoption.ended() == []
+
+
+def test_processors_learn_of_every_change(port: FakeMap) -> None:
+    epoch, clock = Epoch(), Clock()
+    operations = EndpointMapOps(port=port, epoch=epoch, adoption=Adoption(seconds=60, clock=clock))
+    operations.update([SERVED])
+    assert epoch.value == 1
+    operations.prune([SERVED])
+    assert epoch.value == 1
+    operations.delete([SERVED])
+    assert epoch.value == 2
+    operations.update([SERVED])
+    operations.prune([])
+    assert epoch.value == 4
