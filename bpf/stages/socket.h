@@ -117,10 +117,10 @@ static __always_inline __u8 *socket_mark(__u64 cookie)
 
 enum memory { KNOWN_BEFORE, REMEMBERED, NOT_REMEMBERED };
 
-/* Remembers what the socket meant. The same again costs a lookup, not a write; who connects is hardly known (`fresh`), and
- * not looked for. */
-static __always_inline enum memory remember(void *ctx, __u64 cookie, const struct backend *backend, const struct peer *meant, __u32 id,
-					    bool fresh)
+/* Remembers what the socket meant. The same again costs a lookup, not a write; a socket that connects (`fresh`) is hardly
+ * known before, and not looked for. */
+static __always_inline enum memory remember(void *ctx, __u64 cookie, const struct backend *backend,
+					    const struct peer *meant, __u32 id, bool fresh)
 {
 	struct reverse_key key = { .cookie = cookie, .address = backend->address, .port = backend->port };
 	struct reverse_entry entry = { .address = meant->address, .port = meant->port, .id = id };
