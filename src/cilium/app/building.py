@@ -52,7 +52,7 @@ def build_features(built: Built) -> Features:
     services = build_services(built)
     extras = service_extras.build_extras(built, healthy=lambda: services.reconcilers[0].pruned)
     node, conntrack = build_node(built)
-    built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
+    built.agent.add_tables(policy.tables)
     health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
         cells=(
@@ -257,7 +257,7 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
             rule_references=policy.rule_references,
         ),
         nodes=kubernetes.cilium_nodes,
-        policies=kubernetes.policies,
+        policies=policy.resolved,
         cluster=settings.cluster.name,
         node_name=built.node.name,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,

@@ -12,7 +12,8 @@ from typing import Any
 from cilium.datapath.generated import FlowDirection
 from cilium.state.table import Table
 from cilium.tables.endpoints import EndpointIdentity
-from cilium.tables.rules import PolicyObject, Requirement, RuleReference, Selector
+from cilium.tables.matching import selects
+from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Labels
 
 _MAX_KEPT = 4096
@@ -60,26 +61,3 @@ def closes(policy: PolicyObject, labels: Labels, direction: FlowDirection) -> bo
         and selects(rule.subject, labels)
         for rule in policy.rules
     )
-
-
-def selects(selector: Selector, labels: Labels) -> bool:
-    """Whether all terms of the selector hold. No terms: every endpoint."""
-    return all(_holds(requirement, labels) for requirement in selector.requirements)
-
-
-def _holds(requirement: Requirement, labels: Labels) -> bool:
-    source, _, key = requirement.key.partition(":")
-    values = {
-        value
-        for name, _, value in (label.partition("=") for label in labels)
-        if name == requirement.key or (source == "any" and name.partition(":")[2] == key)
-    }
-    match requirement.operator:
-        case "In":
-            return not values.isdisjoint(requirement.values)
-        case "NotIn":
-            return values.isdisjoint(requirement.values)
-        case "Exists":
-            return bool(values)
-        case _:
-            return not values

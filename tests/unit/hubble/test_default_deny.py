@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from cilium.datapath.generated import FlowDirection
-from cilium.hubble.default_deny import DefaultDeny, selects
+from cilium.hubble.default_deny import DefaultDeny
 from cilium.state import Table
 from cilium.tables.endpoints import EndpointIdentity
+from cilium.tables.matching import selects
 from cilium.tables.rules import PolicyObject, Requirement, Rule, Selector
 
 LABELS = ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop", "reserved:init")

@@ -18,7 +18,7 @@ from cilium.features.policy.cidrs import cidr_selector
 from cilium.features.policy.ids import StableIds
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.verdicts import ANYTHING, Atom, PortName, boxes_of
-from cilium.tables.rules import DirectionRule, PolicyObject, Requirement, Rule, RuleReference, Selector
+from cilium.tables.rules import Action, DirectionRule, PolicyObject, Requirement, Rule, RuleReference, Selector
 
 NO_DEFAULT_DENY = 1
 """Cookie of the rule that nobody wrote: policies apply, and none of them switches default deny on."""
@@ -183,7 +183,7 @@ class Repository:
         numbers = [self._peers.acquire(selector) for selector in dict.fromkeys((*element.peers.selectors, *cidrs))]
         return self._add(
             cookie,
-            deny=element.deny,
+            deny=element.action is Action.DENY,
             wildcard=element.peers.wildcard,
             selectors=tuple(sorted(numbers)),
             boxes=boxes,

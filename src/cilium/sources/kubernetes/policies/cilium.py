@@ -20,7 +20,7 @@ from cilium.sources.kubernetes.policies.selectors import (
 )
 from cilium.sources.kubernetes.policies.wire import CiliumPolicy, Element, ICMPRule, PortDenyRule, PortRule, RuleSpec
 from cilium.tables.labels import NAMESPACE
-from cilium.tables.rules import DirectionRule, Peers, PolicyObject, PortRange, Rule, Selector
+from cilium.tables.rules import Action, DirectionRule, Peers, PolicyObject, PortRange, Rule, Selector
 
 MAX_PORTS = 40
 """Ports of one entry of toPorts, and fields of one entry of icmps."""
@@ -116,7 +116,12 @@ class _Parser:
         if authentication is not None and _authenticates(authentication.mode, f"{path}.authentication.mode"):
             ports, closed = (), (*closed, f"{path}.authentication")
         return DirectionRule(
-            peers=peers, ports=ports, deny=deny, index=index, section=section, unenforced=(*later, *closed)
+            peers=peers,
+            ports=ports,
+            action=Action.DENY if deny else Action.ALLOW,
+            index=index,
+            section=section,
+            unenforced=(*later, *closed),
         )
 
     def _ports(self, element: Element, path: str) -> tuple[tuple[PortRange, ...] | None, tuple[str, ...]]:
