@@ -69,6 +69,8 @@ class _Parser:
             for section, elements in sections.items()
         }
         ingress, egress = parsed["ingress"] + parsed["ingressDeny"], parsed["egress"] + parsed["egressDeny"]
+        if spec.nodeSelector is not None:
+            l7.check_nodes(sections, path)
         deny = spec.enableDefaultDeny
         return Rule(
             subject=self._subject(spec, path),

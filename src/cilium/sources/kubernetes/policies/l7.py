@@ -6,13 +6,13 @@ In: entries of `toPorts`, `toFQDNs`. Out: nothing, or a PolicyError: what is hel
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from cilium.sources.kubernetes.policies.errors import PolicyError
 from cilium.sources.kubernetes.policies.ports import number
-from cilium.sources.kubernetes.policies.wire import PortProtocol, PortRule
+from cilium.sources.kubernetes.policies.wire import Element, PortProtocol, PortRule
 
 MAX_NAME = 255
 _NAME = re.compile(r"[-A-Za-z0-9_.]+")
@@ -44,6 +44,16 @@ def check(rule: PortRule, section: str, path: str) -> None:
         raise PolicyError(f"{path}.rules.dns", "is for egress only")
     _server_names(rule, bool(kinds), path)
     _listener(rule, bool(kinds), section, path)
+
+
+def check_nodes(sections: Mapping[str, Sequence[Element]], path: str) -> None:
+    """Of a rule about nodes: nothing above L4 but DNS on egress. Raises PolicyError."""
+    for section, elements in sections.items():
+        for number, element in enumerate(elements):
+            for index, rule in enumerate(element.toPorts or ()):
+                if isinstance(rule, PortRule) and "http" in (rule.rules or {}):
+                    where = f"{path}.{section}[{number}].toPorts[{index}].rules.http"
+                    raise PolicyError(where, "is not possible for nodes")
 
 
 def check_fqdns(entries: Sequence[object], path: str) -> None:
