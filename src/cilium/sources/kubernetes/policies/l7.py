@@ -49,10 +49,10 @@ def check(rule: PortRule, section: str, path: str) -> None:
 def check_nodes(sections: Mapping[str, Sequence[Element]], path: str) -> None:
     """Of a rule about nodes: nothing above L4 but DNS on egress. Raises PolicyError."""
     for section, elements in sections.items():
-        for number, element in enumerate(elements):
+        for position, element in enumerate(elements):
             for index, rule in enumerate(element.toPorts or ()):
                 if isinstance(rule, PortRule) and "http" in (rule.rules or {}):
-                    where = f"{path}.{section}[{number}].toPorts[{index}].rules.http"
+                    where = f"{path}.{section}[{position}].toPorts[{index}].rules.http"
                     raise PolicyError(where, "is not possible for nodes")
 
 
