@@ -11,9 +11,10 @@ from contextlib import ExitStack
 
 import pytest
 from scenario.cluster import Cluster
+from scenario.conformance.agents import Manifest, policy_key
 from scenario.conformance.netpol import NAMESPACES, NODE, PODS, PORTS, WORLD, Case, flows, policy, usual_labels
 from scenario.conformance.netpol_cases import CASES
-from scenario.conformance.stage import Manifest, Stage, pod, policy_key
+from scenario.conformance.stage import Stage, pod
 
 pytestmark = pytest.mark.scenario
 
@@ -48,8 +49,8 @@ class Play:
     def go(self, policies: tuple[Manifest, ...], labels: Mapping[str, Mapping[str, str | None]]) -> None:
         old, new = self._policies, {policy_key(policy): policy for policy in policies}
         self._policies = old | new
-        self._stage.apply(*(policy for key, policy in new.items() if old.get(key) != policy))
-        self._stage.remove(*(policy for key, policy in old.items() if key not in new))
+        self._stage.agents.apply(*(policy for key, policy in new.items() if old.get(key) != policy))
+        self._stage.agents.remove(*(policy for key, policy in old.items() if key not in new))
         self._policies = new
         for what in {*self._labels, *labels}:
             wanted = {key: text for key, text in {**usual_labels(what), **labels.get(what, {})}.items() if text}

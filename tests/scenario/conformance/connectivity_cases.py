@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from scenario.conformance.agents import Manifest
 from scenario.conformance.connectivity_stage import (
     CLIENTS,
     ECHO,
@@ -28,7 +29,7 @@ from scenario.conformance.connectivity_stage import (
     one_of,
     port,
 )
-from scenario.conformance.stage import Flow, Manifest
+from scenario.conformance.stage import Flow
 
 NAMESPACE = "k8s:io.kubernetes.pod.namespace"
 ACCOUNT = "io.cilium.k8s.policy.serviceaccount"

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from scenario.cluster import Cluster
-from scenario.conformance.stage import Flow, Manifest, Stage, pod
+from scenario.conformance.agents import Manifest
+from scenario.conformance.stage import Flow, Stage, pod
 
 NS, FIRST, SECOND = "conn", "conn-ccnp1", "conn-ccnp2"
 NAMES = {f"{FIRST}/client-ccnp": "ccnp1", f"{SECOND}/client-ccnp": "ccnp2"}

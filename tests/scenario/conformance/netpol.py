@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scenario.conformance.stage import Flow, Manifest
+from scenario.conformance.agents import Manifest
+from scenario.conformance.stage import Flow
 
 NAMESPACES, PODS = ("x", "y", "z"), ("a", "b", "c")
 NODE = dict(zip(PODS, ("node1", "node2", "node3"), strict=True))

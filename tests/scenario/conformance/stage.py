@@ -1,4 +1,4 @@
-"""Pods, nodes and the world outside, who all may be asked whom they reach; and what tells that policies are enforced.
+"""Pods, nodes and the world outside, who all may be asked whom they reach.
 
 In: who is on the stage, manifests to apply, what is expected. Out: nothing, or an assertion that names every question
 with another answer than expected.
@@ -6,26 +6,15 @@ with another answer than expected.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from scenario.cluster import Cluster, addresses
+from scenario.conformance.agents import COMMAND, SETTLED, Agents, Asker, Manifest
 from scenario.node import LabNode
-
-PROBER = Path(__file__).with_name("prober.py")
-MORE_TIME = 0.15
-"""Seconds for answers that should not come, after all that should have come."""
-SETTLED = 8.0
-Manifest = dict[str, Any]
-POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +31,6 @@ class Flow:
         return f"{self.source} -> {self.target} {self.kind}/{self.port} IPv{self.version}"
 
 
-class Asker:
-    """The prober, in one network namespace."""
-
-    def __init__(self, argv: Sequence[str]) -> None:
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
-
-    def ask(self, questions: Sequence[tuple[str, str, int]], wanted: int) -> None:
-        """Kind, address and port of each; `answers` tells what came of them."""
-        lines = [f"ask {index} {kind} {address} {port}\n" for index, (kind, address, port) in enumerate(questions)]
-        self._in.write("".join(lines) + f"go {wanted} {MORE_TIME}\n")
-        self._in.flush()
-
-    def answers(self) -> list[str]:
-        found = []
-        while (line := self._out.readline()) != "end\n":
-            assert line, "a prober died"
-            found.append(line.split()[1])
-        return found
-
-    def get(self, path: str) -> Any:
-        """From the agent of this node; None: it does not answer."""
-        self._in.write(f"get {path}\n")
-        self._in.flush()
-        return json.loads(self._out.readline())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 class Stage:
     """Actors by name. `hosts` are nodes, `external` is the world; every other actor is a pod, and `name` says how a pod
     `namespace/name` is called here."""
@@ -90,7 +45,7 @@ class Stage:
         self.cluster, self._name = cluster, name
         self.addresses: dict[str, dict[int, str]] = {}
         self._askers: dict[str, Asker] = {}
-        self._nodes: dict[str, Asker] = {}
+        self.agents = Agents(cluster)
         try:
             for node in cluster.get("nodes")["items"]:
                 self._take_node(node, asks=node["metadata"]["name"] in hosts)
@@ -103,12 +58,10 @@ class Stage:
 
     def _take_node(self, node: Manifest, *, asks: bool) -> None:
         name = node["metadata"]["name"]
-        argv = LabNode(self.cluster, name).lab.node_argv(name, [sys.executable, "-I", "-S", str(PROBER)])
-        self._nodes[name] = Asker(argv)
         ips = [entry["address"] for entry in node["status"]["addresses"] if entry["type"] == "InternalIP"]
         self.addresses[name] = {6 if ":" in ip else 4: ip for ip in ips}
         if asks:
-            self._askers[name] = self._nodes[name]
+            self._askers[name] = self.agents.askers[name]
 
     def _take_pod(self, pod: Manifest) -> None:
         meta, node = pod["metadata"], LabNode(self.cluster, pod["spec"]["nodeName"])
@@ -117,12 +70,12 @@ class Stage:
         (netns,) = (
             endpoint["netns"] for endpoint in node.endpoints() if f"{endpoint['namespace']}/{endpoint['pod']}" == key
         )
-        command = ["nsenter", f"--net={netns}", sys.executable, "-I", "-S", str(PROBER)]
+        command = ["nsenter", f"--net={netns}", *COMMAND]
         self._askers[self._name(key)] = Asker(node.lab.node_argv(node.name, command))
 
     def take_world(self, **targets: Mapping[int, str]) -> None:
         """The world asks as `external`; `targets` are addresses in it or of anything else that cannot ask."""
-        argv = LabNode(self.cluster, "node1").lab.node_argv("external", [sys.executable, "-I", "-S", str(PROBER)])
+        argv = LabNode(self.cluster, "node1").lab.node_argv("external", COMMAND)
         self._askers["external"] = Asker(argv)
         self.addresses |= {name: dict(ips) for name, ips in targets.items()}
 
@@ -133,51 +86,18 @@ class Stage:
         self.close()
 
     def close(self) -> None:
-        for asker in {*self._askers.values(), *self._nodes.values()}:
+        for asker in self._askers.values():
             asker.close()
-
-    # -- policies -------------------------------------------------------------------------------------------------
+        self.agents.close()
 
     @contextmanager
     def policies(self, *manifests: Manifest) -> Iterator[None]:
         """Applied and enforced inside, gone afterwards."""
         try:
-            self.apply(*manifests)
+            self.agents.apply(*manifests)
             yield
         finally:
-            self.remove(*manifests)
-
-    def apply(self, *manifests: Manifest) -> None:
-        """Returns when every node enforces them."""
-        if not manifests:
-            return
-        text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-        applied = json.loads(self.cluster.kubectl("apply", "-f", "-", "-o", "json", stdin=text))
-        wanted = {
-            policy_key(item): item["metadata"]["generation"]
-            for item in applied.get("items", [applied])
-            if item["kind"] in POLICY_KINDS
-        }
-        self._await(lambda found: all(found.get(key) == generation for key, generation in wanted.items()), wanted)
-
-    def remove(self, *manifests: Manifest) -> None:
-        """Returns when no node enforces them."""
-        if not manifests:
-            return
-        text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-        self.cluster.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
-        keys = {policy_key(manifest) for manifest in manifests if manifest["kind"] in POLICY_KINDS}
-        self._await(keys.isdisjoint, keys)
-
-    def _await(self, condition: Any, what: object) -> None:
-        def there() -> bool:
-            statuses = [node.get("/v1/statedb/policy-status") for node in self._nodes.values()]
-            return all(rows is not None and condition(_generations(rows)) for rows in statuses)
-
-        deadline = time.monotonic() + SETTLED
-        while not there():
-            assert time.monotonic() < deadline, f"not enforced on every node: {what}"
-            time.sleep(0.01)
+            self.agents.remove(*manifests)
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -204,15 +124,6 @@ class Stage:
             if time.monotonic() > deadline:
                 lines = [f"{flow}: {answer}" for flow, answer in list(wrong.items())[:30]]
                 raise AssertionError(f"{why}: {len(wrong)} of {len(expected)} are not as expected\n" + "\n".join(lines))
-
-
-def policy_key(manifest: Manifest) -> str:
-    meta = manifest["metadata"]
-    return f"{manifest['kind']}/{meta.get('namespace', '')}/{meta['name']}"
-
-
-def _generations(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    return {f"{row['kind']}/{row['namespace']}/{row['name']}": row["generation"] for row in rows}
 
 
 def pod(name: str, node: str, *, ports: Sequence[tuple[str, str, int]], account: str = "", **labels: str) -> Manifest:
