@@ -11,8 +11,8 @@ from bpf.packets import CLIENT, SERVER, echo, tcp, udp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from property.policy_node import Node
-from property.policy_oracle import Peer, allowed
-from property.policy_world import ADDRESSES, PODS, RESERVED, policies
+from property.policy_oracle import Peer, judged
+from property.policy_world import ADDRESSES, PODS, RESERVED, audited_namespaces, policies
 
 from cilium.features.policy.encode import groups_of
 from cilium.features.policy.ops import PolicyMapOps

@@ -168,12 +168,64 @@ def network_policy_elements(side: str) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+namespaced_pods = st.fixed_dictionaries(
+    {"podSelector": selectors("app", "tier")}, optional={"namespaceSelector": selectors("team")}
+)
+cluster_subjects = st.one_of(
+    st.fixed_dictionaries({"namespaces": selectors("team")}), st.fixed_dictionaries({"pods": namespaced_pods})
+)
+cluster_networks = st.fixed_dictionaries(
+    {"networks": st.lists(st.sampled_from([cidr for cidr, _ in CIDRS]), min_size=1, max_size=2, unique=True)}
+)
+cluster_ports = st.one_of(
+    st.builds(lambda number: {"number": number}, st.sampled_from((53, 80, 8080))),
+    st.just({"range": {"start": 79, "end": 443}}),
+)
+cluster_transports = st.builds(
+    lambda protocol, port: {protocol: {"destinationPort": port}}, st.sampled_from(("tcp", "udp", "sctp")), cluster_ports
+)
+cluster_names = st.builds(lambda name: {"destinationNamedPort": name}, st.sampled_from(("http", "dns")))
+
+
+@st.composite
+def cluster_rules(draw: st.DrawFn, side: str) -> dict[str, Any]:
+    outside = cluster_networks | st.just({"nodes": {}}) if side == "to" else st.nothing()
+    peers = draw(st.lists(cluster_subjects | outside, min_size=1, max_size=2))
+    protocols = (
+        cluster_transports
+        if any("pods" not in p and "namespaces" not in p for p in peers)
+        else (cluster_transports | cluster_names)
+    )
+    rule = {"action": draw(st.sampled_from(("Accept", "Deny", "Pass"))), side: peers}
+    return rule | draw(maybe(protocols=st.lists(protocols, min_size=1, max_size=2)))
+
+
+cluster_policies = st.fixed_dictionaries(
+    {
+        "tier": st.sampled_from(("Admin", "Baseline")),
+        "priority": st.sampled_from((1, 2)),
+        "subject": cluster_subjects,
+        "ingress": st.lists(cluster_rules("from"), max_size=3),
+        "egress": st.lists(cluster_rules("to"), max_size=3),
+    }
+)
+audited_namespaces = st.lists(st.sampled_from(sorted(NAMESPACES)), unique=True, max_size=2)
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")))
-    metadata = {"name": draw(st.sampled_from(("one", "two"))), "uid": "u"}
-    if kind != "CiliumClusterwideNetworkPolicy":
+    kind = draw(
+        st.sampled_from(
+            ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy")
+        )
+    )
+    metadata: dict[str, Any] = {"name": draw(st.sampled_from(("one", "two"))), "uid": "u"}
+    if kind not in ("CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"):
         metadata["namespace"] = draw(st.sampled_from(sorted(NAMESPACES)))
+    if draw(st.integers(0, 3)) == 0:
+        metadata["annotations"] = {"policy.cilium.io/audit-mode": "enabled"}
+    if kind == "ClusterNetworkPolicy":
+        return {"kind": kind, "metadata": metadata, "spec": draw(cluster_policies)}
     if kind != "NetworkPolicy":
         return {"kind": kind, "metadata": metadata, "spec": draw(cilium_rules())}
     spec = draw(

@@ -11,6 +11,7 @@ import msgspec
 
 from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
 from cilium.sources.kubernetes.policies.wire import Object
+from cilium.tables.audit import audited
 from cilium.tables.rules import PolicyObject, Rule
 
 Content = tuple[tuple[Rule, ...], tuple[str, ...]]
@@ -32,6 +33,7 @@ def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content])
         problem = str(error)
     except msgspec.DecodeError as error:
         problem = str(from_decoder(error))
+    audit, warning = audited(metadata.annotations or {})
     return PolicyObject(
         kind=kind,
         namespace=metadata.namespace,
@@ -40,7 +42,8 @@ def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content])
         generation=metadata.generation,
         rules=rules,
         error=problem,
-        warnings=warnings,
+        warnings=(*warnings, *((warning,) if warning else ())),
+        audit=audit,
     )
 
 
