@@ -8,17 +8,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from property.policy_node import Node, judge
 from property.policy_oracle import Peer, judged
-from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, audited_namespaces, policies
+from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, audited_namespaces, key_of, policies, tiered
+
+from cilium.tables.rules import DEFAULT_DENY
 
 LOCAL = PODS[:4]
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
 
 relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def key_of(policy: dict[str, Any]) -> str:
-    return f"{policy['kind']}/{policy['metadata'].get('namespace', '')}/{policy['metadata']['name']}"
 
 
 def node_with(applied: list[dict[str, Any]]) -> Node:
@@ -57,6 +55,12 @@ def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]]
     node.audit_namespaces(audited)
     node.settle()
     compare(node, applied, LOCAL, EVERYONE, audited)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tiered())
+def test_tiers_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
+    compare(node_with(applied), applied, LOCAL[:1], (*PODS, *RESERVED[:2]), [])
 
 
 class Step:
@@ -136,7 +140,10 @@ def test_no_class_without_an_entry_and_no_entry_without_its_class(applied: list[
     named = {row.class_id for row in rows(node).values() if hasattr(row, "class_id")}
     assert classes == named
     cookies = {row.cookie for row in node.references.snapshot()}
-    assert {verdict.cookie for row in node.rows.snapshot() for verdict in getattr(row, "verdicts", ())} <= cookies
+    assert {verdict.cookie for row in node.rows.snapshot() for verdict in getattr(row, "verdicts", ())} <= {
+        *cookies,
+        DEFAULT_DENY,
+    }
     for policy in applied:
         node.remove_policy(key_of(policy))
     node.settle()
