@@ -84,6 +84,8 @@ class PolicyStatus(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
     """Paths of the parts this version parses and does not enforce."""
+    audit: bool = False
+    """In audit mode, by itself or by its namespace."""
 
     @property
     def key(self) -> str:
