@@ -52,7 +52,7 @@ STAGE int judge(struct flow *flow, __u32 side)
 	flow->egress_match = opening.egress_match;
 	flow->ingress_match = opening.ingress_match;
 	flow->flags |= opening.decided;
-	if (opening.audited)
+	if (opening.decided & (EVENT_EGRESS_AUDITED | EVENT_INGRESS_AUDITED))
 		flow->verdict = VERDICT_AUDITED;
 	if (reason && side == CT_SERVER)
 		flow->flags |= EVENT_REPLY | EVENT_REPLY_KNOWN;

@@ -149,6 +149,8 @@ def _followed(settings: Settings) -> frozenset[Resource]:
     unwanted: set[Resource] = set()
     if not settings.policy.kubernetes:
         unwanted.add(Resource.NETWORK_POLICIES)
+    if not settings.policy.cluster_network_policy:
+        unwanted.add(Resource.CLUSTER_NETWORK_POLICIES)
     if not settings.services.replacement:
         unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
     if not (settings.services.replacement and settings.services.local_redirect):

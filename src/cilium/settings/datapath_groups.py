@@ -62,6 +62,13 @@ class PolicySettings:
         helm=("k8sNetworkPolicy.enabled",),
         meaning="Kubernetes NetworkPolicy objects are enforced beside CiliumNetworkPolicy.",
     )
+    cluster_network_policy: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-k8s-cluster-network-policy",
+        helm=("k8sClusterNetworkPolicy.enabled",),
+        meaning="ClusterNetworkPolicy objects (policy.networking.k8s.io) are enforced: tiers Admin and Baseline.",
+    )
 
 
 @dataclass(frozen=True)

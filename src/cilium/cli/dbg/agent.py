@@ -158,12 +158,17 @@ def policy_get(output: str) -> None:
             f"{document['kind']} {document['namespace']}/{document['name']}".replace(" /", " "),
             "yes" if document["valid"] else "no",
             document["revision"],
-            document["error"]
-            or "; ".join([*document["warnings"], *(f"not enforced: {p}" for p in document["unenforced"])]),
+            _policy_message(document),
         )
         for document in documents
     ]
     show(output, ("POLICY", "VALID", "REVISION", "MESSAGE"), rows)
+
+
+def _policy_message(document: dict[str, Any]) -> str:
+    audit = ["in audit mode"] if document["audit"] else []
+    unenforced = [f"not enforced: {path}" for path in document["unenforced"]]
+    return document["error"] or "; ".join([*audit, *document["warnings"], *unenforced])
 
 
 @click.command()

@@ -22,7 +22,7 @@ from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers, Namespace
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -50,6 +50,7 @@ def build(
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
     kube_apiservers: Table[str, KubeApiservers] | None = None,
+    namespaces: Table[str, Namespace] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
@@ -72,7 +73,7 @@ def build(
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     resolution = Derivation(
         "resolved-policies",
-        inputs={"policies": policies},
+        inputs={"policies": policies, **({} if namespaces is None else {"namespaces": namespaces})},
         outputs={"resolved-policies": tables.resolved.writer("policy")},
         compute=Resolver().compute,
     )
