@@ -243,6 +243,13 @@ class VerdictFlags(IntFlag):
     AUDIT = 8
 
 
+class PolicyCounterWriter(IntEnum):
+    """enum policy_counter_writer."""
+
+    DATAPATH = 0
+    AGENT = 1
+
+
 class RuntimeFlags(IntFlag):
     """enum runtime_flags."""
 

@@ -22,7 +22,8 @@ CT_ENTRY: Dtype = np.dtype(
         ('packets', '<u8', (2,)),
         ('bytes', '<u8', (2,)),
         ('reported', '<u8', (2,)),
-        ('unreported', '<u4', (2,)),
+        ('told_bytes', '<u8', (2,)),
+        ('told_packets', '<u4', (2,)),
         ('policy_epoch', '<u4'),
         ('client_identity', '<u4'),
         ('server_identity', '<u4'),
@@ -36,7 +37,7 @@ CT_ENTRY: Dtype = np.dtype(
         ('pad', 'u1'),
     ]
 )
-assert CT_ENTRY.itemsize == 96
+assert CT_ENTRY.itemsize == 112
 
 ENDPOINT_KEY: Dtype = np.dtype(
     [
@@ -268,6 +269,22 @@ POLICY_VERDICT: Dtype = np.dtype(
     ]
 )
 assert POLICY_VERDICT.itemsize == 12
+
+POLICY_COUNTER_KEY: Dtype = np.dtype(
+    [
+        ('cookie', '<u4'),
+        ('writer', '<u4'),
+    ]
+)
+assert POLICY_COUNTER_KEY.itemsize == 8
+
+POLICY_COUNTER: Dtype = np.dtype(
+    [
+        ('packets', '<u8'),
+        ('bytes', '<u8'),
+    ]
+)
+assert POLICY_COUNTER.itemsize == 16
 
 RUNTIME: Dtype = np.dtype(
     [
