@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.registry import Collector
 
 from cilium.app.inspection import Inspection
-from cilium.app.rest import documents, redirects, services
+from cilium.app.rest import documents, policies, redirects, services
 from cilium.settings import split_address, to_config_map
 from cilium.state import dump
 
@@ -37,6 +37,7 @@ class Api:
             web.get("/v1/ip", self._of(lambda: self._rows("ipcache", documents.ip))),
             web.get("/v1/service", self._of(lambda: services.documents(self._agent))),
             web.get("/v1/lrp", self._of(lambda: redirects.documents(self._agent))),
+            web.get("/v1/policy", self._of(lambda: policies.documents(self._agent))),
             web.get("/v1/cluster/nodes", self._of(self._nodes)),
             web.get("/v1/config", self._of(self._config)),
             web.get("/v1/statedb", self._of(self._tables)),

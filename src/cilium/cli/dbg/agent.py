@@ -1,4 +1,4 @@
-"""cilium-dbg endpoint, identity, ip, node, policy, statedb, config, version: what the agent's tables hold."""
+"""cilium-dbg endpoint, identity, ip, node, statedb, config, version: what the agent's tables hold."""
 
 from __future__ import annotations
 
@@ -138,32 +138,6 @@ def node_list(output: str) -> None:
         for d in documents
     ]
     show(output, ("NAME", "ADDRESSES", "ROUTER", "HEALTH", "POD CIDRS"), rows)
-
-
-@click.group()
-def policy() -> None:
-    """Policies this node enforces."""
-
-
-@policy.command("get")
-@output
-def policy_get(output: str) -> None:
-    """Every policy object: valid or not, and what of it is not enforced."""
-    documents = get("/statedb/policy-status")
-    if output == "json":
-        print_json(documents)
-        return
-    rows = [
-        (
-            f"{document['kind']} {document['namespace']}/{document['name']}".replace(" /", " "),
-            "yes" if document["valid"] else "no",
-            document["revision"],
-            document["error"]
-            or "; ".join([*document["warnings"], *(f"not enforced: {p}" for p in document["unenforced"])]),
-        )
-        for document in documents
-    ]
-    show(output, ("POLICY", "VALID", "REVISION", "MESSAGE"), rows)
 
 
 @click.command()

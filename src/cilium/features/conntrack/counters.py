@@ -37,7 +37,7 @@ def uncounted(entries: Array) -> Leftovers:
 
 
 def add_leftovers(counters: BpfMap, left: Leftovers) -> None:
-    """Adds them to the agent's rows; rules that have no row of the datapath's are gone, or there was no room for them."""
+    """Adds them to the agent's rows; rules without a row of the datapath are gone or found no room."""
     if not len(left.cookies):
         return
     keys = np.zeros(len(left.cookies), POLICY_COUNTER_KEY)
