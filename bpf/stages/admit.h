@@ -104,6 +104,7 @@ static __always_inline int admit_again(struct flow *flow, struct ct_entry *entry
 
 	if (reason) {
 		ct_revoke(entry, now);
+		flow->silent = true; /* it may be allowed again in a moment */
 		return reason;
 	}
 	if (entry->egress_cookie != flow->egress_cookie || entry->ingress_cookie != flow->ingress_cookie)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from bpf.harness import REDIRECT, Datapath
-from bpf.packets import CLIENT, FAMILIES, SERVER, echo, tcp, udp
-from bpf.test_conntrack import EGRESS, INGRESS, Pair
-from scapy.layers.inet import ICMP, IP, UDP
+from bpf.packets import FAMILIES, echo, tcp, udp
+from bpf.test_conntrack import EGRESS, Pair
+from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 
 from cilium.datapath.generated import POLICY_COUNTER, POLICY_COUNTER_KEY
@@ -144,11 +144,9 @@ def test_icmp_that_opens_nothing_counts_packet_by_packet(datapath: Datapath, ver
         del outer[IPv6].nh, outer[IPv6].plen
     assert datapath.run("from_lxc", outer / error / inner).verdict == REDIRECT
     assert packets(datapath) == {LET_OUT: 2, LET_IN: 2}
-    assert UDP in inner
 
 
 def test_without_a_row_nothing_is_counted_and_everything_passes(datapath: Datapath) -> None:
     pair = Pair(datapath, 4)
     assert pair.ask().verdict == REDIRECT
     assert counts(datapath) == {}
-    assert (CLIENT[4], SERVER[4], INGRESS) == (pair.client, pair.server, 7)

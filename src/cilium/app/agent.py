@@ -186,7 +186,7 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
 
 async def _datapath(settings: Settings, network: Network, node: NodeAddressing) -> Datapath:
     devices = await prepare_devices(settings, network, node)
-    return load_datapath(settings, node, tunnel_ifindex=devices.tunnel, host_ifindex=devices.host)
+    return load_datapath(settings, node, devices)
 
 
 def _progress(agent: Inspection, stage: str) -> None:

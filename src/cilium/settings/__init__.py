@@ -4,7 +4,7 @@ In: values files, a ConfigMap's data or mounted directory, flags and variables. 
 groups, checked; or `SettingsError` with every problem, its path and the way out.
 """
 
-from cilium.settings.datapath_groups import AllowLocalhost, MonitorAggregation, PolicyEnforcement
+from cilium.settings.datapath_groups import AllowLocalhost, DenyResponse, MonitorAggregation, PolicyEnforcement
 from cilium.settings.errors import Problem, SettingsError
 from cilium.settings.kinds import split_address
 from cilium.settings.model import Settings
@@ -22,6 +22,7 @@ from cilium.settings.values import from_values, load_values, read_values
 __all__ = [
     "Acceleration",
     "AllowLocalhost",
+    "DenyResponse",
     "DsrDispatch",
     "IpamMode",
     "LoadBalancerAlgorithm",

@@ -3,6 +3,15 @@ import numpy as np
 
 Dtype = np.dtype[np.void]
 
+ANSWER_BUDGET: Dtype = np.dtype(
+    [
+        ('since', '<u8'),
+        ('used', '<u4'),
+        ('pad', '<u4'),
+    ]
+)
+assert ANSWER_BUDGET.itemsize == 16
+
 CT_KEY: Dtype = np.dtype(
     [
         ('low', 'u1', (16,)),
@@ -411,3 +420,10 @@ SOCKET_MARKS: Dtype = np.dtype(
     ]
 )
 assert SOCKET_MARKS.itemsize == 64
+
+MAC: Dtype = np.dtype(
+    [
+        ('bytes', 'u1', (6,)),
+    ]
+)
+assert MAC.itemsize == 6
