@@ -1,5 +1,5 @@
-"""policyDenyResponse: icmp: whoever is denied knows at once, by either direction's policy, near and far; and every rule has
-counted what it let through."""
+"""policyDenyResponse: icmp: whoever is denied knows at once, by either direction's policy, near and far; and rules have
+counted what they let through."""
 
 from __future__ import annotations
 
@@ -63,6 +63,5 @@ def test_rules_have_counted(packets: Cluster, pods: dict[str, Any]) -> None:
 
 def counted(cluster: Cluster) -> int:
     documents = json.loads(cluster.dbg("node1", "policy", "get", "-o", "json"))
-    (policy,) = (document for document in documents if (document["namespace"], document["name"]) == (NS, "shut"))
-    (rule,) = policy["rules"]
-    return int(rule["packets"])
+    found = [document["rules"] for document in documents if (document["namespace"], document["name"]) == (NS, "shut")]
+    return sum(int(rule["packets"]) for rules in found for rule in rules)

@@ -9,7 +9,14 @@ from cilium.settings.errors import Problem, SettingsError
 from cilium.settings.kinds import split_address
 from cilium.settings.model import Settings
 from cilium.settings.network_groups import IpamMode, RoutingMode, TunnelProtocol
-from cilium.settings.process import from_config_dir, from_config_map, from_flags, to_config_map
+from cilium.settings.process import (
+    Overlay,
+    from_config_dir,
+    from_config_map,
+    from_flags,
+    to_config_map,
+    with_overlays,
+)
 from cilium.settings.service_groups import (
     Acceleration,
     DsrDispatch,
@@ -29,6 +36,7 @@ __all__ = [
     "LoadBalancerMode",
     "MonitorAggregation",
     "NoBackendResponse",
+    "Overlay",
     "PolicyEnforcement",
     "Problem",
     "RoutingMode",
@@ -43,4 +51,5 @@ __all__ = [
     "read_values",
     "split_address",
     "to_config_map",
+    "with_overlays",
 ]

@@ -58,7 +58,7 @@ class PolicySettings:
         default=DenyResponse.NONE,
         key="policy-deny-response",
         helm=("policyDenyResponse",),
-        meaning="What who is denied by policy hears, in both directions: `none`: nothing, it waits; `icmp`: a reset for "
+        meaning="What a denied client hears, in both directions: `none`: nothing, it waits; `icmp`: a reset for "
         "TCP, and ICMP's `administratively prohibited` for everything else.",
     )
     allow_localhost: AllowLocalhost = setting(

@@ -165,12 +165,19 @@ def _cell(value: Any) -> str:
 @click.command()
 @output
 def config(output: str) -> None:
-    """The settings the agent runs with."""
+    """The settings the agent runs with, and where each is from."""
     document = get("/config")
     if output == "json":
         print_json(document)
         return
-    click.echo(columns(("KEY", "VALUE"), sorted(document.items())))
+    origins = get("/config/origins")
+    rows = [(key, value, _origin(key, origins)) for key, value in sorted(document.items())]
+    click.echo(columns(("KEY", "VALUE", "ORIGIN"), rows))
+
+
+def _origin(key: str, origins: dict[str, str]) -> str:
+    """A file of the mounted ConfigMap, a CiliumNodeConfig, a variable, a flag."""
+    return origins.get(key, "default").removesuffix(f": {key}")
 
 
 @click.command()
