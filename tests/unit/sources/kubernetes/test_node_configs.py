@@ -64,12 +64,12 @@ async def test_an_api_server_that_is_not_ready_is_waited_for(monkeypatch: pytest
     async with FakeAPI() as api, Client(ClientConfig(server=api.url)) as client:
         await api.put("/api/v1/nodes", "n1", {"metadata": {"name": "n1", "labels": {"zone": "edge"}}})
         await api.put(COLLECTION, "a", config("a", EDGE, debug="true"))
-        api.refuse["GET /api/v1/nodes/n1"] = (404, {"text": \'{"reason": "NotFound", "code": 404}\'})
-        api.refuse[f"GET {COLLECTION}"] = (503, {"text": \'{"reason": "ServiceUnavailable", "code": 503}\'})
+        api.refuse["GET /api/v1/nodes/n1"] = (404, {"text": '{"reason": "NotFound", "code": 404}'})
+        api.refuse[f"GET {COLLECTION}"] = (503, {"text": '{"reason": "ServiceUnavailable", "code": 503}'})
         found, problems = await read_overlays(Writes(client), node="n1", namespace="kube-system")
         assert ([each.data for each in found], problems) == ([{"debug": "true"}], [])
-        api.refuse[f"GET {COLLECTION}"] = (404, {"text": \'{"reason": "NotFound", "code": 404}\'})  # no definition yet
+        api.refuse[f"GET {COLLECTION}"] = (404, {"text": '{"reason": "NotFound", "code": 404}'})  # no definition yet
         assert await read_overlays(Writes(client), node="n1", namespace="kube-system") == ([], [])
-        api.refuse[f"GET {COLLECTION}"] = (403, {"text": \'{"reason": "Forbidden", "code": 403}\'})
+        api.refuse[f"GET {COLLECTION}"] = (403, {"text": '{"reason": "Forbidden", "code": 403}'})
         with pytest.raises(ApiError):
             await read_overlays(Writes(client), node="n1", namespace="kube-system")
