@@ -52,7 +52,7 @@ def build_features(built: Built) -> Features:
     services = build_services(built)
     extras = service_extras.build_extras(built, healthy=lambda: services.reconcilers[0].pruned)
     node, conntrack = build_node(built)
-    built.agent.add_tables([policy.cidr_identities, policy.endpoint_policies, policy.rule_references, policy.status])
+    built.agent.add_tables(policy.tables)
     health = (build_health(built),) if built.settings.health.checking else ()
     return Features(
         cells=(
@@ -81,9 +81,11 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
         kube_apiservers=kubernetes.kube_apiservers,
+        namespaces=kubernetes.namespaces,
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
+        counters=maps["cilium_policy_counters"],
         epoch=built.datapath.runtime,
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
@@ -228,6 +230,7 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
     conntrack = conntrack_cell.build(
         connections=maps["cilium_ct"],
         nat=maps["cilium_snat"],
+        counters=maps["cilium_policy_counters"],
         capacities={"cilium_ct": settings.conntrack.max_entries, "cilium_snat": settings.maps.nat_max},
         interval=settings.conntrack.gc_interval,
         lifetimes=Lifetimes(
@@ -257,7 +260,7 @@ def build_hubble(built: Built, policy: policy_cell.PolicyCell) -> HubbleServer:
             rule_references=policy.rule_references,
         ),
         nodes=kubernetes.cilium_nodes,
-        policies=kubernetes.policies,
+        policies=policy.resolved,
         cluster=settings.cluster.name,
         node_name=built.node.name,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,

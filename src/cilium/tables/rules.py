@@ -1,14 +1,45 @@
 """Policy rules as every source delivers them and the policy engine compiles them.
 
-CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy and NetworkPolicy all become these rows at the edge
-(sources/kubernetes/policies), with namespaces, entities and defaults already resolved into plain selectors.
+CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy and ClusterNetworkPolicy all become these rows at the
+edge (sources/kubernetes/policies), with namespaces, entities and defaults already resolved into plain selectors.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import msgspec
 
 from cilium.tables.types import IPNetwork
+
+DEFAULT_DENY = 0
+"""Cookie of what no rule lets pass where policies close the direction."""
+NO_DEFAULT_DENY = 1
+"""Cookie of the rule that nobody wrote: policies apply, and none of them switches default deny on."""
+AUDITED_DEFAULT_DENY = 2
+"""Cookie of what default deny would refuse if the policies in audit mode were enforced."""
+FIRST_COOKIE = 256
+"""Of rules that somebody wrote."""
+
+
+class Tier(IntEnum):
+    """Where a rule stands: the lowest number is asked first (upstream's numbers)."""
+
+    ADMIN = 100
+    """ClusterNetworkPolicies of tier Admin."""
+    NORMAL = 200
+    """NetworkPolicy, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy: deny beats allow, default deny ends it."""
+    BASELINE = 250
+    """ClusterNetworkPolicies of tier Baseline: asked where no policy of tier NORMAL closes the direction."""
+
+
+class Action(IntEnum):
+    """What a rule does with the traffic it is about."""
+
+    ALLOW = 0
+    DENY = 1
+    PASS = 2
+    """Skips the rest of its tier."""
 
 
 class Requirement(msgspec.Struct, frozen=True):
@@ -43,12 +74,37 @@ class PortRange(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class ServicePeer(msgspec.Struct, frozen=True):
+    """Services whose backends are meant: the one with this name, or those whose labels `selector` selects.
+
+    `namespace` empty: of every namespace (with `selector` only).
+    """
+
+    namespace: str = ""
+    name: str = ""
+    selector: Selector | None = None
+
+
+class CIDRGroupPeer(msgspec.Struct, frozen=True):
+    """The CIDRs of one CiliumCIDRGroup, or of those whose labels `selector` selects, without `excepts`."""
+
+    name: str = ""
+    selector: Selector | None = None
+    excepts: tuple[IPNetwork, ...] = ()
+
+
 class Peers(msgspec.Struct, frozen=True):
-    """The L3 half of a rule: OR over all members. `wildcard`: any peer at all, also the world."""
+    """The L3 half of a rule: OR over all members. `wildcard`: any peer at all, also the world.
+
+    `services` and `cidr_groups` are references to other objects. In `resolved-policies` there are none left: they have
+    become selectors and CIDRs.
+    """
 
     wildcard: bool = False
     selectors: tuple[Selector, ...] = ()
     cidrs: tuple[CIDRPeer, ...] = ()
+    services: tuple[ServicePeer, ...] = ()
+    cidr_groups: tuple[CIDRGroupPeer, ...] = ()
 
 
 class DirectionRule(msgspec.Struct, frozen=True):
@@ -59,11 +115,13 @@ class DirectionRule(msgspec.Struct, frozen=True):
 
     peers: Peers
     ports: tuple[PortRange, ...] | None = None
-    deny: bool = False
+    action: Action = Action.ALLOW
     index: int = 0
-    """Position in its list, for people."""
+    """Position in its list, for people; in an ordered tier also its rank in the object."""
     section: str = ""
     """ingress, ingressDeny, egress or egressDeny."""
+    name: str = ""
+    """Of a rule that has one (ClusterNetworkPolicy)."""
     unenforced: tuple[str, ...] = ()
     """Paths of the parts that a later version implements (L7 rules, FQDNs, authentication). An allow rule opens nothing
     through them; a deny rule that cannot tell its peers denies every peer."""
@@ -81,16 +139,24 @@ class Rule(msgspec.Struct, frozen=True):
     """Selects nodes (nodeSelector of a CCNP), not pods: not enforced by this version, selects nothing."""
     labels: tuple[str, ...] = ()
     description: str = ""
+    tier: Tier = Tier.NORMAL
+    priority: int = 0
+    """Inside of an ordered tier (Admin, Baseline): the lowest is asked first. Meaningless in NORMAL."""
+    log: str = ""
+    """`log.value`: goes into every verdict of these rules."""
 
 
 class PolicyObject(msgspec.Struct, frozen=True):
-    """Table `policies`, key `kind/namespace/name`: one object of the API, valid or not.
+    """One object of the API, valid or not. Key `kind/namespace/name`.
+
+    Table `policies`: as parsed (writer: sources/kubernetes). Table `resolved-policies`: the same with references to
+    other objects resolved (writer: features/policy); that is what is compiled.
 
     An invalid update keeps the rules of the last valid generation and carries the error (field path and reason).
     """
 
     kind: str
-    """CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy or NetworkPolicy."""
+    """CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy or ClusterNetworkPolicy."""
     namespace: str
     name: str
     uid: str
@@ -99,6 +165,9 @@ class PolicyObject(msgspec.Struct, frozen=True):
     error: str = ""
     """Field path and reason; empty if the object is valid."""
     warnings: tuple[str, ...] = ()
+    audit: bool = False
+    """Nothing is dropped for its sake: what it would have dropped is reported as AUDIT. Nor does it open anything that
+    other policies close."""
 
     @property
     def key(self) -> str:
@@ -122,3 +191,8 @@ class RuleReference(msgspec.Struct, frozen=True):
     """Position of the rule in `specs`; 0 for `spec`."""
     labels: tuple[str, ...] = ()
     deleted: bool = False
+    log: str = ""
+    """`log.value` of its rule."""
+    action: Action = Action.ALLOW
+    rule: str = ""
+    """Name of the element, if it has one."""

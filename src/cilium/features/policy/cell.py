@@ -13,15 +13,17 @@ from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
+from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
+from cilium.features.policy.resolve import Resolver
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers, Namespace
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -29,11 +31,17 @@ from cilium.tables.types import EndpointId, Identity, IPNetwork
 @dataclass(frozen=True, kw_only=True)
 class PolicyCell:
     cell: Cell
+    resolved: Table[str, PolicyObject]
     policy_map: Table[int, PolicyMapRow]
     endpoint_policies: Table[EndpointId, EndpointPolicy]
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
+
+    @property
+    def tables(self) -> list[Table[Any, Any]]:
+        """Tables of the engine that people may look at."""
+        return [self.resolved, self.cidr_identities, self.endpoint_policies, self.rule_references, self.status]
 
 
 def build(
@@ -43,29 +51,42 @@ def build(
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
     kube_apiservers: Table[str, KubeApiservers] | None = None,
+    namespaces: Table[str, Namespace] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
+    counters: BpfMap,
     epoch: Epoch,
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
+    """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
+    cilium_policy_counters."""
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
+    counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
     inputs: dict[str, Table[Any, Any]] = {
-        "policies": policies,
+        "policies": tables.resolved,
         "identities": identities,
         "endpoint-identities": endpoint_identities,
         "cilium-endpoints": cilium_endpoints,
     }
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
+    resolution = Derivation(
+        "resolved-policies",
+        inputs={"policies": policies, **({} if namespaces is None else {"namespaces": namespaces})},
+        outputs={"resolved-policies": tables.resolved.writer("policy")},
+        compute=Resolver().compute,
+    )
     cidrs = Derivation(
         "cidr-identities",
-        inputs={"policies": policies, **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers})},
+        inputs={
+            "policies": tables.resolved,
+            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
+        },
         outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
@@ -74,10 +95,11 @@ def build(
     return PolicyCell(
         cell=Cell(
             name="policy",
-            derivations=(cidrs, compilation),
-            reconcilers=(reconciler,),
+            derivations=(resolution, cidrs, compilation),
+            reconcilers=(reconciler, counting),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep)),
         ),
+        resolved=tables.resolved,
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
@@ -90,6 +112,7 @@ class _Tables:
     """What the engine writes; planned rows become public when the kernel has followed."""
 
     def __init__(self) -> None:
+        self.resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
         self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
         self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
         self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cilium.sources.kubernetes.policies import decode_ccnp, decode_cnp, merge_generation
-from cilium.tables.rules import CIDRPeer, Peers, PolicyObject, PortRange, Requirement, Rule, Selector
+from cilium.tables.rules import Action, CIDRPeer, Peers, PolicyObject, PortRange, Requirement, Rule, Selector
 
 NAMESPACE = Requirement("k8s:io.kubernetes.pod.namespace", "In", ("shop",))
 ANY_NAMESPACE = Requirement("k8s:io.kubernetes.pod.namespace", "Exists")
@@ -165,7 +165,7 @@ def test_what_is_not_enforced_yet_opens_nothing_and_says_so(section: str, elemen
 def test_a_deny_rule_whose_peers_are_not_known_denies_everybody() -> None:
     rule = only(cnp(web(ingressDeny=[{"fromNodes": [{}]}])))
     assert rule.ingress[0].peers == Peers(wildcard=True)
-    assert rule.ingress[0].deny
+    assert rule.ingress[0].action is Action.DENY
 
 
 @pytest.mark.parametrize(
