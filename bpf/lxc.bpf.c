@@ -6,6 +6,7 @@
 #include "stages/balance.h"
 #include "stages/deliver.h"
 #include "stages/encap.h"
+#include "stages/host_firewall.h"
 #include "stages/reject.h"
 
 /* Anti-spoofing: the source's row must name the interface the packet came from. */
@@ -66,6 +67,8 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	/* Pods may tunnel among themselves. Any other address may be one more of some node. */
 	if (unlikely(encapsulated(flow) && (!behind_tunnel(peer) || is_node(flow->destination_identity))))
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
+	if (config_host_firewall)
+		heard_by_node(skb, flow);
 	reason = admit(skb, flow);
 	if (reason)
 		return drop(skb, flow, reason);
