@@ -38,7 +38,13 @@ def ports_of(peer: Peer) -> tuple[NamedPort, ...]:
 class Node:
     """Inputs are set by the methods below; `settle` computes; `class_of` and `lookup` ask."""
 
-    def __init__(self, enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT, *, dual_stack: bool = True) -> None:
+    def __init__(
+        self,
+        enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
+        *,
+        dual_stack: bool = True,
+        **compiler: Any,
+    ) -> None:
         self.policies = Table("policies", key=lambda row: row.key)
         self.identities = Table("identities", key=lambda row: row.id)
         self.endpoints = Table("endpoint-identities", key=lambda row: row.endpoint)
@@ -59,7 +65,7 @@ class Node:
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
-        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack)
+        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler)
         self.derivation = Derivation(
             "policy",
             inputs={

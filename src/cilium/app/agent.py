@@ -21,6 +21,7 @@ from cilium.app.built import Built
 from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
 from cilium.app.endpoints import Endpoints
+from cilium.app.host_firewall import HostGuard
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
 from cilium.app.node_lock import AgentRunningError, node_lock
@@ -41,6 +42,7 @@ from cilium.features.node import cell as node_cell
 from cilium.settings import Settings
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.contact import Contact
 from cilium.sources.kubernetes.errors import ConfigError
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
@@ -63,14 +65,19 @@ async def _run(settings: Settings, node: str, state: Path) -> None:
     agent = Inspection(settings=settings, node=node, version=version("cilium"))
     agent.add_tables([*tables, *kubernetes])
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
-    async with Client(config, user_agent="cilium-agent") as client, asyncio.TaskGroup() as tasks:
+    async with (
+        Client(config, user_agent="cilium-agent") as client,
+        Contact(config) as contact,
+        asyncio.TaskGroup() as tasks,
+    ):
         runners = [
             await serve_probes(f"127.0.0.1:{settings.health.port}", agent),
             await serve_api(Path(settings.process.api_socket), agent),
             await serve_metrics(settings.metrics.listen, AgentCollector(agent)),
         ]
+        guard = HostGuard(settings, state=state, contact=contact) if settings.host_firewall.enabled else None
         try:
-            await _start(settings, node, state, tables, kubernetes, agent, client, tasks)
+            await _start(settings, node, state, tables, kubernetes, agent, client, tasks, guard)
             await asyncio.Event().wait()
         finally:
             for runner in runners:
@@ -86,7 +93,10 @@ async def _start(
     agent: Inspection,
     client: Client,
     tasks: asyncio.TaskGroup,
+    guard: HostGuard | None,
 ) -> None:
+    if guard is not None:
+        tasks.create_task(guard.rescue(), name="host policy rescue")
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
     source = _source(settings, node, kubernetes, client)
@@ -128,6 +138,10 @@ async def _start(
         agent=agent,
         state=state,
     )
+    if guard is not None:
+        built.host_firewall = guard.firewall(
+            node=node, kubernetes=kubernetes, writes=writes, rolled_back=agent.counts.host_policy_rolled_back
+        )
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)
