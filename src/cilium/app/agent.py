@@ -75,7 +75,10 @@ async def _run(settings: Settings, node: str, state: Path) -> None:
             await serve_api(Path(settings.process.api_socket), agent),
             await serve_metrics(settings.metrics.listen, AgentCollector(agent)),
         ]
-        guard = HostGuard(settings, state=state, contact=contact) if settings.host_firewall.enabled else None
+        guard = None
+        if settings.host_firewall.enabled:
+            rolled_back = agent.counts.host_policy_rolled_back
+            guard = HostGuard(settings, state=state, contact=contact, rolled_back=rolled_back)
         try:
             await _start(settings, node, state, tables, kubernetes, agent, client, tasks, guard)
             await asyncio.Event().wait()
@@ -139,9 +142,7 @@ async def _start(
         state=state,
     )
     if guard is not None:
-        built.host_firewall = guard.firewall(
-            node=node, kubernetes=kubernetes, writes=writes, rolled_back=agent.counts.host_policy_rolled_back
-        )
+        built.host_firewall = guard.firewall(node=node, kubernetes=kubernetes, writes=writes)
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)

@@ -39,14 +39,12 @@ log = structlog.get_logger("agent")
 class HostGuard:
     """`rescue` is a task from the start on; it ends when the engine takes the trials over."""
 
-    def __init__(self, settings: Settings, *, state: Path, contact: Contact) -> None:
-        self._settings, self._contact = settings.host_firewall, contact
+    def __init__(self, settings: Settings, *, state: Path, contact: Contact, rolled_back: Callable[[], None]) -> None:
+        self._settings, self._contact, self._rolled_back = settings.host_firewall, contact, rolled_back
         self._file = TrialFile(state / "host-policy-trials.json")
         self._taken_over = asyncio.Event()
 
-    def firewall(
-        self, *, node: str, kubernetes: KubernetesTables, writes: Writes, rolled_back: Callable[[], None]
-    ) -> HostFirewall:
+    def firewall(self, *, node: str, kubernetes: KubernetesTables, writes: Writes) -> HostFirewall:
         return HostFirewall(
             node=node,
             kube_nodes=kubernetes.kube_nodes,
@@ -55,7 +53,7 @@ class HostGuard:
             lost=self._settings.rollback_after,
             trial=self._settings.trial_time,
             begun=self._taken_over.set,
-            rolled_back=rolled_back,
+            rolled_back=self._rolled_back,
             writes=writes,
             audit=self._settings.audit,
         )
@@ -66,8 +64,12 @@ class HostGuard:
             contact=self._contact,
             lost=self._settings.rollback_after,
             taken_over=self._taken_over.is_set,
-            let_out=let_node_out,
+            let_out=self._let_out,
         )
+
+    def _let_out(self) -> None:
+        self._rolled_back()
+        let_node_out()
 
 
 async def rescue(

@@ -76,7 +76,7 @@ POLICY_DELAY = Family(
     ("source",),
 )
 HOST_ROLLBACKS = Family(
-    "cilium_host_policy_rollbacks", "counter", "Objects whose rules about this node were rolled back."
+    "cilium_host_policy_rollbacks", "counter", "Times that changed policies on this node were rolled back."
 )
 CNI_DURATION = Family(
     "cilium_cni_request_duration_seconds", "histogram", "Time to serve a CNI request.", ("command", "outcome")

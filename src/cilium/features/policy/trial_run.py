@@ -81,8 +81,11 @@ class TrialRun:
         if pending or self._trials.trying:
             contact = await self._contact()
             now = self._clock()
+            before = self._trials.rollbacks
             if self._trials.observe(contact, now) or (contact and self._trials.begin(self._wanted, now)):
                 self._unsaved = True
+            if self._trials.rollbacks != before:
+                self._rolled_back()
         self._save()
         self._tell()
         return self._unsaved or self._trials.trying or bool(self._trials.pending(self._wanted))
@@ -126,6 +129,5 @@ class TrialRun:
         self._writer.commit(upserts=changed, deletes=gone)
         self._told = rows
         for row in changed:
-            log.info("host policy", object=row.key, generation=row.generation, state=row.state.value)
-            if row.state is TrialState.ROLLED_BACK:
-                self._rolled_back()
+            tell = log.warning if row.state is TrialState.ROLLED_BACK else log.info
+            tell("host policy", object=row.key, generation=row.generation, state=row.state.value)
