@@ -91,7 +91,7 @@ class HostFirewallSettings:
         meaning="A change on trial is rolled back when the node has not reached its API server for this time.",
     )
     trial_time: float = setting(
-        kinds.duration(10),
+        kinds.duration(3),
         default=60.0,
         key="host-firewall-trial-time",
         helm=("hostFirewall.trialTime",),
