@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property.effort import examples
 from property.policy_node import Node, lookup
 from property.policy_oracle import Peer, allowed
 from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, policies
@@ -14,7 +15,7 @@ LOCAL = PODS[:4]
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def key_of(policy: dict[str, Any]) -> str:
