@@ -5,8 +5,6 @@ In: one object as JSON. Out: a `PolicyObject`; content that is wrong becomes its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from cilium.sources.kubernetes.policies import l7
@@ -63,8 +61,6 @@ class _Parser:
         }
         if not any(sections.values()):
             raise PolicyError(path, "has no rules: ingress, ingressDeny, egress and egressDeny are all empty")
-        if spec.nodeSelector is not None:
-            _check_node_sections(sections, path)
         parsed = {
             section: tuple(
                 self._element(element, section, index, f"{path}.{section}[{index}]")
@@ -169,19 +165,6 @@ class _Parser:
                 raise PolicyError(where, f"has {len(fields)} entries, at most {MAX_PORTS} are allowed")
             ranges += [icmp_field(field, f"{where}[{number}]") for number, field in enumerate(fields)]
         return tuple(ranges)
-
-
-def _check_node_sections(sections: Mapping[str, tuple[Element, ...]], path: str) -> None:
-    """No proxy reads what reaches the node's own sockets; of what they send, only the names that they ask for."""
-    for section in ("ingress", "egress"):
-        for position, element in enumerate(sections[section]):
-            for index, rule in enumerate(element.toPorts or ()):
-                where = f"{path}.{section}[{position}].toPorts[{index}].rules"
-                kinds = set(getattr(rule, "rules", None) or ())
-                if kinds and section == "ingress":
-                    raise PolicyError(where, "cannot be combined with nodeSelector: a node has no L7 ingress rules")
-                if kinds - {"dns"}:
-                    raise PolicyError(where, "can only be dns with nodeSelector")
 
 
 def _unenforced(rule: PortRule | PortDenyRule, path: str) -> list[str]:

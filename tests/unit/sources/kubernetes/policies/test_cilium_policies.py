@@ -239,25 +239,6 @@ def test_bad_content_is_an_error_with_a_path_and_no_rules(spec: Any, error: str)
     assert policy.name == "p"
 
 
-@pytest.mark.parametrize(
-    ("section", "rules", "error"),
-    [
-        ("ingress", {"http": [{}]}, "spec.ingress[0].toPorts[0].rules: cannot be combined with nodeSelector"),
-        ("ingress", {"dns": [{}]}, "spec.ingress[0].toPorts[0].rules: cannot be combined with nodeSelector"),
-        ("egress", {"http": [{}]}, "spec.egress[0].toPorts[0].rules: can only be dns with nodeSelector"),
-        ("egress", {"dns": [{"matchPattern": "*"}]}, ""),
-    ],
-)
-def test_l7_on_nodes_is_dns_on_egress_only(section: str, rules: Any, error: str) -> None:
-    ports = [{"port": "53", "protocol": "TCP"}]
-    spec = {"nodeSelector": {}, section: [{"toPorts": [{"ports": ports, "rules": rules}]}]}
-    policy = decode_ccnp(msgspec.json.encode({"metadata": {"name": "p"}, "spec": spec}))
-    assert policy.error.startswith(error)
-    if not error:
-        (element,) = policy.rules[0].egress
-        assert (element.ports, element.unenforced) == ((), ("spec.egress[0].toPorts[0].rules",))
-
-
 def test_what_is_no_object_is_an_error_too() -> None:
     assert "truncated" in decode_cnp(b'{"metadata":').error
 
