@@ -30,7 +30,7 @@ from cilium.features.policy.trial_cell import HostFirewall
 from cilium.features.policy.trial_events import Writes
 from cilium.features.policy.trial_file import TrialFile
 from cilium.features.policy.trial_run import PAUSE, Contact
-from cilium.settings import Settings
+from cilium.settings.datapath_groups import HostFirewallSettings
 from cilium.sources.kubernetes.tables import KubernetesTables
 
 log = structlog.get_logger("agent")
@@ -39,30 +39,37 @@ log = structlog.get_logger("agent")
 class HostGuard:
     """`rescue` is a task from the start on; it ends when the engine takes the trials over."""
 
-    def __init__(self, settings: Settings, *, state: Path, contact: Contact, rolled_back: Callable[[], None]) -> None:
-        self._settings, self._contact, self._rolled_back = settings.host_firewall, contact, rolled_back
+    def __init__(self, *, state: Path, contact: Contact, rolled_back: Callable[[], None]) -> None:
+        self._contact, self._rolled_back = contact, rolled_back
         self._file = TrialFile(state / "host-policy-trials.json")
         self._taken_over = asyncio.Event()
 
-    def firewall(self, *, node: str, kubernetes: KubernetesTables, writes: Writes) -> HostFirewall:
+    def firewall(
+        self, settings: HostFirewallSettings, *, node: str, kubernetes: KubernetesTables, writes: Writes
+    ) -> HostFirewall | None:
+        """What the policy engine needs; None if it has nothing to do with the node, nor has anybody else then."""
+        if not settings.enabled:
+            self._taken_over.set()
+            return None
         return HostFirewall(
             node=node,
             kube_nodes=kubernetes.kube_nodes,
             contact=self._contact,
             file=self._file,
-            lost=self._settings.rollback_after,
-            trial=self._settings.trial_time,
+            lost=settings.rollback_after,
+            trial=settings.trial_time,
             begun=self._taken_over.set,
             rolled_back=self._rolled_back,
             writes=writes,
-            audit=self._settings.audit,
+            audit=settings.audit,
         )
 
-    async def rescue(self) -> None:
+    async def rescue(self, settings: HostFirewallSettings) -> None:
+        """`settings`: as far as they are known without an API server."""
         await rescue(
             self._file,
             contact=self._contact,
-            lost=self._settings.rollback_after,
+            lost=settings.rollback_after,
             taken_over=self._taken_over.is_set,
             let_out=self._let_out,
         )

@@ -250,4 +250,5 @@ def _status(policy: PolicyObject, revision: int, *, host_firewall: bool) -> Poli
         revision=revision,
         warnings=policy.warnings,
         unenforced=unenforced(policy.rules, host_firewall=host_firewall),
+        audit=policy.audit,
     )
