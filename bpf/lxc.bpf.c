@@ -40,16 +40,6 @@ static __always_inline int deny_sender(struct __sk_buff *skb, struct flow *flow,
 	return bpf_redirect_peer(skb->ifindex, 0);
 }
 
-/* The same for the node, or whom it forwards for: the answer goes up its stack as if from a pod, of which only the routes
- * are asked. */
-static __always_inline int deny_stack(struct __sk_buff *skb, struct flow *flow, int reason)
-{
-	drop(skb, flow, reason);
-	if (!config_deny_response || !deny_answered(skb, flow, reason) || !write_host_mac(skb))
-		return TC_ACT_SHOT;
-	return bpf_redirect(config_host_ifindex, BPF_F_INGRESS);
-}
-
 /* Both ends here, or the node itself: one run, one event. */
 static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow, const struct endpoint *peer)
 {

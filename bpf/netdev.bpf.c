@@ -89,7 +89,7 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, 
 	if (row) {
 		reason = config_host_firewall ? admit_to_node(skb, flow) : 0;
 		if (reason)
-			return drop(skb, flow, reason);
+			return deny_client(skb, flow, reason);
 		nat_note(NAT_FOR_HOST);
 		return deliver_to_stack(skb, flow);
 	}
@@ -109,7 +109,7 @@ static __always_inline int to_node(struct __sk_buff *skb, struct flow *flow)
 	int reason = config_host_firewall ? admit_to_node(skb, flow) : 0;
 
 	if (reason)
-		return drop(skb, flow, reason);
+		return deny_client(skb, flow, reason);
 	reason = asked_elsewhere(skb, flow);
 	if (reason != NAT_NOT_OURS) {
 		if (reason)
@@ -229,7 +229,7 @@ static __always_inline int from_node(struct __sk_buff *skb, struct flow *flow)
 	if (node) {
 		reason = admit_from_node(skb, flow, node);
 		if (reason)
-			return drop(skb, flow, reason);
+			return deny_stack(skb, flow, reason);
 		trace(skb, flow, TO_NETWORK);
 	}
 	return serves ? answer_from_node(skb, flow) : TC_ACT_OK;

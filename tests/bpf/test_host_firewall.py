@@ -274,6 +274,20 @@ def test_deny_rules_name_themselves(guarded, version: int) -> None:
     assert (outcome.drop, outcome.events[0]["ingress_cookie"]) == (DropReason.POLICY_DENY, 66)
 
 
+def test_denials_may_be_answered(guarded, version: int) -> None:
+    datapath = guarded(ingress=INGRESS, egress=EGRESS, deny_response=1, host_ifindex=1)
+    node, world_ = NODE[version], WORLD[version]
+    for program, ask in (
+        ("from_netdev", tcp(world_, node)),
+        ("to_netdev", tcp(node, world_, 41000)),
+        ("from_host", tcp(ROUTER[version], REMOTE[version])),
+    ):
+        outcome = datapath.run(program, ask)
+        assert [int(event["reason"]) for event in outcome.events if event["type"] == 1] == [DENIED], program
+        answer = outcome.packet.getlayer(2)
+        assert (answer.sport, answer.flags.R) == (80, True), program
+
+
 def test_connections_from_before_are_taken_over_for_a_while(guarded, version: int) -> None:
     """The node's connection to a server: its packets come from the lower port, nobody allowed that port in."""
     datapath = guarded(ingress=INGRESS, flags=EndpointFlags.ADOPTING)
