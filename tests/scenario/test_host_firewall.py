@@ -4,7 +4,7 @@ back."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from scenario.cluster import BIN, Cluster, addresses, client, curl, server
 from scenario.node import LabNode
 from scenario.test_kube_apiserver import api_servers
 from scenario.test_north_south import node_ip
+
+from cilium.tables.audit import ANNOTATION
 
 pytestmark = pytest.mark.scenario
 NS, PORT, NODE_PORT = "hosts", 9191, 30919
@@ -136,6 +138,46 @@ def test_what_the_node_may_ask(cluster: Cluster, pods: dict[str, Any]) -> None:
             lambda version=version: ask(cluster, "node1", WORLD[version], 80),
             f"the world is open again over IPv{version}",
         )
+
+
+def audited(cluster: Cluster) -> bool:
+    """Whether the node has reported a question to its port that it would have dropped."""
+    flows = cluster.hubble("node1", "--verdict", "AUDIT", "--to-port", str(PORT), "--last", "5")
+    return any("reserved:host" in flow["destination"]["labels"] for flow in flows)
+
+
+@pytest.fixture
+def dry_run(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """Switches audit mode of the host firewall on, on node 1."""
+    config = {
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNodeConfig",
+        "metadata": {"name": "dry-run", "namespace": "kube-system"},
+        "spec": {"nodeSelector": {"matchLabels": {"kubernetes.io/hostname": "node1"}},
+                 "defaults": {"host-firewall-audit-mode": "true"}},
+    }  # fmt: skip
+
+    def switch_on() -> None:
+        cluster.apply(config)
+        cluster.kill_agent("node1")
+
+    yield switch_on
+    cluster.kubectl("-n", "kube-system", "delete", "ciliumnodeconfig", "dry-run", "--ignore-not-found")
+    cluster.kill_agent("node1")
+    cluster.eventually(lambda: "audit mode" not in cluster.dbg("node1", "status"), "node 1 is as it was", seconds=30)
+
+
+@pytest.mark.parametrize("cluster", ["tunnel"], indirect=True)
+def test_dry_runs(cluster: Cluster, pods: dict[str, Any], dry_run: Callable[[], None]) -> None:
+    guard(cluster)
+    policy = ccnp("closed", ingress=[KUBELET])
+    cluster.apply(policy | {"metadata": {"name": "closed", "annotations": {ANNOTATION: "enabled"}}})
+    cluster.eventually(lambda: ask(cluster, "far", node_ip(cluster, "node1", 4)) and audited(cluster), "one policy")
+    cluster.kubectl("annotate", "ccnp", "closed", f"{ANNOTATION}-")
+    expect(cluster, "far", "external", reached=False)
+    dry_run()
+    expect(cluster, "far", "external", reached=True)
+    assert "(audit mode: nothing is dropped)" in cluster.dbg("node1", "status")
+    cluster.eventually(lambda: audited(cluster), "the whole node")
 
 
 @pytest.mark.parametrize("cluster", ["tunnel"], indirect=True)

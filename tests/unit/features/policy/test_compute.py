@@ -11,6 +11,7 @@ from property.policy_world import PODS, pod
 
 from cilium.features.policy.rows import PolicyClass, PolicyMembers
 from cilium.settings import PolicyEnforcement
+from cilium.tables.audit import ANNOTATION
 from cilium.tables.rules import FIRST_COOKIE, NO_DEFAULT_DENY
 from cilium.tables.types import EndpointId
 
@@ -216,3 +217,12 @@ def test_without_the_firewall_the_status_says_so() -> None:
         paths[on] = status.unenforced
         assert bool(sides(node, HOST)[0]) is on
     assert paths == {False: ("nodeSelector (hostFirewall.enabled is false)",), True: ()}
+
+
+def test_one_audited_policy_audits_the_node() -> None:
+    policy = ccnp(**FROM_API)
+    policy["metadata"]["annotations"] = {ANNOTATION: "enabled"}
+    node = settled(Node(host_firewall=True), policy, pods=(WEB, API, HOST))
+    found = lookup(node.class_of(HOST, "ingress", WEB), 6, 80)
+    assert found is not None
+    assert (found.deny, found.audit) == (True, True)
