@@ -13,7 +13,6 @@ from cilium.features.policy.rows import PolicyStatus
 from cilium.state import Table
 from cilium.tables.rules import PolicyObject
 
-
 GONE = 1 << 63
 """In place of a generation: nothing answers to it but the end of the status."""
 
