@@ -155,7 +155,7 @@ async def _start(
         agent=agent,
         state=state,
     )
-    built.host_firewall = guard.firewall(settings.host_firewall, node=node, kubernetes=kubernetes, writes=writes)
+    built.host_firewall = guard.firewall(settings, node=node, kubernetes=kubernetes, writes=writes)
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)

@@ -30,6 +30,7 @@ from cilium.features.policy.trial_cell import HostFirewall
 from cilium.features.policy.trial_events import Writes
 from cilium.features.policy.trial_file import TrialFile
 from cilium.features.policy.trial_run import PAUSE, Contact
+from cilium.settings import PolicyEnforcement, Settings
 from cilium.settings.datapath_groups import HostFirewallSettings
 from cilium.sources.kubernetes.tables import KubernetesTables
 
@@ -45,10 +46,11 @@ class HostGuard:
         self._taken_over = asyncio.Event()
 
     def firewall(
-        self, settings: HostFirewallSettings, *, node: str, kubernetes: KubernetesTables, writes: Writes
+        self, settings: Settings, *, node: str, kubernetes: KubernetesTables, writes: Writes
     ) -> HostFirewall | None:
         """What the policy engine needs; None if it has nothing to do with the node, nor has anybody else then."""
-        if not settings.enabled:
+        host, policy = settings.host_firewall, settings.policy
+        if not host.enabled:
             self._taken_over.set()
             return None
         return HostFirewall(
@@ -56,12 +58,12 @@ class HostGuard:
             kube_nodes=kubernetes.kube_nodes,
             contact=self._contact,
             file=self._file,
-            lost=settings.rollback_after,
-            trial=settings.trial_time,
+            lost=host.rollback_after,
+            trial=host.trial_time,
             begun=self._taken_over.set,
             rolled_back=self._rolled_back,
             writes=writes,
-            audit=settings.audit,
+            audit=host.audit or policy.audit or policy.enforcement is PolicyEnforcement.NEVER,
         )
 
     async def rescue(self, settings: HostFirewallSettings) -> None:

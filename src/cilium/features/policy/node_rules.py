@@ -27,16 +27,16 @@ def node_labels(labels: Mapping[str, str]) -> Labels:
     return tuple(f"k8s:{key}={value}" for key, value in sorted(labels.items()))
 
 
-def rules_about(policy: PolicyObject, labels: Labels) -> HostRules:
-    """What the object says about a node with these labels."""
+def rules_about(policy: PolicyObject, labels: Labels, *, audit: bool = False) -> HostRules:
+    """What the object says about a node with these labels. `audit`: nothing at all is dropped on it."""
     found = [rule if rule.node_subject and selects(rule.subject, labels) else NOTHING for rule in policy.rules]
     while found and found[-1] is NOTHING:
         found.pop()
-    return HostRules(tuple(found), policy.audit) if found else HostRules()
+    return HostRules(tuple(found), policy.audit or audit) if found else HostRules()
 
 
-def enforced(policy: PolicyObject | None, trial: HostPolicyTrial | None) -> PolicyObject | None:
-    """The object as it is in force; None: nothing of it is."""
+def enforced(policy: PolicyObject | None, trial: HostPolicyTrial | None, *, audit: bool = False) -> PolicyObject | None:
+    """The object as it is in force; None: nothing of it is. `audit`: see rules_about."""
     if trial is None and (policy is None or not any(rule.node_subject for rule in policy.rules)):
         return policy
     on_node = trial.in_force if trial is not None else HostRules()
@@ -44,18 +44,18 @@ def enforced(policy: PolicyObject | None, trial: HostPolicyTrial | None) -> Poli
         if not on_node.rules or trial is None:
             return None
         policy = PolicyObject(trial.kind, trial.namespace, trial.name, trial.uid, trial.generation, ())
-    if on_node.audit and not policy.audit and not all(rule.node_subject for rule in policy.rules):
+    if on_node.audit and not (policy.audit or audit) and not all(rule.node_subject for rule in policy.rules):
         on_node = HostRules()  # drops as little, and its rules about pods are not in audit mode
     rules = []
     for position in range(max(len(policy.rules), len(on_node.rules))):
         own = policy.rules[position] if position < len(policy.rules) else NOTHING
         known = on_node.rules[position] if position < len(on_node.rules) else NOTHING
         rules.append(known if own.node_subject else own)
-    audit = on_node.audit if on_node.rules else policy.audit
+    audited = policy.audit if audit or not on_node.rules else on_node.audit
     warnings = policy.warnings
     if trial is not None and trial.state is TrialState.ROLLED_BACK:
         warnings = (*warnings, rolled_back(trial))
-    return msgspec.structs.replace(policy, rules=tuple(rules), audit=audit, warnings=warnings)
+    return msgspec.structs.replace(policy, rules=tuple(rules), audit=audited, warnings=warnings)
 
 
 def rolled_back(trial: HostPolicyTrial) -> str:
@@ -74,10 +74,13 @@ def rolled_back(trial: HostPolicyTrial) -> str:
 class NodeRules:
     """`compute` is the compute function of one derivation."""
 
+    def __init__(self, *, audit: bool = False) -> None:
+        self._audit = audit
+
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         keys = [change.key for name in ("resolved-policies", "host-policy-trials") for change in view.changes[name]]
         policies, trials = view.snapshots["resolved-policies"], view.snapshots["host-policy-trials"]
-        rows = {key: enforced(policies.get(key), trials.get(key)) for key in dict.fromkeys(keys)}
+        rows = {key: enforced(policies.get(key), trials.get(key), audit=self._audit) for key in dict.fromkeys(keys)}
         return {
             "enforced-policies": RowChanges(
                 upserts=[row for row in rows.values() if row is not None],

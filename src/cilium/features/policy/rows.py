@@ -108,7 +108,7 @@ class HostRules(msgspec.Struct, frozen=True):
 
     rules: tuple[Rule, ...] = ()
     audit: bool = False
-    """PolicyObject.audit."""
+    """Nothing is dropped for its sake: the object is in audit mode, or the whole node is. To leave that is a change."""
 
 
 class HostPolicyTrial(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ RETRY = 2.0
 @dataclass(frozen=True, kw_only=True)
 class HostFirewall:
     """What policies on the node itself need. `lost`, `trial`: seconds, see trials.Trials; `begun`, `rolled_back`: see
-    trial_run.TrialRun; `audit`: nothing is dropped for their sake.
+    trial_run.TrialRun; `audit`: nothing is dropped on the node.
     """
 
     node: str
@@ -68,12 +68,13 @@ def build_trials(firewall: HostFirewall | None, *, resolved: Table[str, PolicyOb
         writer=rows.writer("policy"),
         begun=firewall.begun,
         rolled_back=firewall.rolled_back,
+        audit=firewall.audit,
     )
     derivation = Derivation(
         "enforced-policies",
         inputs={"resolved-policies": resolved, "host-policy-trials": rows},
         outputs={"enforced-policies": enforced.writer("policy")},
-        compute=NodeRules().compute,
+        compute=NodeRules(audit=firewall.audit).compute,
     )
     events = TrialEvents(writes=firewall.writes, node=firewall.node)
     return TrialStage(

@@ -43,10 +43,11 @@ class TrialRun:
         writer: Writer[str, HostPolicyTrial],
         begun: Callable[[], None],
         rolled_back: Callable[[], None],
+        audit: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trials, self._file, self._contact, self._clock = trials, file, contact, clock
-        self._node, self._begun, self._rolled_back = node, begun, rolled_back
+        self._node, self._begun, self._rolled_back, self._audit = node, begun, rolled_back, audit
         self._tables = (policies, kube_nodes)
         self._wake = asyncio.Event()
         self._policies, self._nodes = policies.changes(wake=self._wake), kube_nodes.changes(wake=self._wake)
@@ -103,7 +104,7 @@ class TrialRun:
                 self._about_nodes.pop(change.key, None)
         for key in keys:
             policy = self._about_nodes.get(key)
-            about = rules_about(policy, labels) if policy is not None else HostRules()
+            about = rules_about(policy, labels, audit=self._audit) if policy is not None else HostRules()
             if policy is not None and about.rules:
                 self._wanted[key] = Candidate(policy, about)
             else:

@@ -78,6 +78,7 @@ def test_audit_mode_goes_back_with_the_rules() -> None:
     row = enforced(policy, trial(policy, TrialState.ROLLED_BACK, HostRules(policy.rules), audited))
     assert row is not None
     assert row.audit
+    assert enforced(policy, trial(policy, TrialState.KEPT, audited, audited), audit=True) == policy
     mixed = ccnp("hosts", 2, EVERY | FROM_WORLD, PODS)
     row = enforced(mixed, trial(mixed, TrialState.ROLLED_BACK, HostRules(policy.rules), audited))
     assert row is not None

@@ -32,7 +32,7 @@ class Life:
     path: Path
     now: float = 100.0
     contact: bool = True
-    begun: int = 0
+    audit: bool = False
     rollbacks: int = 0
     tables: dict[str, Table[str, Any]] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class Life:
         self.run = TrialRun(
             trials=self.trials, file=TrialFile(self.path), contact=self._answers, node="node1",
             policies=self.tables["policies"], kube_nodes=self.tables["nodes"], writer=self.rows.writer("policy"),
-            begun=lambda: None, rolled_back=self._count, clock=lambda: self.now,
+            begun=lambda: None, rolled_back=self._count, audit=self.audit, clock=lambda: self.now,
         )  # fmt: skip
 
     async def _answers(self) -> bool:
@@ -228,6 +228,19 @@ def test_audit_mode_off_is_a_change(life: Life) -> None:
     life.contact = False
     life.after(11)
     assert life.rows.snapshot()[KEY].in_force.audit
+
+
+def test_to_leave_the_dry_run_of_the_node_is_a_change(life: Life) -> None:
+    dry = Life(life.path, audit=True)
+    kept(dry, SHUT)
+    assert dry.state() == "kept 2"
+    wet = Life(life.path)
+    wet.apply(SHUT)
+    wet.after(1)
+    assert (wet.state(), wet.rows.snapshot()[KEY].in_force.audit) == ("trying 2", False)
+    wet.contact = False
+    wet.after(11)
+    assert (wet.state(), wet.rows.snapshot()[KEY].in_force.audit) == ("rolled-back 2", True)
 
 
 def test_policies_about_pods_are_nobodys_trial(life: Life) -> None:
