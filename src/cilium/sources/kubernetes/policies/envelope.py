@@ -11,6 +11,7 @@ import msgspec
 
 from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
 from cilium.sources.kubernetes.policies.wire import Object
+from cilium.tables.audit import audited
 from cilium.tables.rules import PolicyObject, Rule
 
 Content = tuple[tuple[Rule, ...], tuple[str, ...]]
@@ -34,6 +35,7 @@ def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content])
         rules, warnings = parse(metadata.namespace)
     except (PolicyError, *UNREADABLE) as error:
         problem = _brief(error)
+    audit, warning = audited(metadata.annotations or {})
     return PolicyObject(
         kind=kind,
         namespace=metadata.namespace,
@@ -42,7 +44,8 @@ def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content])
         generation=metadata.generation,
         rules=rules,
         error=problem,
-        warnings=warnings,
+        warnings=(*warnings, *((warning,) if warning else ())),
+        audit=audit,
     )
 
 

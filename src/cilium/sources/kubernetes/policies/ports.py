@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from cilium.sources.kubernetes.policies.errors import PolicyError
-from cilium.sources.kubernetes.policies.wire import ICMPField, NetworkPolicyPort, PortProtocol
+from cilium.sources.kubernetes.policies.wire import DestinationPort, ICMPField, NetworkPolicyPort, PortProtocol
 from cilium.tables.rules import PortRange
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
@@ -100,6 +100,32 @@ def network_policy_port(entry: NetworkPolicyPort, path: str) -> PortRange:
     if not 1 <= entry.port <= 65535:
         raise PolicyError(f"{path}.port", f"{entry.port} is not between 1 and 65535")
     return _range(protocol, entry.port, end, path)
+
+
+def destination_port(protocol: int, entry: DestinationPort | None, path: str) -> PortRange:
+    """The `destinationPort` of a ClusterNetworkPolicy. Raises PolicyError."""
+    if entry is None:
+        raise PolicyError(path, "is missing: number or range")
+    if (entry.number is None) == (entry.range is None):
+        raise PolicyError(path, "needs either number or range")
+    if entry.range is None:
+        first = last = entry.number or 0
+        where = f"{path}.number"
+    else:
+        first, last, where = entry.range.start, entry.range.end, f"{path}.range"
+        if first >= last:
+            raise PolicyError(where, f"start {first} is not below end {last}")
+    if not 1 <= first <= last <= 65535:
+        raise PolicyError(where, "is not between 1 and 65535")
+    return PortRange(protocol, first, last)
+
+
+def named_port(text: str, path: str) -> PortRange:
+    """A container port by its name, whatever its protocol. Raises PolicyError."""
+    name = text.lower()
+    if not _NAME.fullmatch(name):
+        raise PolicyError(path, f"{text!r} is not a port name: at most 15 letters, digits and single '-'")
+    return PortRange(0, name=name)
 
 
 def icmp_field(field: ICMPField, path: str) -> PortRange:
