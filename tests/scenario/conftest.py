@@ -15,6 +15,7 @@ kubeProxyReplacement: true
 localRedirectPolicies: {enabled: true}
 """
 NATIVE = """
+prometheus: {enabled: true}
 kubeProxyReplacement: true
 loadBalancer: {algorithm: maglev, mode: hybrid, acceleration: best-effort}
 localRedirectPolicies: {enabled: true}

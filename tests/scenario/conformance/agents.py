@@ -19,7 +19,7 @@ MORE_TIME = 0.15
 """Seconds for answers that should not come, after all that should have come."""
 SETTLED = 8.0
 Manifest = dict[str, Any]
-POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")
+POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy")
 
 
 class Asker:
