@@ -16,6 +16,7 @@ localRedirectPolicies: {enabled: true}
 hostFirewall: {enabled: true, rollbackAfter: 3s, trialTime: 4s}
 """
 NATIVE = """
+prometheus: {enabled: true}
 kubeProxyReplacement: true
 loadBalancer: {algorithm: maglev, mode: hybrid, acceleration: best-effort}
 localRedirectPolicies: {enabled: true}
