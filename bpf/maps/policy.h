@@ -59,3 +59,31 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } cilium_policy_class SEC(".maps");
+
+/* cilium_policy_counters: what every rule has let through or dropped, in packets and bytes of frames. The agent makes a
+ * row for every cookie and deletes it with the cookie; who finds none counts nothing. What the collector of dead
+ * connections finds uncounted in them goes into a row of the agent's own: an element that all processors write cannot
+ * be added to from outside. The sum of both rows is the rule's. */
+enum policy_counter_writer {
+	COUNTER_DATAPATH = 0,
+	COUNTER_AGENT = 1,
+};
+
+struct policy_counter_key {
+	__u32 cookie;
+	__u32 writer; /* enum policy_counter_writer */
+};
+
+struct policy_counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, struct policy_counter_key);
+	__type(value, struct policy_counter);
+	__uint(max_entries, 131072);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} cilium_policy_counters SEC(".maps");

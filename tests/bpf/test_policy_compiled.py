@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bpf.harness import SHOT, Datapath
-from bpf.packets import CLIENT, SERVER, echo, tcp, udp
+from bpf.packets import CLIENT, SERVER, echo, sctp, tcp, udp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property.effort import examples
 from property.policy_node import Node
 from property.policy_oracle import Peer, judged
 from property.policy_world import ADDRESSES, PODS, RESERVED, audited_namespaces, key_of, policies, tiered
@@ -25,6 +26,7 @@ PACKETS = {
     **{(6, port, 6): tcp(CLIENT[6], SERVER[6], dport=port) for port in (1, 80, 7070)},
     **{(17, port, 4): udp(CLIENT[4], SERVER[4], dport=port) for port in (53, 80)},
     (17, 8080, 6): udp(CLIENT[6], SERVER[6], dport=8080),
+    **{(132, 80, family): sctp(CLIENT[family], SERVER[family], dport=80) for family in (4, 6)},
     (1, 8, 4): echo(CLIENT[4], SERVER[4]),
     (58, 128, 6): echo(CLIENT[6], SERVER[6]),
 }
@@ -91,7 +93,7 @@ def test_packets_are_judged_as_the_oracle_judges(make_datapath: Callable[..., Da
     datapath = make_datapath(allow_localhost=0)
     epoch = Epoch(datapath)
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(50), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(policies(), min_size=1, max_size=4, unique_by=key_of) | tiered(),
         st.sampled_from(PODS[:4]),

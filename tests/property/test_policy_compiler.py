@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property.effort import examples
 from property.policy_node import Node, judge
 from property.policy_oracle import Peer, judged
 from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, audited_namespaces, key_of, policies, tiered
@@ -16,7 +17,7 @@ LOCAL = PODS[:4]
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def node_with(applied: list[dict[str, Any]]) -> Node:

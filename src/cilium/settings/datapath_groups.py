@@ -19,6 +19,11 @@ class PolicyEnforcement(StrEnum):
     NEVER = "never"
 
 
+class DenyResponse(StrEnum):
+    NONE = "none"
+    ICMP = "icmp"
+
+
 class AllowLocalhost(StrEnum):
     AUTO = "auto"
     ALWAYS = "always"
@@ -47,6 +52,14 @@ class PolicySettings:
         key="policy-audit-mode",
         helm=("policyAuditMode",),
         meaning="Nothing is dropped by policy; what would have been is reported with verdict AUDIT.",
+    )
+    deny_response: DenyResponse = setting(
+        kinds.choice(DenyResponse),
+        default=DenyResponse.NONE,
+        key="policy-deny-response",
+        helm=("policyDenyResponse",),
+        meaning="What a denied client hears, in both directions: `none`: nothing, it waits; `icmp`: a reset for "
+        "TCP, and ICMP's `administratively prohibited` for everything else.",
     )
     allow_localhost: AllowLocalhost = setting(
         kinds.choice(AllowLocalhost),

@@ -246,6 +246,13 @@ class VerdictFlags(IntFlag):
     DEFAULT = 16
 
 
+class PolicyCounterWriter(IntEnum):
+    """enum policy_counter_writer."""
+
+    DATAPATH = 0
+    AGENT = 1
+
+
 class RuntimeFlags(IntFlag):
     """enum runtime_flags."""
 

@@ -13,6 +13,7 @@ from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
+from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.resolve import Resolver
@@ -54,16 +55,19 @@ def build(
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
+    counters: BpfMap,
     epoch: Epoch,
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
+    """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
+    cilium_policy_counters."""
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
+    counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
     inputs: dict[str, Table[Any, Any]] = {
         "policies": tables.resolved,
         "identities": identities,
@@ -92,7 +96,7 @@ def build(
         cell=Cell(
             name="policy",
             derivations=(resolution, cidrs, compilation),
-            reconcilers=(reconciler,),
+            reconcilers=(reconciler, counting),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep)),
         ),
         resolved=tables.resolved,

@@ -14,6 +14,8 @@ from cilium.tables.rules import PortRange
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 _PROTOCOLS = {"": 0, "ANY": 0, "TCP": TCP, "UDP": UDP, "SCTP": SCTP, "ICMP": ICMP, "ICMPV6": ICMPV6}
 _EXTENDED = ("VRRP", "IGMP", "GRE", "IPIP", "IPV6", "ESP", "AH")
+_DIGITS = 6
+"""More of them are no port, also not an octal one."""
 _NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9](-?[a-z0-9])*")  # RFC 6335 section 5.1
 
 ICMP_TYPES = {
@@ -134,8 +136,8 @@ def icmp_field(field: ICMPField, path: str) -> PortRange:
         raise PolicyError(f"{path}.family", f"{family!r} is not IPv4 or IPv6")
     protocol = families[family]
     kind = ICMP_TYPES[protocol].get(field.type) if isinstance(field.type, str) else field.type
-    if kind is None and isinstance(field.type, str) and field.type.isdigit():
-        kind = int(field.type)
+    if kind is None and isinstance(field.type, str):
+        kind = number(field.type)
     if kind is None or not 0 <= kind <= 255:
         raise PolicyError(f"{path}.type", f"{field.type!r} is not an ICMP type of {family}: 0 to 255, or EchoRequest …")
     return PortRange(protocol, kind, kind)
@@ -145,6 +147,8 @@ def number(text: str) -> int | None:
     """The port a text means, None for a name. A leading 0 makes it octal, as in Go's and C's literals."""
     if not text.isascii() or not text.isdigit():
         return None
+    if len(text.lstrip("0")) > _DIGITS:
+        return 65536
     if len(text) > 1 and text[0] == "0":
         return int(text, 8) if set(text) <= set("01234567") else 65536
     return int(text)
