@@ -6,6 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers, Namespace
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -51,7 +52,7 @@ def build(
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
     kube_apiservers: Table[str, KubeApiservers] | None = None,
-    namespaces: Table[str, Namespace] | None = None,
+    referred: Mapping[str, Table[Any, Any]] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
@@ -62,7 +63,8 @@ def build(
     dual_stack: bool = True,
 ) -> PolicyCell:
     """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters."""
+    cilium_policy_counters. `referred`: tables of what makes something of policies, by name: `namespaces`.
+    """
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
@@ -77,19 +79,11 @@ def build(
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     resolution = Derivation(
         "resolved-policies",
-        inputs={"policies": policies, **({} if namespaces is None else {"namespaces": namespaces})},
+        inputs={"policies": policies, **(referred or {})},
         outputs={"resolved-policies": tables.resolved.writer("policy")},
         compute=Resolver().compute,
     )
-    cidrs = Derivation(
-        "cidr-identities",
-        inputs={
-            "policies": tables.resolved,
-            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
-        },
-        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
-        compute=CIDRIdentities(dual_stack=dual_stack).compute,
-    )
+    cidrs = _cidr_identities(tables, kube_apiservers, dual_stack=dual_stack)
     compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
@@ -105,6 +99,20 @@ def build(
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
+    )
+
+
+def _cidr_identities(
+    tables: _Tables, kube_apiservers: Table[str, KubeApiservers] | None, *, dual_stack: bool
+) -> Derivation:
+    return Derivation(
+        "cidr-identities",
+        inputs={
+            "policies": tables.resolved,
+            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
+        },
+        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
+        compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
 
 
