@@ -168,11 +168,11 @@ def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client:
         node=node,
         cluster=settings.cluster.name,
         redirectable=settings.services.local_redirect_cidrs,
-        resources=_followed(settings),
+        resources=followed(settings),
     )
 
 
-def _followed(settings: Settings) -> frozenset[Resource]:
+def followed(settings: Settings) -> frozenset[Resource]:
     """What is switched off costs the API server no watch."""
     unwanted: set[Resource] = set()
     if not settings.policy.kubernetes:

@@ -6,6 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers, Namespace
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -61,7 +62,7 @@ def build(
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
     kube_apiservers: Table[str, KubeApiservers] | None = None,
-    namespaces: Table[str, Namespace] | None = None,
+    referred: Mapping[str, Table[Any, Any]] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
@@ -73,7 +74,8 @@ def build(
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
     """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters. `host_firewall`: None: nothing is enforced on the node itself.
+    cilium_policy_counters. `host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what
+    makes something of policies, by name: `namespaces`.
     """
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
@@ -97,19 +99,11 @@ def build(
     )
     resolution = Derivation(
         "resolved-policies",
-        inputs={"policies": policies, **({} if namespaces is None else {"namespaces": namespaces})},
+        inputs={"policies": policies, **(referred or {})},
         outputs={"resolved-policies": tables.resolved.writer("policy")},
         compute=Resolver().compute,
     )
-    cidrs = Derivation(
-        "cidr-identities",
-        inputs={
-            "policies": enforced,
-            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
-        },
-        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
-        compute=CIDRIdentities(dual_stack=dual_stack).compute,
-    )
+    cidrs = _cidr_identities(tables, enforced, kube_apiservers, dual_stack=dual_stack)
     compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
@@ -126,6 +120,24 @@ def build(
         rule_references=tables.rule_references,
         status=tables.status,
         more_tables=trials.tables,
+    )
+
+
+def _cidr_identities(
+    tables: _Tables,
+    enforced: Table[str, PolicyObject],
+    kube_apiservers: Table[str, KubeApiservers] | None,
+    *,
+    dual_stack: bool,
+) -> Derivation:
+    return Derivation(
+        "cidr-identities",
+        inputs={
+            "policies": enforced,
+            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
+        },
+        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
+        compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
 
 

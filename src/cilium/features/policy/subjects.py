@@ -57,8 +57,8 @@ class Side:
 
     @property
     def closed(self) -> bool:
-        """What no rule lets through is denied."""
-        return self.forced or self.default_deny > 0
+        """Policies deny what no rule of theirs lets through. Where none does, tier BASELINE is asked, too."""
+        return self.default_deny > 0
 
     def join(self, atoms: BitMap, *, default_deny: bool, audit: bool, weight: int) -> None:
         """A rule set begins (weight 1) or ceases (-1) to select the subject."""
@@ -73,7 +73,7 @@ class Side:
         """What becomes of traffic about which no rule says anything."""
         if self.closed:
             return "closed"
-        return "audited" if self.audited_default_deny else "open"
+        return ("audited " if self.audited_default_deny else "") + ("forced" if self.forced else "open")
 
     def name(self, repository: Repository) -> bytes | None:
         """What tells the policy from others, whatever its rules say at the moment; None: not enforced.
@@ -94,10 +94,10 @@ class Side:
         rules = self.rules - repository.baseline if self.closed else self.rules
         always = rules & repository.wildcards
         specific = rules - always
-        if not self.closed:
+        if not (self.closed or self.forced):
             always.add(repository.allow_all)
-            if self.audited_default_deny:
-                always.add(repository.audited_default_deny)
+        if self.audited_default_deny and not self.closed:
+            always.add(repository.audited_default_deny)
         named = rules & repository.named
         if named and self.facts is not None:
             always |= self.facts

@@ -12,7 +12,7 @@ from property.policy_world import PODS, pod
 from cilium.features.policy.rows import PolicyClass, PolicyMembers
 from cilium.settings import PolicyEnforcement
 from cilium.tables.audit import ANNOTATION
-from cilium.tables.rules import FIRST_COOKIE, NO_DEFAULT_DENY
+from cilium.tables.rules import FIRST_COOKIE, NO_DEFAULT_DENY, Action
 from cilium.tables.types import EndpointId
 
 WEB, API, DB = PODS[:3]
@@ -24,6 +24,15 @@ def cnp(name: str = "p", app: str = "web", **sections: Any) -> dict[str, Any]:
         "kind": "CiliumNetworkPolicy",
         "metadata": {"name": name, "namespace": "shop", "uid": "u"},
         "spec": {"endpointSelector": {"matchLabels": {"app": app} if app else {}}, **sections},
+    }
+
+
+def tier(name: str, action: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    rule = {"name": "from-pods", "action": action, "from": [{"namespaces": {}}]}
+    return {
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "t", "uid": "u", "annotations": annotations or {}},
+        "spec": {"tier": name, "priority": 1, "subject": {"namespaces": {}}, "ingress": [rule]},
     }
 
 
@@ -130,6 +139,54 @@ def test_only_rules_that_open_and_do_not_close_enforce_nothing() -> None:
     node = settled(Node(), cnp(**FROM_API, enableDefaultDeny={"ingress": False}))
     assert sides(node, WEB) == (0, 0)
     assert not len(node.rows)
+
+
+@pytest.mark.parametrize(
+    ("policies", "enforcement", "expected"),
+    [
+        pytest.param([], PolicyEnforcement.DEFAULT, "allowed", id="baseline accepts"),
+        pytest.param([], PolicyEnforcement.ALWAYS, "allowed", id="and opens what is closed without a policy"),
+        pytest.param(["closes"], PolicyEnforcement.DEFAULT, "denied", id="a policy that closes ends it"),
+        pytest.param(["audited"], PolicyEnforcement.DEFAULT, "audited", id="on trial"),
+        pytest.param(["audited"], PolicyEnforcement.ALWAYS, "audited", id="on trial, beside what is open there"),
+        pytest.param(["audited", "closes"], PolicyEnforcement.DEFAULT, "denied", id="on trial, beside one that closes"),
+    ],
+)
+def test_who_asks_the_baseline(policies: list[str], enforcement: PolicyEnforcement, expected: str) -> None:
+    baseline = tier("Baseline", "Accept")
+    chosen = [cnp(name, ingress=[{}]) for name in policies]
+    for policy in chosen:
+        policy["metadata"]["annotations"] = {ANNOTATION: "enabled"} if policy["metadata"]["name"] == "audited" else {}
+    node = settled(Node(enforcement), baseline, *chosen)
+    assert judge(node.class_of(WEB, "ingress", API), 6, 80) == expected
+    stranger = "denied" if enforcement is PolicyEnforcement.ALWAYS or expected == "denied" else expected
+    assert judge(node.class_of(WEB, "ingress", HOST), 6, 80) == stranger
+
+
+def test_a_rule_that_changes_its_tier_or_audit_mode_keeps_policy_and_cookie() -> None:
+    node = settled(Node(), tier("Admin", "Deny"))
+    before, references = sides(node, WEB), set(node.references.snapshot().keys())
+    assert judge(node.class_of(WEB, "ingress", API), 6, 80) == "denied"
+    node.add_policy(tier("Baseline", "Deny", annotations={ANNOTATION: "enabled"}))
+    node.settle()
+    assert judge(node.class_of(WEB, "ingress", API), 6, 80) == "audited"
+    assert (sides(node, WEB), set(node.references.snapshot().keys())) == (before, references)
+    (status,) = node.status.snapshot()
+    assert status.audit
+    node.add_policy(tier("Baseline", "Accept"))
+    node.settle()
+    assert sides(node, WEB) == (0, 0), "without default deny and without a denial nothing is enforced"
+    node.remove_policy("ClusterNetworkPolicy//t")
+    node.settle()
+    assert not len(node.rows)
+
+
+def test_a_reference_has_the_name_of_its_rule() -> None:
+    node = settled(Node(), tier("Admin", "Deny"))
+    (reference,) = (row for row in node.references.snapshot() if row.cookie >= FIRST_COOKIE)
+    assert (reference.kind, reference.namespace, reference.rule, reference.action) == (
+        "ClusterNetworkPolicy", "", "from-pods", Action.DENY,
+    )  # fmt: skip
 
 
 def test_a_named_port_means_the_port_of_each_peer() -> None:
