@@ -163,6 +163,17 @@ class PolicyObject(msgspec.Struct, frozen=True):
         return f"{self.kind}/{self.namespace}/{self.name}"
 
 
+class SelectorUse(msgspec.Struct, frozen=True):
+    """A selector of peers in the rules of this node, and whom it selects at the moment."""
+
+    selector: Selector
+    policies: tuple[str, ...]
+    """Kind and name of those whose rules it stands in."""
+    users: int
+    """Rules."""
+    identities: tuple[int, ...]
+
+
 class RuleReference(msgspec.Struct, frozen=True):
     """Table `rule-references`, key `cookie`: what a cookie in an event or verdict names. Writer: features/policy.
 

@@ -6,6 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
-from cilium.tables.rules import PolicyObject, RuleReference
+from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
 
@@ -36,6 +37,8 @@ class PolicyCell:
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
+    selectors: Callable[[], Sequence[SelectorUse]]
+    """Everybody whom rules name, at the moment."""
 
     @property
     def tables(self) -> list[Table[Any, Any]]:
@@ -100,6 +103,7 @@ def build(
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
+        selectors=compiler.selectors,
     )
 
 

@@ -25,7 +25,7 @@ from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import IdentityRow, Reserved
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
-from cilium.tables.rules import PolicyObject
+from cilium.tables.rules import PolicyObject, SelectorUse
 from cilium.tables.types import EndpointId, Identity, Labels, PolicyId
 
 NOT_ENFORCED = PolicyId(0)
@@ -74,6 +74,16 @@ class PolicyCompiler:
             ),
             "rule-references": RowChanges(upserts=references, deletes=forgotten),
         }
+
+    def selectors(self) -> list[SelectorUse]:
+        """Everybody whom rules name, as of the last computation."""
+        found = []
+        for number, selector, uses in self._peers.used():
+            users = self._repository.users(number)
+            policies = dict.fromkeys(f"{rule.kind} {rule.namespace}/{rule.name}".replace(" /", " ") for rule in users)
+            members = self._peers.members(number)
+            found.append(SelectorUse(selector, tuple(policies), uses, tuple(members)))
+        return found
 
     # ------------------------------------------------------------------------------------------------------ intake
 

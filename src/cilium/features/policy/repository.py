@@ -121,6 +121,11 @@ class Repository:
         self.facts.setdefault((name, protocol), BitMap()).add(atom.id)
         return atom.id, True
 
+    def users(self, selector: int) -> list[RuleReference]:
+        """The rules in which a selector of peers stands."""
+        cookies = {self._atoms[number].cookie for number in self.by_selector.get(selector, ())}
+        return [self._references[cookie] for cookie in sorted(cookies) if cookie in self._references]
+
     def collect(self) -> None:
         """Forgets removed atoms, once nothing is left to be compiled from them."""
         for atom in self._garbage:
