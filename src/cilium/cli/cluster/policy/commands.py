@@ -75,3 +75,44 @@ def explain(
     question = asking.Question(source, from_labels, namespace, destination, port, live)
     status = asyncio.run(asking.ask(kubeconfig_path(kubeconfig), cilium_namespace, question, output))
     sys.exit(status)
+
+
+@policy.command()
+@click.option(
+    "-f", "--file", "files", multiple=True, type=click.File(), help="Manifests to be applied; - is standard input."
+)
+@click.option("--delete", multiple=True, metavar="KIND/[NAMESPACE/]NAME", help="A policy to be deleted.")
+@click.option("--since", default="10m", show_default=True, help="How old the flows are that are looked at; 0: none.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@common
+def diff(
+    files: tuple[Any, ...], delete: tuple[str, ...], since: str, output: str, kubeconfig: str | None,
+    cilium_namespace: str,
+) -> None:  # fmt: skip
+    """What would change if policies were applied or deleted; nothing is.
+
+    Of the flows that the nodes remember, and between all pods, nodes and CIDRs that policies tell apart. Exit status: 0
+    nothing changes, 3 something does, 1 an error, 2 wrong options.
+    """
+    from cilium.cli.cluster.policy import diffing
+
+    if not files and not delete:
+        raise click.UsageError("give --file or --delete")
+    manifests = "\n---\n".join(file.read() for file in files)
+    wish = diffing.Wish(manifests, delete, "" if since == "0" else since)
+    sys.exit(asyncio.run(diffing.diff(kubeconfig_path(kubeconfig), cilium_namespace, wish, output)))
+
+
+@policy.command()
+@click.option("--namespace", "-n", required=True, help="For whose workloads policies are written.")
+@click.option("--since", default="10m", show_default=True, help="How old the flows are that are looked at.")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@common
+def suggest(namespace: str, since: str, output: str, kubeconfig: str | None, cilium_namespace: str) -> None:
+    """Write policies that allow the traffic that was seen, and nothing else.
+
+    One CiliumNetworkPolicy per workload, for kubectl apply. What was denied is left out and stands in a comment.
+    """
+    from cilium.cli.cluster.policy import suggesting
+
+    click.echo(asyncio.run(suggesting.suggest(kubeconfig_path(kubeconfig), cilium_namespace, namespace, since, output)))

@@ -38,6 +38,8 @@ class End:
     addresses: tuple[IPAddress, ...] = ()
     pod: str = ""
     """namespace/name of a pod whose policy agents enforce."""
+    workload: str = ""
+    """namespace/name of what it belongs to, or its own."""
     identity: int = 0
     """Of an entity without an address."""
     service: str = ""
@@ -98,7 +100,13 @@ def of_pod(view: View, pod: Pod) -> End:
     namespace = view.tables.namespaces.snapshot().get(pod.namespace) or Namespace(pod.namespace, {}, {})
     labels = security_labels(pod, namespace, cluster=view.settings.cluster.name, labels=view.filter)
     party = Party(pod.key, labels, tuple(pod.named_ports))
-    return End(party, node=pod.node, addresses=pod.ips, pod=pod.key)
+    return End(
+        party,
+        node=pod.node,
+        addresses=pod.ips,
+        pod=pod.key,
+        workload=f"{pod.namespace}/{pod.workload_name or pod.name}",
+    )
 
 
 def _unknown_node(name: str) -> End:
