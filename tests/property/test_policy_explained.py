@@ -12,6 +12,7 @@ from property.policy_node import DECODERS, labels_of, ports_of
 from property.policy_oracle import Peer, allowed
 from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, policies
 
+from cilium.features.policy.explain.compare import Comparison
 from cilium.features.policy.explain.judge import Mode, judge
 from cilium.features.policy.explain.rows import Direction, Judgement, Lack, Party, Traffic, Verdict
 from cilium.features.policy.explain.spectrum import Connection, spectrum
@@ -71,7 +72,29 @@ def test_the_spectrum_of_a_connection_is_the_verdict_of_all_traffic(
     ranges = spectrum(Connection.between(decoded(applied), *ends, MODE))
     for protocol, port in FLOWS:
         (found,) = [one for one in ranges if one.holds(Traffic(protocol, port))]
-        expected = (not ends[0].endpoint or allowed(applied, source, "egress", destination, (protocol, port))) and (
-            not ends[1].endpoint or allowed(applied, destination, "ingress", source, (protocol, port))
-        )
-        assert found.verdict.passes is expected, (found, protocol, port)
+        assert found.verdict.passes is passes(applied, source, destination, (protocol, port)), (found, protocol, port)
+
+
+@relaxed
+@given(policy_lists, policy_lists)
+def test_a_comparison_finds_what_the_oracle_sees_change(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    comparison = Comparison(decoded(old), decoded(new), map(party, PODS[:4]), MODE)
+    others = (*RESERVED[:4], *ADDRESSES)
+    names = {peer: party(peer).name for peer in (*PODS[:4], *others)}
+    found = {
+        (change.source.name, change.destination.name, Traffic(*flow))
+        for change in comparison.changes(map(party, others))
+        for flow in FLOWS
+        if any(one.holds(Traffic(*flow)) for one in change.ranges)
+    }
+    pairs = [(one, other) for one in PODS[:4] for other in names] + [(one, pod) for one in others for pod in PODS[:4]]
+    for source, destination in pairs:
+        for flow in FLOWS[::2]:
+            before, after = (passes(applied, source, destination, flow) for applied in (old, new))
+            changed = (names[source], names[destination], Traffic(*flow)) in found
+            assert changed is (before is not after), (source, destination, flow)
+
+
+def passes(applied: list[dict[str, Any]], source: Peer, destination: Peer, flow: tuple[int, int]) -> bool:
+    egress = source not in PODS or allowed(applied, source, "egress", destination, flow)
+    return egress and (destination not in PODS or allowed(applied, destination, "ingress", source, flow))

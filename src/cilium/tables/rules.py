@@ -193,3 +193,15 @@ class RuleReference(msgspec.Struct, frozen=True):
     deleted: bool = False
     log: str = ""
     """`log.value` of its rule."""
+    revision: int = 0
+    """Policy revision from which on the rule stands as it does."""
+
+    @property
+    def policy(self) -> str:
+        """Key of its object."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def place(self) -> str:
+        """`spec.ingress[0]`; of default deny, which has no rule, nothing."""
+        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]" if self.cookie else ""

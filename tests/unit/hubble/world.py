@@ -269,6 +269,16 @@ class Cluster:
             upserts=[
                 RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
                 RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
+                RuleReference(
+                    9,
+                    "CiliumNetworkPolicy",
+                    "default",
+                    "echo-shut",
+                    "ingressDeny",
+                    1,
+                    spec=2,
+                    labels=("x",),
+                    revision=5,
+                ),
             ]
         )

@@ -90,8 +90,7 @@ def rule_text(rule: RuleReference | None) -> str:
     if not rule.kind:
         return rule.section
     name = f"{rule.namespace}/{rule.name}" if rule.namespace else rule.name
-    spec = f"specs[{rule.spec}]" if rule.spec else "spec"
-    return f"{rule.kind} {name} {spec}.{rule.section}[{rule.index}]"
+    return f"{rule.kind} {name} {rule.place}"
 
 
 def _endpoint(agent: Inspection, name: str) -> Endpoint:

@@ -114,7 +114,9 @@ class _Tables:
         self.resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
         self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
         self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
-        self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+        self.rule_references: Table[int, RuleReference] = Table(
+            "rule-references", key=lambda row: row.cookie, indexes={"policy": lambda row: (row.policy,)}
+        )
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")

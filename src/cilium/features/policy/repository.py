@@ -50,6 +50,8 @@ class Repository:
         self._garbage: list[Atom] = []
         self._cookies = StableIds(first=FIRST_COOKIE, last=0xFFFF_FFFF)
         self._next = 0
+        self._revision = 0
+        """Of the policies that are being taken in."""
         self.by_selector: dict[int, BitMap] = {}
         """Atoms whose peers a selector selects."""
         self.by_subject: dict[int, list[RuleSet]] = {}
@@ -81,12 +83,13 @@ class Repository:
         found = [atoms for number in self._peers.selecting(identity) if (atoms := self.by_selector.get(number))]
         return BitMap.union(*found) if found else BitMap()
 
-    def replace(self, key: str, new: PolicyObject | None) -> tuple[list[RuleSet], list[RuleSet]]:
+    def replace(self, key: str, new: PolicyObject | None, revision: int = 0) -> tuple[list[RuleSet], list[RuleSet]]:
         """(removed, added) rule sets of one object; equal ones stay.
 
         Atoms of the removed live until `collect`, and their subject's selector until `release_subject`: the policies
         that used them are still to be told.
         """
+        self._revision = revision
         old = self._objects.pop(key, ())
         rules = [] if new is None else [_enforceable(rule) for rule in new.rules]
         kept: list[RuleSet] = []
@@ -160,11 +163,26 @@ class Repository:
                     known = (element, self._atom_of(cookie, element).id)
                 atoms[cookie] = known
                 numbers.add(known[1])
-                self._refer(_reference(cookie, new, position, rule, element))
+                self._refer(self._reference(cookie, new, position, rule, element))
             directions.append(numbers)
         rule_set = RuleSet(rule, self._subjects.acquire(rule.subject), atoms, *directions)
         self.by_subject.setdefault(rule_set.subject, []).append(rule_set)
         return rule_set
+
+    def _reference(
+        self, cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule
+    ) -> RuleReference:
+        return RuleReference(
+            cookie=cookie,
+            kind=new.kind,
+            namespace=new.namespace,
+            name=new.name,
+            section=element.section,
+            index=element.index,
+            spec=position,
+            labels=rule.labels,
+            revision=self._revision,
+        )
 
     def _discard(self, key: str, position: int, before: RuleSet, after: RuleSet | None) -> None:
         kept = {} if after is None else after.atoms
@@ -242,19 +260,6 @@ def _enforceable(rule: Rule) -> Rule:
 
 def _name(key: str, position: int, element: DirectionRule) -> bytes:
     return f"{key}/{position}/{element.section}/{element.index}".encode()
-
-
-def _reference(cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule) -> RuleReference:
-    return RuleReference(
-        cookie=cookie,
-        kind=new.kind,
-        namespace=new.namespace,
-        name=new.name,
-        section=element.section,
-        index=element.index,
-        spec=position,
-        labels=rule.labels,
-    )
 
 
 def unenforced(rules: Iterable[Rule]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import structs
 
 from cilium.cli.cluster.policy import explaining
 from cilium.cli.cluster.policy.agents import Agents
@@ -19,7 +20,7 @@ from cilium.cli.cluster.policy.ends import End, at_port, distinct, ends, labelle
 from cilium.cli.cluster.policy.explaining import Answer
 from cilium.cli.cluster.policy.view import View, connected, look
 from cilium.features.policy.explain.judge import explain
-from cilium.features.policy.explain.rows import PROTOCOL_NAMES, PROTOCOLS, Direction, Traffic, Verdict
+from cilium.features.policy.explain.rows import PROTOCOL_NAMES, PROTOCOLS, Direction, Party, Traffic, Verdict
 from cilium.features.policy.explain.spectrum import Connection, spectrum
 from cilium.sources.kubernetes.client import Client
 
@@ -69,10 +70,15 @@ def answer_all(view: View, sources: list[End], destinations: list[End], port: st
         for destination in reached:
             if _families(source, destination):
                 traffic = Traffic(PROTOCOLS[protocol], destination.port or _number(name, protocol, destination))
-                parties = source.beside(destination), destination.beside(source)
+                parties = source.beside(destination), _behind(destination.beside(source), destination, name)
                 explanation = explain(view.policies, *parties, traffic, view.mode)
                 answers.append((source, destination, Answer(explanation)))
     return answers
+
+
+def _behind(party: Party, end: End, port: str) -> Party:
+    """Named after the service too, by which it is reached."""
+    return structs.replace(party, name=f"{party.name} (service {end.service}:{port})") if end.service else party
 
 
 def _families(one: End, other: End) -> bool:

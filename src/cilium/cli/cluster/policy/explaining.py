@@ -65,9 +65,8 @@ def _judgement(tree: Tree, judgement: Judgement, live: Document | str | None) ->
             for statement in statements:
                 part.add(statement_text(statement))
     if judgement.closed_by:
-        part = branch.add("denied by default by")
-        for policy in judgement.closed_by:
-            part.add(title(policy) + (" (audit)" if policy.audit else ""))
+        names = (title(policy) + (" (audit)" if policy.audit else "") for policy in judgement.closed_by)
+        branch.add(f"default deny by {', '.join(names)}")
     if judgement.near:
         part = branch.add("nearly matches")
         for near in judgement.near:

@@ -7,7 +7,7 @@ traffic, in a stable order. Replies, and packets on their way to a service's add
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -37,7 +37,6 @@ class Talk:
     last: str = ""
     delivered: bool = False
     denied: bool = False
-    pods: set[str] = field(default_factory=set)
 
     @property
     def order(self) -> tuple[object, ...]:
@@ -65,7 +64,8 @@ def talks(view: View, flows: Iterable[Flow]) -> list[Talk]:
         if source is None or destination is None or not (source.endpoint or destination.endpoint):
             continue
         key = source.labels, source.networks, destination.labels, destination.networks, traffic
-        talk = found.setdefault(key, Talk(source, destination, traffic))
+        places = workload(view, flow["source"]), workload(view, flow["destination"])
+        talk = found.setdefault(key, Talk(source, destination, traffic, *places))
         _count(talk, flow)
     return sorted(found.values(), key=lambda talk: talk.order)
 
@@ -73,7 +73,6 @@ def talks(view: View, flows: Iterable[Flow]) -> list[Talk]:
 def _count(talk: Talk, flow: Flow) -> None:
     talk.flows += 1
     talk.last = max(talk.last, str(flow.get("time", "")))
-    talk.source_workload, talk.destination_workload = workload(flow["source"]), workload(flow["destination"])
     talk.delivered |= flow.get("verdict") == "FORWARDED" and flow.get("trace_observation_point") in _DELIVERED
     talk.denied |= flow.get("verdict") == "DROPPED" and flow.get("drop_reason_desc") in _DENIED
 
@@ -99,12 +98,14 @@ def _is_reply(flow: Flow) -> bool:
     return bool(known)
 
 
-def workload(endpoint: Flow) -> tuple[str, str]:
-    """Namespace and name of the workload, or of the pod that has none."""
-    if not endpoint.get("pod_name"):
+def workload(view: View, endpoint: Flow) -> tuple[str, str]:
+    """Namespace and name of the workload, or of the pod that has none. An agent knows those of its own node only."""
+    namespace, name = str(endpoint.get("namespace", "")), str(endpoint.get("pod_name", ""))
+    if not name:
         return "", ""
+    pod = view.tables.pods.snapshot().get(f"{namespace}/{name}")
     owners = endpoint.get("workloads") or [{}]
-    return str(endpoint.get("namespace", "")), str(owners[0].get("name") or endpoint["pod_name"])
+    return namespace, (pod.workload_name if pod else "") or str(owners[0].get("name") or name)
 
 
 def party_of(view: View, flow: Flow, side: str) -> Party | None:
@@ -115,7 +116,7 @@ def party_of(view: View, flow: Flow, side: str) -> Party | None:
         return None
     if any(label.startswith("reserved:world") for label in labels):
         return _outside(view, ip_address(flow["IP"][side]))
-    namespace, name = workload(endpoint)
+    namespace, name = workload(view, endpoint)
     if name:
         pod = view.tables.pods.snapshot().get(f"{namespace}/{endpoint['pod_name']}")
         return Party(f"{namespace}/{name}", labels, () if pod is None else tuple(pod.named_ports))

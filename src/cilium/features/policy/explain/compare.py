@@ -109,7 +109,8 @@ def why(old: Range, new: Range) -> str:
     """The decision that makes the difference, in words."""
     for was, will_be in zip(old.decisions, new.decisions, strict=True):
         if was.verdict is not will_be.verdict:
-            return decision_text(was if will_be.verdict is Verdict.ALLOWED and not will_be.deciding else will_be)
+            opened = will_be.verdict is Verdict.ALLOWED and not will_be.deciding
+            return f"no longer {decision_text(was)}" if opened else decision_text(will_be)
     return ""
 
 
