@@ -5,6 +5,7 @@
 #include "stages/admit.h"
 #include "stages/balance.h"
 #include "stages/deliver.h"
+#include "stages/deny.h"
 #include "stages/encap.h"
 #include "stages/reject.h"
 
@@ -29,6 +30,25 @@ static __always_inline int chatter(const struct flow *flow)
 	return 0;
 }
 
+/* A pod hears at once that it may not, from whom it asked. */
+static __always_inline int deny_sender(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || reply_to_pod(skb, flow) || !turn_macs(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect_peer(skb->ifindex, 0);
+}
+
+/* The same for the node, or whom it forwards for: the answer goes up its stack as if from a pod, of which only the routes
+ * are asked. */
+static __always_inline int deny_stack(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || !write_host_mac(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect(config_host_ifindex, BPF_F_INGRESS);
+}
+
 /* Both ends here, or the node itself: one run, one event. */
 static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow, const struct endpoint *peer)
 {
@@ -40,7 +60,7 @@ static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
 	reason = admit(skb, flow);
 	if (reason)
-		return drop(skb, flow, reason);
+		return deny_sender(skb, flow, reason);
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (peer->flags & ENDPOINT_HOST)
 		return deliver_to_stack(skb, flow);
@@ -68,7 +88,7 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
 	reason = admit(skb, flow);
 	if (reason)
-		return drop(skb, flow, reason);
+		return deny_sender(skb, flow, reason);
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
@@ -181,7 +201,7 @@ int to_lxc(struct __sk_buff *skb)
 	}
 	reason = admit(skb, &flow);
 	if (reason)
-		return drop(skb, &flow, reason);
+		return deny_stack(skb, &flow, reason);
 	reason = reply_to_pod(skb, &flow);
 	if (reason)
 		return drop(skb, &flow, reason);

@@ -5,6 +5,7 @@
 #include "stages/admit.h"
 #include "stages/balance.h"
 #include "stages/deliver.h"
+#include "stages/deny.h"
 #include "stages/encap.h"
 #include "stages/masquerade.h"
 #include "stages/reject.h"
@@ -26,6 +27,15 @@ static __always_inline int asked_elsewhere(struct __sk_buff *skb, struct flow *f
 											       NAT_NOT_OURS;
 }
 
+/* Back to who asked; in the name of the service, if it asked that. */
+static __always_inline int deny_client(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || (config_services && unbalance(skb, flow)))
+		return TC_ACT_SHOT;
+	return deliver_by_route(skb, flow);
+}
+
 /* Only what the kernel's routes send here with the address of a local pod. */
 static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod)
 {
@@ -38,7 +48,10 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 	if (config_routing_mode == ROUTING_TUNNEL && unlikely(behind_tunnel(ipcache_at(&flow->source))))
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
-	reason = admit(skb, flow) ?: reply_to_pod(skb, flow) ?: asked_elsewhere(skb, flow);
+	reason = admit(skb, flow);
+	if (reason)
+		return deny_client(skb, flow, reason);
+	reason = reply_to_pod(skb, flow) ?: asked_elsewhere(skb, flow);
 	if (reason && reason != NAT_NOT_OURS)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);

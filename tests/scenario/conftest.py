@@ -27,6 +27,7 @@ ipv6NativeRoutingCIDR: fd00:10:244::/48
 PACKETS = """
 kubeProxyReplacement: true
 socketLB: {hostNamespaceOnly: true}
+policyDenyResponse: icmp
 localRedirectPolicies: {enabled: true}
 """
 VALUES = {"tunnel": TUNNEL, "native": NATIVE, "packets": PACKETS}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,10 +39,11 @@ from cilium.datapath.paths import MAP_DIRECTORY
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
-from cilium.settings import Settings
+from cilium.settings import Settings, with_overlays
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
 from cilium.sources.kubernetes.errors import ConfigError
+from cilium.sources.kubernetes.node_configs import read_overlays
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
@@ -50,15 +52,14 @@ from cilium.tables.nodes import NodeAddressing
 log = structlog.get_logger("agent")
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, argv: Sequence[str]) -> None:
     """Until cancelled; an error in any task ends the process, and the next one takes over what it finds."""
     state = Path(settings.process.state_dir)
     with node_lock(state):
-        await _run(settings, node_name(settings), state)
+        await _run(settings, argv, node_name(settings), state)
 
 
-async def _run(settings: Settings, node: str, state: Path) -> None:
-    guard_ipam_mode(state, settings.ipam.mode)
+async def _run(settings: Settings, argv: Sequence[str], node: str, state: Path) -> None:
     tables, kubernetes = AgentTables(), KubernetesTables()
     agent = Inspection(settings=settings, node=node, version=version("cilium"))
     agent.add_tables([*tables, *kubernetes])
@@ -67,14 +68,31 @@ async def _run(settings: Settings, node: str, state: Path) -> None:
         runners = [
             await serve_probes(f"127.0.0.1:{settings.health.port}", agent),
             await serve_api(Path(settings.process.api_socket), agent),
-            await serve_metrics(settings.metrics.listen, AgentCollector(agent)),
         ]
         try:
+            settings = await _settle_settings(settings, argv, agent, client)
+            guard_ipam_mode(state, settings.ipam.mode)
+            runners.append(await serve_metrics(settings.metrics.listen, AgentCollector(agent)))
             await _start(settings, node, state, tables, kubernetes, agent, client, tasks)
             await asyncio.Event().wait()
         finally:
             for runner in runners:
                 await runner.cleanup()
+
+
+async def _settle_settings(settings: Settings, argv: Sequence[str], agent: Inspection, client: Client) -> Settings:
+    """With what CiliumNodeConfigs say of this node; what of it cannot be used is told, and the rest is."""
+    _progress(agent, "reading CiliumNodeConfigs")
+    found, problems = await read_overlays(Writes(client), node=agent.node, namespace=settings.process.namespace)
+    if not found and not problems:
+        return settings
+    settings, refused = with_overlays(argv, found)
+    agent.settings = settings
+    agent.refused = [str(problem) for problem in (*problems, *refused)]
+    for problem in agent.refused:
+        log.error("setting not used", problem=problem)
+    logs.configure(debug=settings.log.debug, format=settings.log.format)
+    return settings
 
 
 async def _start(
@@ -149,6 +167,8 @@ def _followed(settings: Settings) -> frozenset[Resource]:
     unwanted: set[Resource] = set()
     if not settings.policy.kubernetes:
         unwanted.add(Resource.NETWORK_POLICIES)
+    if not settings.policy.cluster_network_policy:
+        unwanted.add(Resource.CLUSTER_NETWORK_POLICIES)
     if not settings.services.replacement:
         unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
     if not (settings.services.replacement and settings.services.local_redirect):
@@ -187,7 +207,7 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
 
 async def _datapath(settings: Settings, network: Network, node: NodeAddressing) -> Datapath:
     devices = await prepare_devices(settings, network, node)
-    return load_datapath(settings, node, tunnel_ifindex=devices.tunnel, host_ifindex=devices.host)
+    return load_datapath(settings, node, devices)
 
 
 def _progress(agent: Inspection, stage: str) -> None:
@@ -200,4 +220,4 @@ def main() -> None:
     settings = read_settings("cilium-agent", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
     refusals = (IpamModeChangedError, AgentRunningError, ConfigError, DatapathError)
-    run_process("cilium-agent", run(settings), refusals=refusals)
+    run_process("cilium-agent", run(settings, sys.argv[1:]), refusals=refusals)

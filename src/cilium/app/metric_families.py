@@ -22,6 +22,8 @@ class Family:
     kind: Literal["gauge", "counter", "histogram"]
     meaning: str
     labels: tuple[str, ...] = ()
+    default: bool = True
+    """Served unless the settings say otherwise; false where there may be very many series."""
 
     @property
     def exposed(self) -> str:
@@ -57,6 +59,22 @@ MAP_PRESSURE = Family(
     "gauge",
     "Share of a map in use, 0 to 1. Maps that packets fill evict their oldest entries and are not counted.",
     ("map_name",),
+)
+RULE = ("kind", "namespace", "name", "section", "index", "spec")
+RULE_PACKETS = Family(
+    "cilium_policy_rule_packets",
+    "counter",
+    "Packets that a rule of a policy has let through or dropped. `index`: of the element in its section; `spec`: of "
+    "the rule in `specs`. Off by default: a series per element.",
+    RULE,
+    default=False,
+)
+RULE_BYTES = Family(
+    "cilium_policy_rule_bytes",
+    "counter",
+    "Bytes of these packets, as frames. Off by default.",
+    RULE,
+    default=False,
 )
 
 RECONCILER_DURATION = Family(
@@ -108,3 +126,19 @@ VERSION = Family("cilium_version", "gauge", "1, with the version of the agent.",
 def families() -> list[Family]:
     """All of them, in the order of this module."""
     return [value for value in globals().values() if isinstance(value, Family)]
+
+
+def chosen(names: Iterable[str]) -> frozenset[str]:
+    """Names of the families to serve, given the setting `metrics`. Names that nobody has say nothing."""
+    on = {family.name for family in families() if family.default}
+    known = {name: family.name for family in families() for name in (family.name, family.exposed)}
+    for sign, name in ((name[:1], known.get(name[1:])) for name in names):
+        if name is not None:
+            on = on | {name} if sign == "+" else on - {name}
+    return frozenset(on)
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Of the setting `metrics`, what names no metric."""
+    known = {name for family in families() for name in (family.name, family.exposed)}
+    return [name for name in names if name[1:] not in known]

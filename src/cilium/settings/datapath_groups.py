@@ -19,6 +19,11 @@ class PolicyEnforcement(StrEnum):
     NEVER = "never"
 
 
+class DenyResponse(StrEnum):
+    NONE = "none"
+    ICMP = "icmp"
+
+
 class AllowLocalhost(StrEnum):
     AUTO = "auto"
     ALWAYS = "always"
@@ -48,6 +53,14 @@ class PolicySettings:
         helm=("policyAuditMode",),
         meaning="Nothing is dropped by policy; what would have been is reported with verdict AUDIT.",
     )
+    deny_response: DenyResponse = setting(
+        kinds.choice(DenyResponse),
+        default=DenyResponse.NONE,
+        key="policy-deny-response",
+        helm=("policyDenyResponse",),
+        meaning="What a denied client hears, in both directions: `none`: nothing, it waits; `icmp`: a reset for "
+        "TCP, and ICMP's `administratively prohibited` for everything else.",
+    )
     allow_localhost: AllowLocalhost = setting(
         kinds.choice(AllowLocalhost),
         default=AllowLocalhost.AUTO,
@@ -61,6 +74,13 @@ class PolicySettings:
         key="enable-k8s-networkpolicy",
         helm=("k8sNetworkPolicy.enabled",),
         meaning="Kubernetes NetworkPolicy objects are enforced beside CiliumNetworkPolicy.",
+    )
+    cluster_network_policy: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-k8s-cluster-network-policy",
+        helm=("k8sClusterNetworkPolicy.enabled",),
+        meaning="ClusterNetworkPolicy objects (policy.networking.k8s.io) are enforced: tiers Admin and Baseline.",
     )
 
 

@@ -16,6 +16,9 @@ class Server:
     def __init__(self, *failures: Exception) -> None:
         self.failures, self.written = list(failures), 0
 
+    async def find(self, collection: str, name: str) -> None:
+        """There is nothing yet."""
+
     async def ensure(self, collection: str, name: str, body: Any) -> None:
         if self.failures:
             raise self.failures.pop(0)

@@ -27,7 +27,7 @@ from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, Pod
-from cilium.tables.rules import RuleReference
+from cilium.tables.rules import Action, RuleReference
 from cilium.tables.services import Frontend, Scope
 
 CLIENT, ECHO, REMOTE, WORLD = "10.0.1.10", "10.0.1.20", "10.0.2.30", "192.0.2.1"
@@ -278,7 +278,9 @@ class Cluster:
                     1,
                     spec=2,
                     labels=("x",),
+                    action=Action.DENY,
                     revision=5,
                 ),
+                RuleReference(2, "", "", "audited default deny", "", 0, action=Action.DENY),
             ]
         )

@@ -57,7 +57,7 @@ def verdict(agent: Inspection, query: Mapping[str, str]) -> Document:
     number = int(entry[f"{direction}_policy"])
     found = _lookup(agent.maps, number, identity, protocol, port) if number else None
     flags = int(found["flags"]) if found is not None else 0
-    default = found is None or bool(flags & getattr(VerdictFlags, "DEFAULT", 0))
+    default = found is None or bool(flags & VerdictFlags.DEFAULT)
     localhost = agent.settings.policy.allow_localhost is not AllowLocalhost.POLICY and direction == "ingress"
     if not number:
         said, why = "allowed", "not enforced"

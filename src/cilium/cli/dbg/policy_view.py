@@ -74,7 +74,7 @@ def _row(direction: str, identity: int, prefix: Any, verdict: Any, names: Names)
     packets, size = names.counts.get(cookie, (0, 0))
     who = "ANY" if identity == ANYBODY else names.identities.get(identity, identity)
     return (
-        "Deny" if flags & VerdictFlags.DENY else "Allow",
+        ("Deny" if flags & VerdictFlags.DENY else "Allow") + (" (audit)" if flags & VerdictFlags.AUDIT else ""),
         direction,
         who,
         _port(prefix),
@@ -106,16 +106,28 @@ def _labels() -> dict[int, str]:
 
 
 def _rules() -> dict[int, str]:
-    return {
-        int(row["cookie"]): f"{row['kind']} {row['namespace']}/{row['name']} {row['section']}[{row['index']}]"
-        for row in _ask("/statedb/rule-references")
-        if row["kind"]
-    }
+    return {int(row["cookie"]): _rule_name(row) for row in _ask("/statedb/rule-references")}
+
+
+def _rule_name(row: Mapping[str, Any]) -> str:
+    """`CiliumNetworkPolicy shop/web ingress[0]`, for one with a name `… (no-strangers)`, or what is built in."""
+    name = "/".join(filter(None, (row["namespace"], row["name"])))
+    words = (
+        row["kind"],
+        name,
+        row["section"] and f"{row['section']}[{row['index']}]",
+        row["rule"] and f"({row['rule']})",
+    )
+    return " ".join(filter(None, words))
 
 
 def _counts() -> dict[int, tuple[int, int]]:
-    """None where rules are not counted."""
-    return {}
+    """Of the rules that are counted."""
+    return {
+        int(rule["cookie"]): (rule["packets"] or 0, rule["bytes"] or 0)
+        for row in _ask("/policy")
+        for rule in row["rules"]
+    }
 
 
 def _ask(path: str) -> Iterable[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
+from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.resolve import Resolver
@@ -23,7 +24,7 @@ from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
+from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers, Namespace
 from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
@@ -53,19 +54,23 @@ def build(
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
     kube_apiservers: Table[str, KubeApiservers] | None = None,
+    namespaces: Table[str, Namespace] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
+    counters: BpfMap,
     epoch: Epoch,
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
+    """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
+    cilium_policy_counters."""
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
+    counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
     inputs: dict[str, Table[Any, Any]] = {
         "policies": tables.resolved,
         "identities": identities,
@@ -75,7 +80,7 @@ def build(
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     resolution = Derivation(
         "resolved-policies",
-        inputs={"policies": policies},
+        inputs={"policies": policies, **({} if namespaces is None else {"namespaces": namespaces})},
         outputs={"resolved-policies": tables.resolved.writer("policy")},
         compute=Resolver().compute,
     )
@@ -94,7 +99,7 @@ def build(
         cell=Cell(
             name="policy",
             derivations=(resolution, cidrs, compilation),
-            reconcilers=(reconciler,),
+            reconcilers=(reconciler, counting),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep)),
         ),
         resolved=tables.resolved,

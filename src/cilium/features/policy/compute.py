@@ -251,4 +251,5 @@ def _status(policy: PolicyObject, revision: int) -> PolicyStatus:
         revision=revision,
         warnings=policy.warnings,
         unenforced=unenforced(policy.rules),
+        audit=policy.audit,
     )

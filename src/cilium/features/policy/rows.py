@@ -33,6 +33,10 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True):
     cookie: int
     deny: bool
     match: int
+    audit: bool = False
+    """Denied only if what is in audit mode were enforced: reported, not dropped."""
+    default: bool = False
+    """No rule denies it, default deny does. Such a row stands where a wider prefix says something else."""
 
 
 class PolicyClass(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +84,8 @@ class PolicyStatus(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
     """Paths of the parts this version parses and does not enforce."""
+    audit: bool = False
+    """In audit mode, by itself or by its namespace."""
 
     @property
     def key(self) -> str:

@@ -10,9 +10,9 @@ from property.policy_node import Node, lookup
 from property.policy_oracle import Peer
 from property.policy_world import PODS, pod
 
-from cilium.features.policy.repository import NO_DEFAULT_DENY
 from cilium.features.policy.rows import PolicyClass, PolicyMembers
 from cilium.settings import PolicyEnforcement
+from cilium.tables.rules import FIRST_COOKIE, NO_DEFAULT_DENY
 from cilium.tables.types import EndpointId
 
 WEB, API, DB = PODS[:3]
@@ -106,7 +106,7 @@ def test_numbers_are_the_same_in_another_life_whatever_the_order() -> None:
 
 def test_references_outlive_their_rule_and_come_back_with_it() -> None:
     node = settled(Node(), cnp(**FROM_API))
-    (reference,) = (row for row in node.references.snapshot() if row.cookie != NO_DEFAULT_DENY)
+    (reference,) = (row for row in node.references.snapshot() if row.cookie >= FIRST_COOKIE)
     assert (reference.name, reference.section, reference.index, reference.deleted) == ("p", "ingress", 0, False)
     node.remove_policy("CiliumNetworkPolicy/shop/p")
     node.settle()

@@ -32,6 +32,7 @@ KINDS: dict[str, Any] = {
     "NetworkPolicy": parsers.decode_knp,
     "CiliumNetworkPolicy": parsers.decode_cnp,
     "CiliumClusterwideNetworkPolicy": parsers.decode_ccnp,
+    "ClusterNetworkPolicy": parsers.decode_cluster_network_policy,
 }
 NAMESPACED = ("NetworkPolicy", "CiliumNetworkPolicy")
 RESERVED = ("host", "remote-node", "kube-apiserver", "health")
@@ -128,6 +129,7 @@ def _known(view: View, text: str) -> str:
     key = f"{parts[0]}//{parts[1]}" if len(parts) == 2 else text
     keys = [policy.key for policy in view.policies]
     short = {"cnp": "CiliumNetworkPolicy", "ccnp": "CiliumClusterwideNetworkPolicy", "netpol": "NetworkPolicy"}
+
     kind, _, rest = key.partition("/")
     key = f"{short.get(kind.lower(), kind)}/{rest}"
     match = next((one for one in keys if one.lower() == key.lower()), None)

@@ -92,7 +92,7 @@ def resolved(policies: list[PolicyObject], tables: KubernetesTables) -> list[Pol
     before: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
     after: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
     before.writer("cli").commit(upserts=policies)
-    inputs: dict[str, Table[Any, Any]] = {"policies": before}
+    inputs: dict[str, Table[Any, Any]] = {"policies": before, "namespaces": tables.namespaces}
     outputs = {"resolved-policies": after.writer("policy")}
     Derivation("resolved-policies", inputs=inputs, outputs=outputs, compute=Resolver().compute).step()
     return sorted(after.snapshot(), key=lambda row: row.key)
@@ -118,7 +118,11 @@ async def look(client: Client, namespace: str) -> View:
         settings = from_config_map(found.get("data") or {})
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-    unwanted = _UNWANTED if settings.policy.kubernetes else _UNWANTED | {Resource.NETWORK_POLICIES}
+    unwanted = set(_UNWANTED)
+    if not settings.policy.kubernetes:
+        unwanted.add(Resource.NETWORK_POLICIES)
+    if not settings.policy.cluster_network_policy:
+        unwanted.add(Resource.CLUSTER_NETWORK_POLICIES)
     tables = KubernetesTables()
     source = KubernetesSource(client=client, tables=tables, cluster=settings.cluster.name, resources=AGENT - unwanted)
     reading = asyncio.create_task(source.run())

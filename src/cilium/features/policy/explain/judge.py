@@ -164,13 +164,23 @@ class _Reading:
         )  # fmt: skip
 
     def _ordered(self, tier: Tier) -> Decision | None:
-        """The first rule that matches; pass: nothing of this tier decides."""
-        found = sorted((one for one in self.matching if one.tier is tier), key=lambda one: one.rank)
-        if not found or found[0].action is Action.PASS:
-            return None
-        first = found[0]
-        verdict = Verdict.DENIED if first.action is Action.DENY else Verdict.ALLOWED
-        return Decision(verdict, f"{verdict} by the first rule of tier {tier.name} that matches", tier, (first,))
+        """The first rule that matches of the objects with the lowest priority; pass: nothing of this tier decides.
+
+        Where such objects disagree, the most cautious has its way.
+        """
+        found = [one for one in self.matching if one.tier is tier]
+        lowest = min((one.rule.priority for one in found), default=0)
+        firsts: dict[str, Statement] = {}
+        for one in sorted(found, key=lambda one: (one.spec, one.element.index)):
+            if one.rule.priority == lowest:
+                firsts.setdefault(one.policy.key, one)
+        for action, verdict in ((Action.DENY, Verdict.DENIED), (Action.PASS, None), (Action.ALLOW, Verdict.ALLOWED)):
+            deciding = tuple(one for one in firsts.values() if one.action is action)
+            if deciding and verdict is None:
+                return None
+            if deciding and verdict is not None:
+                return Decision(verdict, f"{verdict} by the first rule that matches", tier, deciding)
+        return None
 
     def _normal(self) -> Decision | None:
         found = [one for one in self.matching if one.tier is Tier.NORMAL]

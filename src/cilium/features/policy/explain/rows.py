@@ -94,15 +94,11 @@ class Statement(msgspec.Struct, frozen=True):
         return self.rule.tier
 
     @property
-    def rank(self) -> tuple[int, str, int, int]:
-        """Order inside of an ordered tier."""
-        return self.rule.priority, self.policy.name, self.spec, self.element.index
-
-    @property
     def where(self) -> str:
         """`spec.ingress[0]`, of several specs `specs[1].ingress[0]`."""
         spec = "spec" if len(self.policy.rules) == 1 else f"specs[{self.spec}]"
-        return f"{spec}.{self.element.section}[{self.element.index}]"
+        name = f" ({self.element.name})" if self.element.name else ""
+        return f"{spec}.{self.element.section}[{self.element.index}]{name}"
 
     @property
     def text(self) -> str:
