@@ -84,6 +84,46 @@ def test_objects_and_kernel_agree_on_who_passes(tunnel: Cluster, pods: dict[str,
     assert "peer: app=front: explained/stranger has 'stranger'" in text
 
 
+def test_tiers_and_audit_mode_are_understood_alike(tunnel: Cluster, pods: dict[str, Any]) -> None:
+    name = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NS}}}
+    admin = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "explained"},
+        "spec": {
+            "tier": "Admin", "priority": 10,
+            "subject": {"pods": {**name, "podSelector": {"matchLabels": {"app": "back"}}}},
+            "ingress": [{
+                "name": "no-strangers", "action": "Deny",
+                "from": [{"pods": {**name, "podSelector": {"matchLabels": {"app": "stranger"}}}}],
+            }],
+        },
+    }  # fmt: skip
+    watching = {
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "watching", "namespace": NS, "annotations": {"policy.cilium.io/audit-mode": "enabled"}},
+        "spec": {"endpointSelector": {"matchLabels": {"app": "stranger"}}, "egress": [{}]},
+    }  # fmt: skip
+    try:
+        tunnel.apply(admin, watching)
+        asked = ("explain", "--from", f"{NS}/stranger", "--to", SERVER, "--port", "8080/TCP", "--live")
+
+        def understood() -> bool:
+            status, text = policy(tunnel, *asked)
+            return (
+                status == 3
+                and f"egress of {NS}/stranger: audit" in text
+                and "kernel: audit" in text
+                and "denied by the first rule that matches (tier ADMIN)" in text
+                and "ClusterNetworkPolicy explained spec.ingress[0] (no-strangers): denies" in text
+                and "DIFFERENT" not in text
+            )
+
+        tunnel.eventually(understood, "objects and kernels agree, when agents have followed")
+    finally:
+        tunnel.kubectl("delete", "clusternetworkpolicies", "explained", "--ignore-not-found")
+        tunnel.kubectl("-n", NS, "delete", "cnp", "watching", "--ignore-not-found")
+
+
 def test_a_deletion_before_it_is_done(tunnel: Cluster, pods: dict[str, Any]) -> None:
     reaches(tunnel, pods, "stranger", 4)
 
