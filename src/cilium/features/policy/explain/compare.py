@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from cilium.features.policy.explain.judge import Decision, Mode, Standing
+from cilium.features.policy.explain.judge import Decision, Mode, Standing, closes, concerns, elements
 from cilium.features.policy.explain.rows import Direction, Party, Verdict
 from cilium.features.policy.explain.spectrum import Connection, Range, spectrum, stand
+from cilium.tables.identities import Reserved
 from cilium.tables.rules import PolicyObject
 from cilium.tables.types import IPNetwork
 
@@ -29,6 +30,10 @@ class Change:
     why: str
 
 
+Differences = Mapping[tuple[Verdict, Verdict, str], tuple[Range, ...]]
+"""Traffic whose verdict changes: from what, into what, why."""
+
+
 class Comparison:
     """Two sets of policies, and what each says about every party."""
 
@@ -37,13 +42,13 @@ class Comparison:
     ) -> None:
         self._mode = mode
         self._policies = before, after
+        self._known: dict[tuple[object, ...], Differences] = {}
+        """What was found between two that do not differ in what matters."""
+        self._changed = set(before) ^ set(after)
         self._standings: dict[tuple[Direction, Party], tuple[Standing, Standing]] = {}
         self.endpoints = list(endpoints)
         self.touched = {
-            (direction, party)
-            for party in self.endpoints
-            for direction in Direction
-            if len(set(map(_signature, self._of(direction, party)))) > 1
+            (direction, party) for party in self.endpoints for direction in Direction if self._speak(direction, party)
         }
         """Directions of parties of which the changed policies speak."""
 
@@ -57,8 +62,7 @@ class Comparison:
 
     def differ(self, source: Party, destination: Party) -> bool:
         """Whether the change speaks of the two; they need not be among the endpoints."""
-        sides = (Direction.EGRESS, source), (Direction.INGRESS, destination)
-        return any(len(set(map(_signature, self._of(*side)))) > 1 for side in sides)
+        return self._speak(Direction.EGRESS, source) or self._speak(Direction.INGRESS, destination)
 
     def concerns(self, source: Party, destination: Party) -> bool:
         return (Direction.EGRESS, source) in self.touched or (Direction.INGRESS, destination) in self.touched
@@ -82,6 +86,14 @@ class Comparison:
             if prefix.prefixlen
         }
 
+    def _speak(self, direction: Direction, party: Party) -> bool:
+        """Whether a changed policy says something about this direction of the party."""
+        return self._mode.enforced_on(party) and any(
+            concerns(rule, party) and (elements(rule, direction) or closes(rule, direction))
+            for policy in self._changed
+            for rule in policy.rules
+        )
+
     def _of(self, direction: Direction, party: Party) -> tuple[Standing, Standing]:
         known = self._standings.get((direction, party))
         if known is None:
@@ -91,18 +103,32 @@ class Comparison:
 
     def _changes(self, source: Party, destination: Party) -> Iterable[Change]:
         before, after = self.connections(source, destination)
-        speaking = [statement for one in (before, after) for side in one.speaking for statement in side]
-        found: dict[tuple[Verdict, Verdict, str], list[Range]] = {}
-        for old, new in zip(spectrum(before, speaking), spectrum(after, speaking), strict=True):
-            if old.verdict is not new.verdict:
-                found.setdefault((old.verdict, new.verdict, why(old, new)), []).append(new)
-        for (was, will_be, reason), ranges in found.items():
-            yield Change(source, destination, was, will_be, tuple(_joined(ranges)), reason)
+        key = _what_matters(before), _what_matters(after), destination.named_ports
+        if key[0] == key[1]:
+            return
+        if key not in self._known:
+            self._known[key] = _differences(before, after)
+        for (was, will_be, reason), ranges in self._known[key].items():
+            yield Change(source, destination, was, will_be, ranges, reason)
 
 
-def _signature(standing: Standing) -> tuple[object, ...]:
-    """What tells two standings apart; where the rules come from and in what order does not."""
-    return frozenset(standing.statements), frozenset(standing.closed_by), standing.forced
+def _what_matters(connection: Connection) -> tuple[object, ...]:
+    """Connections in which this is equal have the same verdicts: the rules that speak, and what becomes of the rest."""
+    ends = connection.source, connection.destination
+    parts: list[object] = [Reserved.HOST.label in ends[0].labels, *(end.node_labels is None for end in ends)]
+    for standing, speaking in zip((connection.egress, connection.ingress), connection.speaking, strict=True):
+        # Rules by their number in memory: the standings of a comparison live as long as it.
+        parts += [tuple(map(id, speaking)), standing.closed_by, standing.forced]
+    return tuple(parts)
+
+
+def _differences(before: Connection, after: Connection) -> Differences:
+    speaking = [statement for one in (before, after) for side in one.speaking for statement in side]
+    found: dict[tuple[Verdict, Verdict, str], list[Range]] = {}
+    for old, new in zip(spectrum(before, speaking), spectrum(after, speaking), strict=True):
+        if old.verdict is not new.verdict:
+            found.setdefault((old.verdict, new.verdict, why(old, new)), []).append(new)
+    return {key: tuple(_joined(ranges)) for key, ranges in found.items()}
 
 
 def why(old: Range, new: Range) -> str:

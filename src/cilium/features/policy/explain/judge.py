@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cilium.features.policy.explain.matching import about, carries, selects
+from cilium.features.policy.explain.matching import about, carries, subject_terms
 from cilium.features.policy.explain.near import near_misses
 from cilium.features.policy.explain.rows import (
     Direction,
@@ -33,6 +33,18 @@ class Mode:
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT
     audit: bool = False
     allow_localhost: bool = True
+    host_firewall: bool = False
+    """Policies with nodeSelector are enforced on nodes."""
+    host_audit: bool = False
+    """On nodes nothing is dropped."""
+
+    def enforced_on(self, party: Party) -> bool:
+        if self.enforcement is PolicyEnforcement.NEVER:
+            return False
+        return party.endpoint or (self.host_firewall and party.node_labels is not None)
+
+    def audits(self, party: Party) -> bool:
+        return self.audit or (self.host_audit and party.node_labels is not None)
 
 
 @dataclass(frozen=True)
@@ -78,12 +90,12 @@ def judge(
     policies: Sequence[PolicyObject], direction: Direction, subject: Party, peer: Party, traffic: Traffic, mode: Mode
 ) -> Judgement:
     named = (subject if direction is Direction.INGRESS else peer).named_ports
-    if not subject.endpoint or mode.enforcement is PolicyEnforcement.NEVER:
+    if not mode.enforced_on(subject):
         reason = "policy is switched off" if subject.endpoint else f"no policy is enforced on {subject.name}"
         return Judgement(direction, subject, peer, Verdict.ALLOWED, reason, enforced=False)
     stand = standing(policies, direction, subject, mode)
     matching = stand.matching(peer, traffic, named)
-    decision = decide(stand, matching, peer, direction, mode)
+    decision = decide(stand, matching, subject, peer, direction, mode)
     near = near_misses(policies, direction, subject, peer, traffic, named, matching)
     return Judgement(
         direction=direction,
@@ -106,17 +118,27 @@ def standing(policies: Iterable[PolicyObject], direction: Direction, subject: Pa
     closing: list[PolicyObject] = []
     for policy in policies:
         for spec, rule in enumerate(policy.rules):
-            if rule.node_subject or selects(rule.subject, subject):
+            if not concerns(rule, subject):
                 continue
             statements += [Statement(policy, spec, rule, element) for element in elements(rule, direction)]
             if closes(rule, direction) and policy not in closing:
                 closing.append(policy)
-    forced = ""
+    return Standing(tuple(statements), tuple(closing), _forced(subject, mode))
+
+
+def _forced(subject: Party, mode: Mode) -> str:
+    if subject.node_labels is not None:
+        return ""  # closed without a rule, it could not even learn of one that opens it
     if mode.enforcement is PolicyEnforcement.ALWAYS:
-        forced = "enforcement mode always"
-    elif Reserved.INIT.label in subject.labels:
-        forced = "labels that are not known yet"
-    return Standing(tuple(statements), tuple(closing), forced)
+        return "enforcement mode always"
+    return "labels that are not known yet" if Reserved.INIT.label in subject.labels else ""
+
+
+def concerns(rule: Rule, party: Party) -> bool:
+    """Whether the rule selects the party: rules about nodes no pods, rules about pods no nodes."""
+    if rule.node_subject is not (party.node_labels is not None):
+        return False
+    return not subject_terms(rule, party)
 
 
 def elements(rule: Rule, direction: Direction) -> tuple[DirectionRule, ...]:
@@ -127,20 +149,23 @@ def closes(rule: Rule, direction: Direction) -> bool:
     return rule.default_deny_ingress if direction is Direction.INGRESS else rule.default_deny_egress
 
 
-def decide(stand: Standing, matching: Sequence[Statement], peer: Party, direction: Direction, mode: Mode) -> Decision:
+def decide(
+    stand: Standing, matching: Sequence[Statement], subject: Party, peer: Party, direction: Direction, mode: Mode
+) -> Decision:
     """First as if policies that only watch were not there; what passes then and not with them is AUDIT."""
+    localhost = mode.allow_localhost and direction is Direction.INGRESS and Reserved.HOST.label in peer.labels
     real = _Reading(
         [one for one in matching if not one.policy.audit],
         [policy for policy in stand.closed_by if not policy.audit],
         stand.forced,
-        localhost=mode.allow_localhost and direction is Direction.INGRESS and Reserved.HOST.label in peer.labels,
+        localhost=localhost and subject.node_labels is None,
     )
     decision = real.decide()
     if decision.verdict is Verdict.ALLOWED and any(policy.audit for policy in _all(stand, matching)):
         full = _Reading(list(matching), list(stand.closed_by), stand.forced, localhost=real.localhost).decide()
         if full.verdict is Verdict.DENIED:
             return Decision(Verdict.AUDIT, f"audit of its policy: {full.reason}", full.tier, full.deciding)
-    if mode.audit and decision.verdict is Verdict.DENIED:
+    if mode.audits(subject) and decision.verdict is Verdict.DENIED:
         return Decision(Verdict.AUDIT, f"audit mode: {decision.reason}", decision.tier, decision.deciding)
     return decision
 

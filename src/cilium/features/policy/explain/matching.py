@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from cilium.features.policy.explain.rows import PROTOCOL_NAMES, PROTOCOLS, Lack, Miss, Party, Traffic
 from cilium.tables.kubernetes import NamedPort
 from cilium.tables.labels import CLUSTER, NAMESPACE, NAMESPACE_LABELS
 from cilium.tables.matching import holds
-from cilium.tables.rules import CIDRPeer, Peers, PortRange, Requirement, Selector
+from cilium.tables.rules import CIDRPeer, Peers, PortRange, Requirement, Rule, Selector
 from cilium.tables.types import IPNetwork
 
 ANY_PROTOCOLS = (6, 17, 132)
@@ -21,6 +23,12 @@ ANY_PROTOCOLS = (6, 17, 132)
 def selects(selector: Selector, party: Party) -> list[Requirement]:
     """The terms that fail; none: it selects the party."""
     return [term for term in selector.requirements if not holds(term, party.labels)]
+
+
+def subject_terms(rule: Rule, party: Party) -> list[Requirement]:
+    """The terms of the rule's subject that fail; nodes are selected by the labels of their objects."""
+    labels = party.labels if party.node_labels is None else party.node_labels
+    return [term for term in rule.subject.requirements if not holds(term, labels)]
 
 
 def about(peers: Peers, party: Party) -> bool:
@@ -34,8 +42,8 @@ def about(peers: Peers, party: Party) -> bool:
 
 def contains(peer: CIDRPeer, party: Party) -> bool:
     """Whether the CIDR holds all of the party, and none of its exceptions anything of it."""
-    if not peer.cidr.prefixlen:
-        inside = party.outside and _of_family(party, peer.cidr.version)
+    if not peer.cidr.prefixlen and party.outside:
+        inside = _of_family(party, peer.cidr.version)
     else:
         inside = any(_within(network, peer.cidr) for network in party.networks)
     if getattr(peer, "world_only", False) and not party.outside:
@@ -92,8 +100,10 @@ def peer_misses(peers: Peers, party: Party) -> list[Miss]:
     return min(candidates, key=len)
 
 
-def subject_misses(selector: Selector, party: Party) -> list[Miss]:
-    return [Miss(Lack.SUBJECT, _term(term, party).text) for term in selects(selector, party)]
+def subject_misses(rule: Rule, party: Party) -> list[Miss]:
+    labels = party.labels if party.node_labels is None else party.node_labels
+    seen = msgspec.structs.replace(party, labels=labels)
+    return [Miss(Lack.SUBJECT, _term(term, seen).text) for term in subject_terms(rule, party)]
 
 
 def port_misses(ports: tuple[PortRange, ...] | None, traffic: Traffic, named: Iterable[NamedPort]) -> list[Miss]:

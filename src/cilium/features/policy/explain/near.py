@@ -29,9 +29,11 @@ def near_misses(
     found: list[NearMiss] = []
     for policy in policies:
         for spec, rule in enumerate(policy.rules):
-            if rule.node_subject:
+            if rule.node_subject is not (subject.node_labels is not None):
                 continue
-            missing = subject_misses(rule.subject, subject)
+            missing = subject_misses(rule, subject)
+            if len(missing) > 1:
+                continue
             for section in (direction, direction.other):
                 for element in rule.ingress if section is Direction.INGRESS else rule.egress:
                     statement = Statement(policy, spec, rule, element)

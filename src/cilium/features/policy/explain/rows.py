@@ -51,7 +51,9 @@ class Party(msgspec.Struct, frozen=True):
     outside: bool = False
     """Not of this cluster."""
     endpoint: bool = True
-    """Policies are enforced on it."""
+    """A pod, or what is judged like one."""
+    node_labels: Labels | None = None
+    """Of a node: those of its Node object (`k8s:key=value`), which nodeSelectors select."""
 
     @property
     def namespace(self) -> str:

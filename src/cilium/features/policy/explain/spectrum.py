@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from cilium.features.policy.explain.judge import Decision, Mode, Standing, decide, standing
 from cilium.features.policy.explain.matching import about, numbers_of, protocols
 from cilium.features.policy.explain.rows import PROTOCOL_NAMES, Direction, Party, Statement, Traffic, Verdict
-from cilium.settings import PolicyEnforcement
 from cilium.tables.kubernetes import NamedPort
 from cilium.tables.rules import PolicyObject, PortRange
 
@@ -75,15 +74,14 @@ class Connection:
         egress = self.egress.matching(self.destination, traffic, named)
         ingress = self.ingress.matching(self.source, traffic, named)
         return (
-            decide(self.egress, egress, self.destination, Direction.EGRESS, self.mode),
-            decide(self.ingress, ingress, self.source, Direction.INGRESS, self.mode),
+            decide(self.egress, egress, self.source, self.destination, Direction.EGRESS, self.mode),
+            decide(self.ingress, ingress, self.destination, self.source, Direction.INGRESS, self.mode),
         )
 
 
 def stand(policies: Iterable[PolicyObject], direction: Direction, subject: Party, mode: Mode) -> Standing:
     """What is said about a direction; nothing about parties on which nothing is enforced."""
-    enforced = subject.endpoint and mode.enforcement is not PolicyEnforcement.NEVER
-    return standing(policies, direction, subject, mode) if enforced else _OPEN
+    return standing(policies, direction, subject, mode) if mode.enforced_on(subject) else _OPEN
 
 
 def spectrum(connection: Connection, more: Iterable[Statement] = ()) -> list[Range]:
