@@ -7,6 +7,7 @@
 #include "stages/deliver.h"
 #include "stages/deny.h"
 #include "stages/encap.h"
+#include "stages/host_firewall.h"
 #include "stages/near.h"
 #include "stages/reject.h"
 
@@ -38,16 +39,6 @@ static __always_inline int deny_sender(struct __sk_buff *skb, struct flow *flow,
 	if (!config_deny_response || !deny_answered(skb, flow, reason) || reply_to_pod(skb, flow) || !turn_macs(skb))
 		return TC_ACT_SHOT;
 	return bpf_redirect_peer(skb->ifindex, 0);
-}
-
-/* The same for the node, or whom it forwards for: the answer goes up its stack as if from a pod, of which only the routes
- * are asked. */
-static __always_inline int deny_stack(struct __sk_buff *skb, struct flow *flow, int reason)
-{
-	drop(skb, flow, reason);
-	if (!config_deny_response || !deny_answered(skb, flow, reason) || !write_host_mac(skb))
-		return TC_ACT_SHOT;
-	return bpf_redirect(config_host_ifindex, BPF_F_INGRESS);
 }
 
 /* Both ends here, or the node itself: one run, one event. */
@@ -87,6 +78,8 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	/* Pods may tunnel among themselves. Any other address may be one more of some node. */
 	if (unlikely(encapsulated(flow) && (!behind_tunnel(peer) || is_node(flow->destination_identity))))
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
+	if (config_host_firewall)
+		heard_by_node(skb, flow);
 	reason = admit(skb, flow);
 	if (reason)
 		return deny_sender(skb, flow, reason);

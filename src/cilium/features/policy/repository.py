@@ -19,6 +19,7 @@ from cilium.features.policy.ids import StableIds
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.tiers import LEVELS, Level, Stand
 from cilium.features.policy.verdicts import ANYTHING, Atom, PortName, boxes_of
+from cilium.tables.identities import Reserved
 from cilium.tables.rules import (
     AUDITED_DEFAULT_DENY,
     FIRST_COOKIE,
@@ -33,6 +34,8 @@ from cilium.tables.rules import (
     Tier,
 )
 
+THIS_NODE = Selector((Requirement(Reserved.HOST.label, "Exists"),))
+"""The subject of rules about this node."""
 DELETED_REFERENCES = 4096
 """References kept after their rule, for flows of the recent past."""
 
@@ -53,14 +56,18 @@ class RuleSet(msgspec.Struct, frozen=True, eq=False):
 class Repository:
     """Atoms of peers are evaluated in `peers`, subjects of rule sets in `subjects`."""
 
-    def __init__(self, *, peers: SelectorCache, subjects: SelectorCache, dual_stack: bool) -> None:
+    def __init__(
+        self, *, peers: SelectorCache, subjects: SelectorCache, dual_stack: bool, host_firewall: bool = False
+    ) -> None:
         self._peers, self._subjects = peers, subjects
-        self._dual_stack = dual_stack
+        self._dual_stack, self._host_firewall = dual_stack, host_firewall
         self._objects: dict[str, tuple[RuleSet, ...]] = {}
         self._atoms: dict[int, Atom] = {}
         self._garbage: list[Atom] = []
         self._cookies = StableIds(first=FIRST_COOKIE, last=0xFFFF_FFFF)
         self._next = 0
+        self._revision = 0
+        """Of the policies that are being taken in."""
         self.by_selector: dict[int, BitMap] = {}
         """Atoms whose peers a selector selects."""
         self.by_subject: dict[int, list[RuleSet]] = {}
@@ -96,14 +103,15 @@ class Repository:
         found = [atoms for number in self._peers.selecting(identity) if (atoms := self.by_selector.get(number))]
         return BitMap.union(*found) if found else BitMap()
 
-    def replace(self, key: str, new: PolicyObject | None) -> tuple[list[RuleSet], list[RuleSet]]:
+    def replace(self, key: str, new: PolicyObject | None, revision: int = 0) -> tuple[list[RuleSet], list[RuleSet]]:
         """(removed, added) rule sets of one object; equal ones stay.
 
         Atoms of the removed live until `collect`, and their subject's selector until `release_subject`: the policies
         that used them are still to be told.
         """
+        self._revision = revision
         old = self._objects.pop(key, ())
-        rules = [] if new is None else [_enforceable(rule) for rule in new.rules]
+        rules = [] if new is None else [_enforceable(rule, self._host_firewall) for rule in new.rules]
         kept: list[RuleSet] = []
         removed: list[RuleSet] = []
         added: list[RuleSet] = []
@@ -136,6 +144,11 @@ class Repository:
         self._facts[name, protocol, port] = atom.id
         self.facts.setdefault((name, protocol), BitMap()).add(atom.id)
         return atom.id, True
+
+    def users(self, selector: int) -> list[RuleReference]:
+        """The rules in which a selector of peers stands."""
+        cookies = {self._atoms[number].cookie for number in self.by_selector.get(selector, ())}
+        return [self._references[cookie] for cookie in sorted(cookies) if cookie in self._references]
 
     def collect(self) -> None:
         """Forgets removed atoms, once nothing is left to be compiled from them."""
@@ -171,11 +184,28 @@ class Repository:
                     known = (element, self._atom_of(element, _stand(cookie, new, rule, element)).id)
                 atoms[cookie] = known
                 numbers.add(known[1])
-                self._refer(_reference(cookie, new, position, rule, element))
+                self._refer(self._reference(cookie, new, position, rule, element))
             directions.append(numbers)
         rule_set = RuleSet(rule, new.audit, self._subjects.acquire(rule.subject), atoms, *directions)
         self.by_subject.setdefault(rule_set.subject, []).append(rule_set)
         return rule_set
+
+    def _reference(
+        self, cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule
+    ) -> RuleReference:
+        return RuleReference(
+            cookie=cookie,
+            kind=new.kind,
+            namespace=new.namespace,
+            name=new.name,
+            section=element.section,
+            index=element.index,
+            spec=position,
+            labels=rule.labels,
+            action=element.action,
+            rule=element.name,
+            revision=self._revision,
+        )
 
     def _discard(self, key: str, position: int, before: RuleSet, after: RuleSet | None) -> None:
         kept = {} if after is None else after.atoms
@@ -258,10 +288,12 @@ class Repository:
                 self._cookies.free(name)
 
 
-def _enforceable(rule: Rule) -> Rule:
-    """A rule about nodes selects no endpoint."""
+def _enforceable(rule: Rule, host_firewall: bool) -> Rule:
+    """A rule about nodes selects no endpoint. Which nodes it selects is settled before (node_rules.py)."""
     if not rule.node_subject:
         return rule
+    if host_firewall:
+        return msgspec.structs.replace(rule, subject=THIS_NODE)
     return msgspec.structs.replace(rule, ingress=(), egress=(), default_deny_ingress=False, default_deny_egress=False)
 
 
@@ -291,27 +323,12 @@ def _name(key: str, position: int, element: DirectionRule) -> bytes:
     return f"{key}/{position}/{element.section}/{element.index}".encode()
 
 
-def _reference(cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule) -> RuleReference:
-    return RuleReference(
-        cookie=cookie,
-        kind=new.kind,
-        namespace=new.namespace,
-        name=new.name,
-        section=element.section,
-        index=element.index,
-        spec=position,
-        labels=rule.labels,
-        action=element.action,
-        rule=element.name,
-    )
-
-
-def unenforced(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Paths of everything in these rules that this version parses and does not enforce."""
+def unenforced(rules: Iterable[Rule], *, host_firewall: bool = False) -> tuple[str, ...]:
+    """Paths of everything in these rules that is parsed and not enforced, by this version or with these settings."""
     paths: list[str] = []
     for rule in rules:
-        if rule.node_subject:
-            paths.append("nodeSelector")
+        if rule.node_subject and not host_firewall:
+            paths.append("nodeSelector (hostFirewall.enabled is false)")
         for element in (*rule.ingress, *rule.egress):
             paths += element.unenforced
     return tuple(paths)

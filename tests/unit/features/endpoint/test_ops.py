@@ -122,6 +122,15 @@ def test_who_never_was_open_takes_over_nothing(port: FakeMap) -> None:
     assert not flags(port)
 
 
+def test_the_node_takes_over_what_it_had_before_it_had_a_row(port: FakeMap) -> None:
+    node = EndpointMapEntry(
+        address=ip_address("172.30.0.1"), endpoint=65535, identity=Identity(1), ingress_policy=PolicyId(3), host=True
+    )
+    EndpointMapOps(port=port, epoch=Epoch()).update([node])
+    values, _ = port.lookup(encode_keys([node]))
+    assert values["flags"][0] == EndpointFlags.HOST | EndpointFlags.ADOPTING
+
+
 def test_a_restart_finishes_what_the_last_agent_began(port: FakeMap) -> None:
     first = EndpointMapOps(port=port, epoch=Epoch())
     first.update([OPEN])
