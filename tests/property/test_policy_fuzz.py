@@ -42,6 +42,8 @@ FIELDS = (
     "endPort", "protocol", "rules", "http", "dns", "toFQDNs", "toServices", "authentication", "mode", "specs",
     "podSelector",
     "namespaceSelector", "ipBlock", "policyTypes", "labels", "enableDefaultDeny", "nonsense",
+    "tier", "priority", "subject", "namespaces", "pods", "networks", "domainNames", "action", "protocols",
+    "destinationPort",
 )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
+        host_firewall=built.host_firewall,
     )
 
 

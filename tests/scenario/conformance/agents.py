@@ -19,7 +19,7 @@ MORE_TIME = 0.15
 """Seconds for answers that should not come, after all that should have come."""
 SETTLED = 8.0
 Manifest = dict[str, Any]
-POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")
+POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy")
 
 
 class Asker:
@@ -72,27 +72,40 @@ class Agents:
 
     def apply(self, *manifests: Manifest) -> None:
         """Returns when every node enforces them."""
+        self.await_policies(self.tell(*manifests))
+
+    def remove(self, *manifests: Manifest) -> None:
+        """Returns when no node enforces them."""
+        self.await_gone(self.withdraw(*manifests))
+
+    def tell(self, *manifests: Manifest) -> dict[str, int]:
+        """To the API; returns the generations of policies to wait for."""
         if not manifests:
-            return
+            return {}
         text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
         applied = json.loads(self.cluster.kubectl("apply", "-f", "-", "-o", "json", stdin=text))
-        wanted = {
+        return {
             policy_key(item): item["metadata"]["generation"]
             for item in applied.get("items", [applied])
             if item["kind"] in POLICY_KINDS
         }
-        self._await(lambda found: all(found.get(key) == generation for key, generation in wanted.items()), wanted)
 
-    def remove(self, *manifests: Manifest) -> None:
-        """Returns when no node enforces them."""
-        if not manifests:
-            return
-        text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-        self.cluster.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
-        keys = {policy_key(manifest) for manifest in manifests if manifest["kind"] in POLICY_KINDS}
-        self._await(keys.isdisjoint, keys)
+    def withdraw(self, *manifests: Manifest) -> set[str]:
+        """From the API; returns the keys of policies to wait for."""
+        if manifests:
+            text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+            self.cluster.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=text)
+        return {policy_key(manifest) for manifest in manifests if manifest["kind"] in POLICY_KINDS}
 
-    def _await(self, condition: Any, what: object) -> None:
+    def await_policies(self, wanted: Mapping[str, int]) -> None:
+        if wanted:
+            self._await(lambda found: all(found.get(key) == number for key, number in wanted.items()), wanted)
+
+    def await_gone(self, keys: set[str]) -> None:
+        if keys:
+            self._await(keys.isdisjoint, keys)
+
+    def _await(self, condition: Callable[[dict[str, int]], bool], what: object) -> None:
         def there() -> bool:
             statuses = [node.get("/v1/statedb/policy-status") for node in self.askers.values()]
             return all(rows is not None and condition(_generations(rows)) for rows in statuses)

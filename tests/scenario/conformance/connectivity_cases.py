@@ -214,6 +214,9 @@ INGRESS = (
     Case("echo-ingress-from-outside",
          (cnp("in", SERVER, ingress=[{"fromEntities": ["world"], "toPorts": port("8080")}]),),
          lambda flow: flow.target not in ECHO or from_own_node(flow) or flow.source == "external"),
+    Case("from-cidr-host-netns",  # the nodes' network, in which the world has an address too
+         (cnp("in", SERVER, ingress=[{"fromCIDR": ["172.30.0.0/16", "fd00:172:30::/48"], "toPorts": port("8080")}]),),
+         lambda flow: flow.target not in ECHO or from_own_node(flow) or flow.source == "external"),
     Case("host-entity-ingress", (cnp("in", {}, ingress=[{"fromEntities": ["host"]}]),),
          lambda flow: flow.target not in PODS or from_own_node(flow)),
     Case("ingress-from-specific-namespace-ccnp",

@@ -109,11 +109,12 @@ class Side:
 
 
 class Subject:
-    """`number` names it in the cache of subject selectors."""
+    """`number` names it in the cache of subject selectors. `node`: it is the node itself."""
 
-    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap) -> None:
+    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap, node: bool = False) -> None:
         self.number = number
         self.key = key
+        self.node = node
         self.ingress = Side("ingress", forced=forced, facts=facts)
         self.egress = Side("egress", forced=forced, facts=None)
         self.endpoints: set[EndpointId] = set()
@@ -123,7 +124,10 @@ class Subject:
         return self.ingress, self.egress
 
     def join(self, rule_set: RuleSet, weight: int) -> None:
+        """Rules about pods never mean the node, whatever they select; rules about nodes mean nobody else."""
         rule = rule_set.rule
+        if rule.node_subject is not self.node:
+            return
         audit = rule_set.audit
         self.ingress.join(rule_set.ingress, default_deny=rule.default_deny_ingress, audit=audit, weight=weight)
         self.egress.join(rule_set.egress, default_deny=rule.default_deny_egress, audit=audit, weight=weight)

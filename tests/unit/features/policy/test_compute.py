@@ -216,3 +216,68 @@ def test_rows_are_classes_and_their_members_only() -> None:
     node = settled(Node(), cnp(**FROM_API))
     kinds = {type(row) for row in node.rows.snapshot()}
     assert kinds == {PolicyClass, PolicyMembers}
+
+
+# ------------------------------------------------------------------------------------------------------ the node itself
+
+
+def ccnp(name: str = "hosts", subject: str = "nodeSelector", **sections: Any) -> dict[str, Any]:
+    return {
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": name, "uid": "u"},
+        "spec": {subject: {}, **sections},
+    }
+
+
+TO_API = {"egress": [{"toEndpoints": [{"matchLabels": {"app": "api"}}]}]}
+
+
+def test_rules_about_nodes_are_the_nodes_alone() -> None:
+    node = settled(Node(host_firewall=True), ccnp(**FROM_API), pods=(WEB, API, HOST))
+    assert [tuple(map(bool, sides(node, peer))) for peer in (WEB, HOST)] == [(False, False), (True, False)]
+    assert lookup(node.class_of(HOST, "ingress", API), 6, 80)
+    assert not lookup(node.class_of(HOST, "ingress", WEB), 6, 80)
+    node.add_policy(ccnp("pods", "endpointSelector", **TO_API))
+    node.settle()
+    assert [tuple(map(bool, sides(node, peer))) for peer in (WEB, HOST)] == [(False, True), (True, False)]
+    for name in ("hosts", "pods"):
+        node.remove_policy(f"CiliumClusterwideNetworkPolicy//{name}")
+    node.settle()
+    assert sides(node, WEB) == sides(node, HOST) == (0, 0)
+
+
+def test_a_node_that_comes_after_the_rules_has_only_its_own() -> None:
+    node = settled(Node(host_firewall=True), ccnp(**FROM_API), ccnp("pods", "endpointSelector", **TO_API), pods=())
+    settled(node, pods=(WEB, API, HOST))
+    assert [tuple(map(bool, sides(node, peer))) for peer in (WEB, HOST)] == [(False, True), (True, False)]
+
+
+@pytest.mark.parametrize("enforcement", [PolicyEnforcement.ALWAYS, PolicyEnforcement.NEVER])
+def test_modes_close_no_node(enforcement: PolicyEnforcement) -> None:
+    node = settled(Node(enforcement, host_firewall=True), pods=(WEB, HOST))
+    assert sides(node, HOST) == (0, 0)
+    node = settled(node, ccnp(**FROM_API), pods=())
+    assert bool(sides(node, HOST)[0]) is (enforcement is PolicyEnforcement.ALWAYS)
+
+
+def test_a_dry_run_is_of_the_node_alone() -> None:
+    node = settled(Node(host_firewall=True, host_audit=True), ccnp(**FROM_API), pods=(WEB, HOST))
+    rows = node.endpoint_policies.snapshot()
+    assert [rows[EndpointId(peer.identity)].audit for peer in (WEB, HOST)] == [False, True]
+
+
+def test_without_the_firewall_the_status_says_so() -> None:
+    paths = {}
+    for on in (False, True):
+        node = settled(Node(host_firewall=on), ccnp(**FROM_API), pods=(HOST,))
+        (status,) = node.status.snapshot()
+        paths[on] = status.unenforced
+        assert bool(sides(node, HOST)[0]) is on
+    assert paths == {False: ("nodeSelector (hostFirewall.enabled is false)",), True: ()}
+
+
+def test_one_audited_policy_audits_the_node() -> None:
+    policy = ccnp(**FROM_API)
+    policy["metadata"]["annotations"] = {ANNOTATION: "enabled"}
+    node = settled(Node(host_firewall=True), policy, pods=(WEB, API, HOST))
+    assert judge(node.class_of(HOST, "ingress", WEB), 6, 80) == "audited"
