@@ -79,13 +79,12 @@ def build(
     """
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
-    enforced = trials.enforced
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
     inputs: dict[str, Table[Any, Any]] = {
-        "policies": enforced,
+        "policies": trials.enforced,
         "identities": identities,
         "endpoint-identities": endpoint_identities,
         "cilium-endpoints": cilium_endpoints,
@@ -97,13 +96,8 @@ def build(
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = Derivation(
-        "resolved-policies",
-        inputs={"policies": policies, **(referred or {})},
-        outputs={"resolved-policies": tables.resolved.writer("policy")},
-        compute=Resolver().compute,
-    )
-    cidrs = _cidr_identities(enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
+    resolution = _resolution(policies, referred or {}, tables.resolved)
+    cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
@@ -113,13 +107,24 @@ def build(
             reconcilers=(reconciler, counting, *trials.reconcilers),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep), *trials.tasks),
         ),
-        resolved=enforced,
+        resolved=trials.enforced,
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
         more_tables=trials.tables,
+    )
+
+
+def _resolution(
+    policies: Table[str, PolicyObject], referred: Mapping[str, Table[Any, Any]], output: Table[str, PolicyObject]
+) -> Derivation:
+    return Derivation(
+        "resolved-policies",
+        inputs={"policies": policies, **referred},
+        outputs={"resolved-policies": output.writer("policy")},
+        compute=Resolver().compute,
     )
 
 
