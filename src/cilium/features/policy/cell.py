@@ -76,18 +76,17 @@ def build(
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
     """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters. `host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what
-    makes something of policies, by name: `namespaces`.
+    cilium_policy_counters. `referred`: tables of what makes something of policies, by name: `namespaces`.
+    `host_firewall`: None: nothing is enforced on the node itself.
     """
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
-    enforced = trials.enforced
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
     inputs: dict[str, Table[Any, Any]] = {
-        "policies": enforced,
+        "policies": trials.enforced,
         "identities": identities,
         "endpoint-identities": endpoint_identities,
         "cilium-endpoints": cilium_endpoints,
@@ -99,13 +98,8 @@ def build(
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = Derivation(
-        "resolved-policies",
-        inputs={"policies": policies, **(referred or {})},
-        outputs={"resolved-policies": tables.resolved.writer("policy")},
-        compute=Resolver().compute,
-    )
-    cidrs = _cidr_identities(tables, enforced, kube_apiservers, dual_stack=dual_stack)
+    resolution = _resolution(policies, referred or {}, tables.resolved)
+    cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
@@ -115,7 +109,7 @@ def build(
             reconcilers=(reconciler, counting, *trials.reconcilers),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep), *trials.tasks),
         ),
-        resolved=enforced,
+        resolved=trials.enforced,
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
@@ -126,20 +120,31 @@ def build(
     )
 
 
+def _resolution(
+    policies: Table[str, PolicyObject], referred: Mapping[str, Table[Any, Any]], output: Table[str, PolicyObject]
+) -> Derivation:
+    return Derivation(
+        "resolved-policies",
+        inputs={"policies": policies, **referred},
+        outputs={"resolved-policies": output.writer("policy")},
+        compute=Resolver().compute,
+    )
+
+
 def _cidr_identities(
-    tables: _Tables,
-    enforced: Table[str, PolicyObject],
+    policies: Table[str, PolicyObject],
     kube_apiservers: Table[str, KubeApiservers] | None,
+    output: Table[IPNetwork, CIDRIdentity],
     *,
     dual_stack: bool,
 ) -> Derivation:
     return Derivation(
         "cidr-identities",
         inputs={
-            "policies": enforced,
+            "policies": policies,
             **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
         },
-        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
+        outputs={"cidr-identities": output.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
 
