@@ -27,10 +27,11 @@ from cilium.features.policy import cell as policy_cell
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
 from cilium.features.services import socket_cell
+from cilium.features.services.events import ProblemEvents
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.sources.kubernetes.tables import KubernetesTables
-from cilium.state import Table
+from cilium.state import Reconciler, Table
 from cilium.state.cell import Cell
 
 
@@ -57,6 +58,7 @@ def build_features(built: Built) -> Features:
     return Features(
         cells=(
             policy.cell,
+            build_policy_events(built, policy),
             identity,
             ipcache,
             programs.cell,
@@ -89,6 +91,16 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
+        reports=policy_cell.Reports(node=built.node.name, writes=built.writes) if settings.policy.node_status else None,
+    )
+
+
+def build_policy_events(built: Built, policy: policy_cell.PolicyCell) -> Cell:
+    """What is wrong with policies on this node, told to those who look at the objects."""
+    operations = ProblemEvents(writes=built.writes, node=built.node.name, uid=Uids(built.kubernetes))
+    return Cell(
+        name="policy events",
+        reconcilers=(Reconciler("policy-events", table=policy.problems, operations=operations, debounce=1.0),),
     )
 
 
@@ -197,6 +209,9 @@ def build_services(built: Built) -> Cell:
     )
 
 
+POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")
+
+
 class Uids:
     """uid of an object of the API, by kind and namespace/name; empty: not known."""
 
@@ -205,11 +220,14 @@ class Uids:
             "Service": kubernetes.services,
             "Pod": kubernetes.pods,
             "CiliumLocalRedirectPolicy": kubernetes.redirect_policies,
+            **dict.fromkeys(POLICY_KINDS, kubernetes.policies),
         }
 
     def __call__(self, kind: str, name: str) -> str:
         table = self._tables.get(kind)
-        row = table.snapshot().get(name) if table is not None else None
+        row = (
+            table.snapshot().get(name if kind not in POLICY_KINDS else f"{kind}/{name}") if table is not None else None
+        )
         return str(row.uid) if row is not None else ""
 
 

@@ -41,11 +41,12 @@ def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content])
         rules=rules,
         error=problem,
         warnings=warnings,
+        enforced=0 if problem else metadata.generation,
     )
 
 
 def merge_generation(old: PolicyObject | None, new: PolicyObject) -> PolicyObject:
     """`new` as it should enter the table: an invalid update keeps the rules of the same object's last valid one."""
-    if not new.error or old is None or old.uid != new.uid:
+    if not new.error or old is None or old.uid != new.uid or not old.rules:
         return new
-    return msgspec.structs.replace(new, rules=old.rules)
+    return msgspec.structs.replace(new, rules=old.rules, enforced=old.enforced)
