@@ -24,6 +24,7 @@ from cilium.features.identity.labels import LabelFilter
 from cilium.features.ipcache import cell as ipcache_cell
 from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
+from cilium.features.policy import reporting
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
 from cilium.features.services import socket_cell
@@ -58,7 +59,7 @@ def build_features(built: Built) -> Features:
     return Features(
         cells=(
             policy.cell,
-            build_policy_events(built, policy),
+            build_reporting(built, policy),
             identity,
             ipcache,
             programs.cell,
@@ -91,17 +92,20 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
-        reports=policy_cell.Reports(node=built.node.name, writes=built.writes) if settings.policy.node_status else None,
     )
 
 
-def build_policy_events(built: Built, policy: policy_cell.PolicyCell) -> Cell:
-    """What is wrong with policies on this node, told to those who look at the objects."""
-    operations = ProblemEvents(writes=built.writes, node=built.node.name, uid=Uids(built.kubernetes))
-    return Cell(
-        name="policy events",
-        reconcilers=(Reconciler("policy-events", table=policy.problems, operations=operations, debounce=1.0),),
+def build_reporting(built: Built, policy: policy_cell.PolicyCell) -> Cell:
+    """What this node says of policies, to those who look at the objects and to those who look at the node."""
+    made = reporting.build(
+        policy=policy,
+        endpoint_identities=built.tables.endpoint_identities,
+        node=built.node.name,
+        writes=built.writes if built.settings.policy.node_status else None,
+        events=ProblemEvents(writes=built.writes, node=built.node.name, uid=Uids(built.kubernetes)),
     )
+    built.agent.add_tables([made.problems])
+    return made.cell
 
 
 def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell, Cell]:

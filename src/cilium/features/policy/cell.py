@@ -14,8 +14,6 @@ from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
 from cilium.features.policy.counters import CounterOps
-from cilium.features.policy.incomplete import Incomplete
-from cilium.features.policy.node_status import NodeStatus, NodeStatusOps, PolicyNodeStatus, Writes
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.resolve import Resolver
@@ -23,23 +21,12 @@ from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
+from cilium.state.status import RowStatus
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
-from cilium.tables.problems import Problem, ProblemKey
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
-
-REPORT_DEBOUNCE = 1.0
-"""Seconds in which changes of what a node says of policies become one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reports:
-    """This node, and how it writes into the status of policies."""
-
-    node: str
-    writes: Writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +38,13 @@ class PolicyCell:
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
-    problems: Table[ProblemKey, Problem]
+    map_status: Table[int, RowStatus[int]]
+    """How far the kernel follows `policy_map`."""
 
     @property
     def tables(self) -> list[Table[Any, Any]]:
         """Tables of the engine that people may look at."""
-        return [
-            self.resolved,
-            self.cidr_identities,
-            self.endpoint_policies,
-            self.rule_references,
-            self.status,
-            self.problems,
-        ]
+        return [self.resolved, self.cidr_identities, self.endpoint_policies, self.rule_references, self.status]
 
 
 def build(
@@ -81,10 +62,9 @@ def build(
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
-    reports: Reports | None = None,
 ) -> PolicyCell:
     """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters. `reports`: who writes into the objects' status what this node says of them."""
+    cilium_policy_counters."""
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
@@ -113,23 +93,13 @@ def build(
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
     compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
-    incomplete = Derivation(
-        "policy-problems",
-        inputs={
-            "policy-map": tables.policy_map,
-            "policy-map-status": reconciler.status,
-            "rule-references": tables.rule_references,
-        },
-        outputs={"policy-problems": tables.problems.writer("policy")},
-        compute=Incomplete().compute,
-    )
-    telling = _telling(tables, endpoint_identities, reports) if reports is not None else None
-    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
+    gate, *gates = tables.gates()
+    release = Release(rows=tables.policy_map, reconciler=reconciler, endpoints=gate, gates=gates)
     return PolicyCell(
         cell=Cell(
             name="policy",
-            derivations=(resolution, cidrs, compilation, incomplete, *(() if telling is None else (telling[0],))),
-            reconcilers=(reconciler, counting, *(() if telling is None else (telling[1],))),
+            derivations=(resolution, cidrs, compilation),
+            reconcilers=(reconciler, counting),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep)),
         ),
         resolved=tables.resolved,
@@ -138,37 +108,8 @@ def build(
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
-        problems=tables.problems,
+        map_status=reconciler.status,
     )
-
-
-def _telling(
-    tables: _Tables, endpoint_identities: Table[EndpointId, EndpointIdentity], reports: Reports
-) -> tuple[Derivation, Reconciler[str, PolicyNodeStatus]]:
-    """What the objects' status says of this node."""
-    rows: Table[str, PolicyNodeStatus] = Table("policy-node-status", key=lambda row: row.key)
-    derivation = Derivation(
-        "policy-node-status",
-        inputs={
-            "policies": tables.resolved,
-            "policy-status": tables.status,
-            "endpoint-identities": endpoint_identities,
-            "policy-problems": tables.problems,
-        },
-        outputs={"policy-node-status": rows.writer("policy")},
-        compute=NodeStatus().compute,
-    )
-    # Patient: before all is known, what an earlier life said stands. Read anew only once per life.
-    reconciler = Reconciler(
-        "policy-node-status",
-        table=rows,
-        operations=NodeStatusOps(reports.writes, node=reports.node),
-        patient=True,
-        debounce=REPORT_DEBOUNCE,
-        retry_min=1.0,
-        refresh=1e9,
-    )
-    return derivation, reconciler
 
 
 class _Tables:
@@ -181,7 +122,6 @@ class _Tables:
         self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
-        self.problems: Table[ProblemKey, Problem] = Table("policy-problems", key=lambda row: row.key)
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")
         self._planned_status = _policy_status("policy-status-planned")
 

@@ -53,5 +53,7 @@ class Incomplete:
                     reasons.setdefault((rule.kind, rule.namespace, rule.name), []).append(error)
         for (kind, namespace, name), errors in reasons.items():
             causes = [error for error in errors if not error.startswith(CONSEQUENCES)]
-            message = f"not wholly enforced on this node, what is missing stays closed: {(causes or errors)[0]}"
+            message = (
+                f"the kernel did not take all of it, so old verdicts stay and nothing opens: {(causes or errors)[0]}"
+            )
             yield Problem(kind, namespace, name, FIELD, message, Reason.INCOMPLETE)
