@@ -32,7 +32,7 @@ from cilium.features.services.events import ProblemEvents
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.sources.kubernetes.tables import KubernetesTables
-from cilium.state import Reconciler, Table
+from cilium.state import Table
 from cilium.state.cell import Cell
 
 

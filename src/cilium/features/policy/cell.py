@@ -63,8 +63,7 @@ def build(
     audit: bool = False,
     dual_stack: bool = True,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters."""
+    """`entries`, `classes`: cilium_policy, cilium_policy_class. `endpoints`: cilium_lxc, which is only read."""
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
@@ -76,22 +75,22 @@ def build(
         "endpoint-identities": endpoint_identities,
         "cilium-endpoints": cilium_endpoints,
     }
-    compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     resolution = Derivation(
         "resolved-policies",
         inputs={"policies": policies},
         outputs={"resolved-policies": tables.resolved.writer("policy")},
         compute=Resolver().compute,
     )
+    sources: dict[str, Table[Any, Any]] = {"policies": tables.resolved}
+    if kube_apiservers is not None:
+        sources["kube-apiservers"] = kube_apiservers
     cidrs = Derivation(
         "cidr-identities",
-        inputs={
-            "policies": tables.resolved,
-            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
-        },
+        inputs=sources,
         outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
+    compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
     compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     gate, *gates = tables.gates()
     release = Release(rows=tables.policy_map, reconciler=reconciler, endpoints=gate, gates=gates)
