@@ -44,16 +44,17 @@ def friends(packets: Cluster, pods: dict[str, Any]) -> Iterator[Cluster]:
     packets.apply(cnp("friends", FRIENDS))
     packets.eventually(lambda: columns(packets, "friends") == ["True", "2/2"], "both nodes enforce it")
     yield packets
-    packets.kubectl("-n", NS, "delete", "cnp", "--all")
+    packets.kubectl("-n", NS, "delete", "ciliumnetworkpolicies", "--all")
 
 
 def columns(cluster: Cluster, name: str) -> list[str]:
     """VALID and NODES, as users see them."""
-    return cluster.kubectl("-n", NS, "get", "cnp", name, "--no-headers").split()[-2:]
+    line: str = cluster.kubectl("-n", NS, "get", "ciliumnetworkpolicies", name, "--no-headers")
+    return line.split()[-2:]
 
 
 def status(cluster: Cluster, name: str) -> Any:
-    return cluster.get("-n", NS, "cnp", name)["status"]
+    return cluster.get("-n", NS, "ciliumnetworkpolicies", name)["status"]
 
 
 def refused(cluster: Cluster, pods: dict[str, Any], asker: str, target: str) -> bool:
@@ -75,7 +76,7 @@ def test_only_nodes_with_endpoints_speak(friends: Cluster, pods: dict[str, Any])
 def test_an_invalid_update_keeps_the_last_valid_one_also_after_a_restart(
     friends: Cluster, pods: dict[str, Any]
 ) -> None:
-    generation = friends.get("-n", NS, "cnp", "friends")["metadata"]["generation"]
+    generation = friends.get("-n", NS, "ciliumnetworkpolicies", "friends")["metadata"]["generation"]
     friends.apply(cnp("friends", INVALID))
     kept = f"generation {generation}, the last valid one, stays enforced"
     friends.eventually(lambda: kept in status(friends, "friends")["conditions"][0]["message"], "the status says so")
@@ -103,7 +104,7 @@ def test_a_full_map_is_told_and_heals(friends: Cluster, pods: dict[str, Any]) ->
     assert "PolicyIncomplete" in events
     assert not refused(friends, pods, "friend", "near")  # the verdicts from before
     assert refused(friends, pods, "stranger", "near")
-    friends.kubectl("-n", NS, "delete", "cnp", "many")
+    friends.kubectl("-n", NS, "delete", "ciliumnetworkpolicies", "many")
     friends.eventually(lambda: columns(friends, "friends") == ["True", "2/2"], "all is well again")
     friends.eventually(lambda: "NOT WHOLLY" not in friends.dbg("node1", "status", check=False), "and the node says so")
     assert refused(friends, pods, "stranger", "near")

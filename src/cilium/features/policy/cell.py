@@ -28,6 +28,9 @@ from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
+COMPILED = ("policies", "identities", "endpoint-identities", "cilium-endpoints")
+"""The compiler's inputs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyCell:
@@ -69,12 +72,6 @@ def build(
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
-    inputs: dict[str, Table[Any, Any]] = {
-        "policies": tables.resolved,
-        "identities": identities,
-        "endpoint-identities": endpoint_identities,
-        "cilium-endpoints": cilium_endpoints,
-    }
     resolution = Derivation(
         "resolved-policies",
         inputs={"policies": policies},
@@ -91,7 +88,13 @@ def build(
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
     compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
-    compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
+    inputs = (tables.resolved, identities, endpoint_identities, cilium_endpoints)
+    compilation = Derivation(
+        "policy",
+        inputs=dict(zip(COMPILED, inputs, strict=True)),
+        outputs=tables.plan(),
+        compute=compiler.compute,
+    )
     gate, *gates = tables.gates()
     release = Release(rows=tables.policy_map, reconciler=reconciler, endpoints=gate, gates=gates)
     return PolicyCell(
