@@ -17,6 +17,7 @@ enum verdict_flags {
 	VERDICT_REDIRECT = 1 << 1, /* to proxy_port */
 	VERDICT_AUTH = 1 << 2,     /* needs an entry in the auth map for auth_type */
 	VERDICT_AUDIT = 1 << 3,    /* report AUDIT instead of dropping */
+	VERDICT_DEFAULT = 1 << 4,  /* with VERDICT_DENY: default deny decided, as where there is no row */
 };
 
 struct policy_key {
@@ -33,7 +34,7 @@ struct policy_class_key {
 };
 
 struct policy_verdict {
-	__u32 cookie;      /* names the deciding rule; 0 is never used */
+	__u32 cookie;      /* names the deciding rule; 0: default deny */
 	__be16 proxy_port; /* with VERDICT_REDIRECT */
 	__u8 flags;        /* enum verdict_flags */
 	__u8 match;        /* upstream's policy_match_type: 1 L3, 2 L3-L4, 3 L4, 4 all, 5 L3-proto, 6 proto */

@@ -84,6 +84,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
         kube_apiservers=kubernetes.kube_apiservers,
+        referred={"namespaces": kubernetes.namespaces},
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
@@ -92,6 +93,7 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
+        host_firewall=built.host_firewall,
     )
 
 
@@ -213,7 +215,7 @@ def build_services(built: Built) -> Cell:
     )
 
 
-POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")
+POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy")
 
 
 class Uids:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from cilium.features.policy.conditions import REPORTED
 from cilium.features.policy.node_status import Said
 from cilium.sources.kubernetes.errors import ApiError
 from cilium.sources.kubernetes.writes import Writes
@@ -17,10 +18,11 @@ CILIUM = "/apis/cilium.io/v2"
 NODES = f"{CILIUM}/ciliumnodes"
 IDENTITIES = f"{CILIUM}/ciliumidentities"
 POLICIES = {
-    "CiliumNetworkPolicy": "ciliumnetworkpolicies",
-    "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
+    "CiliumNetworkPolicy": (CILIUM, "ciliumnetworkpolicies"),
+    "CiliumClusterwideNetworkPolicy": (CILIUM, "ciliumclusterwidenetworkpolicies"),
+    "ClusterNetworkPolicy": ("/apis/policy.networking.k8s.io/v1alpha2", "clusternetworkpolicies"),
 }
-"""Collection by kind."""
+"""API and collection by kind."""
 TERMINATING = "it is being terminated"
 """In the words of the API server about a namespace that takes nothing new."""
 
@@ -89,8 +91,9 @@ class ObjectWrites:
     # features/policy
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         within = f"namespaces/{namespace}/" if namespace else ""
+        api, collection = POLICIES[kind]
         try:
-            await self._writes.patch_status(f"{CILIUM}/{within}{POLICIES[kind]}", name, body)
+            await self._writes.patch_status(f"{api}/{within}{collection}", name, body)
         except ApiError as error:
             if error.status != 404:  # what is gone has no status
                 raise
@@ -98,8 +101,9 @@ class ObjectWrites:
     async def policy_nodes(self, node: str) -> dict[str, Said]:
         """What a node has said of every policy object, by `kind/namespace/name`."""
         found: dict[str, Said] = {}
-        for kind, collection in POLICIES.items():
-            for item in await self._writes.list(f"{CILIUM}/{collection}"):
+        for kind in REPORTED:
+            api, collection = POLICIES[kind]
+            for item in await self._writes.list(f"{api}/{collection}"):
                 said = ((item.get("status") or {}).get("nodes") or {}).get(node)
                 if said is not None:
                     meta = item["metadata"]

@@ -1,7 +1,8 @@
 """Which policies close an endpoint: what to name when no rule allowed a packet.
 
 Owns: `DefaultDeny`, asked when a flow that default deny dropped is decoded. Comes in: policies, the labels of this
-node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction.
+node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction, or would hold if
+those in audit mode were enforced.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ class DefaultDeny:
     def __init__(self, policies: Table[Any, PolicyObject], endpoint_identities: Table[Any, EndpointIdentity]) -> None:
         self._policies, self._endpoints = policies, endpoint_identities
         self._revisions = (-1, -1)
-        self._answers: dict[tuple[Labels, FlowDirection], tuple[RuleReference, ...]] = {}
+        self._answers: dict[tuple[Labels, FlowDirection, bool], tuple[RuleReference, ...]] = {}
 
-    def __call__(self, endpoint: int, direction: FlowDirection) -> Sequence[RuleReference]:
+    def __call__(self, endpoint: int, direction: FlowDirection, audited: bool = False) -> Sequence[RuleReference]:
+        """`audited`: with the policies in audit mode."""
         row = self._endpoints.snapshot().get(EndpointId(endpoint))
         if row is None:
             return ()
@@ -36,7 +38,7 @@ class DefaultDeny:
         if revisions != self._revisions or len(self._answers) > _MAX_KEPT:
             self._answers.clear()
             self._revisions = revisions
-        key = (row.labels, direction)
+        key = (row.labels, direction, audited)
         if key not in self._answers:
             self._answers[key] = tuple(
                 RuleReference(
@@ -48,7 +50,7 @@ class DefaultDeny:
                     index=0,
                 )
                 for policy in policies
-                if closes(policy, row.labels, direction)
+                if (audited or not policy.audit) and closes(policy, row.labels, direction)
             )
         return self._answers[key]
 

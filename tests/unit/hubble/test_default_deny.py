@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from cilium.datapath.generated import FlowDirection
@@ -62,6 +63,10 @@ def test_answers_follow_policies_and_endpoints() -> None:
     )
     assert [one.name for one in ask(7, IN)] == ["both", "in"]
     assert [one.name for one in ask(7, OUT)] == ["both"]
+    tried = msgspec.structs.replace(policy("tried", rule("k8s:app", "web", default_deny_ingress=True)), audit=True)
+    objects.commit(upserts=[tried])
+    assert [one.name for one in ask(7, IN)] == ["both", "in"]
+    assert [one.name for one in ask(7, IN, True)] == ["both", "in", "tried"]
     objects.commit(deletes=["CiliumNetworkPolicy/shop/in"])
     assert [one.name for one in ask(7, IN)] == ["both"]
     rows.commit(upserts=[EndpointIdentity(7, 1001, ("k8s:app=db",))])  # type: ignore[arg-type]

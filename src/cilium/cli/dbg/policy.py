@@ -34,7 +34,8 @@ def policy_get(output: str) -> None:
 
 def _object(document: dict[str, Any]) -> tuple[object, ...]:
     unenforced = (f"not enforced: {path}" for path in document["unenforced"])
-    message = document["error"] or "; ".join([*document["warnings"], *unenforced])
+    audit = ["in audit mode"] if document["audit"] else []
+    message = document["error"] or "; ".join([*audit, *document["warnings"], *unenforced])
     return _name(document), "yes" if document["valid"] else "no", document["revision"], message
 
 

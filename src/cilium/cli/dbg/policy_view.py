@@ -62,7 +62,9 @@ def _verdict(value: Any) -> str:
 
     flags = int(value["flags"])
     if flags & VerdictFlags.DENY:
-        return "deny"
+        return ("default deny" if flags & VerdictFlags.DEFAULT else "deny") + (
+            " (audit)" if flags & VerdictFlags.AUDIT else ""
+        )
     if flags & VerdictFlags.REDIRECT:
         return f"redirect to {int(value['proxy_port'])}"
     return "allow" + (" with authentication" if flags & VerdictFlags.AUTH else "")
@@ -74,6 +76,11 @@ def _rule_names() -> dict[int, str]:
         documents = get("/statedb/rule-references")
     except click.ClickException:
         return {}
-    return {
-        int(row["cookie"]): f"{row['namespace']}/{row['name']} {row['section']}[{row['index']}]" for row in documents
-    }
+    return {int(row["cookie"]): _rule_name(row) for row in documents}
+
+
+def _rule_name(row: dict[str, Any]) -> str:
+    """`shop/web ingress[0]`, `admins ingress[0] (no-strangers)`, or what a built-in reference is called."""
+    name = "/".join(filter(None, (row["namespace"], row["name"])))
+    place = f" {row['section']}[{row['index']}]" if row["section"] else ""
+    return name + place + (f" ({row['rule']})" if row.get("rule") else "")

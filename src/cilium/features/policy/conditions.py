@@ -22,7 +22,9 @@ from cilium.state.reconciler import Errors
 from cilium.tables.kubernetes import CiliumNode
 from cilium.tables.rules import NodeReport, PolicyObject, PolicyReport
 
-KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+REPORTED = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+"""Kinds whose status has room for what nodes say."""
+KINDS = (*REPORTED, "ClusterNetworkPolicy")
 DEBOUNCE = 0.3
 """Seconds."""
 WELL = "Policy validation succeeded"
@@ -81,7 +83,7 @@ def _unwritten(policy: PolicyObject, nodes: set[str]) -> PolicyCondition | None:
         valid=valid,
         message=WELL if valid else f"{policy.error}; {_enforced(policy, living.values())}",
         since=report.since if report.valid == str(valid) else "",
-        applied=_applied(policy, living.values()),
+        applied=_applied(policy, living.values()) if policy.kind in REPORTED else "",
         gone=tuple(sorted(report.nodes.keys() - nodes)),
     )
     said = report.valid, report.message, report.applied, ()
@@ -127,9 +129,12 @@ class ConditionOps:
             "type": "Valid",
             "status": "True" if row.valid else "False",
             "lastTransitionTime": row.since or self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "reason": "PolicyValid" if row.valid else "PolicyInvalid",
             "message": row.message,
         }
-        status: dict[str, Any] = {"conditions": [condition], "applied": row.applied}
+        status: dict[str, Any] = {"conditions": [condition]}
+        if row.applied:
+            status["applied"] = row.applied
         if row.gone:
             status["nodes"] = dict.fromkeys(row.gone)
         await self._writes.patch_policy_status(row.kind, row.namespace, row.name, {"status": status})

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from cilium.features.policy.conditions import KINDS
+from cilium.features.policy.conditions import REPORTED
 from cilium.features.policy.rows import PolicyStatus
 from cilium.features.policy.selecting import Selecting
 from cilium.state import RowChanges, View
@@ -70,7 +70,7 @@ class NodeStatus:
         }
 
     def _row(self, status: PolicyStatus | None, problem: str) -> PolicyNodeStatus | None:
-        if status is None or status.kind not in KINDS:
+        if status is None or status.kind not in REPORTED:
             return None
         selects = self._selecting(status.key)
         if not selects and not problem:

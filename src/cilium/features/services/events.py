@@ -23,6 +23,7 @@ VERSIONS = {
     "CiliumNetworkPolicy": "cilium.io/v2",
     "CiliumClusterwideNetworkPolicy": "cilium.io/v2",
     "NetworkPolicy": "networking.k8s.io/v1",
+    "ClusterNetworkPolicy": "policy.networking.k8s.io/v1alpha2",
 }
 CLUSTER_NAMESPACE = "default"
 """Of Events about objects that have no namespace."""

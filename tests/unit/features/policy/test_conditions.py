@@ -54,6 +54,7 @@ def unwritten(derived: Derived) -> PolicyCondition | None:
         (policy(), (True, WELL)),
         (policy(error="spec.ingress[0]: no"), (False, "spec.ingress[0]: no; nothing is enforced")),
         (policy(kind="CiliumClusterwideNetworkPolicy"), (True, WELL)),
+        (policy(kind="ClusterNetworkPolicy"), (True, WELL)),
         (policy(kind="NetworkPolicy"), None),  # Kubernetes' own objects have no such status
     ],
 )
@@ -113,6 +114,7 @@ async def test_what_is_written() -> None:
         "type": "Valid",
         "status": "False",
         "lastTransitionTime": "2026-11-23T01:02:03Z",
+        "reason": "PolicyInvalid",
         "message": "spec: no",
     }
     assert writes.said == {

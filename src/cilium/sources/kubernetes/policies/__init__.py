@@ -6,6 +6,7 @@ bad content is an error in the row.
 """
 
 from cilium.sources.kubernetes.policies.cilium import decode_ccnp, decode_cnp
+from cilium.sources.kubernetes.policies.cluster_network_policy import decode_cluster_network_policy
 from cilium.sources.kubernetes.policies.envelope import merge_generation
 from cilium.sources.kubernetes.policies.last_valid import LastValid
 from cilium.sources.kubernetes.policies.local_redirect import decode_local_redirect, merge_redirect
@@ -15,6 +16,7 @@ from cilium.sources.kubernetes.policies.report import with_report
 __all__ = [
     "LastValid",
     "decode_ccnp",
+    "decode_cluster_network_policy",
     "decode_cnp",
     "decode_knp",
     "decode_local_redirect",

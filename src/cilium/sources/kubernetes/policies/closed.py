@@ -28,7 +28,10 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 def closed(policy: PolicyObject, raw: bytes | msgspec.Raw) -> tuple[Rule, ...]:
-    """One rule per spec. Rules about nodes close nothing: a node without its API server could not be told better."""
+    """One rule per spec. Rules about nodes close nothing: a node without its API server could not be told better. Nor
+    does a ClusterNetworkPolicy: it would be everything, also for what other tiers allow."""
+    if policy.kind == "ClusterNetworkPolicy":
+        return ()
     try:
         found = msgspec.json.decode(raw, type=_Object)
     except msgspec.DecodeError:
