@@ -103,6 +103,7 @@ def build_reporting(built: Built, policy: policy_cell.PolicyCell) -> Cell:
         policy=policy,
         endpoint_identities=built.tables.endpoint_identities,
         node=built.node.name,
+        host_firewall=built.settings.host_firewall.enabled,
         writes=built.writes if built.settings.policy.node_status else None,
         events=ProblemEvents(writes=built.writes, node=built.node.name, uid=Uids(built.kubernetes)),
     )

@@ -79,9 +79,7 @@ def build(
     dual_stack: bool = True,
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (only read). `host_firewall`:
-    None: nothing is enforced on the node itself. `referred`: tables of what makes something of policies, by name.
-    """
+    """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
     enforced = trials.enforced
@@ -96,12 +94,7 @@ def build(
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = Derivation(
-        "resolved-policies",
-        inputs={"policies": policies, **(referred or {})},
-        outputs={"resolved-policies": tables.resolved.writer("policy")},
-        compute=Resolver().compute,
-    )
+    resolution = _resolution(tables, {"policies": policies, **(referred or {})})
     cidrs = _cidr_identities(tables, enforced, kube_apiservers, dual_stack=dual_stack)
     inputs = (enforced, identities, endpoint_identities, cilium_endpoints)
     compilation = Derivation(
@@ -110,8 +103,7 @@ def build(
         outputs=tables.plan(),
         compute=compiler.compute,
     )
-    gate, *gates = tables.gates()
-    release = Release(rows=tables.policy_map, reconciler=reconciler, endpoints=gate, gates=gates)
+    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
         cell=Cell(
             name="policy",
@@ -127,6 +119,15 @@ def build(
         status=tables.status,
         map_status=reconciler.status,
         more_tables=trials.tables,
+    )
+
+
+def _resolution(tables: _Tables, inputs: Mapping[str, Table[Any, Any]]) -> Derivation:
+    return Derivation(
+        "resolved-policies",
+        inputs=inputs,
+        outputs={"resolved-policies": tables.resolved.writer("policy")},
+        compute=Resolver().compute,
     )
 
 

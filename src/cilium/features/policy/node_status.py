@@ -48,10 +48,10 @@ class PolicyNodeStatus(msgspec.Struct, frozen=True):
 
 
 class NodeStatus:
-    """`compute` is the compute function of one derivation."""
+    """`compute` is the compute function of one derivation. `node`: policies are enforced on the node itself, too."""
 
-    def __init__(self) -> None:
-        self._selecting = Selecting()
+    def __init__(self, *, node: bool = False) -> None:
+        self._selecting = Selecting(node=node)
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         concerned = self._selecting.take_policies(view.changes["policies"])

@@ -22,25 +22,25 @@ Gate = tuple[Table[Any, Any], Writer[Any, Any]]
 
 
 class Release:
-    """`endpoints`: the gate of endpoint policies; `gates`: the others."""
+    """`gates`: that of endpoint policies, and the others."""
 
     def __init__(
         self,
         *,
         rows: Table[int, Any],
         reconciler: Reconciler[int, Any],
-        endpoints: Gate,
         gates: list[Gate],
     ) -> None:
+        endpoints, *others = gates
         self._rows, self._reconciler = rows, reconciler
         self._wake = asyncio.Event()
         self._status = reconciler.status.changes(wake=self._wake)
-        self._planned = [table for table, _ in (endpoints, *gates)]
-        self._gates = [(table.changes(wake=self._wake), writer) for table, writer in gates]
+        self._planned = [table for table, _ in gates]
+        self._gates = [(table.changes(wake=self._wake), writer) for table, writer in others]
         self._endpoints, self._given = endpoints[0].changes(wake=self._wake), endpoints[1]
         self._waiting: dict[Any, EndpointPolicy] = {}
         """Planned rows of endpoints that keep an old policy."""
-        self._done = [writer.initializer("policy maps") for _, writer in (endpoints, *gates)]
+        self._done = [writer.initializer("policy maps") for _, writer in gates]
 
     async def run(self) -> None:
         """The task: never returns. Starts when the plan is complete: half a plan would tear what is enforced."""

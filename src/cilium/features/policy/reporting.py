@@ -32,6 +32,7 @@ def build(
     policy: PolicyCell,
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     node: str,
+    host_firewall: bool = False,
     writes: Writes | None,
     events: Operations[Problem],
 ) -> ReportingCell:
@@ -48,9 +49,10 @@ def build(
         compute=Incomplete().compute,
     )
     telling = Reconciler("policy-events", table=problems, operations=events, debounce=DEBOUNCE)
-    saying = (
-        [] if writes is None else [_saying(policy, endpoint_identities, problems, NodeStatusOps(writes, node=node))]
-    )
+    saying = []
+    if writes is not None:
+        rules, said = NodeStatus(node=host_firewall), NodeStatusOps(writes, node=node)
+        saying.append(_saying(policy, endpoint_identities, problems, rules, said))
     return ReportingCell(
         cell=Cell(
             name="policy reports",
@@ -65,6 +67,7 @@ def _saying(
     policy: PolicyCell,
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     problems: Table[ProblemKey, Problem],
+    rules: NodeStatus,
     operations: NodeStatusOps,
 ) -> tuple[Derivation, Reconciler[str, PolicyNodeStatus]]:
     """What the status of the objects says of this node."""
@@ -78,7 +81,7 @@ def _saying(
             "policy-problems": problems,
         },
         outputs={"policy-node-status": rows.writer("policy")},
-        compute=NodeStatus().compute,
+        compute=rules.compute,
     )
     # Patient: before all is known, what an earlier life said stands. Without refresh: nobody else writes there.
     return derivation, Reconciler(

@@ -12,10 +12,11 @@ from unit.features.derived import Derived
 from unit.features.policy.test_cell import API, FROM_API, WEB, policy
 
 from cilium.features.policy.compute import _status
+from cilium.features.policy.node_rules import NOTHING
 from cilium.features.policy.node_status import NodeStatus, NodeStatusOps, PolicyNodeStatus, Said
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.problems import Problem, Reason
-from cilium.tables.rules import NodeReport, PolicyObject
+from cilium.tables.rules import NodeReport, PolicyObject, Rule, Selector
 from cilium.tables.types import EndpointId, Identity
 
 KEY = "CiliumNetworkPolicy/shop/p"
@@ -23,7 +24,7 @@ FINE = NodeReport(revision=3, enforcing=True, ok=True)
 
 
 class Node:
-    def __init__(self) -> None:
+    def __init__(self, *, host_firewall: bool = False) -> None:
         self.derived = Derived(
             inputs={
                 "policies": lambda row: row.key,
@@ -32,12 +33,12 @@ class Node:
                 "policy-problems": lambda row: row.key,
             },
             outputs={"policy-node-status": lambda row: row.key},
-            compute=NodeStatus().compute,
+            compute=NodeStatus(node=host_firewall).compute,
         )
 
     def apply(self, row: PolicyObject) -> None:
         self.derived.put("policies", row)
-        self.derived.put("policy-status", _status(row, 7))
+        self.derived.put("policy-status", _status(row, 7, host_firewall=True))
 
     def pod(self, *labels: str, number: int = 1) -> None:
         self.derived.put("endpoint-identities", EndpointIdentity(EndpointId(number), Identity(300), labels))
@@ -48,7 +49,8 @@ class Node:
 
 
 def generation(number: int, **changes: Any) -> PolicyObject:
-    return msgspec.structs.replace(policy(**FROM_API), **{"generation": number, "enforced": number, **changes})
+    found: PolicyObject = policy(**FROM_API)
+    return msgspec.structs.replace(found, **{"generation": number, "enforced": number, **changes})
 
 
 async def test_a_node_speaks_of_policies_that_select_an_endpoint_of_it() -> None:
@@ -67,6 +69,16 @@ async def test_a_node_speaks_of_policies_that_select_an_endpoint_of_it() -> None
     node.pod(*WEB, number=2)
     node.derived.drop("policies", KEY)
     node.derived.drop("policy-status", KEY)
+    assert node.says() is None
+
+
+@pytest.mark.parametrize("host_firewall", [True, False])
+async def test_a_policy_about_nodes_concerns_the_nodes_on_which_it_is_in_force(host_firewall: bool) -> None:
+    node = Node(host_firewall=host_firewall)
+    rule = Rule(subject=Selector(), default_deny_ingress=True, node_subject=True)
+    node.apply(generation(3, rules=(rule,)))
+    assert node.says() == (FINE if host_firewall else None)
+    node.apply(generation(3, rules=(NOTHING,)))
     assert node.says() is None
 
 
