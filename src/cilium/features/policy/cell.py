@@ -6,7 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from cilium.state.status import RowStatus
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
-from cilium.tables.rules import PolicyObject, RuleReference
+from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
 COMPILED = ("policies", "identities", "endpoint-identities", "cilium-endpoints")
@@ -46,6 +46,8 @@ class PolicyCell:
     status: Table[str, PolicyStatus]
     map_status: Table[int, RowStatus[int]]
     """How far the kernel follows `policy_map`."""
+    selectors: Callable[[], Sequence[SelectorUse]]
+    """Everybody whom rules name, at the moment."""
     more_tables: list[Table[Any, Any]] = field(default_factory=list)
 
     @property
@@ -82,7 +84,6 @@ def build(
     """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
-    enforced = trials.enforced
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
@@ -95,8 +96,8 @@ def build(
         host_audit=host_firewall is not None and host_firewall.audit,
     )
     resolution = _resolution(tables, {"policies": policies, **(referred or {})})
-    cidrs = _cidr_identities(tables, enforced, kube_apiservers, dual_stack=dual_stack)
-    inputs = (enforced, identities, endpoint_identities, cilium_endpoints)
+    cidrs = _cidr_identities(tables, trials.enforced, kube_apiservers, dual_stack=dual_stack)
+    inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
     compilation = Derivation(
         "policy",
         inputs=dict(zip(COMPILED, inputs, strict=True)),
@@ -111,13 +112,14 @@ def build(
             reconcilers=(reconciler, counting, *trials.reconcilers),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep), *trials.tasks),
         ),
-        resolved=enforced,
+        resolved=trials.enforced,
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
         map_status=reconciler.status,
+        selectors=compiler.selectors,
         more_tables=trials.tables,
     )
 
@@ -156,7 +158,9 @@ class _Tables:
         self.resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
         self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
         self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
-        self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+        self.rule_references: Table[int, RuleReference] = Table(
+            "rule-references", key=lambda row: row.cookie, indexes={"policy": lambda row: (row.policy,)}
+        )
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")
