@@ -95,6 +95,8 @@ def _enforced(policy: PolicyObject, reports: Iterable[NodeReport]) -> str:
     generations = {report.revision for report in reports if report.enforcing and report.revision}
     if len(generations) == 1:
         return f"generation {generations.pop()}, the last valid one, stays enforced"
+    if policy.rules and not policy.enforced:
+        return "nodes that know no valid generation of it close whom it selects"
     return standing(policy)
 
 
