@@ -77,6 +77,7 @@ class AgentCollector(Collector):
         yield families.ENDPOINTS.single(len(endpoints))
         yield families.ENDPOINT_STATE.metric(_counted(states))
         yield families.POLICIES.single(sum(1 for _ in self._rows("policies")))
+        yield families.POLICIES_INCOMPLETE.single(sum(1 for _ in self._rows("policy-problems")))
         yield families.IDENTITIES.metric(_counted(row.source for row in self._rows("identities")))
         addresses = (f"ipv{row.address.version}" for row in self._rows("ip-allocations"))
         yield families.ADDRESSES.metric(_counted(addresses))
