@@ -38,6 +38,7 @@ class Life:
     contact: bool = True
     audit: bool = False
     rollbacks: int = 0
+    asked: int = 0
     tables: dict[str, Table[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,6 +56,7 @@ class Life:
         )  # fmt: skip
 
     async def _answers(self) -> bool:
+        self.asked += 1
         return self.contact
 
     def _count(self) -> None:
@@ -245,6 +247,19 @@ def test_to_leave_the_dry_run_of_the_node_is_a_change(life: Life) -> None:
     wet.contact = False
     wet.after(11)
     assert (wet.state(), wet.rows.snapshot()[KEY].in_force.audit) == ("rolled-back 2", True)
+
+
+def test_other_changes_are_no_reason_to_ask_more_often(life: Life) -> None:
+    life.apply(OPEN)
+    life.after(0)
+    for number in range(50):
+        life.apply(ccnp("pods", number, {"endpointSelector": {}} | FROM_WORLD))
+        life.after(0.1, step=0.1)
+    assert life.asked <= 1 + 11, "in five seconds"
+    life.after(60)
+    asked = life.asked
+    life.after(60)
+    assert (life.state(), life.asked) == ("kept 1", asked), "nothing is watched when nothing is on trial"
 
 
 def test_policies_about_pods_are_nobodys_trial(life: Life) -> None:
