@@ -7,12 +7,14 @@
 #include "stages/deliver.h"
 #include "stages/deny.h"
 #include "stages/encap.h"
+#include "stages/host_firewall.h"
+#include "stages/near.h"
 #include "stages/reject.h"
 
 /* Anti-spoofing: the source's row must name the interface the packet came from. */
 static __always_inline const struct endpoint *sender(struct __sk_buff *skb, const struct flow *flow)
 {
-	const struct endpoint *pod = endpoint_at(&flow->source);
+	const struct endpoint *pod = endpoint_near(NEAR_SENDER, &flow->source, flow->policy_epoch);
 
 	if (likely(pod && pod->ifindex == skb->ifindex && !addr_is_reserved(&flow->source)))
 		return pod;
@@ -37,16 +39,6 @@ static __always_inline int deny_sender(struct __sk_buff *skb, struct flow *flow,
 	if (!config_deny_response || !deny_answered(skb, flow, reason) || reply_to_pod(skb, flow) || !turn_macs(skb))
 		return TC_ACT_SHOT;
 	return bpf_redirect_peer(skb->ifindex, 0);
-}
-
-/* The same for the node, or whom it forwards for: the answer goes up its stack as if from a pod, of which only the routes
- * are asked. */
-static __always_inline int deny_stack(struct __sk_buff *skb, struct flow *flow, int reason)
-{
-	drop(skb, flow, reason);
-	if (!config_deny_response || !deny_answered(skb, flow, reason) || !write_host_mac(skb))
-		return TC_ACT_SHOT;
-	return bpf_redirect(config_host_ifindex, BPF_F_INGRESS);
 }
 
 /* Both ends here, or the node itself: one run, one event. */
@@ -86,6 +78,8 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	/* Pods may tunnel among themselves. Any other address may be one more of some node. */
 	if (unlikely(encapsulated(flow) && (!behind_tunnel(peer) || is_node(flow->destination_identity))))
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
+	if (config_host_firewall)
+		heard_by_node(skb, flow);
 	reason = admit(skb, flow);
 	if (reason)
 		return deny_sender(skb, flow, reason);
@@ -154,14 +148,14 @@ int from_lxc(struct __sk_buff *skb)
 		return reason ? consume(skb, &flow, reason) : drop(skb, &flow, DROP_INVALID_SOURCE_IP);
 	}
 	flow_from(&flow, pod);
-	peer = endpoint_at(&flow.destination);
+	peer = endpoint_near(NEAR_RECEIVER, &flow.destination, flow.policy_epoch);
 	if (!peer)
 		remote = ipcache_at(&flow.destination);
 	if (config_services && unlikely(peer ? peer->flags & ENDPOINT_HOST : may_be_service(remote))) {
 		reason = ask_service(skb, &flow, pod, whose_address(peer, remote));
 		if (reason != GO_ON)
 			return reason;
-		peer = endpoint_at(&flow.destination);
+		peer = endpoint_near(NEAR_RECEIVER, &flow.destination, flow.policy_epoch);
 		remote = peer ? NULL : ipcache_at(&flow.destination);
 	}
 	if (peer && !addr_is_reserved(&flow.destination))

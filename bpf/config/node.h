@@ -25,6 +25,7 @@ CONFIG(__u8, config_enable_ipv6) = 1;
 CONFIG(__u8, config_masquerade4) = 1;
 CONFIG(__u8, config_masquerade6) = 1;
 CONFIG(__u8, config_allow_localhost) = 1;        /* host to its own endpoints is allowed unless a rule denies it */
+CONFIG(__u8, config_host_firewall) = 0;          /* policies may be enforced on the node itself */
 CONFIG(__u8, config_deny_response) = 0;          /* who is denied by policy is told at once */
 CONFIG(__u8, config_fragments) = 1;              /* track fragments */
 CONFIG(union addr, config_native4);              /* native routing CIDRs: no masquerading inside; v4-mapped */

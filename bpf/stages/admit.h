@@ -148,6 +148,13 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now)
 	return true;
 }
 
+/* Policies of the node itself do not judge ICMP errors: who reports "too big" must reach it, and it must reach others. */
+static __always_inline void spare_node(struct local_end *end)
+{
+	if (end->flags & ENDPOINT_HOST)
+		end->ingress_policy = end->egress_policy = 0;
+}
+
 /* ICMP that opens nothing: an error passes with its connection, all else packet by packet, if a rule allows it. */
 static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *flow, __u64 now)
 {
@@ -156,6 +163,10 @@ static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *f
 	if (flow->shape & SHAPE_ICMP_ERROR && related(skb, flow, now)) {
 		reason = 0;
 	} else {
+		if (config_host_firewall && flow->shape & SHAPE_ICMP_ERROR) {
+			spare_node(&flow->from);
+			spare_node(&flow->to);
+		}
 		reason = judge(flow, CT_CLIENT);
 		if (reason)
 			return reason;

@@ -83,3 +83,13 @@ STAGE bool deny_answered(struct __sk_buff *skb, struct flow *flow, int reason)
 	turn_flow(skb, flow);
 	return true;
 }
+
+/* What the node sends, or whoever it forwards for, is denied: the answer goes up its stack as if from a pod, of which only the routes
+ * are asked. */
+static __always_inline int deny_stack(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || !write_host_mac(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect(config_host_ifindex, BPF_F_INGRESS);
+}

@@ -87,8 +87,9 @@ static __always_inline int policy_ingress(struct opening *opening)
 	const struct policy_verdict *verdict =
 		policy_lookup(opening->server.ingress_policy, opening->client_identity, opening->protocol, opening->port);
 
-	/* The node reaches its own endpoints (probes) unless a rule denies it. */
-	if (default_deny(verdict) && config_allow_localhost && opening->client_identity == IDENTITY_HOST)
+	/* The node reaches its own endpoints (probes) unless a rule denies it. It is none of them itself. */
+	if (default_deny(verdict) && config_allow_localhost && opening->client_identity == IDENTITY_HOST &&
+	    !(opening->server.flags & ENDPOINT_HOST))
 		return 0;
 	opening->decided |= EVENT_INGRESS_DECIDED;
 	if (verdict) {

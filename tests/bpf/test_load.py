@@ -31,6 +31,12 @@ def test_services(make_datapath: Callable[..., Datapath], mode: int, dsr: int) -
     assert all(datapath.program(name) > 0 for name in OBJECTS)
 
 
+@pytest.mark.parametrize(("mode", "services"), list(product(RoutingMode, (0, 1))))
+def test_host_firewall(make_datapath: Callable[..., Datapath], mode: int, services: int) -> None:
+    datapath = make_datapath(host_firewall=1, routing_mode=mode, services=services, dsr=services, tunnel_ifindex=9)
+    assert all(datapath.program(name) > 0 for name in OBJECTS)
+
+
 @pytest.mark.parametrize(
     "off",
     [

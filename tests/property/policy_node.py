@@ -42,7 +42,13 @@ def ports_of(peer: Peer) -> tuple[NamedPort, ...]:
 class Node:
     """Inputs are set by the methods below; `settle` computes; `class_of` and `lookup` ask."""
 
-    def __init__(self, enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT, *, dual_stack: bool = True) -> None:
+    def __init__(
+        self,
+        enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
+        *,
+        dual_stack: bool = True,
+        **compiler: Any,
+    ) -> None:
         self.objects = Table("policies", key=lambda row: row.key)
         self.namespaces = Table("namespaces", key=lambda row: row.name)
         self.policies = Table("resolved-policies", key=lambda row: row.key)
@@ -71,7 +77,7 @@ class Node:
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
-        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack)
+        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler)
         self.derivation = Derivation(
             "policy",
             inputs={

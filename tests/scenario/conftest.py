@@ -13,12 +13,14 @@ TUNNEL = """
 prometheus: {enabled: true}
 kubeProxyReplacement: true
 localRedirectPolicies: {enabled: true}
+hostFirewall: {enabled: true, rollbackAfter: 3s, trialTime: 4s}
 """
 NATIVE = """
 prometheus: {enabled: true}
 kubeProxyReplacement: true
 loadBalancer: {algorithm: maglev, mode: hybrid, acceleration: best-effort}
 localRedirectPolicies: {enabled: true}
+hostFirewall: {enabled: true, rollbackAfter: 3s, trialTime: 4s}
 ipam: {mode: kubernetes}
 routingMode: native
 autoDirectNodeRoutes: true

@@ -22,6 +22,7 @@ from cilium.app.built import Built
 from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
 from cilium.app.endpoints import Endpoints
+from cilium.app.host_firewall import HostGuard
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
 from cilium.app.node_lock import AgentRunningError, node_lock
@@ -42,6 +43,7 @@ from cilium.features.node import cell as node_cell
 from cilium.settings import Settings, with_overlays
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.contact import Contact
 from cilium.sources.kubernetes.errors import ConfigError
 from cilium.sources.kubernetes.node_configs import read_overlays
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
@@ -64,16 +66,22 @@ async def _run(settings: Settings, argv: Sequence[str], node: str, state: Path) 
     agent = Inspection(settings=settings, node=node, version=version("cilium"))
     agent.add_tables([*tables, *kubernetes])
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
-    async with Client(config, user_agent="cilium-agent") as client, asyncio.TaskGroup() as tasks:
+    async with (
+        Client(config, user_agent="cilium-agent") as client,
+        Contact(config) as contact,
+        asyncio.TaskGroup() as tasks,
+    ):
         runners = [
             await serve_probes(f"127.0.0.1:{settings.health.port}", agent),
             await serve_api(Path(settings.process.api_socket), agent),
         ]
+        guard = HostGuard(state=state, contact=contact, rolled_back=agent.counts.host_policy_rolled_back)
+        tasks.create_task(guard.rescue(settings.host_firewall), name="host policy rescue")
         try:
             settings = await _settle_settings(settings, argv, agent, client)
             guard_ipam_mode(state, settings.ipam.mode)
             runners.append(await serve_metrics(settings.metrics.listen, AgentCollector(agent)))
-            await _start(settings, node, state, tables, kubernetes, agent, client, tasks)
+            await _start(settings, node, state, tables, kubernetes, agent, client, tasks, guard)
             await asyncio.Event().wait()
         finally:
             for runner in runners:
@@ -104,6 +112,7 @@ async def _start(
     agent: Inspection,
     client: Client,
     tasks: asyncio.TaskGroup,
+    guard: HostGuard,
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
@@ -146,6 +155,7 @@ async def _start(
         agent=agent,
         state=state,
     )
+    built.host_firewall = guard.firewall(settings, node=node, kubernetes=kubernetes, writes=writes)
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)
@@ -158,11 +168,11 @@ def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client:
         node=node,
         cluster=settings.cluster.name,
         redirectable=settings.services.local_redirect_cidrs,
-        resources=_followed(settings),
+        resources=followed(settings),
     )
 
 
-def _followed(settings: Settings) -> frozenset[Resource]:
+def followed(settings: Settings) -> frozenset[Resource]:
     """What is switched off costs the API server no watch."""
     unwanted: set[Resource] = set()
     if not settings.policy.kubernetes:

@@ -43,7 +43,7 @@ SERVICE_OBJECTS = ("sock",)
 XDP_OBJECTS = ("xdp",)
 SERVICE_MAPS = "cilium_lb_"
 MAGLEV = "cilium_lb_maglev"
-NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
+NOT_OPENED = ("cilium_events", "cilium_nat_work", "cilium_near", MAGLEV)
 """A ring and a map of maps, which are read otherwise, and room to work in, which is not pinned."""
 EVERY_PACKET = (MonitorAggregation.NONE, MonitorAggregation.LOW)
 SECOND = 1_000_000_000
@@ -124,6 +124,7 @@ def constants(settings: Settings, node: NodeAddressing, devices: NodeDevices) ->
         "config_masquerade4": int(settings.masquerade_ipv4 and settings.masquerade.bpf),
         "config_masquerade6": int(settings.masquerade_ipv6 and settings.masquerade.bpf),
         "config_allow_localhost": int(settings.policy.allow_localhost is not AllowLocalhost.POLICY),
+        "config_host_firewall": int(settings.host_firewall.enabled),
         "config_deny_response": int(settings.policy.deny_response is DenyResponse.ICMP),
         "config_fragments": int(settings.maps.fragments),
         "config_ct_tcp_syn": int(settings.conntrack.tcp_syn * SECOND),

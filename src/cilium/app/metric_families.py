@@ -93,6 +93,9 @@ POLICY_DELAY = Family(
     "Seconds from hearing of a policy change to the kernel's policy maps holding it.",
     ("source",),
 )
+HOST_ROLLBACKS = Family(
+    "cilium_host_policy_rollbacks", "counter", "Times that changed policies on this node were rolled back."
+)
 CNI_DURATION = Family(
     "cilium_cni_request_duration_seconds", "histogram", "Time to serve a CNI request.", ("command", "outcome")
 )

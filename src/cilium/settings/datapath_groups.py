@@ -85,6 +85,43 @@ class PolicySettings:
 
 
 @dataclass(frozen=True)
+class HostFirewallSettings:
+    enabled: bool = setting(
+        kinds.boolean(),
+        default=False,
+        key="enable-host-firewall",
+        helm=("hostFirewall.enabled",),
+        meaning="Policies with `nodeSelector` are enforced on the node itself.",
+    )
+    audit: bool = setting(
+        kinds.boolean(),
+        default=False,
+        key="host-firewall-audit-mode",
+        helm=("hostFirewall.auditMode",),
+        when={"enable-host-firewall": "true"},
+        meaning="A dry run: nothing is dropped by policies on nodes; what would have been has verdict AUDIT.",
+    )
+    rollback_after: float = setting(
+        kinds.duration(3),
+        default=10.0,
+        key="host-firewall-rollback-after",
+        helm=("hostFirewall.rollbackAfter",),
+        unit="s",
+        when={"enable-host-firewall": "true"},
+        meaning="A change on trial is rolled back when the node has not reached its API server for this time.",
+    )
+    trial_time: float = setting(
+        kinds.duration(3),
+        default=60.0,
+        key="host-firewall-trial-time",
+        helm=("hostFirewall.trialTime",),
+        unit="s",
+        when={"enable-host-firewall": "true"},
+        meaning="How long a change of what is enforced on the node is on trial.",
+    )
+
+
+@dataclass(frozen=True)
 class IdentitySettings:
     labels: tuple[str, ...] = setting(
         kinds.names(),

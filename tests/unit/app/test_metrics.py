@@ -187,8 +187,8 @@ def policy(name: str) -> PolicyObject:
     return PolicyObject("CiliumNetworkPolicy", "ns", name, "", 1, ())
 
 
-def enforced(name: str, revision: int) -> PolicyStatus:
-    return PolicyStatus("CiliumNetworkPolicy", "ns", name, 1, True, "", revision)
+def enforced(name: str, generation: int) -> PolicyStatus:
+    return PolicyStatus("CiliumNetworkPolicy", "ns", name, generation, True, "", 1)
 
 
 class Delays:
@@ -197,7 +197,6 @@ class Delays:
         policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
         status: Table[str, PolicyStatus] = Table("policy-status", key=lambda row: row.key)
         self.policies, self.status = policies.writer("test"), status.writer("test")
-        self.table = policies
         self.delay = PolicyDelay(
             policies=policies, status=status, observe=self.seen.append, clock=lambda: self.now
         )  # fmt: skip
@@ -213,11 +212,10 @@ async def test_the_delay_of_a_policy_runs_from_its_first_change_to_its_enforceme
     delays = Delays()
     delays.policies.upsert(policy("a"))
     assert delays.at(10.0) == []
-    first = delays.table.revision
     delays.policies.upsert(PolicyObject("CiliumNetworkPolicy", "ns", "a", "", 2, ()))
-    delays.status.upsert(enforced("a", first))
+    delays.status.upsert(enforced("a", 1))
     assert delays.at(10.5) == [], "this status answers to the version before"
-    delays.status.upsert(enforced("a", delays.table.revision))
+    delays.status.upsert(enforced("a", 2))
     assert delays.at(11.0) == [1.0]
 
 

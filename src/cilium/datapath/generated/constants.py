@@ -10,6 +10,7 @@ CONSTANTS: dict[str, int] = {
     'config_masquerade4': 1,
     'config_masquerade6': 1,
     'config_allow_localhost': 1,
+    'config_host_firewall': 1,
     'config_deny_response': 1,
     'config_fragments': 1,
     'config_native4_bits': 4,

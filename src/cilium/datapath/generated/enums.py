@@ -229,6 +229,14 @@ class NatClient(IntEnum):
     CLIENTS = 3
 
 
+class NearEnd(IntEnum):
+    """enum near_end."""
+
+    SENDER = 0
+    RECEIVER = 1
+    ENDS = 2
+
+
 class NetdevFlags(IntFlag):
     """enum netdev_flags."""
 

@@ -229,6 +229,24 @@ NAT_WORK: Dtype = np.dtype(
 )
 assert NAT_WORK.itemsize == 208
 
+NEAR_ROW: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('endpoint', ENDPOINT),
+        ('policy_epoch', '<u4'),
+        ('known', '<u4'),
+        ('pad', '<u8'),
+    ]
+)
+assert NEAR_ROW.itemsize == 64
+
+NEAR_ROWS: Dtype = np.dtype(
+    [
+        ('rows', NEAR_ROW, (256,)),
+    ]
+)
+assert NEAR_ROWS.itemsize == 16384
+
 NEIGHBOUR_KEY: Dtype = np.dtype(
     [
         ('address', 'u1', (16,)),

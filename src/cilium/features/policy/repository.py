@@ -19,6 +19,7 @@ from cilium.features.policy.ids import StableIds
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.tiers import LEVELS, Level, Stand
 from cilium.features.policy.verdicts import ANYTHING, Atom, PortName, boxes_of
+from cilium.tables.identities import Reserved
 from cilium.tables.rules import (
     AUDITED_DEFAULT_DENY,
     FIRST_COOKIE,
@@ -33,6 +34,8 @@ from cilium.tables.rules import (
     Tier,
 )
 
+THIS_NODE = Selector((Requirement(Reserved.HOST.label, "Exists"),))
+"""The subject of rules about this node."""
 DELETED_REFERENCES = 4096
 """References kept after their rule, for flows of the recent past."""
 
@@ -53,9 +56,11 @@ class RuleSet(msgspec.Struct, frozen=True, eq=False):
 class Repository:
     """Atoms of peers are evaluated in `peers`, subjects of rule sets in `subjects`."""
 
-    def __init__(self, *, peers: SelectorCache, subjects: SelectorCache, dual_stack: bool) -> None:
+    def __init__(
+        self, *, peers: SelectorCache, subjects: SelectorCache, dual_stack: bool, host_firewall: bool = False
+    ) -> None:
         self._peers, self._subjects = peers, subjects
-        self._dual_stack = dual_stack
+        self._dual_stack, self._host_firewall = dual_stack, host_firewall
         self._objects: dict[str, tuple[RuleSet, ...]] = {}
         self._atoms: dict[int, Atom] = {}
         self._garbage: list[Atom] = []
@@ -103,7 +108,7 @@ class Repository:
         that used them are still to be told.
         """
         old = self._objects.pop(key, ())
-        rules = [] if new is None else [_enforceable(rule) for rule in new.rules]
+        rules = [] if new is None else [_enforceable(rule, self._host_firewall) for rule in new.rules]
         kept: list[RuleSet] = []
         removed: list[RuleSet] = []
         added: list[RuleSet] = []
@@ -258,10 +263,12 @@ class Repository:
                 self._cookies.free(name)
 
 
-def _enforceable(rule: Rule) -> Rule:
-    """A rule about nodes selects no endpoint."""
+def _enforceable(rule: Rule, host_firewall: bool) -> Rule:
+    """A rule about nodes selects no endpoint. Which nodes it selects is settled before (node_rules.py)."""
     if not rule.node_subject:
         return rule
+    if host_firewall:
+        return msgspec.structs.replace(rule, subject=THIS_NODE)
     return msgspec.structs.replace(rule, ingress=(), egress=(), default_deny_ingress=False, default_deny_egress=False)
 
 
@@ -306,12 +313,12 @@ def _reference(cookie: int, new: PolicyObject, position: int, rule: Rule, elemen
     )
 
 
-def unenforced(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Paths of everything in these rules that this version parses and does not enforce."""
+def unenforced(rules: Iterable[Rule], *, host_firewall: bool = False) -> tuple[str, ...]:
+    """Paths of everything in these rules that is parsed and not enforced, by this version or with these settings."""
     paths: list[str] = []
     for rule in rules:
-        if rule.node_subject:
-            paths.append("nodeSelector")
+        if rule.node_subject and not host_firewall:
+            paths.append("nodeSelector (hostFirewall.enabled is false)")
         for element in (*rule.ingress, *rule.egress):
             paths += element.unenforced
     return tuple(paths)

@@ -57,8 +57,8 @@ class Side:
 
     @property
     def closed(self) -> bool:
-        """What no rule lets through is denied."""
-        return self.forced or self.default_deny > 0
+        """Policies deny what no rule of theirs lets through. Where none does, tier BASELINE is asked, too."""
+        return self.default_deny > 0
 
     def join(self, atoms: BitMap, *, default_deny: bool, audit: bool, weight: int) -> None:
         """A rule set begins (weight 1) or ceases (-1) to select the subject."""
@@ -73,7 +73,7 @@ class Side:
         """What becomes of traffic about which no rule says anything."""
         if self.closed:
             return "closed"
-        return "audited" if self.audited_default_deny else "open"
+        return ("audited " if self.audited_default_deny else "") + ("forced" if self.forced else "open")
 
     def name(self, repository: Repository) -> bytes | None:
         """What tells the policy from others, whatever its rules say at the moment; None: not enforced.
@@ -94,10 +94,10 @@ class Side:
         rules = self.rules - repository.baseline if self.closed else self.rules
         always = rules & repository.wildcards
         specific = rules - always
-        if not self.closed:
+        if not (self.closed or self.forced):
             always.add(repository.allow_all)
-            if self.audited_default_deny:
-                always.add(repository.audited_default_deny)
+        if self.audited_default_deny and not self.closed:
+            always.add(repository.audited_default_deny)
         named = rules & repository.named
         if named and self.facts is not None:
             always |= self.facts
@@ -109,11 +109,12 @@ class Side:
 
 
 class Subject:
-    """`number` names it in the cache of subject selectors."""
+    """`number` names it in the cache of subject selectors. `node`: it is the node itself."""
 
-    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap) -> None:
+    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap, node: bool = False) -> None:
         self.number = number
         self.key = key
+        self.node = node
         self.ingress = Side("ingress", forced=forced, facts=facts)
         self.egress = Side("egress", forced=forced, facts=None)
         self.endpoints: set[EndpointId] = set()
@@ -123,7 +124,10 @@ class Subject:
         return self.ingress, self.egress
 
     def join(self, rule_set: RuleSet, weight: int) -> None:
+        """Rules about pods never mean the node, whatever they select; rules about nodes mean nobody else."""
         rule = rule_set.rule
+        if rule.node_subject is not self.node:
+            return
         audit = rule_set.audit
         self.ingress.join(rule_set.ingress, default_deny=rule.default_deny_ingress, audit=audit, weight=weight)
         self.egress.join(rule_set.egress, default_deny=rule.default_deny_egress, audit=audit, weight=weight)
