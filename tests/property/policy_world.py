@@ -84,7 +84,16 @@ def selectors(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     return maybe(matchLabels=labels, matchExpressions=st.lists(listed | bare, max_size=2))
 
 
-PEER_KEYS = ("app", "k8s:tier", NS, "io.kubernetes.pod.namespace", NS_LABEL + "team", CLUSTER_KEY, "reserved:host", "any:host")
+PEER_KEYS = (
+    "app",
+    "k8s:tier",
+    NS,
+    "io.kubernetes.pod.namespace",
+    NS_LABEL + "team",
+    CLUSTER_KEY,
+    "reserved:host",
+    "any:host",
+)
 ENTITIES = ("all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "kube-apiserver", "health")
 
 cilium_ports = st.one_of(
