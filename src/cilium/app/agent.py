@@ -191,6 +191,7 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
     settings, agent = built.settings, built.agent
     agent.maps.update(built.datapath.maps)
     features = build_features(built)
+    agent.selectors = features.policy.selectors
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
     addressing.publish_health(await endpoints.restore())

@@ -174,6 +174,17 @@ class PolicyObject(msgspec.Struct, frozen=True):
         return f"{self.kind}/{self.namespace}/{self.name}"
 
 
+class SelectorUse(msgspec.Struct, frozen=True):
+    """A selector of peers in the rules of this node, and whom it selects at the moment."""
+
+    selector: Selector
+    policies: tuple[str, ...]
+    """Kind and name of those whose rules it stands in."""
+    users: int
+    """Rules."""
+    identities: tuple[int, ...]
+
+
 class RuleReference(msgspec.Struct, frozen=True):
     """Table `rule-references`, key `cookie`: what a cookie in an event or verdict names. Writer: features/policy.
 
@@ -196,3 +207,17 @@ class RuleReference(msgspec.Struct, frozen=True):
     action: Action = Action.ALLOW
     rule: str = ""
     """Name of the element, if it has one."""
+    revision: int = 0
+    """Policy revision from which on the rule stands as it does."""
+
+    @property
+    def policy(self) -> str:
+        """Key of its object."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def place(self) -> str:
+        """`spec.ingress[0]`; of default deny, and of the built-in references, nothing."""
+        if not self.cookie or not self.section:
+            return ""
+        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from cilium.cli.cluster import lab, status
+from cilium.cli.cluster.policy.commands import policy
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Cilium for a cluster: its state, and a lab to try it in."""
+    """Cilium for a cluster: its state, its policies, and a lab to try it in."""
 
 
 @main.command()
@@ -22,3 +23,4 @@ def version() -> None:
 
 main.add_command(lab.lab)
 main.add_command(status.status)
+main.add_command(policy)

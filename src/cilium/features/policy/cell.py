@@ -6,7 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from cilium.state.cell import Cell
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
-from cilium.tables.rules import PolicyObject, RuleReference
+from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
 
 
@@ -40,6 +40,8 @@ class PolicyCell:
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
+    selectors: Callable[[], Sequence[SelectorUse]]
+    """Everybody whom rules name, at the moment."""
     more_tables: list[Table[Any, Any]] = field(default_factory=list)
 
     @property
@@ -119,6 +121,7 @@ def build(
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
+        selectors=compiler.selectors,
         more_tables=trials.tables,
     )
 
@@ -148,7 +151,9 @@ class _Tables:
         self.resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
         self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
         self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
-        self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+        self.rule_references: Table[int, RuleReference] = Table(
+            "rule-references", key=lambda row: row.cookie, indexes={"policy": lambda row: (row.policy,)}
+        )
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")
