@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from cilium.cli.cluster import lab, status
+from cilium.cli.cluster.policy_test import command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,5 +21,6 @@ def version() -> None:
     click.echo(f"cilium {package_version('cilium')}")
 
 
+lab.lab.add_command(command.test)
 main.add_command(lab.lab)
 main.add_command(status.status)
