@@ -2,9 +2,9 @@
 
     python -S -E -I probe.py < {"timeout": 1.0, "probes": [{"address": "10.0.0.1", "protocol": "TCP", "port": 80}, …]}
 
-In: probes as JSON; `protocol` is TCP, UDP or ICMP (echo of the address' family); `path` asks a TCP port by HTTP; `bind` is
-the address to ask from. Out: a JSON list, one object per probe in the order of the input: `outcome` (answered, refused,
-unreachable, timeout, error), `detail`, `source` and `source_port`, `seconds`.
+In: probes as JSON; `protocol` is TCP, UDP or ICMP (echo of the address' family); `path` asks a TCP port by HTTP; `bind`
+is the address to ask from. Out: a JSON list, one object per probe in the order of the input: `outcome` (answered,
+refused, unreachable, timeout, error), `detail`, `source` and `source_port`, `seconds`.
 
 It is one file and imports the standard library only: it runs inside of containers, which have this machine's root.
 """
@@ -85,12 +85,9 @@ class Probe:
         """A datagram, again after a while: the first may meet a neighbour that is not known yet."""
         if self.sock is None or self.protocol == "TCP":
             return
-        if self.protocol == "UDP":
-            payload = DNS_QUERY if self.port == 53 else PAYLOAD
-        else:
-            payload = self._echo()
+        datagram = DNS_QUERY if self.port == 53 else PAYLOAD
         try:
-            self.sock.send(payload)
+            self.sock.send(datagram if self.protocol == "UDP" else self._echo())
         except OSError as error:
             if error.errno != errno.EAGAIN:
                 self._failed(error)

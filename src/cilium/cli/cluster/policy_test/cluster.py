@@ -51,15 +51,19 @@ class Cluster:
 
     # -- objects ------------------------------------------------------------------------------------------------
 
-    def refuse_existing(self, manifests: Iterable[Manifest]) -> None:
+    def refuse_existing(self, manifests: list[Manifest]) -> None:
         """In a lab that others use, a test makes its namespaces itself. Raises WrongTestError naming what is there."""
-        problems = []
-        for name, manifest in self._namespaces_of(manifests).items():
-            if self._api.find(_namespace(name)) is not None:
-                problems.append(f"{manifest.where}: namespace {name} exists in the lab already, and is not touched")
-        for manifest in manifests:
-            if manifest.kind in CLUSTER_SCOPED and self._api.find(manifest.content) is not None:
-                problems.append(f"{manifest}: exists in the lab already, and is not touched")
+        made = self._namespaces_of(manifests).items()
+        problems = [
+            f"{manifest.where}: namespace {name} exists in the lab already, and is not touched"
+            for name, manifest in made
+            if self._api.find(_namespace(name)) is not None
+        ]
+        problems += [
+            f"{manifest}: exists in the lab already, and is not touched"
+            for manifest in manifests
+            if manifest.kind in CLUSTER_SCOPED and self._api.find(manifest.content) is not None
+        ]
         if problems:
             raise WrongTestError("\n".join(problems))
 
@@ -123,13 +127,13 @@ class Cluster:
 
     def _wait_workloads(self, deadline: float) -> None:
         def lacking() -> list[str]:
-            found = []
-            for plural in ("deployments", "daemonsets", "replicasets"):
-                for item in self._api.get(f"/apis/apps/v1/{plural}")["items"]:
-                    if item["metadata"]["namespace"] in self._namespaces and not _rolled_out(item):
-                        found.append(f"{plural} {item['metadata']['namespace']}/{item['metadata']['name']}")
-            pods = self._own("pods")
-            return [*found, *(_pod_problem(pod) for pod in pods if not _ready(pod))]
+            found = [
+                f"{plural} {item['metadata']['namespace']}/{item['metadata']['name']}"
+                for plural in ("deployments", "daemonsets", "replicasets")
+                for item in self._api.get(f"/apis/apps/v1/{plural}")["items"]
+                if item["metadata"]["namespace"] in self._namespaces and not _rolled_out(item)
+            ]
+            return [*found, *(_pod_problem(pod) for pod in self._own("pods") if not _ready(pod))]
 
         self._until(lacking, deadline, "pods are not ready")
 
@@ -159,20 +163,11 @@ class Cluster:
 
     # -- questions ----------------------------------------------------------------------------------------------
 
-    def tables(self, node: str) -> dict[str, list[Object]]:
+    def tables(self, node: str) -> enforced.Tables:
         """Tables of a node's agent, by name; none while it does not answer."""
-        names = enforced.TABLES
-        script = 'for table in "$@"; do "$0" statedb "$table" -o json || exit 1; done'
-        argv = self._lab.node_argv(node, ["sh", "-c", script, str(BIN / "cilium-dbg"), *names])
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return {}
-        decoder, rest, found = json.JSONDecoder(), done.stdout.lstrip(), []
-        while rest:
-            document, end = decoder.raw_decode(rest)
-            found.append(document)
-            rest = rest[end:].lstrip()
-        return dict(zip(names, found, strict=True))
+        program = [sys.executable, "-m", "cilium.cli.cluster.policy_test.agent_tables", *enforced.TABLES]
+        done = subprocess.run(self._lab.node_argv(node, program), capture_output=True, text=True, check=False)
+        return {} if done.returncode else dict(json.loads(done.stdout))
 
 
 def _namespace(name: str) -> Object:
@@ -191,7 +186,7 @@ def _rolled_out(item: Object) -> bool:
         return False
     if item.get("kind") == "DaemonSet" or "desiredNumberScheduled" in status:
         wanted = status.get("desiredNumberScheduled", 0)
-        return wanted > 0 and status.get("numberReady", 0) >= wanted
+        return bool(wanted > 0 and status.get("numberReady", 0) >= wanted)
     return bool(status.get("readyReplicas", 0) >= spec.get("replicas", 1))
 
 

@@ -1,7 +1,7 @@
 """`cilium lab test DIR`: the options, the lab it brings up and takes down, the exit status.
 
-0: all as expected. 1: something is not as expected, or could not be decided. 2: the test itself is wrong, or no lab could
-be brought up for it.
+0: all as expected. 1: something is not as expected, or could not be decided. 2: the test itself is wrong, or no lab
+could be brought up for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether an agent enforces what was applied: a pure look at its tables.
 
-In: pods and policies as the API server has them, tables of one agent (`cilium-dbg statedb`). Out: what is lacking, what is
-refused. A policy's row is in `policy-status` once the kernel has its rules; a pod of any node is known when the agent
-has its addresses with their identity, and that identity with its labels.
+In: pods and policies as the API server has them, tables of one agent (`cilium-dbg statedb`). Out: what is lacking, what
+is refused. A policy's row is in `policy-status` once the kernel has its rules; a pod of any node is known when the
+agent has its addresses with their identity, and that identity with its labels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The expectations file: who reaches whom, or does not.
 
-In: the text of a YAML file. Out: `Expectation`s, or WrongTestError with every problem of the file, each with its line and
+In: the text of a YAML file. Out: `Expectation`s, or WrongTestError with every problem of the file, each with line and
 path. The format is documented in docs/tasks/test-policies-in-ci.md.
 """
 

@@ -1,7 +1,7 @@
 """What a probe shows: answered, dropped by policy, or neither. Pure.
 
-In: what came back, and the flows that Hubble has of that probe. Out: a `Verdict` with the policies that decided. A probe
-that is not answered is denied only if a drop by policy was seen; everything else is an error with its reason.
+In: what came back, and the flows that Hubble has. Out: a `Verdict` with the policies that decided. A probe that is not
+answered is denied only if a drop by policy was seen; everything else is an error with its reason.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def judge(probe: Probe, answer: Answer, flows: Iterable[Flow]) -> Verdict:
 def belongs(flow: Flow, probe: Probe, answer: Answer) -> bool:
     """Whether the flow is of the probe's own packets, on their way to who was asked.
 
-    The source's port is the probe's; its address may have been translated on the way, and so may the destination's.
+    The source's port is the probe's. On the way from the world to a Service, the source is translated: there it is who
+    is asked, at which port, that counts.
     """
     ends, layer = flow.get("IP") or {}, flow.get("l4") or {}
     if ends.get("ipVersion") != f"IPv{probe.family}" or flow.get("is_reply"):
@@ -113,10 +114,14 @@ def belongs(flow: Flow, probe: Probe, answer: Answer) -> bool:
         echo = any((layer.get(name) or {}).get("type") == kind for name, kind in _ECHO.items())
         return echo and ends.get("source") == answer.source and ends.get("destination") == probe.address
     ports = layer.get(probe.protocol) or {}
+    asked = (probe.address, *probe.behind)
+    if probe.behind and probe.asker.node == "external":
+        labels = (flow.get("source") or {}).get("labels") or []
+        outside = any(label.startswith("reserved:world") for label in labels)
+        return outside and ends.get("destination") in asked and ports.get("destination_port") == probe.target
     if not answer.source_port or ports.get("source_port") != answer.source_port:
         return False
-    targets = (probe.address, *probe.behind)
-    return ends.get("source") == answer.source or ends.get("destination") in targets
+    return ends.get("source") == answer.source or ends.get("destination") in asked
 
 
 def _allowed(flows: list[Flow]) -> Verdict:
@@ -129,7 +134,7 @@ def _allowed(flows: list[Flow]) -> Verdict:
     policies = tuple(dict.fromkeys(name for names in said.values() for name in names))
     audited = " (audit mode: a policy denies it)" if any(flow.get("verdict") == "AUDIT" for flow in flows) else ""
     if not policies:
-        return Verdict(Actual.ALLOWED, f"no policy closes it{audited}")
+        return Verdict(Actual.ALLOWED, f"no policy had to decide{audited}")
     text = "; ".join(f"{direction} by {', '.join(names)}" for direction, names in said.items())
     return Verdict(Actual.ALLOWED, text + audited, policies)
 
@@ -151,10 +156,11 @@ def _neither(answer: Answer) -> str:
 
 
 def _names(policies: list[Flow] | None) -> list[str]:
-    return [
-        f"{policy.get('kind', '')} {policy['namespace'] + '/' if policy.get('namespace') else ''}{policy.get('name', '')}"
-        for policy in policies or []
-    ]
+    found = []
+    for policy in policies or []:
+        path = "/".join(filter(None, (policy.get("namespace", ""), policy.get("name", ""))))
+        found.append(f"{policy.get('kind', '')} {path}")
+    return found
 
 
 def _reserved(side: Flow) -> str:

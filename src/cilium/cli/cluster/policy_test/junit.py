@@ -1,6 +1,6 @@
 """The report for CI: JUnit XML, one testsuite per step, one testcase per source, target, port and family.
 
-In: the results of steps, or why there are none. Out: the document's bytes. Characters that XML cannot carry are left out.
+In: the results of steps, or why there are none. Out: the document's bytes. What XML cannot carry is left out.
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ def _count(element: Element, tests: int, failures: int, errors: int) -> None:
 
 def _case(suite: Element, classname: str, step: StepResult, case: CaseResult) -> None:
     name = f"{case.case.name} {expected_text(case)}"
-    element = SubElement(suite, "testcase", classname=_clean(classname), name=_clean(name),
-                         time=f"{case.seconds:.3f}", file=str(step.file), line=str(case.case.expectation.line))  # fmt: skip
+    attributes = {"classname": _clean(classname), "name": _clean(name), "time": f"{case.seconds:.3f}"}
+    attributes |= {"file": str(step.file), "line": str(case.case.expectation.line)}
+    element = SubElement(suite, "testcase", attributes)
     if case.result is Result.OK:
         return
     tag = "failure" if case.result is Result.DIFFERS else "error"
     worst = next(outcome for outcome in case.outcomes if case.result_of(outcome) is case.result)
     message = f"expected {expected_text(case)}, but {actual_text(worst)}"
-    text = "\n".join(line.strip() for line in case_lines(step.file, case))
+    text = "\n".join(case_lines(step.file, [case]))
     SubElement(element, tag, type=worst.verdict.actual.value, message=_clean(message)).text = _clean(text)
 
 

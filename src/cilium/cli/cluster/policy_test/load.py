@@ -1,7 +1,7 @@
 """A test directory on disk: manifests and expectations, in steps.
 
-In: the directory and further manifests. Out: `Step`s. The directory itself is the first step, each of its subdirectories,
-in the order of their names, is one more. WrongTestError names file and reason.
+In: the directory and further manifests. Out: `Step`s. The directory itself is the first step, each of its
+subdirectories, in the order of their names, is one more. WrongTestError names file and reason.
 """
 
 from __future__ import annotations
@@ -146,6 +146,14 @@ def _read_file(file: Path, problems: list[str]) -> Iterator[Manifest]:
                 problems.append(f"{file}:{line}: {reason}")
             else:
                 yield Manifest(file, line, item)
+
+
+def _items(document: Any) -> list[Any]:
+    """The objects of a list, or the one object."""
+    if isinstance(document, dict) and str(document.get("kind")).endswith("List"):
+        items = document.get("items")
+        return items if isinstance(items, list) else [document]
+    return [document]
 
 
 def _unusable(item: Any) -> str:

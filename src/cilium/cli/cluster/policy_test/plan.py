@@ -17,7 +17,7 @@ from cilium.cli.cluster.policy_test.resolve import Asked, Asker, Resolver
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One question to be asked. `behind`: addresses of the pods that may answer for a Service."""
+    """One question to be asked. `behind`, `target`: addresses and port of the pods that may answer for a Service."""
 
     asker: Asker
     asked: str
@@ -27,6 +27,7 @@ class Probe:
     port: int = 0
     path: str = ""
     behind: tuple[str, ...] = ()
+    target: int = 0
     shown: str = ""  # the port as people know it
 
     @property
@@ -49,9 +50,14 @@ class Case:
     probes: tuple[Probe, ...]
 
     @property
-    def name(self) -> str:
+    def name_of_families(self) -> str:
+        """The name that it shares with the case of the other family."""
         path = f" {self.expectation.path}" if self.expectation.path else ""
-        return f"{self.source} -> {self.target} {self.port}{path} IPv{self.family}"
+        return f"{self.source} -> {self.target} {self.port}{path}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.name_of_families} IPv{self.family}"
 
 
 def plan(file: Path, expectations: Iterable[Expectation], resolver: Resolver) -> list[Case]:
@@ -64,9 +70,7 @@ def plan(file: Path, expectations: Iterable[Expectation], resolver: Resolver) ->
                 try:
                     found = list(_cases(expectation, source, target, resolver))
                     if not found:
-                        raise LookupError(
-                            f"{source} -> {target}: nothing to probe: no family that both have, or one pod"
-                        )
+                        raise LookupError(f"{source} -> {target}: one and the same pod, or no common family")
                     cases += found
                 except LookupError as error:
                     problems.append(f"{file}:{expectation.line}: {error.args[0]}")
@@ -101,7 +105,8 @@ def _probes(expectation: Expectation, one: Asker, other: Asked, target: Place) -
         for family in families:
             yield Probe(
                 asker=one, asked=other.name, family=family, address=addresses[family], protocol=protocol, port=number,
-                path=expectation.path if protocol == "TCP" else "", behind=other.behind, shown=shown,
+                path=expectation.path if protocol == "TCP" else "", behind=other.behind,
+                target=dict(other.targets).get(number, number), shown=shown,
             )  # fmt: skip
 
 

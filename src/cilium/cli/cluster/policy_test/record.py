@@ -1,7 +1,7 @@
 """Expectations written from what happens now: every workload to every other at its declared ports, and to the world.
 
-In: the state of the cluster; then the results of the probes. Out: the text of an expectations file, sorted, the same for
-the same behaviour.
+In: the state of the cluster; then the results of the probes. Out: the text of an expectations file, sorted, the same
+for the same behaviour.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from cilium.cli.cluster.policy_test.places import parse_place
 from cilium.cli.cluster.policy_test.resolve import workload
 
 HEAD = """\
-# Who reaches whom, as it was when `cilium lab test --record` wrote this. Read it before you keep it: a hole that is open
-# now is expected to be open from now on. Format: docs/tasks/test-policies-in-ci.md
+# Who reaches whom, as `cilium lab test --record` found it. Read it before you keep it: a hole that is open now is
+# expected to be open from now on. Format: docs/tasks/test-policies-in-ci.md
 """
 _FAMILY_NAMES = {4: "IPv4", 6: "IPv6"}
 
@@ -66,7 +66,7 @@ def _pair(source: str, target: str, cases: list[CaseResult]) -> list[str]:
         for actual, (found, by) in actuals.items():
             said.setdefault((actual, tuple(found), by), []).append(port)
     for (actual, kept, by), ports in said.items():
-        comment = f"  # by {by}" if by else "  # no policy closes it" if actual == "allowed" else ""
+        comment = f"  # by {by}" if by else "  # no policy had to decide" if actual == "allowed" else ""
         lines += [f"- from: {source}", f"  to: {target}", f"  ports: [{', '.join(ports)}]"]
         if kept != (4, 6):
             lines.append(f"  families: [{', '.join(_FAMILY_NAMES[family] for family in kept)}]")

@@ -1,9 +1,9 @@
 """What of a manifest the lab runs: the part that network policies can see.
 
-In: manifests as people have them. Out: the same objects with pods of stand-ins: labels, annotations, service account, host
-network and declared ports stay; commands, volumes, probes, init containers and where to run go, since no policy asks for
-them and the images are not here. Kinds that no policy asks for are left out. The lab has no controller for StatefulSets,
-Jobs and CronJobs: their pods take their place.
+In: manifests as people have them. Out: the same objects with pods of stand-ins: labels, annotations, service account,
+host network and declared ports stay; commands, volumes, probes, init containers and where to run go, since no policy
+asks for them and the images are not here. Kinds that no policy asks for are left out. The lab has no controller for
+StatefulSets, Jobs and CronJobs: their pods take their place.
 """
 
 from __future__ import annotations

@@ -32,29 +32,41 @@ def step_lines(step: StepResult, *, verbose: bool) -> Iterator[str]:
     counts += [f"{number} {word}" for result, word in ((Result.DIFFERS, "not"), (Result.ERROR, "undecided"))
                if (number := step.count(result))]  # fmt: skip
     yield f"{step.name}: {', '.join(counts)} ({probes} probes, {step.seconds:.1f} s)"
-    for case in step.cases:
-        if case.result is not Result.OK:
-            yield from case_lines(step.file, case)
+    for cases in _by_family(step.cases):
+        first = cases[0]
+        families = " ".join(f"IPv{case.case.family}" for case in cases)
+        name = f"{first.case.name_of_families} {families}"
+        if first.result is not Result.OK:
+            word = "DIFFERS" if first.result is Result.DIFFERS else "ERROR"
+            yield f"  {word:<8} {name}"
+            yield from (f"           {line}" for line in case_lines(step.file, cases))
         elif verbose:
-            outcome = case.outcomes[0]
-            yield f"  ok       {case.case.name}: {outcome.verdict.actual.value}: {outcome.verdict.reason}"
+            outcome = first.outcomes[0]
+            yield f"  ok       {name}: {outcome.verdict.actual.value}: {outcome.verdict.reason}"
 
 
-def case_lines(file: Path, case: CaseResult) -> Iterator[str]:
-    """The case, the line that expects it, and each probe that does not fit, those with one reason together."""
-    expected = case.case.expectation
-    word = "DIFFERS" if case.result is Result.DIFFERS else "ERROR"
-    yield f"  {word:<8} {case.case.name}"
-    yield f"           - expected {expected_text(case)}    ({file}:{expected.line})"
+def _by_family(cases: Sequence[CaseResult]) -> list[list[CaseResult]]:
+    """Cases that differ in their family only, and have the same result, together."""
+    groups: dict[tuple[int, str, Result], list[CaseResult]] = {}
+    for case in cases:
+        key = case.case.expectation.line, case.case.name_of_families, case.result
+        groups.setdefault(key, []).append(case)
+    return list(groups.values())
+
+
+def case_lines(file: Path, cases: Sequence[CaseResult]) -> Iterator[str]:
+    """The line that expects it, and each probe that does not fit, those with one reason together."""
+    expected = cases[0].case.expectation
+    yield f"- expected {expected_text(cases[0])}    ({file}:{expected.line})"
     by_reason: dict[str, list[Outcome]] = {}
-    for outcome in case.outcomes:
-        if case.result_of(outcome) is not Result.OK:
-            by_reason.setdefault(actual_text(outcome), []).append(outcome)
+    for case in cases:
+        for outcome in case.outcomes:
+            if case.result_of(outcome) is not Result.OK:
+                by_reason.setdefault(actual_text(outcome), []).append(outcome)
     for text, outcomes in by_reason.items():
-        yield f"           + actual   {text}"
+        yield f"+ actual   {text}"
         for outcome in outcomes:
-            answer = outcome.answer
-            yield f"                      {outcome.probe}, at {outcome.probe.address}: {answer.detail}"
+            yield f"           {outcome.probe} at {outcome.probe.address}: {outcome.answer.detail}"
 
 
 def expected_text(case: CaseResult) -> str:

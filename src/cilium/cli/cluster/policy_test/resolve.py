@@ -1,9 +1,9 @@
 """Places become addresses: which pods, nodes and addresses of the world an expectation speaks of.
 
-In: places as written, the state of the cluster. Out: `Asker`s that can be made to ask and `Asked` ones with addresses and
+In: places as written, the state of the cluster. Out: `Asker`s that can be made to ask, `Asked` ones with addresses and
 declared ports. LookupError says what is not there.
 
-Of a workload, one pod per node stands for all: verdicts depend on labels and on the node, not on the number of replicas.
+Of a workload, one pod per node stands for all: verdicts depend on labels and on the node, not on the number of pods.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ class Asker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """`addresses` by family. `ports`: (number to ask, protocol, name). `behind`: where packets to it may end."""
+    """`addresses` by family. `ports`: (number to ask, protocol, name). Of a Service, `behind` are the addresses of its
+    pods, `targets` their ports by the number to ask."""
 
     name: str
     addresses: tuple[tuple[int, str], ...]
     ports: tuple[tuple[int, str, str], ...] = ()
     behind: tuple[str, ...] = ()
+    targets: tuple[tuple[int, int], ...] = ()
     service: bool = False
-    world: bool = False
 
 
 class Resolver:
@@ -87,10 +88,10 @@ class Resolver:
     def asked(self, place: Place) -> list[Asked]:
         """Raises LookupError."""
         if place.form is Form.WORLD:
-            return [Asked(name="world", addresses=tuple(WORLD.items()), ports=WORLD_PORTS, world=True)]
+            return [Asked(name="world", addresses=tuple(WORLD.items()), ports=WORLD_PORTS)]
         if place.form is Form.NETWORK and place.network is not None:
             address = self._outside(place)
-            return [Asked(name=place.text, addresses=((place.network.version, address),), world=True)]
+            return [Asked(name=place.text, addresses=((place.network.version, address),))]
         if place.form is Form.HOST:
             return [Asked(name=place.text, addresses=tuple(self._node(place).items()))]
         pods = [] if place.kind == "Service" else self._pods_of(place)
@@ -111,22 +112,25 @@ class Resolver:
             raise LookupError(
                 f"{place}: the world reaches the cluster by Services of type NodePort or LoadBalancer: name one"
             )
-        ports = tuple(
-            (port["nodePort"], port.get("protocol", "TCP"), port.get("name", ""))
-            for port in service["spec"].get("ports") or []
-            if port.get("nodePort")
-        )
-        if not ports:
+        entries = [port for port in service["spec"].get("ports") or [] if port.get("nodePort")]
+        if not entries:
             raise LookupError(f"{place}: Service of type {service['spec'].get('type')}: it has no port for the world")
-        numbers = {port["nodePort"]: port["port"] for port in service["spec"]["ports"] if port.get("nodePort")}
-        named = tuple((number, protocol, name or str(numbers[number])) for number, protocol, name in ports)
         backends = self._backends(service)
         node = min((pod["spec"]["nodeName"] for pod in backends), default=min(self._nodes))
-        found = {f: a for f, a in self._nodes[node].items() if f in _families(service)}
+        families = _families(service)
         return [
-            Asked(name=f"{place} at {node}", addresses=tuple(found.items()), ports=named, service=True,
-                  behind=_all_addresses(backends))
-        ]  # fmt: skip
+            Asked(
+                name=f"{place} at {node}",
+                addresses=tuple(entry for entry in self._nodes[node].items() if entry[0] in families),
+                ports=tuple(
+                    (port["nodePort"], port.get("protocol", "TCP"), port.get("name") or str(port["port"]))
+                    for port in entries
+                ),
+                behind=_all_addresses(backends),
+                targets=tuple((port["nodePort"], _target(port, backends)) for port in entries),
+                service=True,
+            )
+        ]
 
     # -- lookups ------------------------------------------------------------------------------------------------
 
@@ -172,6 +176,7 @@ class Resolver:
                 (port["port"], port.get("protocol", "TCP"), port.get("name", "")) for port in spec.get("ports") or []
             ),
             behind=_all_addresses(self._backends(service)),
+            targets=tuple((port["port"], _target(port, self._backends(service))) for port in spec.get("ports") or []),
             service=True,
         )
 
@@ -213,8 +218,12 @@ def first_address(network: IPv4Network | IPv6Network) -> str:
     return str(network[0] if network.num_addresses == 1 else network[1])
 
 
-def declared(target: Asked, protocols: Iterable[str] = ("TCP", "UDP")) -> list[tuple[int, str]]:
-    return sorted({(number, protocol) for number, protocol, _ in target.ports if protocol in protocols})
+def _target(port: Object, backends: Iterable[Object]) -> int:
+    """The number of a Service's port at its pods."""
+    wanted = port.get("targetPort", port["port"])
+    if isinstance(wanted, int):
+        return wanted
+    return next((number for pod in backends for number, _, name in _ports(pod) if name == wanted), port["port"])
 
 
 def workload(pod: Object) -> str:

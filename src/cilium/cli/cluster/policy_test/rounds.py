@@ -64,7 +64,7 @@ class Rounds:
         for flow in flows:
             by_port.setdefault(_source_port(flow), []).append(flow)
         return [
-            Outcome(probe, answer, judge(probe, answer, by_port.get(answer.source_port, [])))
+            Outcome(probe, answer, judge(probe, answer, flows if probe.behind else by_port.get(answer.source_port, [])))
             for asked, found in answered
             for probe, answer in zip(asked, found, strict=True)
         ]
