@@ -21,11 +21,11 @@ Object = dict[str, Any]
 
 
 class ApiRefusedError(LabError):
-    """The server refused a request; ``code`` is the HTTP status."""
+    """The server refused a request; ``code`` is the HTTP status, ``reason`` what the server said."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{message} ({code})")
-        self.code = code
+    def __init__(self, code: int, request: str, reason: str) -> None:
+        super().__init__(f"{request}: {reason} ({code})")
+        self.code, self.reason = code, reason
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class LabApi:
                     raise
         answer = json.loads(text) if text[:1] == b"{" else {"message": text.decode(errors="replace")}
         if response.status >= 400:
-            raise ApiRefusedError(response.status, f"{method} {path}: {answer.get('message', '')}")
+            raise ApiRefusedError(response.status, f"{method} {path}", str(answer.get("message", "")))
         return answer
 
     def get(self, path: str) -> Object:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ class State:
     pods: tuple[Object, ...]
     services: tuple[Object, ...]
     nodes: tuple[Object, ...]
+    notes: tuple[str, ...] = ()  # parts of policies that are not enforced
 
 
 class Cluster:
@@ -83,7 +84,7 @@ class Cluster:
                 self._objects[key] = self._api.apply_configuration(_with_namespace(manifest), MANAGER)
                 self._applied[key] = manifest
             except LabError as error:
-                problems.append(f"{manifest}: {error}")
+                problems.append(f"{manifest}: {getattr(error, 'reason', error)}")
         if problems:
             raise WrongTestError("\n".join(problems))
 
@@ -118,8 +119,7 @@ class Cluster:
         deadline = time.monotonic() + self._patience
         self._wait_workloads(deadline)
         state = State(self._own("pods"), self._own("services"), tuple(self._api.get("/api/v1/nodes")["items"]))
-        self._wait_agents(state, deadline)
-        return state
+        return replace(state, notes=self._wait_agents(state, deadline))
 
     def _own(self, plural: str) -> tuple[Object, ...]:
         items = self._api.get(f"/api/v1/{plural}")["items"]
@@ -137,11 +137,16 @@ class Cluster:
 
         self._until(lacking, deadline, "pods are not ready")
 
-    def _wait_agents(self, state: State, deadline: float) -> None:
-        """Each agent knows all pods and enforces all policies; a policy that it refuses is a mistake of the test."""
+    def _wait_agents(self, state: State, deadline: float) -> tuple[str, ...]:
+        """Each agent knows all pods and enforces all policies; a policy that it refuses is a mistake of the test.
+
+        What it does not enforce of a valid policy is returned.
+        """
         policies = [(self._applied[key], stored) for key, stored in self._objects.items() if key[0] in POLICIES]
         wanted = enforced.wanted(state.pods, [stored for _, stored in policies])
         files = {enforced.key_of(stored): manifest for manifest, stored in policies}
+
+        notes: dict[str, None] = {}
 
         def lacking() -> list[str]:
             with ThreadPoolExecutor(len(self.nodes)) as pool:
@@ -149,9 +154,13 @@ class Cluster:
             invalid = [problem for rows in tables.values() for problem in enforced.invalid(rows, wanted)]
             if invalid:
                 raise WrongTestError("\n".join(dict.fromkeys(f"{files[key]}: {reason}" for key, reason in invalid)))
+            for rows in tables.values():
+                said = enforced.unenforced(rows, wanted)
+                notes.update((f"{files[key]}: {path} is not enforced by this version", None) for key, path in said)
             return [f"{node}: {text}" for node, rows in tables.items() for text in enforced.lacking(rows, wanted, node)]
 
         self._until(lacking, deadline, "the agents do not enforce what was applied")
+        return tuple(notes)
 
     def _until(self, lacking: Callable[[], list[str]], deadline: float, what: str) -> None:
         """Polls: the conditions are about many objects and about agents, which have nothing to watch."""
@@ -202,4 +211,7 @@ def _pod_problem(pod: Object) -> str:
         waiting = (state.get("state") or {}).get("waiting") or {}
         if waiting:
             return f"{name}: {waiting.get('reason', '')} {waiting.get('message', '')}".rstrip()
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["status"] != "True" and condition.get("message"):
+            return f"{name}: {condition['message']}"
     return f"{name}: {(pod.get('status') or {}).get('phase', 'Pending')}"

@@ -26,6 +26,7 @@ KINDS = {
     **dict.fromkeys(("service", "services", "svc"), "Service"),
 }
 """As kubectl abbreviates them."""
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _LABEL = re.compile(r"([a-zA-Z0-9.-]+/)?[A-Za-z0-9][-A-Za-z0-9_.]*=[-A-Za-z0-9_.]*")
 
@@ -65,8 +66,9 @@ def parse_place(word: Any) -> Place:
     if word[0].isdigit() or (":" in word and "/" not in word.partition(":")[0]):
         return _network(word)
     namespace, slash, rest = word.partition("/")
-    if not slash or not _NAME.fullmatch(namespace):
+    if not slash or not _NAMESPACE.fullmatch(namespace):
         hint = "; names of the DNS are not probed, give an address" if "." in word and not slash else ""
+        hint = "; in a list, several labels are written in quotes" if "=" in word else hint
         raise ValueError(f"{word!r}: {FORMS}{hint}")
     if "=" in rest:
         terms = rest.split(",")
@@ -76,9 +78,8 @@ def parse_place(word: Any) -> Place:
         return Place(text=word, form=Form.SELECTED, namespace=namespace, labels=pairs)
     kind, slash, name = rest.rpartition("/")
     if slash and kind.lower() not in KINDS:
-        raise ValueError(
-            f"{word!r}: kind {kind!r}: write pod, deployment, statefulset, daemonset, replicaset or service"
-        )
+        kinds = ", ".join(dict.fromkeys(KINDS.values()))
+        raise ValueError(f"{word!r}: kind {kind!r}: write {kinds}")
     if not _NAME.fullmatch(name):
         raise ValueError(f"{word!r}: {FORMS}")
     return Place(text=word, form=Form.NAMED, namespace=namespace, kind=KINDS.get(kind.lower(), ""), name=name)
@@ -96,6 +97,6 @@ def _network(word: str) -> Place:
 def _digits(word: str) -> Place:
     """A namespace may begin with a digit."""
     namespace, _, name = word.partition("/")
-    if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(name):
+    if not _NAMESPACE.fullmatch(namespace) or not _NAME.fullmatch(name):
         raise ValueError(f"{word!r}: {FORMS}")
     return Place(text=word, form=Form.NAMED, namespace=namespace, name=name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cilium.cli.cluster.policy_test.errors import WrongTestError
 from cilium.cli.cluster.policy_test.expectations import Expectation, Port
 from cilium.cli.cluster.policy_test.places import Form, Place
-from cilium.cli.cluster.policy_test.resolve import Asked, Asker, Resolver
+from cilium.cli.cluster.policy_test.resolve import Asked, Asker, Declared, Resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,44 +101,49 @@ def _probes(expectation: Expectation, one: Asker, other: Asked, target: Place) -
             who = other.name if family not in addresses else one.name
             raise LookupError(f"{who} has no address of IPv{family}")
     families = expectation.families or tuple(family for family in addresses if family in one.families)
-    for number, protocol, shown in _ports(expectation, other, target):
+    for port, shown in _ports(expectation, other, target):
         for family in families:
             yield Probe(
-                asker=one, asked=other.name, family=family, address=addresses[family], protocol=protocol, port=number,
-                path=expectation.path if protocol == "TCP" else "", behind=other.behind,
-                target=dict(other.targets).get(number, number), shown=shown,
-            )  # fmt: skip
+                asker=one,
+                asked=other.name,
+                family=family,
+                address=addresses[family],
+                protocol=port.protocol,
+                port=port.ask,
+                path=expectation.path if port.protocol == "TCP" else "",
+                behind=other.behind,
+                target=port.target,
+                shown=shown,
+            )
 
 
-def _ports(expectation: Expectation, other: Asked, target: Place) -> list[tuple[int, str, str]]:
-    """(number to ask, protocol, as it is shown)."""
+def _ports(expectation: Expectation, other: Asked, target: Place) -> list[tuple[Declared, str]]:
+    """What is asked, each as the file says it; if it says nothing, everything that the target declares."""
     if expectation.ports:
-        return [_port(port, other, target) for port in expectation.ports]
+        return [(_port(port, other, target), str(port)) for port in expectation.ports]
     found = [
-        (number, protocol, f"{name if other.service and name.isdecimal() else number}/{protocol}")
-        for number, protocol, name in other.ports
-        if protocol in ("TCP", "UDP") and (not expectation.path or protocol == "TCP")
+        (port, f"{port.number}/{port.protocol}")
+        for port in other.ports
+        if port.protocol in ("TCP", "UDP") and (not expectation.path or port.protocol == "TCP")
     ]
     if not found:
         raise LookupError(f"{target}: declares no port: say which in ports")
     return found
 
 
-def _port(port: Port, other: Asked, target: Place) -> tuple[int, str, str]:
+def _port(port: Port, other: Asked, target: Place) -> Declared:
+    """A pod may be asked at ports that it does not declare, a Service at its own only."""
     if port.protocol == "ICMP":
         if other.service:
             raise LookupError(f"{target}: a Service answers no ICMP: name its pods")
-        return 0, "ICMP", "ICMP"
-    wanted = port.name or str(port.number)
-    for number, protocol, name in other.ports:
-        if protocol == port.protocol and (wanted == name or (port.number == number and not other.service)):
-            return number, protocol, str(port)
-        if protocol == port.protocol and other.service and wanted in (str(number), name):
-            return number, protocol, str(port)
+        return Declared(0, "ICMP", "", 0, 0)
+    for declared in other.ports:
+        same = declared.name == port.name if port.name else declared.number == port.number
+        if declared.protocol == port.protocol and same:
+            return declared
     if port.name or other.service:
-        named = ", ".join(f"{name or number}/{protocol}" for number, protocol, name in other.ports)
-        raise LookupError(f"{target}: has no port {port}; it has {named or 'none'}")
-    return port.number, port.protocol, str(port)
+        raise LookupError(f"{target}: has no port {port}; it has {', '.join(map(str, other.ports)) or 'none'}")
+    return Declared(port.number, port.protocol, "", port.number, port.number)
 
 
 def places_outside(cases: Iterable[Case]) -> set[tuple[str, int, str]]:

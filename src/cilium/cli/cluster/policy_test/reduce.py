@@ -26,8 +26,7 @@ APPLIED = (
 CLUSTER_SCOPED = ("CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy", "CiliumCIDRGroup")
 """Of those applied, beside Namespaces."""
 _POLICY_GROUPS = ("cilium.io/", "policy.networking.k8s.io/", "crd.projectcalico.org/", "projectcalico.org/")
-_KEPT = ("serviceAccountName", "serviceAccount", "hostNetwork", "hostname", "subdomain", "restartPolicy",
-         "automountServiceAccountToken")  # fmt: skip
+_KEPT = ("serviceAccountName", "serviceAccount", "hostNetwork", "hostname", "subdomain", "restartPolicy")
 
 
 def wanted(manifest: Manifest) -> bool:
@@ -87,6 +86,7 @@ def _pod_spec(spec: dict[str, Any]) -> dict[str, Any]:
     fields = ("name", "image", "ports")
     return {
         **kept,
+        "automountServiceAccountToken": False,  # the account's name is a label; it need not exist
         "terminationGracePeriodSeconds": 0,
         "containers": [{name: c[name] for name in fields if name in c} for c in containers],
     }

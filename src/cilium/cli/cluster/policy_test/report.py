@@ -20,6 +20,7 @@ class StepResult:
     file: Path
     cases: tuple[CaseResult, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def count(self, result: Result) -> int:
         return sum(case.result is result for case in self.cases)
@@ -32,6 +33,7 @@ def step_lines(step: StepResult, *, verbose: bool) -> Iterator[str]:
     counts += [f"{number} {word}" for result, word in ((Result.DIFFERS, "not"), (Result.ERROR, "undecided"))
                if (number := step.count(result))]  # fmt: skip
     yield f"{step.name}: {', '.join(counts)} ({probes} probes, {step.seconds:.1f} s)"
+    yield from (f"  note     {note}" for note in step.notes)
     for cases in _by_family(step.cases):
         first = cases[0]
         families = " ".join(f"IPv{case.case.family}" for case in cases)

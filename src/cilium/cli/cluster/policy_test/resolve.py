@@ -20,7 +20,6 @@ from cilium.cli.cluster.policy_test.reduce import OWNER
 Object = dict[str, Any]
 WORLD = {4: "203.0.113.10", 6: "2001:db8::10"}
 """Addresses of the lab's world that answer HTTP."""
-WORLD_PORTS = ((80, "TCP", "http"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +34,28 @@ class Asker:
     bind: tuple[tuple[int, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A port of a pod, or of a Service, which is asked at `ask` and ends at `target` of its pods."""
+
+    number: int
+    protocol: str
+    name: str
+    ask: int
+    target: int
+
+    def __str__(self) -> str:
+        return f"{self.name or self.number}/{self.protocol}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """`addresses` by family. `ports`: (number to ask, protocol, name). Of a Service, `behind` are the addresses of its
-    pods, `targets` their ports by the number to ask."""
+    """`addresses` by family. `behind`: the addresses of a Service's pods."""
 
     name: str
     addresses: tuple[tuple[int, str], ...]
-    ports: tuple[tuple[int, str, str], ...] = ()
+    ports: tuple[Declared, ...] = ()
     behind: tuple[str, ...] = ()
-    targets: tuple[tuple[int, int], ...] = ()
     service: bool = False
 
 
@@ -88,7 +99,7 @@ class Resolver:
     def asked(self, place: Place) -> list[Asked]:
         """Raises LookupError."""
         if place.form is Form.WORLD:
-            return [Asked(name="world", addresses=tuple(WORLD.items()), ports=WORLD_PORTS)]
+            return [Asked(name="world", addresses=tuple(WORLD.items()), ports=(Declared(80, "TCP", "http", 80, 80),))]
         if place.form is Form.NETWORK and place.network is not None:
             address = self._outside(place)
             return [Asked(name=place.text, addresses=((place.network.version, address),))]
@@ -122,12 +133,8 @@ class Resolver:
             Asked(
                 name=f"{place} at {node}",
                 addresses=tuple(entry for entry in self._nodes[node].items() if entry[0] in families),
-                ports=tuple(
-                    (port["nodePort"], port.get("protocol", "TCP"), port.get("name") or str(port["port"]))
-                    for port in entries
-                ),
+                ports=tuple(_declared(port, port["nodePort"], backends) for port in entries),
                 behind=_all_addresses(backends),
-                targets=tuple((port["nodePort"], _target(port, backends)) for port in entries),
                 service=True,
             )
         ]
@@ -166,17 +173,15 @@ class Resolver:
 
     def _asked_service(self, place: Place, service: Object) -> Asked:
         spec = service["spec"]
+        backends = self._backends(service)
         addresses = [ip for ip in spec.get("clusterIPs") or [] if ip != "None"]
         if not addresses:
             raise LookupError(f"{place}: this Service has no cluster IP: name the pods behind it")
         return Asked(
             name=place.text,
             addresses=tuple((ip_address(ip).version, ip) for ip in addresses),
-            ports=tuple(
-                (port["port"], port.get("protocol", "TCP"), port.get("name", "")) for port in spec.get("ports") or []
-            ),
-            behind=_all_addresses(self._backends(service)),
-            targets=tuple((port["port"], _target(port, self._backends(service))) for port in spec.get("ports") or []),
+            ports=tuple(_declared(port, port["port"], backends) for port in spec.get("ports") or []),
+            behind=_all_addresses(backends),
             service=True,
         )
 
@@ -218,12 +223,13 @@ def first_address(network: IPv4Network | IPv6Network) -> str:
     return str(network[0] if network.num_addresses == 1 else network[1])
 
 
-def _target(port: Object, backends: Iterable[Object]) -> int:
-    """The number of a Service's port at its pods."""
-    wanted = port.get("targetPort", port["port"])
-    if isinstance(wanted, int):
-        return wanted
-    return next((number for pod in backends for number, _, name in _ports(pod) if name == wanted), port["port"])
+def _declared(port: Object, ask: int, backends: Iterable[Object]) -> Declared:
+    """A port of a Service."""
+    target = port.get("targetPort", port["port"])
+    if not isinstance(target, int):
+        named = (one.number for pod in backends for one in _ports(pod) if one.name == target)
+        target = next(named, port["port"])
+    return Declared(port["port"], port.get("protocol", "TCP"), port.get("name", ""), ask, target)
 
 
 def workload(pod: Object) -> str:
@@ -272,9 +278,15 @@ def _all_addresses(pods: Iterable[Object]) -> tuple[str, ...]:
     return tuple(address for pod in pods for address in _addresses(pod).values())
 
 
-def _ports(pod: Object) -> tuple[tuple[int, str, str], ...]:
+def _ports(pod: Object) -> tuple[Declared, ...]:
     return tuple(
-        (port["containerPort"], port.get("protocol", "TCP"), port.get("name", ""))
+        Declared(
+            port["containerPort"],
+            port.get("protocol", "TCP"),
+            port.get("name", ""),
+            port["containerPort"],
+            port["containerPort"],
+        )
         for container in pod["spec"]["containers"]
         for port in container.get("ports") or []
     )

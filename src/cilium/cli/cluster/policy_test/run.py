@@ -69,7 +69,7 @@ def run(test: Test, lab: Lab, options: Options) -> Iterator[StepResult]:
             cases = _ask(lab, rounds, _plan(step, state, lab, recording=options.record))
             if options.record:
                 step.record.write_text(record.text(cases))
-            yield StepResult(step.name, step.file or step.record, cases, time.monotonic() - started)
+            yield StepResult(step.name, step.file or step.record, cases, time.monotonic() - started, state.notes)
     finally:
         if options.shared:
             cluster.remove()
