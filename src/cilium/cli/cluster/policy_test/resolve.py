@@ -66,6 +66,7 @@ class Resolver:
         self._pods, self._services = state.pods, state.services
         self._nodes = {node["metadata"]["name"]: _addresses_of_node(node) for node in state.nodes}
         own = [*subnets, *(cidr for node in state.nodes for cidr in node["spec"].get("podCIDRs") or [])]
+        own += [address for pod in state.pods for address in _addresses(pod).values()]
         self._own = [ip_network(network) for network in own]
 
     # -- who asks -----------------------------------------------------------------------------------------------
