@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,14 +39,19 @@ class Rounds:
     def __init__(self, lab: Lab, nodes: Sequence[str], timeout: float) -> None:
         self._lab, self._nodes, self._timeout = lab, nodes, timeout
 
-    def run(self, probes: Sequence[Probe]) -> dict[Probe, Outcome]:
-        """Raises WrongTestError when a source cannot ask at all."""
+    def run(self, probes: Sequence[Probe], explained: Collection[Probe] = ()) -> dict[Probe, Outcome]:
+        """`explained`: probes of which it matters who decided. Raises WrongTestError when a source cannot ask at all."""
         outcomes: dict[Probe, Outcome] = {}
         left = list(dict.fromkeys(probes))
         for attempt in range(1, ATTEMPTS + 1):
             for outcome in self._round(left, self._timeout * attempt):
                 outcomes[outcome.probe] = outcome
-            left = [probe for probe in left if outcomes[probe].verdict.actual is Actual.ERROR]
+            verdicts = [(probe, outcomes[probe].verdict) for probe in left]
+            left = [
+                probe
+                for probe, verdict in verdicts
+                if verdict.actual is Actual.ERROR or (probe in explained and not verdict.policies)
+            ]
             if not left:
                 break
         return outcomes

@@ -90,5 +90,6 @@ def _ask(lab: Lab, rounds: Rounds, cases: list[Case]) -> tuple[CaseResult, ...]:
     from kubelab.lab.world import serving
 
     with serving(lab, places_outside(cases)):
-        outcomes = rounds.run([probe for case in cases for probe in case.probes])
+        explained = {probe for case in cases if case.expectation.decided_by for probe in case.probes}
+        outcomes = rounds.run([probe for case in cases for probe in case.probes], explained)
     return tuple(CaseResult(case, tuple(outcomes[probe] for probe in case.probes)) for case in cases)
