@@ -150,7 +150,7 @@ class _Entry:
         return None
 
     def _path(self) -> str:
-        path = self._entry.get("path", "")
+        path = self._entry.get("path") or ""
         if path and (not isinstance(path, str) or not path.startswith("/") or not path.isprintable() or " " in path):
             self._wrong(".path", f"{path!r}: a path begins with / and has no blanks")
         return str(path)
