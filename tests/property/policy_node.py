@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -9,19 +10,22 @@ from property.policy_oracle import Peer
 
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
+from cilium.features.policy.resolve import Resolver
 from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers, Verdict
 from cilium.settings import PolicyEnforcement
-from cilium.sources.kubernetes.policies import decode_ccnp, decode_cnp, decode_knp
+from cilium.sources.kubernetes.policies import decode_ccnp, decode_cluster_network_policy, decode_cnp, decode_knp
 from cilium.state import Derivation, Table
+from cilium.tables.audit import ANNOTATION
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.identities import IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
+from cilium.tables.kubernetes import CiliumEndpoint, NamedPort, Namespace
 from cilium.tables.types import ClassId, Identity, Labels
 
 DECODERS = {
     "CiliumNetworkPolicy": decode_cnp,
     "CiliumClusterwideNetworkPolicy": decode_ccnp,
     "NetworkPolicy": decode_knp,
+    "ClusterNetworkPolicy": decode_cluster_network_policy,
 }
 ANYTHING = PolicyClass(ClassId(0), (Verdict(0, 0, 0, 1, False, 4),))
 PROTOCOL_NAMES = {6: "TCP", 17: "UDP", 132: "SCTP"}
@@ -38,8 +42,16 @@ def ports_of(peer: Peer) -> tuple[NamedPort, ...]:
 class Node:
     """Inputs are set by the methods below; `settle` computes; `class_of` and `lookup` ask."""
 
-    def __init__(self, enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT, *, dual_stack: bool = True) -> None:
-        self.policies = Table("policies", key=lambda row: row.key)
+    def __init__(
+        self,
+        enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
+        *,
+        dual_stack: bool = True,
+        **compiler: Any,
+    ) -> None:
+        self.objects = Table("policies", key=lambda row: row.key)
+        self.namespaces = Table("namespaces", key=lambda row: row.name)
+        self.policies = Table("resolved-policies", key=lambda row: row.key)
         self.identities = Table("identities", key=lambda row: row.id)
         self.endpoints = Table("endpoint-identities", key=lambda row: row.endpoint)
         self.cilium_endpoints = Table("cilium-endpoints", key=lambda row: row.key)
@@ -50,8 +62,14 @@ class Node:
         self.status = Table("policy-status", key=lambda row: row.key)
         self.write = {
             table.name: table.writer("test")
-            for table in (self.policies, self.identities, self.endpoints, self.cilium_endpoints)
+            for table in (self.objects, self.namespaces, self.identities, self.endpoints, self.cilium_endpoints)
         }
+        self.resolution = Derivation(
+            "resolved-policies",
+            inputs={"policies": self.objects, "namespaces": self.namespaces},
+            outputs={"resolved-policies": self.policies.writer("policy")},
+            compute=Resolver().compute,
+        )
         self._cidr_changes = self.cidrs.changes()
         self.cidr_derivation = Derivation(
             "cidr-identities",
@@ -59,7 +77,7 @@ class Node:
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
-        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack)
+        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler)
         self.derivation = Derivation(
             "policy",
             inputs={
@@ -85,6 +103,13 @@ class Node:
     def remove_policy(self, key: str) -> None:
         self.write["policies"].delete(key)
 
+    def audit_namespaces(self, names: Collection[str]) -> None:
+        """These and no others."""
+        for row in self.namespaces.snapshot():
+            self.write["namespaces"].delete(row.name)
+        for name in names:
+            self.write["namespaces"].upsert(Namespace(name, {}, {ANNOTATION: "enabled"}))
+
     def add_peer(self, peer: Peer) -> None:
         self.write["identities"].upsert(IdentityRow(Identity(peer.identity), labels_of(peer), "cluster"))
         ports = ports_of(peer)
@@ -107,6 +132,7 @@ class Node:
 
     def settle(self) -> None:
         """As in the agent: CIDR identities come back by way of the table of identities."""
+        self.resolution.step()
         self.cidr_derivation.step()
         for change in self._cidr_changes.pop():
             if change.old is not None and (change.new is None or change.old.identity != change.new.identity):
@@ -141,13 +167,24 @@ class Node:
 
 
 def lookup(row: PolicyClass | None, protocol: int, port: int) -> bool:
-    """The second lookup: the longest prefix decides; no prefix: no."""
-    best, verdict = -1, False
+    return judge(row, protocol, port) != "denied"
+
+
+def judge(row: PolicyClass | None, protocol: int, port: int) -> str:
+    """The second lookup: the longest prefix decides; no prefix: denied."""
+    verdict = decide(row, protocol, port)
+    if verdict is None:
+        return "denied"
+    return ("audited" if verdict.audit else "denied") if verdict.deny else "allowed"
+
+
+def decide(row: PolicyClass | None, protocol: int, port: int) -> Verdict | None:
+    best, verdict = -1, None
     for rule in row.verdicts if row else ():
         free = 24 - rule.prefix
         matches = rule.prefix == 0 or (
             rule.protocol == protocol and (rule.prefix == 8 or rule.port >> free == port >> free)
         )
         if matches and rule.prefix > best:
-            best, verdict = rule.prefix, not rule.deny
+            best, verdict = rule.prefix, rule
     return verdict

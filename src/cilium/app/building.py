@@ -81,13 +81,16 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
         kube_apiservers=kubernetes.kube_apiservers,
+        referred={"namespaces": kubernetes.namespaces},
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
+        counters=maps["cilium_policy_counters"],
         epoch=built.datapath.runtime,
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
+        host_firewall=built.host_firewall,
     )
 
 
@@ -228,6 +231,7 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
     conntrack = conntrack_cell.build(
         connections=maps["cilium_ct"],
         nat=maps["cilium_snat"],
+        counters=maps["cilium_policy_counters"],
         capacities={"cilium_ct": settings.conntrack.max_entries, "cilium_snat": settings.maps.nat_max},
         interval=settings.conntrack.gc_interval,
         lifetimes=Lifetimes(

@@ -13,10 +13,11 @@ CILIUM = "/apis/cilium.io/v2"
 NODES = f"{CILIUM}/ciliumnodes"
 IDENTITIES = f"{CILIUM}/ciliumidentities"
 POLICIES = {
-    "CiliumNetworkPolicy": "ciliumnetworkpolicies",
-    "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
+    "CiliumNetworkPolicy": (CILIUM, "ciliumnetworkpolicies"),
+    "CiliumClusterwideNetworkPolicy": (CILIUM, "ciliumclusterwidenetworkpolicies"),
+    "ClusterNetworkPolicy": ("/apis/policy.networking.k8s.io/v1alpha2", "clusternetworkpolicies"),
 }
-"""Collection by kind."""
+"""API and collection by kind."""
 TERMINATING = "it is being terminated"
 """In the words of the API server about a namespace that takes nothing new."""
 
@@ -77,7 +78,8 @@ class ObjectWrites:
     # features/policy
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         within = f"namespaces/{namespace}/" if namespace else ""
-        await self._writes.patch_status(f"{CILIUM}/{within}{POLICIES[kind]}", name, body)
+        api, collection = POLICIES[kind]
+        await self._writes.patch_status(f"{api}/{within}{collection}", name, body)
 
     # features/services
     async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:

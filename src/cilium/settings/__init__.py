@@ -4,12 +4,19 @@ In: values files, a ConfigMap's data or mounted directory, flags and variables. 
 groups, checked; or `SettingsError` with every problem, its path and the way out.
 """
 
-from cilium.settings.datapath_groups import AllowLocalhost, MonitorAggregation, PolicyEnforcement
+from cilium.settings.datapath_groups import AllowLocalhost, DenyResponse, MonitorAggregation, PolicyEnforcement
 from cilium.settings.errors import Problem, SettingsError
 from cilium.settings.kinds import split_address
 from cilium.settings.model import Settings
 from cilium.settings.network_groups import IpamMode, RoutingMode, TunnelProtocol
-from cilium.settings.process import from_config_dir, from_config_map, from_flags, to_config_map
+from cilium.settings.process import (
+    Overlay,
+    from_config_dir,
+    from_config_map,
+    from_flags,
+    to_config_map,
+    with_overlays,
+)
 from cilium.settings.service_groups import (
     Acceleration,
     DsrDispatch,
@@ -22,12 +29,14 @@ from cilium.settings.values import from_values, load_values, read_values
 __all__ = [
     "Acceleration",
     "AllowLocalhost",
+    "DenyResponse",
     "DsrDispatch",
     "IpamMode",
     "LoadBalancerAlgorithm",
     "LoadBalancerMode",
     "MonitorAggregation",
     "NoBackendResponse",
+    "Overlay",
     "PolicyEnforcement",
     "Problem",
     "RoutingMode",
@@ -42,4 +51,5 @@ __all__ = [
     "read_values",
     "split_address",
     "to_config_map",
+    "with_overlays",
 ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from cilium.cli.cluster import lab, status
+from cilium.cli.cluster.policy.commands import policy
 from cilium.cli.cluster.policy_test import command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Cilium for a cluster: its state, and a lab to try it in."""
+    """Cilium for a cluster: its state, its policies, and a lab to try it in."""
 
 
 @main.command()
@@ -24,3 +25,4 @@ def version() -> None:
 lab.lab.add_command(command.test)
 main.add_command(lab.lab)
 main.add_command(status.status)
+main.add_command(policy)

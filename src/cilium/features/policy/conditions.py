@@ -1,4 +1,4 @@
-"""The `Valid` condition of CiliumNetworkPolicies (run by the operator): what every user of `kubectl get cnp` sees.
+"""The `Valid` condition of policies (run by the operator): what every user of `kubectl get cnp` sees.
 
 In: `policies`. Out: `policy-conditions`, and from there the status of the objects.
 """
@@ -17,7 +17,7 @@ from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
 from cilium.tables.rules import PolicyObject
 
-KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy")
 
 
 class PolicyCondition(msgspec.Struct, frozen=True):
@@ -71,6 +71,7 @@ class ConditionOps:
             "type": "Valid",
             "status": "True" if row.valid else "False",
             "lastTransitionTime": self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "reason": "PolicyValid" if row.valid else "PolicyInvalid",
             "message": row.message,
         }
         await self._writes.patch_policy_status(

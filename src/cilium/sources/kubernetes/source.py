@@ -42,6 +42,7 @@ class Resource(Enum):
     NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
     CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
     CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
+    CLUSTER_NETWORK_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
     CILIUM_LOCAL_REDIRECT_POLICIES = "/apis/cilium.io/v2/ciliumlocalredirectpolicies"
 
     @property
@@ -49,6 +50,12 @@ class Resource(Enum):
         """`endpointslices`; with the namespace if only that is followed: `default/endpointslices`."""
         head, _, name = self.value.rpartition("/")
         return name if "/namespaces/" not in head else f"{head.rpartition('/')[2]}/{name}"
+
+    @property
+    def crd(self) -> str:
+        """Name of the definition of a custom resource."""
+        _, _, group, _, plural = self.value.split("/")
+        return f"{plural}.{group}"
 
 
 AGENT = frozenset(Resource)
@@ -121,11 +128,12 @@ class KubernetesSource:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.resource}")
 
     def _follow_policies(self, tables: KubernetesTables, cluster: str) -> None:
-        """Three kinds share a table and its writer; each feed deletes only what is its own."""
+        """Four kinds share a table and its writer; each feed deletes only what is its own."""
         kinds = {
             Resource.NETWORK_POLICIES: policies.decode_knp,
             Resource.CILIUM_NETWORK_POLICIES: policies.decode_cnp,
             Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: policies.decode_ccnp,
+            Resource.CLUSTER_NETWORK_POLICIES: policies.decode_cluster_network_policy,
         }
         wanted = {resource: decode for resource, decode in kinds.items() if resource in self._resources}
         if not wanted:

@@ -87,6 +87,7 @@ def kernel() -> dict[str, FakeMap]:
         "entries": FakeMap("cilium_policy"),
         "classes": FakeMap("cilium_policy_class"),
         "endpoints": FakeMap("cilium_lxc"),
+        "counters": FakeMap("cilium_policy_counters"),
     }
 
 

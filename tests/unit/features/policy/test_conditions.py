@@ -42,6 +42,7 @@ def policy(kind: str = "CiliumNetworkPolicy", name: str = "web", error: str = ""
         (policy(), (True, "Policy validation succeeded")),
         (policy(error="spec.ingress[0]: no"), (False, "spec.ingress[0]: no")),
         (policy(kind="CiliumClusterwideNetworkPolicy"), (True, "Policy validation succeeded")),
+        (policy(kind="ClusterNetworkPolicy"), (True, "Policy validation succeeded")),
         (policy(kind="NetworkPolicy"), None),  # Kubernetes' own objects have no such status
     ],
 )
@@ -66,6 +67,7 @@ async def test_what_is_written() -> None:
             "type": "Valid",
             "status": "False",
             "lastTransitionTime": "2026-11-23T01:02:03Z",
+            "reason": "PolicyInvalid",
             "message": "spec: no",
         }
     }

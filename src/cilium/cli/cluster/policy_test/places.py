@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 FORMS = (
-    "write NAMESPACE/NAME of a pod, workload or Service, NAMESPACE/KIND/NAME, NAMESPACE/KEY=VALUE[,KEY=VALUE], "
+    "write NAMESPACE/NAME of a pod, workload or Service, KIND/NAMESPACE/NAME, NAMESPACE/KEY=VALUE[,KEY=VALUE], "
     "world, host:NODE, an address or a CIDR"
 )
 KINDS = {
@@ -65,24 +65,30 @@ def parse_place(word: Any) -> Place:
         return Place(text=word, form=Form.HOST, name=word[5:])
     if word[0].isdigit() or (":" in word and "/" not in word.partition(":")[0]):
         return _network(word)
-    namespace, slash, rest = word.partition("/")
+    kind, rest = "", word
+    if "=" not in word and word.count("/") == 2:
+        kind, _, rest = word.partition("/")
+        if kind.lower() not in KINDS:
+            known = ", ".join(dict.fromkeys(KINDS.values()))
+            raise ValueError(f"{word!r}: kind {kind!r}: write KIND/NAMESPACE/NAME with a kind of {known}")
+    namespace, slash, name = rest.partition("/")
     if not slash or not _NAMESPACE.fullmatch(namespace):
         hint = "; names of the DNS are not probed, give an address" if "." in word and not slash else ""
         hint = "; in a list, several labels are written in quotes" if "=" in word else hint
         raise ValueError(f"{word!r}: {FORMS}{hint}")
-    if "=" in rest:
-        terms = rest.split(",")
-        if not all(_LABEL.fullmatch(term) for term in terms):
-            raise ValueError(f"{word!r}: labels are KEY=VALUE, divided by commas")
-        pairs = tuple((key, value) for key, _, value in (term.partition("=") for term in terms))
-        return Place(text=word, form=Form.SELECTED, namespace=namespace, labels=pairs)
-    kind, slash, name = rest.rpartition("/")
-    if slash and kind.lower() not in KINDS:
-        kinds = ", ".join(dict.fromkeys(KINDS.values()))
-        raise ValueError(f"{word!r}: kind {kind!r}: write {kinds}")
+    if "=" in name:
+        return _selected(word, namespace, name)
     if not _NAME.fullmatch(name):
         raise ValueError(f"{word!r}: {FORMS}")
     return Place(text=word, form=Form.NAMED, namespace=namespace, kind=KINDS.get(kind.lower(), ""), name=name)
+
+
+def _selected(word: str, namespace: str, labels: str) -> Place:
+    terms = labels.split(",")
+    if not all(_LABEL.fullmatch(term) for term in terms):
+        raise ValueError(f"{word!r}: labels are KEY=VALUE, divided by commas")
+    pairs = tuple((key, value) for key, _, value in (term.partition("=") for term in terms))
+    return Place(text=word, form=Form.SELECTED, namespace=namespace, labels=pairs)
 
 
 def _network(word: str) -> Place:

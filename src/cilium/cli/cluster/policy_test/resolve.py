@@ -158,7 +158,7 @@ class Resolver:
         ]
         kinds = sorted({kind for _, kind in matching})
         if len(kinds) > 1:
-            raise LookupError(f"{place}: is a {' and a '.join(kinds)}: write NAMESPACE/KIND/NAME")
+            raise LookupError(f"{place}: is a {' and a '.join(kinds)}: write KIND/NAMESPACE/NAME")
         return [pod for pod, _ in matching]
 
     def _service(self, place: Place) -> Object | None:

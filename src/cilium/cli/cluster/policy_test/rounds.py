@@ -40,7 +40,7 @@ class Rounds:
         self._lab, self._nodes, self._timeout = lab, nodes, timeout
 
     def run(self, probes: Sequence[Probe], explained: Collection[Probe] = ()) -> dict[Probe, Outcome]:
-        """`explained`: probes of which it matters who decided. Raises WrongTestError when a source cannot ask at all."""
+        """`explained`: probes of which it matters who decided. Raises WrongTestError when a source cannot ask."""
         outcomes: dict[Probe, Outcome] = {}
         left = list(dict.fromkeys(probes))
         for attempt in range(1, ATTEMPTS + 1):

@@ -6,8 +6,17 @@ bad content is an error in the row.
 """
 
 from cilium.sources.kubernetes.policies.cilium import decode_ccnp, decode_cnp
+from cilium.sources.kubernetes.policies.cluster_network_policy import decode_cluster_network_policy
 from cilium.sources.kubernetes.policies.envelope import merge_generation
 from cilium.sources.kubernetes.policies.local_redirect import decode_local_redirect, merge_redirect
 from cilium.sources.kubernetes.policies.network_policy import decode_knp
 
-__all__ = ["decode_ccnp", "decode_cnp", "decode_knp", "decode_local_redirect", "merge_generation", "merge_redirect"]
+__all__ = [
+    "decode_ccnp",
+    "decode_cluster_network_policy",
+    "decode_cnp",
+    "decode_knp",
+    "decode_local_redirect",
+    "merge_generation",
+    "merge_redirect",
+]

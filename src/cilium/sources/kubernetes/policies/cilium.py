@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
+from cilium.sources.kubernetes.policies import l7
 from cilium.sources.kubernetes.policies.envelope import decode
 from cilium.sources.kubernetes.policies.errors import PolicyError
 from cilium.sources.kubernetes.policies.peers import PeerContext
-from cilium.sources.kubernetes.policies.ports import icmp_field, number, port_protocol
+from cilium.sources.kubernetes.policies.ports import icmp_field, port_protocol
 from cilium.sources.kubernetes.policies.selectors import (
     LabelSelector,
     in_namespace,
-    is_reserved,
     names,
     requirements,
 )
@@ -69,6 +69,8 @@ class _Parser:
             for section, elements in sections.items()
         }
         ingress, egress = parsed["ingress"] + parsed["ingressDeny"], parsed["egress"] + parsed["egressDeny"]
+        if spec.nodeSelector is not None:
+            l7.check_nodes(sections, path)
         deny = spec.enableDefaultDeny
         return Rule(
             subject=self._subject(spec, path),
@@ -98,18 +100,20 @@ class _Parser:
     def _endpoints(self, selector: LabelSelector, path: str) -> Selector:
         """A namespaced policy selects in its own namespace, whatever its selector says."""
         terms = requirements(selector, path, source="any")
-        if not self._namespace or is_reserved(terms):
+        if not self._namespace:
             return Selector(terms)
         own = in_namespace(self._namespace)
-        foreign = [term for term in terms if names((term,), NAMESPACE)]
-        if any(term.operator != "In" or term.values != own.values for term in foreign):
+        foreign = [names((term,), NAMESPACE) for term in terms]
+        kept = tuple(term for term, is_foreign in zip(terms, foreign, strict=True) if not is_foreign)
+        named = (term for term, is_foreign in zip(terms, foreign, strict=True) if is_foreign)
+        if any(term.operator != "In" or term.values != own.values for term in named):
             self._warnings.append(f"{path}: selects in namespace {self._namespace} only; other namespaces are ignored")
-        return Selector((*(term for term in terms if term not in foreign), own))
+        return Selector((*kept, own))
 
     def _element(self, element: Element, section: str, index: int, path: str) -> DirectionRule:
         deny = section.endswith("Deny")
         peers, later = self._peers.peers(element, path)
-        ports, closed = self._ports(element, path)
+        ports, closed = self._ports(element, section, path)
         if deny and later:
             peers = Peers(wildcard=True)  # whom it denies is unknown: it must not deny too few
         authentication = getattr(element, "authentication", None)
@@ -124,7 +128,7 @@ class _Parser:
             unenforced=(*later, *closed),
         )
 
-    def _ports(self, element: Element, path: str) -> tuple[tuple[PortRange, ...] | None, tuple[str, ...]]:
+    def _ports(self, element: Element, section: str, path: str) -> tuple[tuple[PortRange, ...] | None, tuple[str, ...]]:
         """The ports of an element, None for all traffic, and the parts that open nothing in this version."""
         if element.icmps:
             if element.toPorts:
@@ -137,34 +141,20 @@ class _Parser:
         rules: tuple[PortRule | PortDenyRule, ...] = element.toPorts
         for index, rule in enumerate(rules):
             where = f"{path}.toPorts[{index}]"
-            ranges = self._port_list(rule, where)
+            ranges = self._port_list(rule, section, where)
             later = _unenforced(rule, where)
             closed += later
             if not later:
                 ports += ranges
         return tuple(ports), tuple(closed)
 
-    def _port_list(self, rule: PortRule | PortDenyRule, path: str) -> list[PortRange]:
+    def _port_list(self, rule: PortRule | PortDenyRule, section: str, path: str) -> list[PortRange]:
         entries = rule.ports or ()
         if len(entries) > MAX_PORTS:
             raise PolicyError(f"{path}.ports", f"has {len(entries)} entries, at most {MAX_PORTS} are allowed")
-        if isinstance(rule, PortRule) and rule.rules is not None:
-            self._l7(rule, path)
+        if isinstance(rule, PortRule):
+            l7.check(rule, section, path)
         return [port_protocol(entry, f"{path}.ports[{index}]") for index, entry in enumerate(entries)]
-
-    def _l7(self, rule: PortRule, path: str) -> None:
-        rules = rule.rules or {}
-        for kind in rules:
-            if kind not in {"http", "dns"}:
-                raise PolicyError(f"{path}.rules.{kind}", "is not one of http, dns")
-        if len(rules) > 1:
-            raise PolicyError(f"{path}.rules", "names two L7 protocols on one port")
-        for index, entry in enumerate(rule.ports or ()):
-            where = f"{path}.ports[{index}]"
-            if "http" in rules and (entry.protocol or "").upper() != "TCP":
-                raise PolicyError(f"{where}.protocol", "must be TCP for http rules")
-            if rules and (not entry.port or number(entry.port) == 0):
-                raise PolicyError(f"{where}.port", "must be given for L7 rules")
 
     def _icmps(self, rules: tuple[ICMPRule, ...], path: str) -> tuple[PortRange, ...]:
         ranges = []

@@ -9,6 +9,7 @@ from typing import Any
 
 from cilium.sources.kubernetes.policies.cidrs import cidr_peer, entities
 from cilium.sources.kubernetes.policies.errors import PolicyError
+from cilium.sources.kubernetes.policies.l7 import check_fqdns
 from cilium.sources.kubernetes.policies.selectors import (
     LabelSelector,
     in_any_namespace,
@@ -63,6 +64,8 @@ class PeerContext:
         return self._members(kind, entries, f"{path}.{side}{kind}")
 
     def _members(self, kind: str, entries: tuple[Any, ...], path: str) -> tuple[Peers, tuple[str, ...]]:
+        if kind == "FQDNs":
+            check_fqdns(entries, path)
         if kind in _LATER:
             return Peers(), (path,) if entries else ()
         if kind == "Entities":

@@ -28,7 +28,7 @@ def test_everything_that_can_be_said() -> None:
   expect: denied
   deniedBy: [CiliumNetworkPolicy shop/x, CiliumClusterwideNetworkPolicy wide]
 
-- {from: world, to: shop/svc/web, path: /a, expect: allowed}
+- {from: world, to: svc/shop/web, path: /a, expect: allowed}
 """,
     )
     assert (one.line, other.line) == (3, 10)
@@ -52,7 +52,7 @@ def test_everything_that_can_be_said() -> None:
         ("{from: [a/x=y,z=w], to: a/c, expect: denied}", "several labels are written in quotes"),
         ("{from: a/b, to: api.example.com, expect: denied}", "names of the DNS are not probed, give an address"),
         ("{from: a/b, to: 10.0.0.1/8, expect: denied}", "[0].to: '10.0.0.1/8': no address and no CIDR"),
-        ("{from: a/ingress/b, to: a/c, expect: denied}", "[0].from: 'a/ingress/b': kind 'ingress': write Pod"),
+        ("{from: ingress/a/b, to: a/c, expect: denied}", "[0].from: 'ingress/a/b': kind 'ingress': write KIND/NAMESPACE/NAME"),
         ("{from: a/b, to: a/c, expect: denied, ports: [0]}", "[0].ports[0]: '0': write PORT/TCP"),
         ("{from: a/b, to: a/c, expect: denied, ports: 80/SCTP}", "[0].ports: '80/SCTP': the protocol is TCP or UDP"),
         ("{from: a/b, to: a/c, expect: denied, ports: []}", "[0].ports: is empty"),
@@ -99,7 +99,7 @@ def test_any_word_is_a_place_or_says_what_can_be_written(word: object) -> None:
     [
         ("host:node1", Form.HOST), ("2001:db8::1", Form.NETWORK), ("fe80::/10", Form.NETWORK),
         ("10.0.0.1", Form.NETWORK),
-        ("3scale/web", Form.NAMED), ("a/deploy/b", Form.NAMED), ("a/job/b", Form.NAMED), ("a/x.io/y=z", Form.SELECTED),
+        ("3scale/web", Form.NAMED), ("deploy/a/b", Form.NAMED), ("job/a/b", Form.NAMED), ("a/x.io/y=z", Form.SELECTED),
     ],
 )  # fmt: skip
 def test_forms(word: str, form: Form) -> None:

@@ -24,7 +24,7 @@ def test_one_pod_per_node_stands_for_a_workload() -> None:
         "shop/shell>198.18.0.3:0/ICMP",
         "shop/shell>198.18.0.3:8080/TCP",
     ]
-    found = asked("- {from: shop/app=web, to: shop/deploy/db, families: IPv6, expect: denied}")
+    found = asked("- {from: shop/app=web, to: deploy/shop/db, families: IPv6, expect: denied}")
     assert found == ["shop/web-abc-1>fd00::4:5432/TCP", "shop/web-abc-3>fd00::4:5432/TCP"]
 
 
@@ -66,7 +66,7 @@ def test_the_world_gets_the_addresses_that_are_asked() -> None:
     [
         ("from: shop/nobody, to: shop/web", "shop/nobody: no such pod or workload; shop has db, shell, web"),
         ("from: shop/web, to: shap/web", "no such pod, workload or Service; namespaces with pods are shop"),
-        ("from: shop/svc/front, to: shop/web", "a Service asks nobody"),
+        ("from: svc/shop/front, to: shop/web", "a Service asks nobody"),
         ("from: host:node9, to: shop/web", "host:node9: no such node; there are node1, node2"),
         ("from: shop/web, to: shop/db, ports: [http]", "shop/db: has no port http/TCP; it has sql/TCP"),
         ("from: shop/web, to: shop/front, ports: [81]", "shop/front: has no port 81/TCP; it has www/TCP"),
