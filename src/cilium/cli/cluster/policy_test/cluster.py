@@ -143,9 +143,9 @@ class Cluster:
         What it does not enforce of a valid policy is returned.
         """
         policies = [(self._applied[key], stored) for key, stored in self._objects.items() if key[0] in POLICIES]
-        wanted = enforced.wanted(state.pods, [stored for _, stored in policies])
+        namespaces = self._api.get("/api/v1/namespaces")["items"]
+        wanted = enforced.wanted(state.pods, namespaces, [stored for _, stored in policies])
         files = {enforced.key_of(stored): manifest for manifest, stored in policies}
-
         notes: dict[str, None] = {}
 
         def lacking() -> list[str]:
@@ -157,7 +157,10 @@ class Cluster:
             for rows in tables.values():
                 said = enforced.unenforced(rows, wanted)
                 notes.update((f"{files[key]}: {path} is not enforced by this version", None) for key, path in said)
-            return [f"{node}: {text}" for node, rows in tables.items() for text in enforced.lacking(rows, wanted, node)]
+            found = [
+                f"{node}: {text}" for node, rows in tables.items() for text in enforced.lacking(rows, wanted, node)
+            ]
+            return found or enforced.disagreeing(tables, wanted)
 
         self._until(lacking, deadline, "the agents do not enforce what was applied")
         return tuple(notes)

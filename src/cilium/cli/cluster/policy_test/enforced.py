@@ -1,18 +1,20 @@
 """Whether an agent enforces what was applied: a pure look at its tables.
 
-In: pods and policies as the API server has them, tables of one agent (`cilium-dbg statedb`). Out: what is lacking, what
-is refused. A policy's row is in `policy-status` once the kernel has its rules; a pod of any node is known when the
-agent has its addresses with their identity, and that identity with its labels.
+In: pods, namespaces and policies as the API server has them, tables of one agent (`cilium-dbg statedb`). Out: what is
+lacking, what is refused. A policy's row is in `policy-status` once the kernel has its rules; a pod of any node is known
+when the agent has its addresses with their identity, the one that all agents have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-TABLES = ("policy-status", "ipcache", "ipcache-status", "identities", "pods", "endpoints", "endpoint-policies",
-          "endpoint-map-status", "policy-map-status")  # fmt: skip
+TABLES = (
+    "policy-status", "pods", "namespaces", "identity-requests", "identities", "ipcache", "ipcache-status", "endpoints",
+    "endpoint-policies", "endpoint-map-status", "policy-map-status",
+)  # fmt: skip
 Object = dict[str, Any]
 Tables = dict[str, list[Object]]
 Key = tuple[str, str, str]
@@ -26,6 +28,7 @@ class Wanted:
 
     policies: dict[Key, int]  # generations
     addresses: dict[str, tuple[str, str]]  # a pod's address -> its name, its node
+    labels: dict[str, dict[str, str]]  # of pods by their name, of namespaces by theirs
 
 
 def key_of(policy: Object) -> Key:
@@ -33,14 +36,16 @@ def key_of(policy: Object) -> Key:
     return policy["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def wanted(pods: Iterable[Object], policies: Iterable[Object]) -> Wanted:
+def wanted(pods: Sequence[Object], namespaces: Iterable[Object], policies: Iterable[Object]) -> Wanted:
     addresses = {
         entry["ip"]: (f"{pod['metadata']['namespace']}/{pod['metadata']['name']}", pod["spec"].get("nodeName", ""))
         for pod in pods
         if not pod["spec"].get("hostNetwork")
         for entry in pod["status"].get("podIPs") or []
     }
-    return Wanted({key_of(policy): policy["metadata"].get("generation", 1) for policy in policies}, addresses)
+    labels = {_name(item["metadata"]): item["metadata"].get("labels") or {} for item in (*pods, *namespaces)}
+    generations = {key_of(policy): policy["metadata"].get("generation", 1) for policy in policies}
+    return Wanted(generations, addresses, labels)
 
 
 def invalid(tables: Tables, asked: Wanted) -> list[tuple[Key, str]]:
@@ -76,11 +81,32 @@ def lacking(tables: Tables, asked: Wanted, node: str) -> list[str]:
         if identity <= RESERVED or identity not in identities or address not in written:
             found.append(f"{address} is not known as pod {pod}")
     found += _endpoints(tables, asked, node)
+    found += [
+        f"{kind} {_name(row)} has other labels"
+        for kind, rows in (("pod", tables["pods"]), ("namespace", tables["namespaces"]))
+        for row in rows
+        if asked.labels.get(_name(row), row["labels"]) != row["labels"]
+    ]
+    if tables["identity-requests"]:
+        found.append("identities are being allocated")
     for table in ("policy-map-status", "endpoint-map-status"):
         pending = sum(row["kind"] != "Done" for row in tables[table])
         if pending:
             found.append(f"{pending} row(s) of {table} are not written")
     return found
+
+
+def disagreeing(agents: Mapping[str, Tables], asked: Wanted) -> list[str]:
+    """Pods that have one identity for some agents and another for others: their labels have changed just now."""
+    identities: dict[str, set[int]] = {}
+    for tables in agents.values():
+        for row in tables.get("ipcache", []):
+            identities.setdefault(row["prefix"].partition("/")[0], set()).add(row["identity"])
+    return [
+        f"pod {pod} has identities {', '.join(map(str, sorted(identities[address])))}"
+        for address, (pod, _) in asked.addresses.items()
+        if len(identities.get(address, ())) > 1
+    ]
 
 
 def _endpoints(tables: Tables, asked: Wanted, node: str) -> list[str]:
@@ -89,6 +115,10 @@ def _endpoints(tables: Tables, asked: Wanted, node: str) -> list[str]:
     there = {f"{row['namespace']}/{row['pod']}" for row in tables["endpoints"] if row["id"] in ready}
     local = {pod for pod, where in asked.addresses.values() if where == node}
     return [f"pod {pod} has no policy yet" for pod in sorted(local - there)]
+
+
+def _name(metadata: Object) -> str:
+    return "/".join(filter(None, (metadata.get("namespace", ""), metadata["name"])))
 
 
 def _key(row: Object) -> Key:

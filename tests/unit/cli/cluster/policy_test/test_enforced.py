@@ -12,7 +12,8 @@ from unit.cli.cluster.policy_test.shop import PODS
 from cilium.cli.cluster.policy_test import enforced
 
 POLICY = {"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop", "generation": 2}}
-ASKED = enforced.wanted(PODS[3:4], [POLICY])
+SHOP = {"metadata": {"name": "shop", "labels": {"tier": "1"}}}
+ASKED = enforced.wanted(PODS[3:4], [SHOP], [POLICY])
 """One pod on node2."""
 TABLES: enforced.Tables = {
     "policy-status": [
@@ -22,6 +23,9 @@ TABLES: enforced.Tables = {
     "ipcache": [{"prefix": "198.18.0.4/32", "identity": 1234}, {"prefix": "fd00::4/128", "identity": 1234}],
     "ipcache-status": [{"key": "198.18.0.4/32", "kind": "Done"}, {"key": "fd00::4/128", "kind": "Done"}],
     "identities": [{"id": 1234}],
+    "identity-requests": [],
+    "namespaces": [{"name": "shop", "labels": {"tier": "1"}}, {"name": "other", "labels": {}}],
+    "pods": [{"namespace": "shop", "name": "db-abc-1", "labels": {"app": "db", "pod-template-hash": "abc"}}],
     "endpoints": [{"id": 7, "namespace": "shop", "pod": "db-abc-1"}],
     "endpoint-policies": [{"endpoint": 7}],
     "endpoint-map-status": [{"key": "x", "kind": "Done"}],
@@ -49,6 +53,9 @@ Change = Callable[[Any], None]
         (lambda t: t["identities"].clear(), "198.18.0.4 is not known"),
         (lambda t: t["endpoint-policies"].clear(), "pod shop/db-abc-1 has no policy yet"),
         (lambda t: t["endpoint-map-status"][0].update(kind="Error"), "1 row(s) of endpoint-map-status are not written"),
+        (lambda t: t["pods"][0].update(labels={"app": "old"}), "pod shop/db-abc-1 has other labels"),
+        (lambda t: t["namespaces"][0].update(labels={}), "namespace shop has other labels"),
+        (lambda t: t["identity-requests"].append({}), "identities are being allocated"),
         (lambda t: t.clear(), "the agent does not answer"),
     ],
 )
@@ -68,3 +75,10 @@ def test_a_refused_policy_is_told_from_one_that_is_late() -> None:
     assert enforced.invalid(tables, ASKED) == [(("NetworkPolicy", "shop", "p"), "spec.y: no such thing")]
     tables["policy-status"][0]["generation"] = 1
     assert enforced.invalid(tables, ASKED) == []
+
+
+def test_agents_must_agree_on_an_identity() -> None:
+    other = {**TABLES, "ipcache": [{"prefix": "198.18.0.4/32", "identity": 99}]}
+    assert enforced.disagreeing({"node1": TABLES, "node2": TABLES}, ASKED) == []
+    (said,) = enforced.disagreeing({"node1": TABLES, "node2": other}, ASKED)
+    assert said == "pod shop/db-abc-1 has identities 99, 1234"

@@ -52,7 +52,10 @@ def test_everything_that_can_be_said() -> None:
         ("{from: [a/x=y,z=w], to: a/c, expect: denied}", "several labels are written in quotes"),
         ("{from: a/b, to: api.example.com, expect: denied}", "names of the DNS are not probed, give an address"),
         ("{from: a/b, to: 10.0.0.1/8, expect: denied}", "[0].to: '10.0.0.1/8': no address and no CIDR"),
-        ("{from: ingress/a/b, to: a/c, expect: denied}", "[0].from: 'ingress/a/b': kind 'ingress': write KIND/NAMESPACE/NAME"),
+        (
+            "{from: ingress/a/b, to: a/c, expect: denied}",
+            "[0].from: 'ingress/a/b': kind 'ingress': write KIND/NAMESPACE/NAME",
+        ),
         ("{from: a/b, to: a/c, expect: denied, ports: [0]}", "[0].ports[0]: '0': write PORT/TCP"),
         ("{from: a/b, to: a/c, expect: denied, ports: 80/SCTP}", "[0].ports: '80/SCTP': the protocol is TCP or UDP"),
         ("{from: a/b, to: a/c, expect: denied, ports: []}", "[0].ports: is empty"),
