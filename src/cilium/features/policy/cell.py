@@ -95,8 +95,8 @@ def build(
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = _resolution(tables, {"policies": policies, **(referred or {})})
-    cidrs = _cidr_identities(tables, trials.enforced, kube_apiservers, dual_stack=dual_stack)
+    resolution = _resolution(policies, referred or {}, tables.resolved)
+    cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
     compilation = Derivation(
         "policy",
@@ -125,29 +125,31 @@ def build(
     )
 
 
-def _resolution(tables: _Tables, inputs: Mapping[str, Table[Any, Any]]) -> Derivation:
+def _resolution(
+    policies: Table[str, PolicyObject], referred: Mapping[str, Table[Any, Any]], output: Table[str, PolicyObject]
+) -> Derivation:
     return Derivation(
         "resolved-policies",
-        inputs=inputs,
-        outputs={"resolved-policies": tables.resolved.writer("policy")},
+        inputs={"policies": policies, **referred},
+        outputs={"resolved-policies": output.writer("policy")},
         compute=Resolver().compute,
     )
 
 
 def _cidr_identities(
-    tables: _Tables,
-    enforced: Table[str, PolicyObject],
+    policies: Table[str, PolicyObject],
     kube_apiservers: Table[str, KubeApiservers] | None,
+    output: Table[IPNetwork, CIDRIdentity],
     *,
     dual_stack: bool,
 ) -> Derivation:
     return Derivation(
         "cidr-identities",
         inputs={
-            "policies": enforced,
+            "policies": policies,
             **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
         },
-        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
+        outputs={"cidr-identities": output.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
 
