@@ -106,7 +106,8 @@ def build(
         outputs=tables.plan(),
         compute=compiler.compute,
     )
-    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
+    gates, rows = tables.gates(), tables.policy_map
+    release = Release(rows=rows, reconciler=reconciler, gates=gates, present=maps.present)
     return PolicyCell(
         cell=Cell(
             name="policy",
