@@ -23,11 +23,15 @@ from cilium.features.policy.trial_cell import HostFirewall, build_trials
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
+from cilium.state.status import RowStatus
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
+
+COMPILED = ("policies", "identities", "endpoint-identities", "cilium-endpoints")
+"""The compiler's inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,8 @@ class PolicyCell:
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
+    map_status: Table[int, RowStatus[int]]
+    """How far the kernel follows `policy_map`."""
     selectors: Callable[[], Sequence[SelectorUse]]
     """Everybody whom rules name, at the moment."""
     more_tables: list[Table[Any, Any]] = field(default_factory=list)
@@ -75,23 +81,13 @@ def build(
     dual_stack: bool = True,
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters. `host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what
-    makes something of policies, by name: `namespaces`.
-    """
+    """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
-    enforced = trials.enforced
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
-    inputs: dict[str, Table[Any, Any]] = {
-        "policies": enforced,
-        "identities": identities,
-        "endpoint-identities": endpoint_identities,
-        "cilium-endpoints": cilium_endpoints,
-    }
     compiler = PolicyCompiler(
         enforcement=enforcement,
         audit=audit,
@@ -99,14 +95,15 @@ def build(
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = Derivation(
-        "resolved-policies",
-        inputs={"policies": policies, **(referred or {})},
-        outputs={"resolved-policies": tables.resolved.writer("policy")},
-        compute=Resolver().compute,
+    resolution = _resolution(policies, referred or {}, tables.resolved)
+    cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
+    inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
+    compilation = Derivation(
+        "policy",
+        inputs=dict(zip(COMPILED, inputs, strict=True)),
+        outputs=tables.plan(),
+        compute=compiler.compute,
     )
-    cidrs = _cidr_identities(tables, enforced, kube_apiservers, dual_stack=dual_stack)
-    compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
         cell=Cell(
@@ -115,31 +112,43 @@ def build(
             reconcilers=(reconciler, counting, *trials.reconcilers),
             tasks=(("policy release", release.run), ("policy sweep", maps.sweep), *trials.tasks),
         ),
-        resolved=enforced,
+        resolved=trials.enforced,
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
+        map_status=reconciler.status,
         selectors=compiler.selectors,
         more_tables=trials.tables,
     )
 
 
+def _resolution(
+    policies: Table[str, PolicyObject], referred: Mapping[str, Table[Any, Any]], output: Table[str, PolicyObject]
+) -> Derivation:
+    return Derivation(
+        "resolved-policies",
+        inputs={"policies": policies, **referred},
+        outputs={"resolved-policies": output.writer("policy")},
+        compute=Resolver().compute,
+    )
+
+
 def _cidr_identities(
-    tables: _Tables,
-    enforced: Table[str, PolicyObject],
+    policies: Table[str, PolicyObject],
     kube_apiservers: Table[str, KubeApiservers] | None,
+    output: Table[IPNetwork, CIDRIdentity],
     *,
     dual_stack: bool,
 ) -> Derivation:
     return Derivation(
         "cidr-identities",
         inputs={
-            "policies": enforced,
+            "policies": policies,
             **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
         },
-        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
+        outputs={"cidr-identities": output.writer("policy")},
         compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
 

@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from cilium.features.policy.builder import PolicyMap
 from cilium.features.policy.repository import Repository, RuleSet, unenforced
-from cilium.features.policy.rows import PolicyStatus
+from cilium.features.policy.rows import PolicyStatus, standing
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_init
 from cilium.settings import PolicyEnforcement
@@ -259,8 +259,10 @@ def _status(policy: PolicyObject, revision: int, *, host_firewall: bool) -> Poli
         name=policy.name,
         generation=policy.generation,
         valid=not policy.error,
-        error=policy.error,
+        error=f"{policy.error}; {standing(policy)}" if policy.error else "",
         revision=revision,
+        uid=policy.uid,
+        enforced=policy.enforced,
         warnings=policy.warnings,
         unenforced=unenforced(policy.rules, host_firewall=host_firewall),
         audit=policy.audit,

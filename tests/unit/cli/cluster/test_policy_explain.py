@@ -140,6 +140,28 @@ async def test_the_node_is_let_in_and_another_node_is_not(world: World) -> None:
         assert answer.exit_code == status, answer.output
 
 
+async def test_policies_on_nodes(world: World) -> None:
+    web = {"matchLabels": {"app": "web", "k8s:io.kubernetes.pod.namespace": NS}}
+    spec = {
+        "nodeSelector": {"matchLabels": {"pool": "a"}},
+        "ingress": [{"fromEndpoints": [web], "toPorts": tcp("22")}],
+    }
+    guard = {"metadata": {"name": "guard", "uid": "g"}, "spec": spec}
+    await world.put(Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES, guard)
+    asked = ("explain", "--to", "172.30.0.2", "--port", "22/TCP", "--from")
+    assert (await world.policy(*asked, f"{NS}/visitor")).exit_code == 0, "the host firewall is off"
+    await world.fill(hostFirewall={"enabled": True})
+    other = await world.policy(*asked, f"{NS}/visitor")
+    assert other.exit_code == 0, other.output
+    await world.put(Resource.NODES, {"metadata": {"name": "n2", "labels": {"pool": "a"}}})
+    denied = await world.policy(*asked, f"{NS}/visitor")
+    assert denied.exit_code == 3, denied.output
+    assert "default deny by CiliumClusterwideNetworkPolicy guard" in denied.output
+    assert (await world.policy(*asked, f"{NS}/web-1")).exit_code == 0
+    await world.fill(hostFirewall={"enabled": True, "auditMode": True})
+    assert "ingress of node n2: audit" in (await world.policy(*asked, f"{NS}/visitor")).output
+
+
 async def test_all_traffic_at_once_and_a_pod_that_need_not_exist(world: World) -> None:
     await world.put(CNP, cnp("db", "db", **FROM_WEB))
     words = ("--from-labels", "app=web", "-n", NS, "--to", f"{NS}/db-1")

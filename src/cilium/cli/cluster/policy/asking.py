@@ -151,7 +151,8 @@ async def _go_live(client: Client, namespace: str, answers: list[Asked]) -> None
             (Direction.EGRESS, source, destination),
             (Direction.INGRESS, destination, source),
         ):
-            if not subject.pod:
+            judgement = getattr(answer.explanation, direction)
+            if not (subject.pod or (subject.is_node and judgement.enforced)):
                 continue  # nothing is enforced there
             try:
                 answer.live[direction] = await _live(agents, direction, subject, peer, answer.explanation.traffic)
@@ -166,7 +167,7 @@ async def _live(agents: Agents, direction: Direction, subject: End, peer: End, t
     return await agents.verdict(
         subject.node,
         {
-            "endpoint": subject.pod,
+            "endpoint": subject.pod or str(subject.addresses[0]),
             "direction": direction.value,
             **who,
             "protocol": PROTOCOL_NAMES[traffic.protocol],

@@ -17,7 +17,7 @@ import yaml
 
 from cilium.cli.cluster.policy.agents import Agents
 from cilium.cli.cluster.policy.commands import CHANGES, PASSES, print_json
-from cilium.cli.cluster.policy.ends import End, pods, world
+from cilium.cli.cluster.policy.ends import End, of_node, pods, world
 from cilium.cli.cluster.policy.explaining import joined, painted
 from cilium.cli.cluster.policy.talks import Talk, talks
 from cilium.cli.cluster.policy.view import View, connected, look
@@ -70,6 +70,8 @@ async def diff(kubeconfig: str, cilium_namespace: str, wish: Wish, output: str) 
             flows, problems = await agents.flows(wish.since)
             seen = talks(view, flows)
     groups = grouped(pods(view).values())
+    if view.mode.host_firewall:
+        groups += [of_node(view, node).party for node in view.tables.cilium_nodes.snapshot()]
     comparison = Comparison(view.policies, after, groups, view.mode)
     past = [change for talk in seen if (change := changed_talk(comparison, talk))]
     changes = comparison.changes(others(view, comparison))

@@ -18,6 +18,7 @@ from msgspec import structs
 from cilium.cli.cluster.policy.view import View
 from cilium.features.identity.labels import security_labels
 from cilium.features.policy.explain.rows import Party
+from cilium.features.policy.node_rules import node_labels
 from cilium.tables.identities import Reserved
 from cilium.tables.kubernetes import CiliumNode, Namespace, Pod
 from cilium.tables.services import Service
@@ -117,7 +118,8 @@ def of_node(view: View, node: CiliumNode) -> End:
     labels: tuple[str, ...] = (Reserved.REMOTE_NODE.label,)
     if view.apiservers.intersection(node.internal_ips):
         labels = (Reserved.KUBE_APISERVER.label, *labels)
-    party = Party(f"node {node.name}", labels, endpoint=False)
+    known = view.tables.kube_nodes.snapshot().get(node.name)
+    party = Party(f"node {node.name}", labels, endpoint=False, node_labels=node_labels(known.labels if known else {}))
     return End(party, node=node.name, is_node=True, addresses=node.internal_ips)
 
 

@@ -65,6 +65,8 @@ class View:
             enforcement=policy.enforcement,
             audit=policy.audit,
             allow_localhost=policy.allow_localhost is not AllowLocalhost.POLICY,
+            host_firewall=self.settings.host_firewall.enabled,
+            host_audit=self.settings.host_firewall.audit,
         )
 
     @property
