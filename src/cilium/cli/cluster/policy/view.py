@@ -35,6 +35,8 @@ SECONDS = 30.0
 """How long the API server may take to tell everything."""
 _UNWANTED = frozenset({Resource.CILIUM_ENDPOINTS, Resource.CILIUM_IDENTITIES, Resource.CILIUM_LOCAL_REDIRECT_POLICIES})
 _EMPTY = ("cilium-endpoints", "cilium-identities", "redirect-policies")
+_REFERRED = ("namespaces", "services", "endpoint-slices", "cidr-groups")
+"""What policies refer to."""
 
 
 @dataclass
@@ -94,7 +96,8 @@ def resolved(policies: list[PolicyObject], tables: KubernetesTables) -> list[Pol
     before: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
     after: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
     before.writer("cli").commit(upserts=policies)
-    inputs: dict[str, Table[Any, Any]] = {"policies": before, "namespaces": tables.namespaces}
+    inputs: dict[str, Table[Any, Any]] = {table.name: table for table in tables if table.name in _REFERRED}
+    inputs["policies"] = before
     outputs = {"resolved-policies": after.writer("policy")}
     Derivation("resolved-policies", inputs=inputs, outputs=outputs, compute=Resolver().compute).step()
     return sorted(after.snapshot(), key=lambda row: row.key)
