@@ -58,7 +58,7 @@ def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]]
     compare(node, applied, LOCAL, EVERYONE, audited)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tiered())
 def test_tiers_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
     compare(node_with(applied), applied, LOCAL[:1], (*PODS, *RESERVED[:2]), [])
