@@ -56,10 +56,12 @@ static __always_inline bool reaches_node(const struct __sk_buff *skb, const stru
 	       skb->pkt_type == PACKET_BROADCAST;
 }
 
-/* What a pod sends to everybody on its link is heard by the node. To the pod's own policy its receiver is who it was. */
+/* What a pod sends to everybody on its link, or to a link-local address, is heard by the node; but link-local addresses of
+ * IPv4 are routed (metadata of clouds). To the pod's own policy its receiver is who it was. */
 static __always_inline void heard_by_node(const struct __sk_buff *skb, struct flow *flow)
 {
-	const struct endpoint *node = reaches_node(skb, flow) ? guarded_node() : NULL;
+	bool routed = addr_is_v4(&flow->destination) && addr_is_link_local(&flow->destination);
+	const struct endpoint *node = !routed && reaches_node(skb, flow) ? guarded_node() : NULL;
 
 	if (node)
 		flow->to = local_end(node);

@@ -219,7 +219,8 @@ def endpoint_matches(policy: dict[str, Any], selector: dict[str, Any], peer: Pee
     if not labels_match(selector, peer.labels):
         return False
     keys = [*selector.get("matchLabels", {}), *(e["key"] for e in selector.get("matchExpressions", ()))]
-    if any(key.startswith("reserved:") for key in keys):
+    present = [e["key"] for e in selector.get("matchExpressions", ()) if e["operator"] in ("In", "Exists")]
+    if any(key.startswith("reserved:") for key in (*selector.get("matchLabels", {}), *present)):
         return True
     if CLUSTER_KEY not in keys and peer.labels.get(CLUSTER_KEY) != CLUSTER:
         return False

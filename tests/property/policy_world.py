@@ -76,7 +76,7 @@ def maybe(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
 
 
 def selectors(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
-    key = st.sampled_from(keys or ("app", "k8s:app", "tier", "k8s:tier"))
+    key = st.sampled_from(keys or ("app", "k8s:app", "tier", "k8s:tier", "reserved:host"))
     values = st.lists(st.sampled_from((*APPS, "back", "front", "a", "b", "shop", "bank")), min_size=1, max_size=2)
     listed = st.fixed_dictionaries({"key": key, "operator": st.sampled_from(("In", "NotIn")), "values": values})
     bare = st.fixed_dictionaries({"key": key, "operator": st.sampled_from(("Exists", "DoesNotExist"))})
@@ -84,7 +84,16 @@ def selectors(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     return maybe(matchLabels=labels, matchExpressions=st.lists(listed | bare, max_size=2))
 
 
-PEER_KEYS = ("app", "k8s:tier", NS, "io.kubernetes.pod.namespace", NS_LABEL + "team", CLUSTER_KEY)
+PEER_KEYS = (
+    "app",
+    "k8s:tier",
+    NS,
+    "io.kubernetes.pod.namespace",
+    NS_LABEL + "team",
+    CLUSTER_KEY,
+    "reserved:host",
+    "any:host",
+)
 ENTITIES = ("all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "kube-apiserver", "health")
 
 cilium_ports = st.one_of(

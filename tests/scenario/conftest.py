@@ -31,6 +31,7 @@ PACKETS = """
 kubeProxyReplacement: true
 socketLB: {hostNamespaceOnly: true}
 policyDenyResponse: icmp
+bpf: {policyMapMax: 1024}
 localRedirectPolicies: {enabled: true}
 """
 VALUES = {"tunnel": TUNNEL, "native": NATIVE, "packets": PACKETS}

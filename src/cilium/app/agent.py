@@ -116,7 +116,7 @@ async def _start(
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = _source(settings, node, kubernetes, client)
+    source = _source(settings, node, kubernetes, client, state)
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
@@ -161,7 +161,9 @@ async def _start(
     await _serve(built, addressing, tasks)
 
 
-def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client: Client) -> KubernetesSource:
+def _source(
+    settings: Settings, node: str, kubernetes: KubernetesTables, client: Client, state: Path
+) -> KubernetesSource:
     return KubernetesSource(
         client=client,
         tables=kubernetes,
@@ -169,6 +171,7 @@ def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client:
         cluster=settings.cluster.name,
         redirectable=settings.services.local_redirect_cidrs,
         resources=followed(settings),
+        remember=state / "policies",
     )
 
 
@@ -191,6 +194,7 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
     settings, agent = built.settings, built.agent
     agent.maps.update(built.datapath.maps)
     features = build_features(built)
+    agent.selectors = features.policy.selectors
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
     addressing.publish_health(await endpoints.restore())

@@ -12,6 +12,7 @@ from cilium.datapath.maps import BpfMap
 from cilium.settings import Settings
 from cilium.sources.kubernetes.reflector import Health
 from cilium.state import Reconciler, Table
+from cilium.tables.rules import SelectorUse
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,8 @@ class Inspection:
     """What happened so far, for metrics."""
     reflectors: Callable[[], Sequence[Health]] = list
     """How the connections to the API server are."""
+    selectors: Callable[[], Sequence[SelectorUse]] = list
+    """Everybody whom policies name, once there is a policy engine."""
     refused: list[str] = field(default_factory=list)
     """What CiliumNodeConfigs ask of this node and cannot have."""
     stage: str = "starting"

@@ -47,6 +47,11 @@ ENDPOINT_STATE = Family(
     "cilium_endpoint_state", "gauge", "Endpoints by state: ready, or waiting for an identity.", ("endpoint_state",)
 )
 POLICIES = Family("cilium_policy", "gauge", "Policy objects known to the agent.")
+POLICIES_INCOMPLETE = Family(
+    "cilium_policy_incomplete",
+    "gauge",
+    "Policy objects that the kernel's maps do not hold in full, mostly for want of room; what is missing stays closed.",
+)
 IDENTITIES = Family("cilium_identity", "gauge", "Security identities known to the agent.", ("type",))
 ADDRESSES = Family("cilium_ip_addresses", "gauge", "Addresses of this node's pod CIDRs in use.", ("family",))
 

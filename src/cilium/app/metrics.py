@@ -24,6 +24,7 @@ from cilium.app.inspection import Inspection
 from cilium.datapath.generated import DropReason, FlowDirection
 from cilium.datapath.maps import BpfMap
 from cilium.features.policy.counters import totals
+from cilium.hubble.texts import drop_reason
 
 log = structlog.get_logger("metrics")
 
@@ -77,6 +78,7 @@ class AgentCollector(Collector):
         yield families.ENDPOINTS.single(len(endpoints))
         yield families.ENDPOINT_STATE.metric(_counted(states))
         yield families.POLICIES.single(sum(1 for _ in self._rows("policies")))
+        yield families.POLICIES_INCOMPLETE.single(sum(1 for _ in self._rows("policy-problems")))
         yield families.IDENTITIES.metric(_counted(row.source for row in self._rows("identities")))
         addresses = (f"ipv{row.address.version}" for row in self._rows("ip-allocations"))
         yield families.ADDRESSES.metric(_counted(addresses))
@@ -174,4 +176,5 @@ def packet_counts(port: BpfMap | None) -> Iterator[tuple[int, str, int, int]]:
 
 
 def reason_name(reason: int) -> str:
-    return DropReason(reason).name.replace("_", " ").capitalize() if reason in set(DropReason) else f"reason {reason}"
+    """As flows have it."""
+    return drop_reason(DropReason(reason).name) if reason in set(DropReason) else f"reason {reason}"

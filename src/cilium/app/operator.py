@@ -82,10 +82,11 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
         tables=KubernetesTables(),
         cluster=settings.cluster.name,
         resources=(OPERATOR | POLICIES) - unwanted,
+        reports=True,
     )
     tasks.create_task(source.run(), name="kubernetes")
     objects = ObjectWrites(writes)
-    cells = [conditions.build(writes=objects, policies=source.tables.policies)]
+    cells = [conditions.build(writes=objects, policies=source.tables.policies, cilium_nodes=source.tables.cilium_nodes)]
     if settings.ipam.mode is IpamMode.CLUSTER_POOL:
         cells.append(ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes))
     inspection.reflectors = source.health

@@ -107,7 +107,10 @@ def masquerading(built: Built) -> Mapping[str, Any]:
 def policy(built: Built) -> Mapping[str, Any]:
     mode = built.settings.policy.enforcement.value
     count = len(built.kubernetes.policies)
-    return {"mode": mode, "objects": count, "msg": f"{mode}   {count} object(s)"}
+    found = built.agent.tables.get("policy-problems")
+    problems = [] if found is None else [str(row) for row in found.snapshot()]
+    message = f"{mode}   {count} object(s)" + (f"   {len(problems)} NOT WHOLLY ENFORCED" if problems else "")
+    return {"mode": mode, "objects": count, "problems": problems, "msg": message}
 
 
 def hubble(built: Built) -> Mapping[str, Any]:

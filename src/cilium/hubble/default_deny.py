@@ -23,8 +23,14 @@ _MAX_KEPT = 4096
 class DefaultDeny:
     """Answers are kept until a policy or an endpoint changes."""
 
-    def __init__(self, policies: Table[Any, PolicyObject], endpoint_identities: Table[Any, EndpointIdentity]) -> None:
-        self._policies, self._endpoints = policies, endpoint_identities
+    def __init__(
+        self,
+        policies: Table[Any, PolicyObject],
+        endpoint_identities: Table[Any, EndpointIdentity],
+        references: Table[Any, RuleReference] | None = None,
+    ) -> None:
+        """`references`, with an index `policy`: revisions and labels of policies are taken from there."""
+        self._policies, self._endpoints, self._references = policies, endpoint_identities, references
         self._revisions = (-1, -1)
         self._answers: dict[tuple[Labels, FlowDirection, bool], tuple[RuleReference, ...]] = {}
 
@@ -41,18 +47,25 @@ class DefaultDeny:
         key = (row.labels, direction, audited)
         if key not in self._answers:
             self._answers[key] = tuple(
-                RuleReference(
-                    cookie=0,
-                    kind=policy.kind,
-                    namespace=policy.namespace,
-                    name=policy.name,
-                    section="ingress" if direction is FlowDirection.INGRESS else "egress",
-                    index=0,
-                )
+                self._reference(policy, "ingress" if direction is FlowDirection.INGRESS else "egress")
                 for policy in policies
                 if (audited or not policy.audit) and closes(policy, row.labels, direction)
             )
         return self._answers[key]
+
+    def _reference(self, policy: PolicyObject, section: str) -> RuleReference:
+        """The object itself: no rule of it decided."""
+        known = () if self._references is None else self._references.snapshot().by("policy", policy.key)
+        return RuleReference(
+            cookie=0,
+            kind=policy.kind,
+            namespace=policy.namespace,
+            name=policy.name,
+            section=section,
+            index=0,
+            labels=tuple(dict.fromkeys(label for rule in policy.rules for label in rule.labels)),
+            revision=max((rule.revision for rule in known), default=0),
+        )
 
 
 def closes(policy: PolicyObject, labels: Labels, direction: FlowDirection) -> bool:

@@ -24,6 +24,7 @@ from cilium.tables.rules import AUDITED_DEFAULT_DENY, DEFAULT_DENY, Action, Rule
 
 TO_ENDPOINT = 101
 """flow.TraceObservationPoint shifts the kernel's 0."""
+POLICY_LABEL = "k8s:io.cilium.k8s.policy."
 _NO_MAC = bytes(6)
 _HEX = frozenset("0123456789abcdef")
 _SECOND = 1_000_000_000
@@ -229,7 +230,19 @@ def _place(address: bytes, port: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _policy(rule: RuleReference) -> pb.Policy:
-    return pb.Policy(name=rule.name, namespace=rule.namespace, labels=rule.labels, kind=rule.kind)
+    """Labels as upstream derives them from the object, and one that names the rule: the message has no field for it."""
+    derived = [f"{POLICY_LABEL}derived-from={rule.kind}", f"{POLICY_LABEL}name={rule.name}"]
+    if rule.namespace:
+        derived.append(f"{POLICY_LABEL}namespace={rule.namespace}")
+    if rule.place:
+        derived.append(f"{texts.RULE_LABEL}={rule.place}")
+    return pb.Policy(
+        name=rule.name,
+        namespace=rule.namespace,
+        labels=[*rule.labels, *derived] if rule.kind else rule.labels,
+        kind=rule.kind,
+        revision=rule.revision,
+    )
 
 
 def _fill_l4(flow: pb.Flow, event: Event) -> None:

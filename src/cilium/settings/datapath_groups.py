@@ -75,6 +75,14 @@ class PolicySettings:
         helm=("k8sNetworkPolicy.enabled",),
         meaning="Kubernetes NetworkPolicy objects are enforced beside CiliumNetworkPolicy.",
     )
+    node_status: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-cnp-node-status-updates",
+        helm=("enableCnpNodeStatusUpdates",),
+        meaning="Agents write into the status of policies what their node makes of them; every write is an event for "
+        "every agent, which a cluster of thousands of nodes may not want.",
+    )
     cluster_network_policy: bool = setting(
         kinds.boolean(),
         default=True,

@@ -146,6 +146,30 @@ class Rule(msgspec.Struct, frozen=True):
     """`log.value`: goes into every verdict of these rules."""
 
 
+class NodeReport(msgspec.Struct, frozen=True):
+    """What one node says of a policy in its status: `status.nodes.<node>`."""
+
+    revision: int
+    """The generation of the object that the node enforces."""
+    enforcing: bool
+    """The policy selects an endpoint there."""
+    ok: bool
+    error: str = ""
+
+
+class PolicyReport(msgspec.Struct, frozen=True):
+    """The status of a policy object: condition `Valid` and nodes."""
+
+    valid: str = ""
+    """True, False, or empty: nobody has said so yet."""
+    message: str = ""
+    since: str = ""
+    """lastTransitionTime."""
+    applied: str = ""
+    """`status.applied`, which printers show: nodes that enforce the present generation / nodes that are concerned."""
+    nodes: dict[str, NodeReport] = {}
+
+
 class PolicyObject(msgspec.Struct, frozen=True):
     """One object of the API, valid or not. Key `kind/namespace/name`.
 
@@ -165,6 +189,10 @@ class PolicyObject(msgspec.Struct, frozen=True):
     error: str = ""
     """Field path and reason; empty if the object is valid."""
     warnings: tuple[str, ...] = ()
+    enforced: int = 0
+    """The generation whose rules these are; 0: none, the rules of an invalid object close whom it selects."""
+    report: PolicyReport | None = None
+    """What its status says; read by the operator only."""
     audit: bool = False
     """Nothing is dropped for its sake: what it would have dropped is reported as AUDIT. Nor does it open anything that
     other policies close."""
@@ -172,6 +200,17 @@ class PolicyObject(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class SelectorUse(msgspec.Struct, frozen=True):
+    """A selector of peers in the rules of this node, and whom it selects at the moment."""
+
+    selector: Selector
+    policies: tuple[str, ...]
+    """Kind and name of those whose rules it stands in."""
+    users: int
+    """Rules."""
+    identities: tuple[int, ...]
 
 
 class RuleReference(msgspec.Struct, frozen=True):
@@ -196,3 +235,17 @@ class RuleReference(msgspec.Struct, frozen=True):
     action: Action = Action.ALLOW
     rule: str = ""
     """Name of the element, if it has one."""
+    revision: int = 0
+    """Policy revision from which on the rule stands as it does."""
+
+    @property
+    def policy(self) -> str:
+        """Key of its object."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def place(self) -> str:
+        """`spec.ingress[0]`; of default deny, and of the built-in references, nothing."""
+        if not self.cookie or not self.section:
+            return ""
+        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]"

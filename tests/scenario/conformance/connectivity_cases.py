@@ -14,6 +14,7 @@ from scenario.conformance.connectivity_stage import (
     ECHO,
     FIRST,
     FLOWS,
+    HOSTS,
     NODE,
     OTHERS,
     PODS,
@@ -24,6 +25,7 @@ from scenario.conformance.connectivity_stage import (
     ccnp,
     cnp,
     from_own_node,
+    host,
     knp,
     match,
     one_of,
@@ -47,10 +49,12 @@ class Case:
     name: str
     policies: tuple[Manifest, ...]
     passes: Callable[[Flow], bool]
+    asks: Callable[[Flow], bool] = lambda flow: True
+    """Other flows depend on the routing mode."""
 
     def expected(self) -> dict[Flow, bool]:
         """A pod that asks itself by way of its service is in nobody's way."""
-        flows = {flow: behind(flow) for flow in FLOWS}
+        flows = {flow: behind(flow) for flow in FLOWS if self.asks(flow)}
         return {flow: real.source == real.target or self.passes(real) for flow, real in flows.items()}
 
 
@@ -265,4 +269,17 @@ EGRESS = (
          lambda flow: flow.source != "ccnp1" or flow.target == "ccnp2"),
 )  # fmt: skip
 
-CASES = (*BASELINE, *CLOSED, *CLIENT_EGRESS, *ACCOUNTS, *INGRESS, *EGRESS)
+# What denies nothing else: a node that is closed loses its API server.
+OF_CLIENTS = {"matchLabels": {NAMESPACE: "conn", **OTHER}}
+OF_ECHO = {"matchLabels": {NAMESPACE: "conn", **SERVER}}
+NODES = (
+    Case("host-firewall-ingress",
+         (host("conn-node", ingress=FROM_EVERYWHERE, ingressDeny=[{"fromEndpoints": [OF_CLIENTS], "icmps": PINGS}]),),
+         lambda flow: not (flow.source in OTHERS and flow.target in HOSTS),
+         asks=lambda flow: flow.target not in HOSTS or NODE[flow.source] == flow.target),
+    Case("host-firewall-egress",
+         (host("conn-node", egress=EVERYWHERE, egressDeny=[{"toEndpoints": [OF_ECHO], "toPorts": port("8080")}]),),
+         lambda flow: not (flow.source in HOSTS and flow.target in ECHO and what(flow) == WEB)),
+)  # fmt: skip
+
+CASES = (*BASELINE, *CLOSED, *CLIENT_EGRESS, *ACCOUNTS, *INGRESS, *EGRESS, *NODES)

@@ -116,6 +116,14 @@ def ccnp(name: str, subject: dict[str, str], **spec: Any) -> Manifest:
     }  # fmt: skip
 
 
+def host(name: str, **spec: Any) -> Manifest:
+    """A CiliumClusterwideNetworkPolicy for nodes."""
+    return {
+        "apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": name}, "spec": {"nodeSelector": {}, **spec},
+    }  # fmt: skip
+
+
 def knp(name: str, subject: dict[str, str], *types: str, **spec: Any) -> Manifest:
     """A NetworkPolicy."""
     return {

@@ -228,3 +228,9 @@ async def test_a_deleted_policy_counts_when_its_status_goes() -> None:
     assert delays.at(2.0) == []
     delays.status.delete(policy("a").key)
     assert delays.at(2.25) == [0.25]
+
+
+def test_reasons_are_named_as_in_flows() -> None:
+    assert metrics.reason_name(DropReason.POLICY_DENY) == "Policy denied by denylist"
+    assert metrics.reason_name(DropReason.INVALID_SOURCE_IP) == "Invalid source IP"
+    assert metrics.reason_name(1) == "reason 1"

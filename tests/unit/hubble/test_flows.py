@@ -151,6 +151,23 @@ def test_default_deny_of_the_receiver(decoder: FlowDecoder) -> None:
     assert not dropped.HasField("is_reply")
 
 
+def test_a_policy_says_which_of_its_rules_it_was_and_since_when(decoder: FlowDecoder) -> None:
+    *_, dropped = flows(
+        decoder, record(type=EventType.DROP, reason=DropReason.POLICY_DENY, flags=INGRESS, ingress_cookie=9)
+    )
+    (named,) = dropped.ingress_denied_by
+    assert (named.kind, named.namespace, named.name, named.revision) == (
+        "CiliumNetworkPolicy", "default", "echo-shut", 5
+    )  # fmt: skip
+    assert list(named.labels) == [
+        "x",
+        "k8s:io.cilium.k8s.policy.derived-from=CiliumNetworkPolicy",
+        "k8s:io.cilium.k8s.policy.name=echo-shut",
+        "k8s:io.cilium.k8s.policy.namespace=default",
+        "k8s:io.cilium.k8s.policy.rule=specs[2].ingressDeny[1]",
+    ]
+
+
 def test_a_deny_rule_is_named(decoder: FlowDecoder) -> None:
     *_, dropped = flows(
         decoder,

@@ -269,7 +269,18 @@ class Cluster:
             upserts=[
                 RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
                 RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0, action=Action.DENY),
+                RuleReference(
+                    9,
+                    "CiliumNetworkPolicy",
+                    "default",
+                    "echo-shut",
+                    "ingressDeny",
+                    1,
+                    spec=2,
+                    labels=("x",),
+                    action=Action.DENY,
+                    revision=5,
+                ),
                 RuleReference(2, "", "", "audited default deny", "", 0, action=Action.DENY),
             ]
         )

@@ -1,4 +1,6 @@
-"""GET /v1/policy: every policy object as this node sees it, its rules, and what each has let through or dropped."""
+"""GET /v1/policy: every policy object as this node sees it, what its rules have let through or dropped, and
+`spec`: what it was loaded as, with namespaces, entities and references resolved.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,18 @@ def documents(agent: Inspection) -> list[Document]:
     for row in rows(agent, "rule-references"):
         if row.section and not row.deleted:
             rules[row.kind, row.namespace, row.name].append(row)
+    loaded = {row.key: msgspec.to_builtins(row.rules, enc_hook=str) for row in rows(agent, "resolved-policies")}
     return [
         msgspec.to_builtins(status)
         | {
+            "spec": loaded.get(status.key, []),
             "rules": [
                 _rule(row, counted.get(row.cookie))
                 for row in sorted(
                     rules[status.kind, status.namespace, status.name],
                     key=lambda row: (row.spec, row.section, row.index),
                 )
-            ]
+            ],
         }
         for status in sorted(rows(agent, "policy-status"), key=lambda row: row.key)
     ]

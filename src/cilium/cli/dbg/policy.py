@@ -18,10 +18,22 @@ def policy() -> None:
 
 
 @policy.command("get")
+@click.argument("name", required=False)
+@click.option("-n", "--namespace", help="Policies of this namespace only.")
 @output
-def policy_get(output: str) -> None:
-    """Every policy object: valid or not, what of it is not enforced, and what its rules let through or dropped."""
-    documents = get("/policy")
+def policy_get(name: str | None, namespace: str | None, output: str) -> None:
+    """Policy objects: valid or not, what of them is not enforced, and what their rules let through or dropped.
+
+    With NAME also the rules as they were loaded, with namespaces, entities and references resolved.
+    """
+    documents = [
+        document
+        for document in get("/policy")
+        if name in (None, document["name"]) and namespace in (None, document["namespace"])
+    ]
+    if name is not None and not documents:
+        where = f" in namespace {namespace}" if namespace else ""
+        raise click.ClickException(f"there is no policy {name}{where}; see cilium-dbg policy get")
     if output == "json":
         print_json(documents)
         return
@@ -30,6 +42,9 @@ def policy_get(output: str) -> None:
     if rules:
         click.echo()
         click.echo(columns(("POLICY", "RULE", "PACKETS", "BYTES"), rules))
+    for document in documents if name is not None else ():
+        click.echo(f"\n{_name(document)}, revision {document['revision']}:")
+        print_json(document["spec"])
 
 
 def _object(document: dict[str, Any]) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,15 @@ from cilium.features.policy.trial_cell import HostFirewall, build_trials
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
+from cilium.state.status import RowStatus
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
-from cilium.tables.rules import PolicyObject, RuleReference
+from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
+
+COMPILED = ("policies", "identities", "endpoint-identities", "cilium-endpoints")
+"""The compiler's inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,10 @@ class PolicyCell:
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
+    map_status: Table[int, RowStatus[int]]
+    """How far the kernel follows `policy_map`."""
+    selectors: Callable[[], Sequence[SelectorUse]]
+    """Everybody whom rules name, at the moment."""
     more_tables: list[Table[Any, Any]] = field(default_factory=list)
 
     @property
@@ -73,22 +81,13 @@ def build(
     dual_stack: bool = True,
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`, `counters`: cilium_policy, cilium_policy_class, cilium_lxc (only read),
-    cilium_policy_counters. `referred`: tables of what makes something of policies, by name: `namespaces`.
-    `host_firewall`: None: nothing is enforced on the node itself.
-    """
+    """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
     tables = _Tables()
     trials = build_trials(host_firewall, resolved=tables.resolved)
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
     counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
-    inputs: dict[str, Table[Any, Any]] = {
-        "policies": trials.enforced,
-        "identities": identities,
-        "endpoint-identities": endpoint_identities,
-        "cilium-endpoints": cilium_endpoints,
-    }
     compiler = PolicyCompiler(
         enforcement=enforcement,
         audit=audit,
@@ -98,7 +97,13 @@ def build(
     )
     resolution = _resolution(policies, referred or {}, tables.resolved)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
-    compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
+    inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
+    compilation = Derivation(
+        "policy",
+        inputs=dict(zip(COMPILED, inputs, strict=True)),
+        outputs=tables.plan(),
+        compute=compiler.compute,
+    )
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
         cell=Cell(
@@ -113,6 +118,8 @@ def build(
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
+        map_status=reconciler.status,
+        selectors=compiler.selectors,
         more_tables=trials.tables,
     )
 
@@ -153,7 +160,9 @@ class _Tables:
         self.resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
         self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
         self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
-        self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+        self.rule_references: Table[int, RuleReference] = Table(
+            "rule-references", key=lambda row: row.cookie, indexes={"policy": lambda row: (row.policy,)}
+        )
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")

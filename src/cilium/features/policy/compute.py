@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from cilium.features.policy.builder import PolicyMap
 from cilium.features.policy.repository import Repository, RuleSet, unenforced
-from cilium.features.policy.rows import PolicyStatus
+from cilium.features.policy.rows import PolicyStatus, standing
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_init
 from cilium.settings import PolicyEnforcement
@@ -25,7 +25,7 @@ from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import IdentityRow, Reserved
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
-from cilium.tables.rules import PolicyObject
+from cilium.tables.rules import PolicyObject, SelectorUse
 from cilium.tables.types import EndpointId, Identity, Labels, PolicyId
 
 NOT_ENFORCED = PolicyId(0)
@@ -84,6 +84,18 @@ class PolicyCompiler:
             ),
             "rule-references": RowChanges(upserts=references, deletes=forgotten),
         }
+
+    def selectors(self) -> list[SelectorUse]:
+        """Everybody whom rules name, as of the last computation."""
+        found = []
+        for number, selector, uses in self._peers.used():
+            users = self._repository.users(number)
+            if not users:
+                continue  # what a named port means at its pods
+            policies = dict.fromkeys(f"{rule.kind} {rule.namespace}/{rule.name}".replace(" /", " ") for rule in users)
+            members = self._peers.members(number)
+            found.append(SelectorUse(selector, tuple(policies), uses, tuple(members)))
+        return found
 
     # ------------------------------------------------------------------------------------------------------ intake
 
@@ -144,9 +156,10 @@ class PolicyCompiler:
     def _take_policies(self, view: View) -> dict[str, PolicyObject | None]:
         """Applies changes of rules to the subjects they select; returns the objects concerned."""
         status: dict[str, PolicyObject | None] = {}
+        revision = view.snapshots["policies"].revision
         for change in sorted(view.changes["policies"], key=lambda change: str(change.key)):
             status[change.key] = change.new
-            removed, added = self._repository.replace(change.key, change.new)
+            removed, added = self._repository.replace(change.key, change.new, revision)
             for rule_set in removed:
                 self._join(rule_set.subject, rule_set, -1)
                 self._repository.release_subject(rule_set)
@@ -246,8 +259,10 @@ def _status(policy: PolicyObject, revision: int, *, host_firewall: bool) -> Poli
         name=policy.name,
         generation=policy.generation,
         valid=not policy.error,
-        error=policy.error,
+        error=f"{policy.error}; {standing(policy)}" if policy.error else "",
         revision=revision,
+        uid=policy.uid,
+        enforced=policy.enforced,
         warnings=policy.warnings,
         unenforced=unenforced(policy.rules, host_firewall=host_firewall),
         audit=policy.audit,

@@ -66,6 +66,8 @@ class Repository:
         self._garbage: list[Atom] = []
         self._cookies = StableIds(first=FIRST_COOKIE, last=0xFFFF_FFFF)
         self._next = 0
+        self._revision = 0
+        """Of the policies that are being taken in."""
         self.by_selector: dict[int, BitMap] = {}
         """Atoms whose peers a selector selects."""
         self.by_subject: dict[int, list[RuleSet]] = {}
@@ -101,12 +103,13 @@ class Repository:
         found = [atoms for number in self._peers.selecting(identity) if (atoms := self.by_selector.get(number))]
         return BitMap.union(*found) if found else BitMap()
 
-    def replace(self, key: str, new: PolicyObject | None) -> tuple[list[RuleSet], list[RuleSet]]:
+    def replace(self, key: str, new: PolicyObject | None, revision: int = 0) -> tuple[list[RuleSet], list[RuleSet]]:
         """(removed, added) rule sets of one object; equal ones stay.
 
         Atoms of the removed live until `collect`, and their subject's selector until `release_subject`: the policies
         that used them are still to be told.
         """
+        self._revision = revision
         old = self._objects.pop(key, ())
         rules = [] if new is None else [_enforceable(rule, self._host_firewall) for rule in new.rules]
         kept: list[RuleSet] = []
@@ -142,6 +145,11 @@ class Repository:
         self.facts.setdefault((name, protocol), BitMap()).add(atom.id)
         return atom.id, True
 
+    def users(self, selector: int) -> list[RuleReference]:
+        """The rules in which a selector of peers stands."""
+        cookies = {self._atoms[number].cookie for number in self.by_selector.get(selector, ())}
+        return [self._references[cookie] for cookie in sorted(cookies) if cookie in self._references]
+
     def collect(self) -> None:
         """Forgets removed atoms, once nothing is left to be compiled from them."""
         for atom in self._garbage:
@@ -176,11 +184,28 @@ class Repository:
                     known = (element, self._atom_of(element, _stand(cookie, new, rule, element)).id)
                 atoms[cookie] = known
                 numbers.add(known[1])
-                self._refer(_reference(cookie, new, position, rule, element))
+                self._refer(self._reference(cookie, new, position, rule, element))
             directions.append(numbers)
         rule_set = RuleSet(rule, new.audit, self._subjects.acquire(rule.subject), atoms, *directions)
         self.by_subject.setdefault(rule_set.subject, []).append(rule_set)
         return rule_set
+
+    def _reference(
+        self, cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule
+    ) -> RuleReference:
+        return RuleReference(
+            cookie=cookie,
+            kind=new.kind,
+            namespace=new.namespace,
+            name=new.name,
+            section=element.section,
+            index=element.index,
+            spec=position,
+            labels=rule.labels,
+            action=element.action,
+            rule=element.name,
+            revision=self._revision,
+        )
 
     def _discard(self, key: str, position: int, before: RuleSet, after: RuleSet | None) -> None:
         kept = {} if after is None else after.atoms
@@ -296,21 +321,6 @@ def _stand(cookie: int, new: PolicyObject, rule: Rule, element: DirectionRule) -
 
 def _name(key: str, position: int, element: DirectionRule) -> bytes:
     return f"{key}/{position}/{element.section}/{element.index}".encode()
-
-
-def _reference(cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule) -> RuleReference:
-    return RuleReference(
-        cookie=cookie,
-        kind=new.kind,
-        namespace=new.namespace,
-        name=new.name,
-        section=element.section,
-        index=element.index,
-        spec=position,
-        labels=rule.labels,
-        action=element.action,
-        rule=element.name,
-    )
 
 
 def unenforced(rules: Iterable[Rule], *, host_firewall: bool = False) -> tuple[str, ...]:

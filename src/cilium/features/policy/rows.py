@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 import msgspec
 from pyroaring import FrozenBitMap
 
-from cilium.tables.rules import Rule
+from cilium.tables.rules import PolicyObject, Rule
 from cilium.tables.types import ClassId, PolicyId
 
 
@@ -71,6 +71,15 @@ class PolicyMembers(msgspec.Struct, frozen=True, gc=False):
 PolicyMapRow = PolicyClass | PolicyMembers
 
 
+def standing(policy: PolicyObject) -> str:
+    """What of an object is enforced while its content is invalid, in words; empty if it is valid."""
+    if not policy.error:
+        return ""
+    if policy.enforced:
+        return f"generation {policy.enforced}, the last valid one, stays enforced"
+    return "whom it selects is closed: no valid generation of it is known" if policy.rules else "nothing is enforced"
+
+
 class PolicyStatus(msgspec.Struct, frozen=True):
     """Table `policy-status`, key `kind/namespace/name`: what became of one policy object on this node."""
 
@@ -78,10 +87,14 @@ class PolicyStatus(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     generation: int
+    """Of the object as it is; see `enforced`."""
     valid: bool
     error: str
     revision: int
     """Policy revision from which on the kernel enforces this generation."""
+    uid: str = ""
+    enforced: int = 0
+    """The generation of which the rules are; 0: of none."""
     warnings: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
     """Paths of the parts this version parses and does not enforce."""

@@ -58,6 +58,7 @@ class TrialRun:
         self._wanted: dict[str, Candidate] = {}
         self._told: dict[str, HostPolicyTrial] = {}
         self._unsaved = False
+        self._asked = float("-inf")
 
     async def run(self) -> None:
         """Never returns."""
@@ -79,9 +80,9 @@ class TrialRun:
         """One round; whether there is something to watch."""
         self._take_changes()
         pending = bool(self._trials.pending(self._wanted))
-        if pending or self._trials.trying:
+        if pending or (self._trials.trying and self._clock() - self._asked >= PAUSE / 2):
             contact = await self._contact()
-            now = self._clock()
+            self._asked = now = self._clock()
             before = self._trials.rollbacks
             if self._trials.observe(contact, now) or (contact and self._trials.begin(self._wanted, now)):
                 self._unsaved = True

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Hashable
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cilium.sources.kubernetes import decoders, policies
@@ -70,11 +71,22 @@ OPERATOR = frozenset(
 )
 
 
+POLICIES = frozenset(
+    {
+        Resource.NETWORK_POLICIES,
+        Resource.CILIUM_NETWORK_POLICIES,
+        Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES,
+        Resource.CLUSTER_NETWORK_POLICIES,
+    }
+)
+
+
 class KubernetesSource:
     """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none;
     `redirectable`: addresses that local redirect policies may match, none: every address. `run()` is the task.
 
     A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
+    `remember`: where the last valid content of policies is kept; `reports`: their status is read, too.
     """
 
     def __init__(
@@ -87,7 +99,10 @@ class KubernetesSource:
         redirectable: Collection[IPNetwork] = (),
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
+        remember: Path | None = None,
+        reports: bool = False,
     ) -> None:
+        self._last_valid, self._reports = policies.LastValid(remember), reports
         self.tables = tables
         self._client = client
         self._resources = frozenset(resources)
@@ -126,6 +141,8 @@ class KubernetesSource:
         async with asyncio.TaskGroup() as tasks:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.resource}")
+            if self._resources & POLICIES:
+                tasks.create_task(self._last_valid.follow(self.tables.policies), name="last valid policies")
 
     def _follow_policies(self, tables: KubernetesTables, cluster: str) -> None:
         """Four kinds share a table and its writer; each feed deletes only what is its own."""
@@ -141,7 +158,9 @@ class KubernetesSource:
         writer = tables.policies.writer("kubernetes")
         initializers = {resource: writer.initializer(resource.plural) for resource in wanted}
         for resource, decode in wanted.items():
-            parse = partial(decode, cluster=cluster)
+            parse = self._last_valid.remembering(partial(decode, cluster=cluster))
+            if self._reports:
+                parse = policies.with_report(parse)
             self._reflect(resource, writer, initializers[resource], parse, merge=policies.merge_generation)
 
     def _follow(

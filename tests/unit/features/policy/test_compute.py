@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from property.policy_node import Node, judge, lookup
 from property.policy_oracle import Peer
@@ -122,7 +123,9 @@ def test_references_outlive_their_rule_and_come_back_with_it() -> None:
     assert node.references.snapshot()[reference.cookie].deleted
     node.add_policy(cnp(**FROM_API))
     node.settle()
-    assert node.references.snapshot()[reference.cookie] == reference
+    again = node.references.snapshot()[reference.cookie]
+    assert again.revision > reference.revision
+    assert msgspec.structs.replace(again, revision=reference.revision) == reference
 
 
 def test_without_default_deny_a_denial_is_a_hole_in_everything() -> None:

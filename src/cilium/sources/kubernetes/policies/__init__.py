@@ -8,10 +8,13 @@ bad content is an error in the row.
 from cilium.sources.kubernetes.policies.cilium import decode_ccnp, decode_cnp
 from cilium.sources.kubernetes.policies.cluster_network_policy import decode_cluster_network_policy
 from cilium.sources.kubernetes.policies.envelope import merge_generation
+from cilium.sources.kubernetes.policies.last_valid import LastValid
 from cilium.sources.kubernetes.policies.local_redirect import decode_local_redirect, merge_redirect
 from cilium.sources.kubernetes.policies.network_policy import decode_knp
+from cilium.sources.kubernetes.policies.report import with_report
 
 __all__ = [
+    "LastValid",
     "decode_ccnp",
     "decode_cluster_network_policy",
     "decode_cnp",
@@ -19,4 +22,5 @@ __all__ = [
     "decode_local_redirect",
     "merge_generation",
     "merge_redirect",
+    "with_report",
 ]

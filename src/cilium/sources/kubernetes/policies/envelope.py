@@ -46,6 +46,7 @@ def decode(kind: str, raw: bytes | msgspec.Raw, parse: Callable[[str], Content])
         error=problem,
         warnings=(*warnings, *((warning,) if warning else ())),
         audit=audit,
+        enforced=0 if problem else metadata.generation,
     )
 
 
@@ -64,6 +65,6 @@ def _brief(error: Exception) -> str:
 
 def merge_generation(old: PolicyObject | None, new: PolicyObject) -> PolicyObject:
     """`new` as it should enter the table: an invalid update keeps the rules of the same object's last valid one."""
-    if not new.error or old is None or old.uid != new.uid:
+    if not new.error or old is None or old.uid != new.uid or not old.rules:
         return new
-    return msgspec.structs.replace(new, rules=old.rules)
+    return msgspec.structs.replace(new, rules=old.rules, enforced=old.enforced)
