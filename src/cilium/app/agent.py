@@ -139,6 +139,7 @@ def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client:
         tables=kubernetes,
         node=node,
         cluster=settings.cluster.name,
+        policy=settings.policy,
         redirectable=settings.services.local_redirect_cidrs,
         resources=_followed(settings),
     )
@@ -149,8 +150,6 @@ def _followed(settings: Settings) -> frozenset[Resource]:
     unwanted: set[Resource] = set()
     if not settings.policy.kubernetes:
         unwanted.add(Resource.NETWORK_POLICIES)
-    if not settings.services.replacement:
-        unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
     if not (settings.services.replacement and settings.services.local_redirect):
         unwanted.add(Resource.CILIUM_LOCAL_REDIRECT_POLICIES)
     return AGENT - unwanted

@@ -73,6 +73,7 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
         client=client,
         tables=KubernetesTables(),
         cluster=settings.cluster.name,
+        policy=settings.policy,
         resources=OPERATOR | POLICIES,
     )
     tasks.create_task(source.run(), name="kubernetes")

@@ -13,6 +13,7 @@ from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
+from cilium.settings import PolicySettings
 from cilium.sources.kubernetes import decoders, policies
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.feed import Decode, Feed, Merge
@@ -20,6 +21,7 @@ from cilium.sources.kubernetes.quarantine import Quarantined
 from cilium.sources.kubernetes.reflector import Health, Reflector
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.state import Table, Writer
+from cilium.tables.rules import PolicyObject
 from cilium.tables.types import IPNetwork
 
 K = TypeVar("K", bound=Hashable)
@@ -42,6 +44,7 @@ class Resource(Enum):
     NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
     CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
     CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
+    CILIUM_CIDR_GROUPS = "/apis/cilium.io/v2/ciliumcidrgroups"
     CILIUM_LOCAL_REDIRECT_POLICIES = "/apis/cilium.io/v2/ciliumlocalredirectpolicies"
 
     @property
@@ -65,7 +68,8 @@ OPERATOR = frozenset(
 
 class KubernetesSource:
     """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none;
-    `redirectable`: addresses that local redirect policies may match, none: every address. `run()` is the task.
+    `policy`: what they may say; `redirectable`: addresses that local redirect policies may match, none: every address.
+    `run()` is the task.
 
     A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
     """
@@ -77,6 +81,7 @@ class KubernetesSource:
         tables: KubernetesTables,
         cluster: str,
         node: str = "",
+        policy: PolicySettings = policies.PLAIN,
         redirectable: Collection[IPNetwork] = (),
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
@@ -105,7 +110,10 @@ class KubernetesSource:
             partial(policies.decode_local_redirect, allowed=tuple(redirectable)),
             merge=policies.merge_redirect,
         )
-        self._follow_policies(tables, cluster)
+        self._follow(
+            Resource.CILIUM_CIDR_GROUPS, tables.cidr_groups, policies.decode_cidr_group, merge=policies.merge_group
+        )
+        self._follow_policies(tables, cluster, policy)
 
     def health(self) -> list[Health]:
         return [reflector.health for reflector in self._reflectors]
@@ -120,12 +128,12 @@ class KubernetesSource:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.resource}")
 
-    def _follow_policies(self, tables: KubernetesTables, cluster: str) -> None:
+    def _follow_policies(self, tables: KubernetesTables, cluster: str, policy: PolicySettings) -> None:
         """Three kinds share a table and its writer; each feed deletes only what is its own."""
-        kinds = {
+        kinds: dict[Resource, Callable[..., PolicyObject]] = {
             Resource.NETWORK_POLICIES: policies.decode_knp,
-            Resource.CILIUM_NETWORK_POLICIES: policies.decode_cnp,
-            Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: policies.decode_ccnp,
+            Resource.CILIUM_NETWORK_POLICIES: partial(policies.decode_cnp, settings=policy),
+            Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: partial(policies.decode_ccnp, settings=policy),
         }
         wanted = {resource: decode for resource, decode in kinds.items() if resource in self._resources}
         if not wanted:
