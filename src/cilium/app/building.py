@@ -81,6 +81,11 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
         kube_apiservers=kubernetes.kube_apiservers,
+        referred={
+            "services": kubernetes.services,
+            "endpoint-slices": kubernetes.endpoint_slices,
+            "cidr-groups": kubernetes.cidr_groups,
+        },
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
@@ -88,6 +93,8 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
+        cidrs_match_nodes=settings.policy.cidrs_match_nodes,
+        cluster=settings.cluster.name,
     )
 
 
@@ -105,6 +112,7 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         namespaces=kubernetes.namespaces,
         cilium_identities=kubernetes.cilium_identities,
         cidr_identities=policy.cidr_identities,
+        node_identities=tables.node_identities if settings.policy.tells_nodes_apart else None,
         identities=tables.identities,
         endpoint_identities=tables.endpoint_identities,
         requests=tables.identity_requests,
@@ -123,6 +131,10 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         devices=tables.devices,
         cidr_identities=policy.cidr_identities,
         kube_apiservers=kubernetes.kube_apiservers,
+        kube_nodes=kubernetes.kube_nodes,
+        node_identities=tables.node_identities,
+        node_labels=settings.policy.node_selectors,
+        node_cidrs=settings.policy.cidrs_match_nodes,
         ipcache=tables.ipcache,
     )
     return identity, ipcache

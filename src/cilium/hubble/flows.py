@@ -174,12 +174,12 @@ class FlowDecoder:
             client, server = server, client
         if kind != Kind.INGRESS_VERDICT and (event.flags & Flag.EGRESS_DECIDED or event.egress_cookie):
             last = kind == Kind.EGRESS_VERDICT or not event.flags & Flag.INGRESS_DECIDED
-            rules = self._rules(event.egress_cookie, closed and last, client, Direction.EGRESS)
+            rules = self._rules(flow, event.egress_cookie, closed and last, client, Direction.EGRESS)
             refused = self._refused(event.egress_cookie, closed and last)
             (flow.egress_denied_by if refused else flow.egress_allowed_by).extend(rules)
             flow.policy_match_type = event.egress_match
         if kind != Kind.EGRESS_VERDICT and (event.flags & Flag.INGRESS_DECIDED or event.ingress_cookie):
-            rules = self._rules(event.ingress_cookie, closed, server, Direction.INGRESS)
+            rules = self._rules(flow, event.ingress_cookie, closed, server, Direction.INGRESS)
             refused = self._refused(event.ingress_cookie, closed)
             (flow.ingress_denied_by if refused else flow.ingress_allowed_by).extend(rules)
             flow.policy_match_type = event.ingress_match
@@ -189,9 +189,12 @@ class FlowDecoder:
         rule = self._names.rule(cookie)
         return rule.section.endswith("Deny") if rule is not None else closed
 
-    def _rules(self, cookie: int, closed: bool, endpoint: int, direction: Direction) -> list[pb.Policy]:
+    def _rules(self, flow: pb.Flow, cookie: int, closed: bool, endpoint: int, direction: Direction) -> list[pb.Policy]:
+        """The rules that decided; what they want to have logged goes into the flow."""
         rule = self._names.rule(cookie)
         if rule is not None:
+            if rule.log and rule.log not in flow.policy_log:
+                flow.policy_log.append(rule.log)
             return [_policy(rule)]
         if cookie == 0 and closed:
             return [_policy(one) for one in self._names.default_deny(endpoint, direction)]

@@ -6,6 +6,7 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ def build(
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     cilium_endpoints: Table[str, CiliumEndpoint],
     kube_apiservers: Table[str, KubeApiservers] | None = None,
+    referred: Mapping[str, Table[Any, Any]] | None = None,
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
@@ -57,8 +59,13 @@ def build(
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
+    cidrs_match_nodes: bool = False,
+    cluster: str = "default",
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read)."""
+    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read).
+
+    `referred`: what rules may refer to, by name: `services`, `endpoint-slices`, `cidr-groups`.
+    """
     tables = _Tables()
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
@@ -69,12 +76,14 @@ def build(
         "endpoint-identities": endpoint_identities,
         "cilium-endpoints": cilium_endpoints,
     }
-    compiler = PolicyCompiler(enforcement=enforcement, audit=audit, dual_stack=dual_stack)
+    compiler = PolicyCompiler(
+        enforcement=enforcement, audit=audit, dual_stack=dual_stack, cidrs_match_nodes=cidrs_match_nodes
+    )
     resolution = Derivation(
         "resolved-policies",
-        inputs={"policies": policies},
+        inputs={"policies": policies, **(referred or {})},
         outputs={"resolved-policies": tables.resolved.writer("policy")},
-        compute=Resolver().compute,
+        compute=Resolver(cluster=cluster).compute,
     )
     cidrs = Derivation(
         "cidr-identities",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from cilium.features.policy.repository import unenforced
 from cilium.state import Derivation, Reconciler, RowChanges, Table, View
 from cilium.state.cell import Cell
 from cilium.state.outcomes import each_async
@@ -41,9 +42,14 @@ def conditions(view: View) -> Mapping[str, RowChanges[Any, Any]]:
         if policy is None:
             deletes.append(change.key)
         elif policy.kind in KINDS:
-            message = policy.error or "Policy validation succeeded"
+            message = policy.error or "; ".join(["Policy validation succeeded", *_remarks(policy)])
             upserts.append(PolicyCondition(policy.kind, policy.namespace, policy.name, not policy.error, message))
     return {"policy-conditions": RowChanges(upserts=upserts, deletes=deletes)}
+
+
+def _remarks(policy: PolicyObject) -> list[str]:
+    """What a valid policy does not get."""
+    return [*policy.warnings, *(f"not enforced: {path}" for path in unenforced(policy.rules))]
 
 
 class Writes(Protocol):

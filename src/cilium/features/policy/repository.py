@@ -9,16 +9,24 @@ An element of a rule that an edit leaves alone keeps its atom, so that an edit c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from pyroaring import BitMap
 
-from cilium.features.policy.cidrs import cidr_selector
-from cilium.features.policy.ids import StableIds
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.verdicts import ANYTHING, Atom, PortName, boxes_of
-from cilium.tables.rules import Action, DirectionRule, PolicyObject, Requirement, Rule, RuleReference, Selector
+from cilium.state.ids import StableIds
+from cilium.tables.rules import (
+    Action,
+    CIDRPeer,
+    DirectionRule,
+    PolicyObject,
+    Requirement,
+    Rule,
+    RuleReference,
+    Selector,
+)
 
 NO_DEFAULT_DENY = 1
 """Cookie of the rule that nobody wrote: policies apply, and none of them switches default deny on."""
@@ -40,11 +48,18 @@ class RuleSet(msgspec.Struct, frozen=True, eq=False):
 
 
 class Repository:
-    """Atoms of peers are evaluated in `peers`, subjects of rule sets in `subjects`."""
+    """Atoms of peers are evaluated in `peers`, subjects of rule sets in `subjects`; `selectors_of` says whom a CIDR
+    means."""
 
-    def __init__(self, *, peers: SelectorCache, subjects: SelectorCache, dual_stack: bool) -> None:
+    def __init__(
+        self,
+        *,
+        peers: SelectorCache,
+        subjects: SelectorCache,
+        selectors_of: Callable[[CIDRPeer], Iterable[Selector]],
+    ) -> None:
         self._peers, self._subjects = peers, subjects
-        self._dual_stack = dual_stack
+        self._selectors_of = selectors_of
         self._objects: dict[str, tuple[RuleSet, ...]] = {}
         self._atoms: dict[int, Atom] = {}
         self._garbage: list[Atom] = []
@@ -179,7 +194,7 @@ class Repository:
 
     def _atom_of(self, cookie: int, element: DirectionRule) -> Atom:
         boxes, names = boxes_of(element.ports)
-        cidrs = (cidr_selector(peer, dual_stack=self._dual_stack) for peer in element.peers.cidrs)
+        cidrs = (selector for peer in element.peers.cidrs for selector in self._selectors_of(peer))
         numbers = [self._peers.acquire(selector) for selector in dict.fromkeys((*element.peers.selectors, *cidrs))]
         return self._add(
             cookie,
@@ -249,6 +264,7 @@ def _reference(cookie: int, new: PolicyObject, position: int, rule: Rule, elemen
         index=element.index,
         spec=position,
         labels=rule.labels,
+        log=rule.log,
     )
 
 
