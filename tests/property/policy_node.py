@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
-from property.policy_oracle import Peer
+from property.policy_oracle import Group, Peer, Service
 
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
+from cilium.features.policy.resolve import Resolver
 from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers, Verdict
 from cilium.settings import PolicyEnforcement
 from cilium.sources.kubernetes.policies import decode_ccnp, decode_cnp, decode_knp
@@ -16,6 +18,9 @@ from cilium.state import Derivation, Table
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
+from cilium.tables.rules import CIDRGroup
+from cilium.tables.services import EndpointSlice, SliceEndpoint
+from cilium.tables.services import Service as KubeService
 from cilium.tables.types import ClassId, Identity, Labels
 
 DECODERS = {
@@ -40,6 +45,12 @@ class Node:
 
     def __init__(self, enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT, *, dual_stack: bool = True) -> None:
         self.policies = Table("policies", key=lambda row: row.key)
+        self.services = Table("services", key=lambda row: row.key)
+        self.slices = Table(
+            "endpoint-slices", key=lambda row: row.key, indexes={"service": lambda row: (row.service_key,)}
+        )
+        self.groups = Table("cidr-groups", key=lambda row: row.name)
+        self.resolved = Table("resolved-policies", key=lambda row: row.key)
         self.identities = Table("identities", key=lambda row: row.id)
         self.endpoints = Table("endpoint-identities", key=lambda row: row.endpoint)
         self.cilium_endpoints = Table("cilium-endpoints", key=lambda row: row.key)
@@ -50,12 +61,26 @@ class Node:
         self.status = Table("policy-status", key=lambda row: row.key)
         self.write = {
             table.name: table.writer("test")
-            for table in (self.policies, self.identities, self.endpoints, self.cilium_endpoints)
+            for table in (
+                self.policies,
+                self.services,
+                self.slices,
+                self.groups,
+                self.identities,
+                self.endpoints,
+                self.cilium_endpoints,
+            )
         }
+        self.resolution = Derivation(
+            "resolved-policies",
+            inputs={table.name: table for table in (self.policies, self.services, self.slices, self.groups)},
+            outputs={"resolved-policies": self.resolved.writer("policy")},
+            compute=Resolver().compute,
+        )
         self._cidr_changes = self.cidrs.changes()
         self.cidr_derivation = Derivation(
             "cidr-identities",
-            inputs={"policies": self.policies},
+            inputs={"policies": self.resolved},
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
@@ -63,7 +88,7 @@ class Node:
         self.derivation = Derivation(
             "policy",
             inputs={
-                "policies": self.policies,
+                "policies": self.resolved,
                 "identities": self.identities,
                 "endpoint-identities": self.endpoints,
                 "cilium-endpoints": self.cilium_endpoints,
@@ -84,6 +109,27 @@ class Node:
 
     def remove_policy(self, key: str) -> None:
         self.write["policies"].delete(key)
+
+    def add_service(self, service: Service) -> None:
+        labels, selector = (
+            tuple(sorted(f"k8s:{key}={value}" for key, value in each.items()))
+            for each in (service.labels, service.selector)
+        )
+        self.write["services"].upsert(
+            KubeService(service.namespace, service.name, "ClusterIP", labels=labels, selector=selector)
+        )
+        ends = tuple(SliceEndpoint(ip_address(text), True, True, False) for text in service.addresses)
+        self.write["endpoint-slices"].upsert(EndpointSlice(service.namespace, service.name, service.name, ends))
+
+    def remove_service(self, service: Service) -> None:
+        self.write["services"].delete(f"{service.namespace}/{service.name}")
+
+    def add_group(self, group: Group) -> None:
+        labels = tuple(sorted(f"k8s:{key}={value}" for key, value in group.labels.items()))
+        self.write["cidr-groups"].upsert(CIDRGroup(group.name, "u", labels, tuple(map(ip_network, group.cidrs))))
+
+    def remove_group(self, group: Group) -> None:
+        self.write["cidr-groups"].delete(group.name)
 
     def add_peer(self, peer: Peer) -> None:
         self.write["identities"].upsert(IdentityRow(Identity(peer.identity), labels_of(peer), "cluster"))
@@ -107,6 +153,7 @@ class Node:
 
     def settle(self) -> None:
         """As in the agent: CIDR identities come back by way of the table of identities."""
+        self.resolution.step()
         self.cidr_derivation.step()
         for change in self._cidr_changes.pop():
             if change.old is not None and (change.new is None or change.old.identity != change.new.identity):

@@ -269,6 +269,6 @@ class Cluster:
             upserts=[
                 RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
                 RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0),
+                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0, log="shut"),
             ]
         )

@@ -1,7 +1,7 @@
 """Wires identity management.
 
-In: endpoints, pods, namespaces, CiliumIdentities, identities of CIDRs and of nodes. Out: `endpoint-identities`, `identities`;
-new CiliumIdentities in the API.
+In: endpoints, pods, namespaces, CiliumIdentities, identities of CIDRs and of nodes. Out: `endpoint-identities`,
+`identities`; new CiliumIdentities in the API.
 """
 
 from __future__ import annotations
