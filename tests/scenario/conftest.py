@@ -28,6 +28,8 @@ PACKETS = """
 kubeProxyReplacement: true
 socketLB: {hostNamespaceOnly: true}
 localRedirectPolicies: {enabled: true}
+policyCIDRMatchMode: [nodes]
+nodeSelectorLabels: true
 """
 VALUES = {"tunnel": TUNNEL, "native": NATIVE, "packets": PACKETS}
 MODES = ("tunnel", "native")
@@ -78,5 +80,5 @@ def tunnel(labs: Labs) -> Cluster:
 
 @pytest.fixture(scope="session")
 def packets(labs: Labs) -> Cluster:
-    """Services of pods are translated in packets, not in sockets."""
+    """Services of pods are translated in packets, not in sockets; policies tell nodes apart."""
     return labs.get("packets", nodes=2)
