@@ -170,3 +170,23 @@ def test_nodes_by_label(packets: Cluster, pods: dict[str, Any], probe: Probe) ->
     probe.out(pods["far"], 8080, reached=False)
     packets.kubectl("label", "node", "node2", "role-")
     probe.out(pods["node"], 8099, reached=False)
+
+
+def test_labels_of_namespaces_service_accounts_and_clusters(
+    packets: Cluster, pods: dict[str, Any], probe: Probe
+) -> None:
+    def only_from(**labels: str) -> None:
+        wanted = {f"io.cilium.k8s.{key.replace('_', '.')}": value for key, value in labels.items()}
+        packets.apply(cnp("near", "ingress", {"fromEndpoints": [{"matchLabels": wanted}]}))
+
+    only_from(namespace_labels_team="a")
+    probe.out(pods["near"], 8080, reached=False)
+    packets.kubectl("label", "namespace", NS, "team=a")
+    probe.out(pods["near"], 8080, reached=True)
+    packets.kubectl("label", "namespace", NS, "team-")
+    probe.out(pods["near"], 8080, reached=False)
+    for key, name in (("policy_serviceaccount", "default"), ("policy_cluster", "default")):
+        only_from(**{key: name})
+        probe.out(pods["near"], 8080, reached=True)
+        only_from(**{key: "another"})
+        probe.out(pods["near"], 8080, reached=False)

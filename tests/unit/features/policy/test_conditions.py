@@ -10,7 +10,9 @@ import pytest
 from unit.features.derived import Derived
 
 from cilium.features.policy.conditions import ConditionOps, PolicyCondition, conditions
-from cilium.tables.rules import PolicyObject
+from cilium.tables.rules import DirectionRule, Peers, PolicyObject, Rule, Selector
+
+UNENFORCED = Rule(Selector(), egress=(DirectionRule(Peers(), unenforced=("spec.egress[0].toFQDNs",)),))
 
 
 class Writes:
@@ -42,6 +44,10 @@ def policy(kind: str = "CiliumNetworkPolicy", name: str = "web", error: str = ""
         (policy(), (True, "Policy validation succeeded")),
         (policy(error="spec.ingress[0]: no"), (False, "spec.ingress[0]: no")),
         (policy(kind="CiliumClusterwideNetworkPolicy"), (True, "Policy validation succeeded")),
+        (
+            PolicyObject("CiliumNetworkPolicy", "shop", "web", "u", 1, (UNENFORCED,), warnings=("spec: mind",)),
+            (True, "Policy validation succeeded; spec: mind; not enforced: spec.egress[0].toFQDNs"),
+        ),
         (policy(kind="NetworkPolicy"), None),  # Kubernetes' own objects have no such status
     ],
 )

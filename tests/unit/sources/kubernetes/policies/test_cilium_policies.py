@@ -137,6 +137,13 @@ def test_icmp_types_by_number_and_name() -> None:
     fields = [{"type": "EchoReply"}, {"type": 8}, {"family": "IPv6", "type": "EchoRequest"}]
     rule = only(cnp(web(egress=[{"icmps": [{"fields": fields}]}])))
     assert rule.egress[0].ports == (PortRange(1, 0, 0), PortRange(1, 8, 8), PortRange(58, 128, 128))
+    strange = [
+        {"type": "42"},
+        {"type": "ExtendedEcho Reply"},
+        {"family": "IPv6", "type": "DuplicateAddressRequestCodeSuffix"},
+    ]
+    rule = only(cnp(web(egress=[{"icmps": [{"fields": strange}]}])))
+    assert rule.egress[0].ports == (PortRange(1, 42, 42), PortRange(1, 43, 43), PortRange(58, 157, 157))
 
 
 @pytest.mark.parametrize(
