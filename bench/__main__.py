@@ -16,8 +16,8 @@ from bench.figures import Figure, lines
 from bench.options import Options
 
 NAMES = (
-    "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "lab_up",
-    "services", "service_packets", "node_port", "service_sync",
+    "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "policy_kernel",
+    "policy_verdict", "lab_up", "services", "service_packets", "node_port", "service_sync",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 #include "lib/common.h"
 #include "stages/admit.h"
 #include "stages/deliver.h"
+#include "stages/deny.h"
 #include "stages/encap.h"
 
 /* bpf_redirect_peer works from ingress only: the pod's interface is entered as the stack would, and to_lxc judges. */
@@ -31,7 +32,7 @@ static __always_inline int to_remote_pod(struct __sk_buff *skb, struct flow *flo
 		return drop(skb, flow, DROP_UNKNOWN_L3_TARGET_ADDRESS);
 	reason = admit(skb, flow);
 	if (reason)
-		return drop(skb, flow, reason);
+		return deny_stack(skb, flow, reason);
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	return deliver_by_tunnel(skb, flow, peer);
 }

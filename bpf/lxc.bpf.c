@@ -5,13 +5,16 @@
 #include "stages/admit.h"
 #include "stages/balance.h"
 #include "stages/deliver.h"
+#include "stages/deny.h"
 #include "stages/encap.h"
+#include "stages/host_firewall.h"
+#include "stages/near.h"
 #include "stages/reject.h"
 
 /* Anti-spoofing: the source's row must name the interface the packet came from. */
 static __always_inline const struct endpoint *sender(struct __sk_buff *skb, const struct flow *flow)
 {
-	const struct endpoint *pod = endpoint_at(&flow->source);
+	const struct endpoint *pod = endpoint_near(NEAR_SENDER, &flow->source, flow->policy_epoch);
 
 	if (likely(pod && pod->ifindex == skb->ifindex && !addr_is_reserved(&flow->source)))
 		return pod;
@@ -29,6 +32,15 @@ static __always_inline int chatter(const struct flow *flow)
 	return 0;
 }
 
+/* A pod hears at once that it may not, from whom it asked. */
+static __always_inline int deny_sender(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || reply_to_pod(skb, flow) || !turn_macs(skb))
+		return TC_ACT_SHOT;
+	return bpf_redirect_peer(skb->ifindex, 0);
+}
+
 /* Both ends here, or the node itself: one run, one event. */
 static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow, const struct endpoint *peer)
 {
@@ -40,7 +52,7 @@ static __always_inline int to_this_node(struct __sk_buff *skb, struct flow *flow
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
 	reason = admit(skb, flow);
 	if (reason)
-		return drop(skb, flow, reason);
+		return deny_sender(skb, flow, reason);
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (peer->flags & ENDPOINT_HOST)
 		return deliver_to_stack(skb, flow);
@@ -66,9 +78,11 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	/* Pods may tunnel among themselves. Any other address may be one more of some node. */
 	if (unlikely(encapsulated(flow) && (!behind_tunnel(peer) || is_node(flow->destination_identity))))
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
+	if (config_host_firewall)
+		heard_by_node(skb, flow);
 	reason = admit(skb, flow);
 	if (reason)
-		return drop(skb, flow, reason);
+		return deny_sender(skb, flow, reason);
 	count(skb, DROP_NONE, DIRECTION_EGRESS);
 	if (behind_tunnel(peer))
 		return deliver_by_tunnel(skb, flow, peer);
@@ -134,14 +148,14 @@ int from_lxc(struct __sk_buff *skb)
 		return reason ? consume(skb, &flow, reason) : drop(skb, &flow, DROP_INVALID_SOURCE_IP);
 	}
 	flow_from(&flow, pod);
-	peer = endpoint_at(&flow.destination);
+	peer = endpoint_near(NEAR_RECEIVER, &flow.destination, flow.policy_epoch);
 	if (!peer)
 		remote = ipcache_at(&flow.destination);
 	if (config_services && unlikely(peer ? peer->flags & ENDPOINT_HOST : may_be_service(remote))) {
 		reason = ask_service(skb, &flow, pod, whose_address(peer, remote));
 		if (reason != GO_ON)
 			return reason;
-		peer = endpoint_at(&flow.destination);
+		peer = endpoint_near(NEAR_RECEIVER, &flow.destination, flow.policy_epoch);
 		remote = peer ? NULL : ipcache_at(&flow.destination);
 	}
 	if (peer && !addr_is_reserved(&flow.destination))
@@ -181,7 +195,7 @@ int to_lxc(struct __sk_buff *skb)
 	}
 	reason = admit(skb, &flow);
 	if (reason)
-		return drop(skb, &flow, reason);
+		return deny_stack(skb, &flow, reason);
 	reason = reply_to_pod(skb, &flow);
 	if (reason)
 		return drop(skb, &flow, reason);

@@ -1,11 +1,13 @@
 /* The hooks on devices that connect this node to others. from_netdev: replies to masqueraded traffic, and traffic
  * routed natively to pods of this node; everything else is the stack's. to_netdev: what pods send to the world gets
- * an address of the node. */
+ * an address of the node. With the host firewall, both judge what the node itself receives and sends. */
 #include "lib/common.h"
 #include "stages/admit.h"
 #include "stages/balance.h"
 #include "stages/deliver.h"
+#include "stages/deny.h"
 #include "stages/encap.h"
+#include "stages/host_firewall.h"
 #include "stages/masquerade.h"
 #include "stages/reject.h"
 
@@ -26,6 +28,15 @@ static __always_inline int asked_elsewhere(struct __sk_buff *skb, struct flow *f
 											       NAT_NOT_OURS;
 }
 
+/* Back to who asked; in the name of the service, if it asked that. */
+static __always_inline int deny_client(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || (config_services && unbalance(skb, flow)))
+		return TC_ACT_SHOT;
+	return deliver_by_route(skb, flow);
+}
+
 /* Only what the kernel's routes send here with the address of a local pod. */
 static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow, const struct endpoint *pod)
 {
@@ -38,7 +49,10 @@ static __always_inline int to_local_pod(struct __sk_buff *skb, struct flow *flow
 	if (config_routing_mode == ROUTING_TUNNEL && unlikely(behind_tunnel(ipcache_at(&flow->source))))
 		return drop(skb, flow, DROP_INVALID_SOURCE_IP);
 	flow_to(flow, pod);
-	reason = admit(skb, flow) ?: reply_to_pod(skb, flow) ?: asked_elsewhere(skb, flow);
+	reason = admit(skb, flow);
+	if (reason)
+		return deny_client(skb, flow, reason);
+	reason = reply_to_pod(skb, flow) ?: asked_elsewhere(skb, flow);
 	if (reason && reason != NAT_NOT_OURS)
 		return drop(skb, flow, reason);
 	return deliver_to_pod(skb, flow, pod);
@@ -73,6 +87,9 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, 
 		return to_local_pod(skb, flow, row);
 	}
 	if (row) {
+		reason = config_host_firewall ? admit_to_node(skb, flow) : 0;
+		if (reason)
+			return deny_client(skb, flow, reason);
 		nat_note(NAT_FOR_HOST);
 		return deliver_to_stack(skb, flow);
 	}
@@ -89,14 +106,27 @@ static __always_inline int to_backend(struct __sk_buff *skb, struct flow *flow, 
 /* For the node itself, and nothing that it passes on. Its own sockets may be the backend. */
 static __always_inline int to_node(struct __sk_buff *skb, struct flow *flow)
 {
-	int reason = asked_elsewhere(skb, flow);
+	int reason = config_host_firewall ? admit_to_node(skb, flow) : 0;
 
-	if (reason == NAT_NOT_OURS)
-		return TC_ACT_OK;
 	if (reason)
-		return drop(skb, flow, reason);
-	nat_note(NAT_FOR_HOST);
-	return TC_ACT_OK;
+		return deny_client(skb, flow, reason);
+	reason = asked_elsewhere(skb, flow);
+	if (reason != NAT_NOT_OURS) {
+		if (reason)
+			return drop(skb, flow, reason);
+		nat_note(NAT_FOR_HOST);
+	}
+	return config_host_firewall ? deliver_to_stack(skb, flow) : TC_ACT_OK;
+}
+
+/* With the host firewall: for the node, by an address that has no row. */
+static __always_inline int to_node_unnamed(struct __sk_buff *skb, struct flow *flow)
+{
+	int reason = parse_transport(skb, flow);
+
+	if (reason ? may_be_unreadable(flow) : !(reason = admit_to_node(skb, flow)))
+		return deliver_to_stack(skb, flow);
+	return drop(skb, flow, reason);
 }
 
 /* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
@@ -106,7 +136,7 @@ static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow,
 	int reason;
 
 	if (own && encapsulated(flow))
-		return TC_ACT_OK;
+		return config_host_firewall ? to_node(skb, flow) : TC_ACT_OK;
 	/* The stack says so to the client, which must know again what it asked. */
 	if (!own && unlikely(flow->ttl <= 1))
 		return TC_ACT_OK;
@@ -131,6 +161,11 @@ static __always_inline int to_who_asked(struct __sk_buff *skb, struct flow *flow
 	return deliver_by_route(skb, flow);
 }
 
+static __always_inline bool for_node(const struct __sk_buff *skb, const struct flow *flow, const struct endpoint *row)
+{
+	return config_host_firewall && (row ? row->flags & ENDPOINT_HOST : reaches_node(skb, flow));
+}
+
 SEC("tc")
 int from_netdev(struct __sk_buff *skb)
 {
@@ -138,38 +173,73 @@ int from_netdev(struct __sk_buff *skb)
 	const struct endpoint *row;
 	int reason;
 
-	if (!is_ip(skb) || parse_network(skb, &flow))
+	if (!is_ip(skb))
 		return TC_ACT_OK;
+	reason = parse_network(skb, &flow);
 	row = endpoint_at(&flow.destination);
+	if (reason)
+		return for_node(skb, &flow, row) && !may_be_unreadable(&flow) ? drop(skb, &flow, reason) : TC_ACT_OK;
+	if (config_host_firewall && !row && reaches_node(skb, &flow))
+		return to_node_unnamed(skb, &flow);
 	if (addr_is_reserved(&flow.destination) || (!row && !config_services))
 		return TC_ACT_OK;
 	if (row && !(row->flags & ENDPOINT_HOST)) {
 		reason = parse_transport(skb, &flow);
 		return reason ? drop(skb, &flow, reason) : to_local_pod(skb, &flow, row);
 	}
-	if (!(config_services || masquerading(&flow)) || parse_transport(skb, &flow))
+	if (!(config_services || masquerading(&flow) || config_host_firewall))
 		return TC_ACT_OK;
+	reason = parse_transport(skb, &flow);
+	if (reason)
+		return !row || may_be_unreadable(&flow) ? TC_ACT_OK : drop(skb, &flow, reason);
 	reason = row ? unmasquerade(skb, &flow) : NAT_NOT_OURS;
+	if (reason == NAT_NOT_OURS && config_services)
+		return from_client(skb, &flow, row);
 	if (reason == NAT_NOT_OURS)
-		return config_services ? from_client(skb, &flow, row) : TC_ACT_OK;
+		return row ? to_node(skb, &flow) : TC_ACT_OK;
 	return reason ? drop(skb, &flow, reason) : to_who_asked(skb, &flow);
 }
 
 /* The node's own sockets may be a backend of a service that a client outside asked. With DSR only the answers tell that
  * somebody still asks. */
-static __always_inline int from_node(struct __sk_buff *skb, struct flow *flow)
+static __always_inline int answer_from_node(struct __sk_buff *skb, struct flow *flow)
 {
-	int reason;
+	int reason = nat_back(skb, flow);
 
-	if (!config_services || likely(!nat_serves(NAT_FOR_HOST)) || !is_ip(skb) || parse(skb, flow))
-		return TC_ACT_OK;
-	reason = nat_back(skb, flow);
 	if (reason == NAT_NOT_OURS)
 		return TC_ACT_OK;
 	if (reason)
 		return drop(skb, flow, reason);
 	nat_note(NAT_FOR_HOST);
 	return TC_ACT_OK;
+}
+
+/* What the node itself sends, tunnels included. */
+static __always_inline int from_node(struct __sk_buff *skb, struct flow *flow)
+{
+	bool serves = config_services && unlikely(nat_serves(NAT_FOR_HOST));
+	const struct endpoint *node = guarded_node();
+	int reason;
+
+	if (likely(!serves && !node) || !is_ip(skb))
+		return TC_ACT_OK;
+	reason = parse(skb, flow);
+	if (reason)
+		return !node || !node->egress_policy ? TC_ACT_OK : drop(skb, flow, reason);
+	if (node) {
+		reason = admit_from_node(skb, flow, node);
+		if (reason)
+			return deny_stack(skb, flow, reason);
+		trace(skb, flow, TO_NETWORK);
+	}
+	return serves ? answer_from_node(skb, flow) : TC_ACT_OK;
+}
+
+/* Forwarded with an address of the node. Where this datapath translates for services, it is its own work; elsewhere
+ * somebody else's (kube-proxy), and as long as nothing tells it from the node's own traffic, it is judged as that. */
+static __always_inline int with_address_of_node(struct __sk_buff *skb, struct flow *flow)
+{
+	return config_host_firewall && !config_services ? from_node(skb, flow) : TC_ACT_OK;
 }
 
 SEC("tc")
@@ -182,15 +252,19 @@ int to_netdev(struct __sk_buff *skb)
 	union addr address;
 	int reason;
 
-	/* What the node itself sends, tunnels included, came from no interface. */
+	/* What the node itself sends came from no interface. */
 	if (!skb->ingress_ifindex)
 		return from_node(skb, &flow);
 	if (!is_ip(skb) || parse_network(skb, &flow))
 		return TC_ACT_OK;
-	if (!masquerading(&flow))
+	if (!masquerading(&flow) && !config_host_firewall)
 		return TC_ACT_OK;
 	pod = endpoint_at(&flow.source);
-	if (!pod || pod->flags & ENDPOINT_HOST)
+	if (!pod)
+		return TC_ACT_OK;
+	if (pod->flags & ENDPOINT_HOST)
+		return with_address_of_node(skb, &flow);
+	if (!masquerading(&flow))
 		return TC_ACT_OK;
 	device = bpf_map_lookup_elem(&cilium_netdev, &ifindex);
 	if (!device || !masquerades(&flow))

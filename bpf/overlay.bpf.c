@@ -4,6 +4,7 @@
 #include "stages/admit.h"
 #include "stages/balance.h"
 #include "stages/deliver.h"
+#include "stages/deny.h"
 
 /* The other node calls itself host, and every other node by a number that all know; here it is a remote node, or what
  * the ipcache knows more precisely. */
@@ -31,6 +32,26 @@ static __always_inline void take_in(struct __sk_buff *skb)
 static __always_inline bool answers_through(struct __sk_buff *skb, struct flow *flow, const struct endpoint *row)
 {
 	return config_services && row->flags & ENDPOINT_HOST && may_be_back(flow) && !nat_back(skb, flow);
+}
+
+/* As any other packet to an address that is not of this node. A function of its own for the sake of the stack. */
+STAGE int deliver_back(struct __sk_buff *skb, struct flow *flow)
+{
+	const struct ipcache_entry *peer;
+
+	if (!flow)
+		return TC_ACT_SHOT;
+	peer = ipcache_at(&flow->destination);
+	return behind_tunnel(peer) ? deliver_by_tunnel(skb, flow, peer) : deliver_by_route(skb, flow);
+}
+
+/* Its node carries the answer to who asked, or a service's node does. */
+static __always_inline int deny_remote(struct __sk_buff *skb, struct flow *flow, int reason)
+{
+	drop(skb, flow, reason);
+	if (!config_deny_response || !deny_answered(skb, flow, reason) || (config_services && unbalance(skb, flow)))
+		return TC_ACT_SHOT;
+	return deliver_back(skb, flow);
 }
 
 SEC("tc")
@@ -64,7 +85,7 @@ int from_overlay(struct __sk_buff *skb)
 	flow_to(&flow, pod);
 	reason = admit(skb, &flow);
 	if (reason)
-		return drop(skb, &flow, reason);
+		return deny_remote(skb, &flow, reason);
 	take_in(skb);
 	if (pod->flags & ENDPOINT_HOST) {
 		count(skb, DROP_NONE, DIRECTION_INGRESS);

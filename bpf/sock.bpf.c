@@ -68,7 +68,7 @@ static __always_inline int translate(struct bpf_sock_addr *ctx, struct peer *pee
 		return REFUSED;
 	}
 	meant = *peer;
-	memory = remember(ctx, cookie, backend, &meant, service->id);
+	memory = remember(ctx, cookie, backend, &meant, service->id, fresh);
 	/* Replies to a datagram would come from a stranger; of TCP only getpeername would tell the backend. */
 	if (memory == NOT_REMEMBERED && ctx->protocol == IPPROTO_UDP) {
 		refuse(ENOMEM);

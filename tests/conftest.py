@@ -6,10 +6,21 @@ import os
 from pathlib import Path
 
 import pytest
+from property.effort import VARIABLE
 
 ORDER = ("unit", "property", "bpf", "kernel", "scenario", "guest")
 NEED_ROOT = {"bpf", "kernel", "scenario", "guest"}
 HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--policy-examples", type=int, metavar="N", help="examples of each property test of policies")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the tests are imported: what they ask for is decided there."""
+    if wanted := config.getoption("--policy-examples"):
+        os.environ[VARIABLE] = str(wanted)
 
 
 def kind(item: pytest.Item) -> str:

@@ -58,7 +58,7 @@ def crds_page() -> str:
     }
     fragments: dict[str, dict[str, Any]] = documents.pop("fragments.yaml")
     lines = ["# Custom resources", "", NOTICE.format("`src/cilium/api/crds`"), ""]
-    lines += ["Group `cilium.io`. What of a policy is parsed but not enforced yet: [Network policy](../policy.md).", ""]
+    lines += ["What of a policy is parsed but not enforced yet: [Network policy](../policy.md).", ""]
     for _, document in sorted(documents.items()):
         lines += crd_section(document["spec"])
     lines += ["## Shared types", ""]

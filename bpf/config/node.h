@@ -8,6 +8,10 @@ enum tunnel_protocol { TUNNEL_VXLAN = 0, TUNNEL_GENEVE = 1 };
 
 enum dsr_dispatch { DSR_OFF = 0, DSR_OPTION = 1, DSR_GENEVE = 2 };
 
+struct mac {
+	__u8 bytes[6];
+};
+
 #define CONFIG(type, name) const volatile type name
 
 CONFIG(__u32, config_routing_mode) = ROUTING_TUNNEL;
@@ -15,11 +19,14 @@ CONFIG(__u16, config_tunnel_port) = 8472;        /* UDP, where this cluster's no
 CONFIG(__u32, config_tunnel_protocol) = TUNNEL_VXLAN;
 CONFIG(__u32, config_tunnel_ifindex) = 0;        /* cilium_vxlan or cilium_geneve */
 CONFIG(__u32, config_host_ifindex) = 0;          /* cilium_host */
+CONFIG(struct mac, config_host_mac);             /* of cilium_host */
 CONFIG(__u8, config_enable_ipv4) = 1;
 CONFIG(__u8, config_enable_ipv6) = 1;
 CONFIG(__u8, config_masquerade4) = 1;
 CONFIG(__u8, config_masquerade6) = 1;
 CONFIG(__u8, config_allow_localhost) = 1;        /* host to its own endpoints is allowed unless a rule denies it */
+CONFIG(__u8, config_host_firewall) = 0;          /* policies may be enforced on the node itself */
+CONFIG(__u8, config_deny_response) = 0;          /* who is denied by policy is told at once */
 CONFIG(__u8, config_fragments) = 1;              /* track fragments */
 CONFIG(union addr, config_native4);              /* native routing CIDRs: no masquerading inside; v4-mapped */
 CONFIG(__u32, config_native4_bits) = 0;          /* length incl. the 96 bits of the mapping; 0: none */

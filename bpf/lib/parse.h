@@ -80,12 +80,18 @@ STAGE int skip_extensions(struct __sk_buff *skb, struct transport *at)
 	return DROP_INVALID_IPV6_EXTENSION_HEADER;
 }
 
+/* A family that is switched off is nobody's; the host firewall judges it all the same, or it would be a way in. */
+static __always_inline bool family_off(const struct flow *flow, bool enabled)
+{
+	return !enabled && !(config_host_firewall && (flow->point == FROM_NETWORK || flow->point == TO_NETWORK));
+}
+
 static __always_inline int parse_ipv4(struct __sk_buff *skb, struct flow *flow, struct transport *at)
 {
 	struct iphdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 	__u32 length;
 
-	if (!config_enable_ipv4)
+	if (family_off(flow, config_enable_ipv4))
 		return DROP_UNSUPPORTED_L3_PROTOCOL;
 	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return DROP_INVALID_PACKET_DROPPED;
@@ -112,7 +118,7 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct flow *flow, 
 {
 	struct ipv6hdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 
-	if (!config_enable_ipv6)
+	if (family_off(flow, config_enable_ipv6))
 		return DROP_UNSUPPORTED_L3_PROTOCOL;
 	if (!ip || ip->version != 6)
 		return DROP_INVALID_PACKET_DROPPED;

@@ -28,7 +28,8 @@ struct ct_entry {
 	__u64 packets[2];     /* [0] from the client, [1] from the server */
 	__u64 bytes[2];
 	__u64 reported[2];    /* time of the last event for this direction: aggregation */
-	__u32 unreported[2];  /* packets since then */
+	__u64 told_bytes[2];  /* what of all this its rules have counted (cilium_policy_counters) and events have told */
+	__u32 told_packets[2];
 	__u32 policy_epoch;   /* of cilium_runtime when the verdict was taken; older: decide again */
 	__u32 client_identity;
 	__u32 server_identity;

@@ -53,6 +53,8 @@ enum event_flags {
 	EVENT_EGRESS_DECIDED = 1 << 2, /* egress policy was evaluated: egress_cookie names the rule, 0 is default deny */
 	EVENT_INGRESS_DECIDED = 1 << 3,
 	EVENT_LOCAL = 1 << 4,          /* both ends on this node: one record tells egress, ingress and delivery */
+	EVENT_EGRESS_AUDITED = 1 << 5, /* with EVENT_EGRESS_DECIDED: denied, and let through by audit mode */
+	EVENT_INGRESS_AUDITED = 1 << 6,
 };
 
 /* One record is one packet worth telling about. hubble/ expands it into the flows upstream's users expect:

@@ -17,6 +17,7 @@ enum verdict_flags {
 	VERDICT_REDIRECT = 1 << 1, /* to proxy_port */
 	VERDICT_AUTH = 1 << 2,     /* needs an entry in the auth map for auth_type */
 	VERDICT_AUDIT = 1 << 3,    /* report AUDIT instead of dropping */
+	VERDICT_DEFAULT = 1 << 4,  /* with VERDICT_DENY: default deny decided, as where there is no row */
 };
 
 struct policy_key {
@@ -33,7 +34,7 @@ struct policy_class_key {
 };
 
 struct policy_verdict {
-	__u32 cookie;      /* names the deciding rule; 0 is never used */
+	__u32 cookie;      /* names the deciding rule; 0: default deny */
 	__be16 proxy_port; /* with VERDICT_REDIRECT */
 	__u8 flags;        /* enum verdict_flags */
 	__u8 match;        /* upstream's policy_match_type: 1 L3, 2 L3-L4, 3 L4, 4 all, 5 L3-proto, 6 proto */
@@ -58,3 +59,31 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } cilium_policy_class SEC(".maps");
+
+/* cilium_policy_counters: what every rule has let through or dropped, in packets and bytes of frames. The agent makes a
+ * row for every cookie and deletes it with the cookie; who finds none counts nothing. What the collector of dead
+ * connections finds uncounted in them goes into a row of the agent's own: an element that all processors write cannot
+ * be added to from outside. The sum of both rows is the rule's. */
+enum policy_counter_writer {
+	COUNTER_DATAPATH = 0,
+	COUNTER_AGENT = 1,
+};
+
+struct policy_counter_key {
+	__u32 cookie;
+	__u32 writer; /* enum policy_counter_writer */
+};
+
+struct policy_counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, struct policy_counter_key);
+	__type(value, struct policy_counter);
+	__uint(max_entries, 131072);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} cilium_policy_counters SEC(".maps");

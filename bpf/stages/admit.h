@@ -52,8 +52,10 @@ STAGE int judge(struct flow *flow, __u32 side)
 	flow->egress_match = opening.egress_match;
 	flow->ingress_match = opening.ingress_match;
 	flow->flags |= opening.decided;
-	if (opening.audited)
+	if (opening.decided & (EVENT_EGRESS_AUDITED | EVENT_INGRESS_AUDITED))
 		flow->verdict = VERDICT_AUDITED;
+	if (reason)
+		count_rules(flow->egress_cookie, flow->ingress_cookie, 1, flow->length);
 	if (reason && side == CT_SERVER)
 		flow->flags |= EVENT_REPLY | EVENT_REPLY_KNOWN;
 	return reason;
@@ -80,6 +82,7 @@ static __always_inline int admit_new(struct flow *flow, const struct ct_key *key
 	if (reason)
 		return reason;
 	if (unlikely(ct_may_answer(flow)) && !reverse_allowed(flow)) {
+		count_rules(flow->egress_cookie, flow->ingress_cookie, 1, flow->length);
 		flow->report = sample(flow);
 		return 0;
 	}
@@ -101,8 +104,11 @@ static __always_inline int admit_again(struct flow *flow, struct ct_entry *entry
 
 	if (reason) {
 		ct_revoke(entry, now);
+		flow->silent = true; /* it may be allowed again in a moment */
 		return reason;
 	}
+	if (entry->egress_cookie != flow->egress_cookie || entry->ingress_cookie != flow->ingress_cookie)
+		ct_count_all(entry);
 	entry->policy_epoch = flow->policy_epoch;
 	entry->client_identity = side == CT_CLIENT ? flow->source_identity : flow->destination_identity;
 	entry->server_identity = side == CT_CLIENT ? flow->destination_identity : flow->source_identity;
@@ -142,17 +148,32 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now)
 	return true;
 }
 
+/* Policies of the node itself do not judge ICMP errors: who reports "too big" must reach it, and it must reach others. */
+static __always_inline void spare_node(struct local_end *end)
+{
+	if (end->flags & ENDPOINT_HOST)
+		end->ingress_policy = end->egress_policy = 0;
+}
+
 /* ICMP that opens nothing: an error passes with its connection, all else packet by packet, if a rule allows it. */
 static __always_inline int admit_stateless(struct __sk_buff *skb, struct flow *flow, __u64 now)
 {
 	int reason;
 
-	if (flow->shape & SHAPE_ICMP_ERROR && related(skb, flow, now))
-		return 0;
-	reason = judge(flow, CT_CLIENT);
-	if (!reason)
+	if (flow->shape & SHAPE_ICMP_ERROR && related(skb, flow, now)) {
+		reason = 0;
+	} else {
+		if (config_host_firewall && flow->shape & SHAPE_ICMP_ERROR) {
+			spare_node(&flow->from);
+			spare_node(&flow->to);
+		}
+		reason = judge(flow, CT_CLIENT);
+		if (reason)
+			return reason;
 		flow->report = sample(flow);
-	return reason;
+	}
+	count_rules(flow->egress_cookie, flow->ingress_cookie, 1, flow->length);
+	return 0;
 }
 
 static __always_inline int admit_tracked(struct __sk_buff *skb, struct flow *flow)

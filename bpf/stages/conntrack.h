@@ -8,6 +8,7 @@
 #include "lib/parse.h"
 #include "config/node.h"
 #include "maps/conntrack.h"
+#include "stages/counters.h"
 
 enum ct_side { CT_CLIENT = 0, CT_SERVER = 1 };
 
@@ -152,6 +153,25 @@ static __always_inline void ct_touch(struct ct_entry *entry, const struct flow *
 		entry->expires = expires;
 }
 
+/* Tells the rules of a connection what has passed in one direction since they were last told; returns the packets. */
+static __always_inline __u32 ct_count(struct ct_entry *entry, __u32 i)
+{
+	__u32 packets = (__u32)entry->packets[i] - entry->told_packets[i];
+
+	if (packets)
+		count_rules(entry->egress_cookie, entry->ingress_cookie, packets, entry->bytes[i] - entry->told_bytes[i]);
+	entry->told_packets[i] += packets;
+	entry->told_bytes[i] = entry->bytes[i];
+	return packets;
+}
+
+/* Before the entry is another connection's, or its rules are others. */
+static __always_inline void ct_count_all(struct ct_entry *entry)
+{
+	ct_count(entry, 0);
+	ct_count(entry, 1);
+}
+
 /* Makes an entry that of the connection which this packet opens. The flow carries the verdict. */
 static __always_inline void ct_open(struct ct_entry *entry, const struct flow *flow, __u64 now, bool low_opened)
 {
@@ -172,6 +192,11 @@ static __always_inline void ct_open(struct ct_entry *entry, const struct flow *f
 	entry->reported[1] = client ? 0 : now;
 	ct_touch(entry, flow, client ? CT_CLIENT : CT_SERVER, now);
 	entry->expires = now + ct_timeout(entry, flow->protocol);
+	for (int i = 0; i < 2; i++) {
+		entry->told_packets[i] = entry->packets[i];
+		entry->told_bytes[i] = entry->bytes[i];
+	}
+	count_rules(flow->egress_cookie, flow->ingress_cookie, 1, flow->length);
 }
 
 STAGE int ct_create(const struct flow *flow, const struct ct_key *key, __u64 now, __u32 low_opened)
@@ -190,6 +215,7 @@ STAGE int ct_replace(struct ct_entry *entry, const struct flow *flow, __u64 now,
 {
 	if (!entry || !flow)
 		return DROP_CT_MAP_INSERTION_FAILED;
+	ct_count_all(entry);
 	ct_open(entry, flow, now, low_opened);
 	return 0;
 }
@@ -207,26 +233,26 @@ static __always_inline void ct_tell(const struct ct_entry *entry, struct flow *f
 }
 
 /* Whether a packet of a tracked connection is due for an event: the first reply, a change of TCP's state, and otherwise
- * once per aggregation interval and direction. */
+ * once per aggregation interval and direction. Then its rules count what has passed, too. */
 static __always_inline void ct_report(struct ct_entry *entry, struct flow *flow, enum ct_side side, bool first,
 				      __u64 now)
 {
 	const struct runtime *settings = runtime();
 	__u32 i = side == CT_CLIENT ? 0 : 1;
 
-	if (!settings || settings->flags & RUNTIME_EVENTS_OFF)
+	if (!settings)
 		return;
 	if (likely(!first && !(flow->tcp_flags & TCP_STATE_FLAGS) &&
 		   now - entry->reported[i] < settings->aggregation)) {
 		if (flow->tcp_flags & ~entry->tcp_flags[i])
 			entry->tcp_flags[i] |= flow->tcp_flags;
-		entry->unreported[i]++;
 		return;
 	}
-	flow->packets = entry->unreported[i] + 1;
+	flow->packets = ct_count(entry, i);
 	flow->tcp_flags |= entry->tcp_flags[i];
 	entry->tcp_flags[i] = 0;
-	entry->unreported[i] = 0;
 	entry->reported[i] = now;
+	if (settings->flags & RUNTIME_EVENTS_OFF)
+		return;
 	ct_tell(entry, flow, side);
 }

@@ -291,15 +291,13 @@ STAGE int nat_error(struct __sk_buff *skb, struct flow *flow, __u32 direction)
 	return reason;
 }
 
-/* Whether the mapping of a service has ended, so that the reply is one to who asked the backend itself, from the same port.
- * A SYN on its way to the service makes the mapping live again before it is answered. Masquerading has ports of its own. */
-static __always_inline bool nat_ended(const struct nat_entry *entry, const struct flow *flow, __u64 now)
+/* Whether the mapping of a service has ended and its ports are in use anew: what answers a SYN is for who asked the backend
+ * itself, from the same port. A SYN on its way to the service makes the mapping live again before it is answered.
+ * Masquerading has ports of its own. */
+static __always_inline bool nat_succeeded(const struct nat_entry *entry, const struct flow *flow)
 {
-	if (!entry->service)
-		return false;
-	if (flow->protocol == IPPROTO_TCP && flow->tcp_flags & TCP_SYN && entry->flags & NAT_CLOSED)
-		return true;
-	return nat_dead(entry->flags, flow->protocol, entry->used, now);
+	return entry->service && flow->protocol == IPPROTO_TCP && flow->tcp_flags & TCP_SYN &&
+	       entry->flags & NAT_CLOSED;
 }
 
 /* The mapping of a reply, which is in use by that: work->mapping is what it gets. The packet is not touched. 0, or
@@ -315,7 +313,12 @@ static __always_inline int nat_find_back(struct nat_work *work, const struct flo
 	if (!entry)
 		return NAT_NOT_OURS;
 	now = bpf_ktime_get_coarse_ns();
-	if (unlikely(nat_ended(entry, flow, now)))
+	if (unlikely(nat_succeeded(entry, flow))) {
+		/* Nor is what follows: it would have no SYN. */
+		bpf_map_delete_elem(&cilium_snat, &work->reverse);
+		return NAT_NOT_OURS;
+	}
+	if (unlikely(entry->service && nat_dead(entry->flags, flow->protocol, entry->used, now)))
 		return NAT_NOT_OURS;
 	work->mapping = *entry;
 	flags = nat_flags(entry->flags | NAT_REPLIED, flow, NAT_FIN_IN);

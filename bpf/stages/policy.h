@@ -13,10 +13,9 @@ struct opening {
 	__u32 client_identity, server_identity;
 	__be16 port; /* the server's; ICMP: the type */
 	__u8 protocol;
-	bool audited; /* denied, and let through by audit mode */
 	__u32 egress_cookie, ingress_cookie;
 	__u8 egress_match, ingress_match;
-	__u8 decided; /* EVENT_EGRESS_DECIDED, EVENT_INGRESS_DECIDED */
+	__u8 decided; /* EVENT_EGRESS_DECIDED, EVENT_INGRESS_DECIDED, EVENT_EGRESS_AUDITED, EVENT_INGRESS_AUDITED */
 };
 
 static __always_inline const struct policy_verdict *policy_lookup(__u32 policy, __u32 identity, __u8 protocol,
@@ -37,10 +36,16 @@ static __always_inline const struct policy_verdict *policy_lookup(__u32 policy, 
 	return bpf_map_lookup_elem(&cilium_policy_class, &class_key);
 }
 
+/* No rule decides. */
+static __always_inline bool default_deny(const struct policy_verdict *verdict)
+{
+	return !verdict || verdict->flags & VERDICT_DEFAULT;
+}
+
 /* 0, or the reason to drop. */
 static __always_inline int policy_reason(const struct policy_verdict *verdict)
 {
-	if (!verdict)
+	if (default_deny(verdict))
 		return DROP_POLICY_DENIED;
 	if (verdict->flags & VERDICT_DENY)
 		return DROP_POLICY_DENY;
@@ -52,15 +57,15 @@ static __always_inline int policy_reason(const struct policy_verdict *verdict)
 	return 0;
 }
 
-/* Audit mode turns a denial into a report. */
+/* Audit mode turns a denial into a report; `audited` is its flag for the direction. */
 static __always_inline int policy_audit(int reason, const struct local_end *end,
-					const struct policy_verdict *verdict, struct opening *opening)
+					const struct policy_verdict *verdict, struct opening *opening, __u8 audited)
 {
 	if (reason != DROP_POLICY_DENIED && reason != DROP_POLICY_DENY)
 		return reason;
 	if (!(end->flags & ENDPOINT_AUDIT) && !(verdict && verdict->flags & VERDICT_AUDIT))
 		return reason;
-	opening->audited = true;
+	opening->decided |= audited;
 	return 0;
 }
 
@@ -74,7 +79,7 @@ static __always_inline int policy_egress(struct opening *opening)
 		opening->egress_cookie = verdict->cookie;
 		opening->egress_match = verdict->match;
 	}
-	return policy_audit(policy_reason(verdict), &opening->client, verdict, opening);
+	return policy_audit(policy_reason(verdict), &opening->client, verdict, opening, EVENT_EGRESS_AUDITED);
 }
 
 static __always_inline int policy_ingress(struct opening *opening)
@@ -82,15 +87,16 @@ static __always_inline int policy_ingress(struct opening *opening)
 	const struct policy_verdict *verdict =
 		policy_lookup(opening->server.ingress_policy, opening->client_identity, opening->protocol, opening->port);
 
-	/* The node reaches its own endpoints (probes) unless a rule denies it. */
-	if (!verdict && config_allow_localhost && opening->client_identity == IDENTITY_HOST)
+	/* The node reaches its own endpoints (probes) unless a rule denies it. It is none of them itself. */
+	if (default_deny(verdict) && config_allow_localhost && opening->client_identity == IDENTITY_HOST &&
+	    !(opening->server.flags & ENDPOINT_HOST))
 		return 0;
 	opening->decided |= EVENT_INGRESS_DECIDED;
 	if (verdict) {
 		opening->ingress_cookie = verdict->cookie;
 		opening->ingress_match = verdict->match;
 	}
-	return policy_audit(policy_reason(verdict), &opening->server, verdict, opening);
+	return policy_audit(policy_reason(verdict), &opening->server, verdict, opening, EVENT_INGRESS_AUDITED);
 }
 
 static __always_inline int policy_verdict(struct opening *opening)

@@ -1,13 +1,23 @@
-/* Telling a client that nobody is there: a reset for TCP (RFC 9293 3.10.7.1), "port unreachable" for everything else (RFC
- * 792, RFC 4443 3.1), in the name of whom it asked. The packet at hand becomes the answer. */
+/* Telling a client that it asked in vain: a reset for TCP (RFC 9293 3.10.7.1), "destination unreachable" for everything
+ * else (RFC 792, RFC 1812 5.2.7.1, RFC 4443 3.1), in the name of whom it asked. The packet at hand becomes the answer. */
 #pragma once
 
+#include "config/node.h"
 #include "lib/common.h"
 #include "lib/drop.h"
 #include "lib/event.h"
 #include "lib/flow.h"
 
 #define REJECT_TTL 64
+
+/* Codes of "destination unreachable". */
+enum unreachable {
+	UNREACHABLE_PORT4 = 3,
+	UNREACHABLE_PORT6 = 4,
+	UNREACHABLE_PROHIBITED4 = 13,
+	UNREACHABLE_PROHIBITED6 = 1,
+};
+
 #define QUOTE4 28 /* header without options, and 8 bytes */
 #define QUOTE6 48
 
@@ -61,7 +71,17 @@ static __always_inline bool turn_macs(struct __sk_buff *skb)
 	return !bpf_skb_store_bytes(skb, 0, &turned, sizeof(turned), 0);
 }
 
-STAGE bool reject4(struct __sk_buff *skb, const struct flow *flow)
+/* For cilium_host to take. */
+static __always_inline bool write_host_mac(struct __sk_buff *skb)
+{
+	struct mac mac;
+
+	for (int i = 0; i < ETH_ALEN; i++)
+		mac.bytes[i] = config_host_mac.bytes[i];
+	return !bpf_skb_store_bytes(skb, 0, &mac, sizeof(mac), 0);
+}
+
+STAGE bool reject4(struct __sk_buff *skb, const struct flow *flow, __u32 code)
 {
 	struct answer4 answer = {};
 	__u32 length = sizeof(answer.ip);
@@ -90,7 +110,7 @@ STAGE bool reject4(struct __sk_buff *skb, const struct flow *flow)
 			return false;
 		answer.ip.protocol = IPPROTO_ICMP;
 		answer.error.icmp.type = ICMP_DEST_UNREACH;
-		answer.error.icmp.code = 3;
+		answer.error.icmp.code = code;
 		answer.error.icmp.checksum =
 			fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.error, sizeof(answer.error), 0));
 		length += sizeof(answer.error);
@@ -104,7 +124,7 @@ STAGE bool reject4(struct __sk_buff *skb, const struct flow *flow)
 	return !bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0);
 }
 
-STAGE bool reject6(struct __sk_buff *skb, const struct flow *flow)
+STAGE bool reject6(struct __sk_buff *skb, const struct flow *flow, __u32 code)
 {
 	struct { union addr from, to; __be32 length; __u8 zero[3], next; } pseudo = {};
 	struct answer6 answer = {};
@@ -125,7 +145,7 @@ STAGE bool reject6(struct __sk_buff *skb, const struct flow *flow)
 		if (bpf_skb_load_bytes(skb, ETH_HLEN, answer.error.quote, QUOTE6))
 			return false;
 		answer.error.icmp.type = ICMPV6_DEST_UNREACH;
-		answer.error.icmp.code = ICMPV6_PORT_UNREACH;
+		answer.error.icmp.code = code;
 		length = sizeof(answer.error);
 		pseudo.next = IPPROTO_ICMPV6;
 	}
@@ -149,6 +169,11 @@ STAGE bool reject6(struct __sk_buff *skb, const struct flow *flow)
 	return !bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0);
 }
 
+static __always_inline bool reject(struct __sk_buff *skb, const struct flow *flow, __u32 code4, __u32 code6)
+{
+	return flow->shape & SHAPE_V6 ? reject6(skb, flow, code6) : reject4(skb, flow, code4);
+}
+
 static __always_inline bool answerable(const struct flow *flow)
 {
 	return !(flow->shape & (SHAPE_FRAGMENT | SHAPE_ICMP_ERROR)) && !addr_is_multicast(&flow->destination);
@@ -161,7 +186,7 @@ STAGE int refuse(struct __sk_buff *skb, struct flow *flow, __u32 pod)
 	if (!flow)
 		return TC_ACT_SHOT;
 	drop(skb, flow, DROP_SERVICE_BACKEND_NOT_FOUND);
-	if (!answerable(flow) || !(flow->shape & SHAPE_V6 ? reject6(skb, flow) : reject4(skb, flow)) || !turn_macs(skb))
+	if (!answerable(flow) || !reject(skb, flow, UNREACHABLE_PORT4, UNREACHABLE_PORT6) || !turn_macs(skb))
 		return TC_ACT_SHOT;
 	return pod ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
 }

@@ -117,12 +117,14 @@ static __always_inline __u8 *socket_mark(__u64 cookie)
 
 enum memory { KNOWN_BEFORE, REMEMBERED, NOT_REMEMBERED };
 
-/* Remembers what the socket meant. The same again costs a lookup, not a write. */
-static __always_inline enum memory remember(void *ctx, __u64 cookie, const struct backend *backend, const struct peer *meant, __u32 id)
+/* Remembers what the socket meant. The same again costs a lookup, not a write; a socket that connects (`fresh`) is hardly
+ * known before, and not looked for. */
+static __always_inline enum memory remember(void *ctx, __u64 cookie, const struct backend *backend,
+					    const struct peer *meant, __u32 id, bool fresh)
 {
 	struct reverse_key key = { .cookie = cookie, .address = backend->address, .port = backend->port };
 	struct reverse_entry entry = { .address = meant->address, .port = meant->port, .id = id };
-	const struct reverse_entry *known = bpf_map_lookup_elem(&cilium_lb_reverse, &key);
+	const struct reverse_entry *known = fresh ? NULL : bpf_map_lookup_elem(&cilium_lb_reverse, &key);
 	__u8 *mark;
 
 	if (known && known->port == meant->port && known->id == id && addr_equal(&known->address, &meant->address))

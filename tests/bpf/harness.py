@@ -88,6 +88,7 @@ class Datapath:
         self._ring = RingBuffer("cilium_events", self._pins)
         self.epoch = 1
         self.aggregation = 10.0
+        self._flags: dict[str, int] = {}
         self.set_runtime()
 
     def close(self) -> None:
@@ -128,10 +129,18 @@ class Datapath:
     # --- rows
 
     def set_runtime(self, **flags: int) -> None:
+        self._flags = flags
         value = {"policy_epoch": self.epoch, "aggregation": int(self.aggregation * 1e9), **flags}
         self.put("cilium_runtime", 0, value)
 
-    def endpoint(self, address: str, identity: int, *, ifindex: int = LOOPBACK, mac: str = "", **fields: Any) -> None:
+    def endpoint(self, address: str, identity: int, **fields: Any) -> None:
+        self.write_endpoint(address, identity, **fields)
+        self.advance()
+
+    def write_endpoint(
+        self, address: str, identity: int, *, ifindex: int = LOOPBACK, mac: str = "", **fields: Any
+    ) -> None:
+        """The row alone: programs may still use the one before."""
         value = {
             "ifindex": ifindex,
             "identity": identity,
@@ -140,6 +149,11 @@ class Datapath:
             **fields,
         }
         self.put("cilium_lxc", {"address": encoded(address)}, value)
+
+    def advance(self) -> None:
+        """What the agent does after every change of endpoints and policies."""
+        self.epoch += 1
+        self.set_runtime(**self._flags)
 
     def node_address(self, address: str) -> None:
         self.endpoint(address, 1, ifindex=0, flags=EndpointFlags.HOST)

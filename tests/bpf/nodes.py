@@ -7,6 +7,7 @@ node n: pods 10.0.n.p and fd00:0:0:n::p, cilium_host 10.0.n.254 and fd00:0:0:n::
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 from bpf.harness import NODE_MAC, Datapath, encoded
 
+from cilium.datapath.addresses import mac_bytes
 from cilium.datapath.libbpf import syscall
 
 INGRESS, EGRESS = 46, 47  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
@@ -53,6 +55,11 @@ def execute(namespace: str, *command: str, check: bool = True, **options: Any) -
 def ifindex(namespace: str, device: str) -> int:
     with inside(namespace):
         return socket.if_nametoindex(device)
+
+
+def device_mac(namespace: str, device: str) -> bytes:
+    (link,) = json.loads(execute(namespace, "ip", "-j", "link", "show", device).stdout)
+    return mac_bytes(link["address"])
 
 
 class Underlay:
@@ -104,6 +111,7 @@ class Node:
         self._wire()
         config = {
             "host_ifindex": ifindex(self.namespace, "cilium_host"),
+            "host_mac": device_mac(self.namespace, "cilium_host"),
             "tunnel_ifindex": ifindex(self.namespace, self.overlay),
             "router4": ip_address(self.router4),
             "router6": ip_address(self.router6),

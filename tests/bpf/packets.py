@@ -7,6 +7,7 @@ from typing import Any
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP, SCTPChunkInit
 from scapy.packet import Packet
 
 CLIENT = {4: "10.0.0.1", 6: "fd00::1"}
@@ -28,6 +29,10 @@ def tcp(source: str, destination: str, sport: int = 40000, dport: int = 80, flag
 
 def udp(source: str, destination: str, sport: int = 40000, dport: int = 53, data: bytes = b"ask") -> Packet:
     return ip(source, destination) / UDP(sport=sport, dport=dport) / data
+
+
+def sctp(source: str, destination: str, sport: int = 40000, dport: int = 80) -> Packet:
+    return ip(source, destination) / SCTP(sport=sport, dport=dport) / SCTPChunkInit(init_tag=1)
 
 
 def echo(source: str, destination: str, number: int = 7, *, reply: bool = False) -> Packet:

@@ -158,10 +158,11 @@ def test_a_connection_that_ended_does_not_claim_the_next(make_datapath, version:
     datapath.run("from_lxc", tcp(pod, balancer.vip, 40000, PORT, "FA"))
     assert answer("FA").src == balancer.vip
     assert answer("A").src == balancer.vip, "the last of the old one may still be on its way"
-    assert answer("SA").src == balancer.backend
+    for flags in ("SA", "A", "PA", "FA"):
+        assert answer(flags).src == balancer.backend
+    datapath.run("from_lxc", tcp(pod, balancer.vip, 40000, PORT))
+    assert answer("SA").src == balancer.vip, "the service asked anew"
     keys, values = balancer.mappings()
     values["used"] = 1
     datapath.map("cilium_snat").update(keys, values)
-    assert answer("A").src == balancer.backend
-    datapath.run("from_lxc", tcp(pod, balancer.vip, 40000, PORT))
-    assert answer("SA").src == balancer.vip, "the service asked anew"
+    assert answer("A").src == balancer.backend, "silent for too long"

@@ -128,8 +128,8 @@ def test_a_datagram_that_may_be_an_answer_from_before_a_policy_opens_nothing(dat
 
 def test_another_identity_is_judged_even_if_nobody_said_that_something_changed(pair: Pair) -> None:
     pair.ask()
-    pair.datapath.endpoint(pair.client, 1001, id=11, egress_policy=EGRESS)
-    assert pair.ask("A").drop == DropReason.POLICY_DENIED
+    pair.datapath.write_endpoint(pair.client, 1001, id=11, egress_policy=EGRESS)
+    assert pair.datapath.run("to_lxc", tcp(pair.client, pair.server, 40000, 80, "A")).drop == DropReason.POLICY_DENIED
 
 
 def test_what_stays_allowed_goes_on_after_a_change(pair: Pair) -> None:

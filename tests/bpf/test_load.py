@@ -27,12 +27,25 @@ def test_modes_and_families(make_datapath: Callable[..., Datapath], mode: int, f
 
 @pytest.mark.parametrize(("mode", "dsr"), list(product(RoutingMode, (0, 1))))
 def test_services(make_datapath: Callable[..., Datapath], mode: int, dsr: int) -> None:
-    datapath = make_datapath(routing_mode=mode, services=1, dsr=dsr, tunnel_ifindex=9)
+    datapath = make_datapath(routing_mode=mode, services=1, dsr=dsr, tunnel_ifindex=9, deny_response=1)
+    assert all(datapath.program(name) > 0 for name in OBJECTS)
+
+
+@pytest.mark.parametrize(("mode", "services"), list(product(RoutingMode, (0, 1))))
+def test_host_firewall(make_datapath: Callable[..., Datapath], mode: int, services: int) -> None:
+    datapath = make_datapath(host_firewall=1, routing_mode=mode, services=services, dsr=services, tunnel_ifindex=9)
     assert all(datapath.program(name) > 0 for name in OBJECTS)
 
 
 @pytest.mark.parametrize(
-    "off", [{"masquerade4": 0}, {"masquerade6": 0}, {"masquerade4": 0, "masquerade6": 0}, {"fragments": 0}]
+    "off",
+    [
+        {"masquerade4": 0},
+        {"masquerade6": 0},
+        {"masquerade4": 0, "masquerade6": 0},
+        {"fragments": 0},
+        {"deny_response": 1},
+    ],
 )
 def test_switches(make_datapath: Callable[..., Datapath], off: dict[str, int]) -> None:
     datapath = make_datapath(**off)

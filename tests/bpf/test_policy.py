@@ -140,6 +140,30 @@ def test_audit_reports_and_lets_pass(datapath: Datapath, version: int, how: str)
     assert reply.drop == DropReason.INVALID_SOURCE_IP  # of another interface: audit is about policy only
 
 
+@pytest.mark.parametrize("end", ["egress", "ingress"])
+def test_audit_tells_which_direction(datapath: Datapath, version: int, end: str) -> None:
+    pods(datapath, version, egress=EGRESS, ingress=INGRESS)
+    for policy, identity, number, name in ((EGRESS, 2000, 1, "egress"), (INGRESS, 1000, 2, "ingress")):
+        datapath.rule(policy, identity, number, flags=VerdictFlags.DENY | VerdictFlags.AUDIT if name == end else 0)
+    (event,) = ask(datapath, version).events
+    audited = {"egress": EventFlags.EGRESS_AUDITED, "ingress": EventFlags.INGRESS_AUDITED}
+    assert event["verdict"] == FlowVerdict.AUDITED
+    assert [name for name, flag in audited.items() if event["flags"] & flag] == [end]
+
+
+def test_a_row_of_default_deny_is_as_none(datapath: Datapath, version: int) -> None:
+    datapath.node_address("10.0.0.254" if version == 4 else "fd00::a")
+    pods(datapath, version, ingress=INGRESS)
+    datapath.rule(INGRESS, 1000, 1)
+    datapath.rule(INGRESS, 1000, 1, protocol=TCP, port=80, cookie=0, flags=VerdictFlags.DENY | VerdictFlags.DEFAULT)
+    result = ask(datapath, version)
+    assert (result.drop, result.events[0]["ingress_cookie"]) == (DropReason.POLICY_DENIED, 0)
+    datapath.rule(INGRESS, 1, 1, protocol=TCP, port=80, cookie=0, flags=VerdictFlags.DENY | VerdictFlags.DEFAULT)
+    datapath.endpoint(SERVER[version], 2000, ingress_policy=INGRESS)
+    source = "10.0.0.254" if version == 4 else "fd00::a"
+    assert datapath.run("to_lxc", tcp(source, SERVER[version], dport=80)).verdict == OK, "the node reaches its pods"
+
+
 @pytest.mark.parametrize("end", ["client", "server"])
 def test_an_endpoint_that_is_not_ready_is_closed(datapath: Datapath, version: int, end: str) -> None:
     pods(datapath, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -13,11 +14,12 @@ from cilium.features.policy.compute import PolicyCompiler
 from cilium.features.policy.resolve import Resolver
 from cilium.features.policy.rows import PolicyClass, PolicyMapRow, PolicyMembers, Verdict
 from cilium.settings import PolicyEnforcement
-from cilium.sources.kubernetes.policies import decode_ccnp, decode_cnp, decode_knp
+from cilium.sources.kubernetes.policies import decode_ccnp, decode_cluster_network_policy, decode_cnp, decode_knp
 from cilium.state import Derivation, Table
+from cilium.tables.audit import ANNOTATION
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.identities import IdentityRow
-from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
+from cilium.tables.kubernetes import CiliumEndpoint, NamedPort, Namespace
 from cilium.tables.rules import CIDRGroup
 from cilium.tables.services import EndpointSlice, SliceEndpoint
 from cilium.tables.services import Service as KubeService
@@ -27,6 +29,7 @@ DECODERS = {
     "CiliumNetworkPolicy": decode_cnp,
     "CiliumClusterwideNetworkPolicy": decode_ccnp,
     "NetworkPolicy": decode_knp,
+    "ClusterNetworkPolicy": decode_cluster_network_policy,
 }
 ANYTHING = PolicyClass(ClassId(0), (Verdict(0, 0, 0, 1, False, 4),))
 PROTOCOL_NAMES = {6: "TCP", 17: "UDP", 132: "SCTP"}
@@ -43,14 +46,21 @@ def ports_of(peer: Peer) -> tuple[NamedPort, ...]:
 class Node:
     """Inputs are set by the methods below; `settle` computes; `class_of` and `lookup` ask."""
 
-    def __init__(self, enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT, *, dual_stack: bool = True) -> None:
-        self.policies = Table("policies", key=lambda row: row.key)
+    def __init__(
+        self,
+        enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
+        *,
+        dual_stack: bool = True,
+        **compiler: Any,
+    ) -> None:
+        self.objects = Table("policies", key=lambda row: row.key)
+        self.namespaces = Table("namespaces", key=lambda row: row.name)
         self.services = Table("services", key=lambda row: row.key)
         self.slices = Table(
             "endpoint-slices", key=lambda row: row.key, indexes={"service": lambda row: (row.service_key,)}
         )
         self.groups = Table("cidr-groups", key=lambda row: row.name)
-        self.resolved = Table("resolved-policies", key=lambda row: row.key)
+        self.policies = Table("resolved-policies", key=lambda row: row.key)
         self.identities = Table("identities", key=lambda row: row.id)
         self.endpoints = Table("endpoint-identities", key=lambda row: row.endpoint)
         self.cilium_endpoints = Table("cilium-endpoints", key=lambda row: row.key)
@@ -62,7 +72,8 @@ class Node:
         self.write = {
             table.name: table.writer("test")
             for table in (
-                self.policies,
+                self.objects,
+                self.namespaces,
                 self.services,
                 self.slices,
                 self.groups,
@@ -71,24 +82,25 @@ class Node:
                 self.cilium_endpoints,
             )
         }
+        referring = (self.objects, self.namespaces, self.services, self.slices, self.groups)
         self.resolution = Derivation(
             "resolved-policies",
-            inputs={table.name: table for table in (self.policies, self.services, self.slices, self.groups)},
-            outputs={"resolved-policies": self.resolved.writer("policy")},
+            inputs={table.name: table for table in referring},
+            outputs={"resolved-policies": self.policies.writer("policy")},
             compute=Resolver().compute,
         )
         self._cidr_changes = self.cidrs.changes()
         self.cidr_derivation = Derivation(
             "cidr-identities",
-            inputs={"policies": self.resolved},
+            inputs={"policies": self.policies},
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
-        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack)
+        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler)
         self.derivation = Derivation(
             "policy",
             inputs={
-                "policies": self.resolved,
+                "policies": self.policies,
                 "identities": self.identities,
                 "endpoint-identities": self.endpoints,
                 "cilium-endpoints": self.cilium_endpoints,
@@ -130,6 +142,13 @@ class Node:
 
     def remove_group(self, group: Group) -> None:
         self.write["cidr-groups"].delete(group.name)
+
+    def audit_namespaces(self, names: Collection[str]) -> None:
+        """These and no others."""
+        for row in self.namespaces.snapshot():
+            self.write["namespaces"].delete(row.name)
+        for name in names:
+            self.write["namespaces"].upsert(Namespace(name, {}, {ANNOTATION: "enabled"}))
 
     def add_peer(self, peer: Peer) -> None:
         self.write["identities"].upsert(IdentityRow(Identity(peer.identity), labels_of(peer), "cluster"))
@@ -188,13 +207,24 @@ class Node:
 
 
 def lookup(row: PolicyClass | None, protocol: int, port: int) -> bool:
-    """The second lookup: the longest prefix decides; no prefix: no."""
-    best, verdict = -1, False
+    return judge(row, protocol, port) != "denied"
+
+
+def judge(row: PolicyClass | None, protocol: int, port: int) -> str:
+    """The second lookup: the longest prefix decides; no prefix: denied."""
+    verdict = decide(row, protocol, port)
+    if verdict is None:
+        return "denied"
+    return ("audited" if verdict.audit else "denied") if verdict.deny else "allowed"
+
+
+def decide(row: PolicyClass | None, protocol: int, port: int) -> Verdict | None:
+    best, verdict = -1, None
     for rule in row.verdicts if row else ():
         free = 24 - rule.prefix
         matches = rule.prefix == 0 or (
             rule.protocol == protocol and (rule.prefix == 8 or rule.port >> free == port >> free)
         )
         if matches and rule.prefix > best:
-            best, verdict = rule.prefix, not rule.deny
+            best, verdict = rule.prefix, rule
     return verdict

@@ -1,12 +1,13 @@
 """What policies mean, said as plainly as possible: no index, no cache, no compilation.
 
-In: policy objects as the API has them (dicts), pods and other peers, one flow. Out: whether it may pass.
+In: policy objects as the API has them (dicts), pods and other peers, one flow. Out: whether it may pass, and whether it
+would be stopped if the policies in audit mode were enforced.
 This is the yardstick for the compiler: keep it slow and obvious.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
@@ -63,6 +64,29 @@ Flow = tuple[int, int]
 """Protocol number, destination port or ICMP type."""
 
 
+def judged(
+    policies: Iterable[dict[str, Any]],
+    subject: Peer,
+    direction: str,
+    peer: Peer,
+    flow: Flow,
+    audited_namespaces: Collection[str] = (),
+    objects: Objects = NOTHING,
+) -> str:
+    """allowed, denied, or audited: let through, and denied if the policies in audit mode were enforced."""
+    everything = list(policies)
+    enforced = [policy for policy in everything if not in_audit_mode(policy, audited_namespaces)]
+    if not allowed(enforced, subject, direction, peer, flow, objects):
+        return "denied"
+    return "allowed" if allowed(everything, subject, direction, peer, flow, objects) else "audited"
+
+
+def in_audit_mode(policy: dict[str, Any], audited_namespaces: Collection[str]) -> bool:
+    metadata = policy["metadata"]
+    own = metadata.get("annotations", {}).get("policy.cilium.io/audit-mode") == "enabled"
+    return own or metadata.get("namespace") in audited_namespaces
+
+
 def allowed(
     policies: Iterable[dict[str, Any]],
     subject: Peer,
@@ -71,6 +95,91 @@ def allowed(
     flow: Flow,
     objects: Objects = NOTHING,
 ) -> bool:
+    """Of the tiers in their order, the first that has an answer."""
+    everything = list(policies)
+    cluster = [policy for policy in everything if policy["kind"] == "ClusterNetworkPolicy"]
+    others = [policy for policy in everything if policy["kind"] != "ClusterNetworkPolicy"]
+    for answer in (
+        answer_in_order(cluster, "Admin", subject, direction, peer, flow),
+        answer_of_normal(others, subject, direction, peer, flow, objects),
+        answer_in_order(cluster, "Baseline", subject, direction, peer, flow),
+    ):
+        if answer is not None:
+            return answer
+    return True
+
+
+def answer_in_order(
+    policies: list[dict[str, Any]], tier: str, subject: Peer, direction: str, peer: Peer, flow: Flow
+) -> bool | None:
+    """By priority; where objects with one priority disagree, the most cautious has its way. Pass: no answer."""
+    mine = [p for p in policies if p["spec"]["tier"] == tier and cluster_selects(p["spec"]["subject"], subject)]
+    for priority in sorted({policy["spec"]["priority"] for policy in mine}):
+        actions = {
+            first_action(policy["spec"].get(direction) or (), subject, direction, peer, flow)
+            for policy in mine
+            if policy["spec"]["priority"] == priority
+        }
+        for action, answer in (("Deny", False), ("Pass", None), ("Accept", True)):
+            if action in actions:
+                return answer
+    return None
+
+
+def first_action(rules: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow) -> str | None:
+    side, ports = ("from", subject.named_ports) if direction == "ingress" else ("to", peer.named_ports)
+    for rule in rules:
+        if rule["action"] != "Accept" and any("nodes" in entry for entry in rule[side]):
+            return "Deny"  # nobody can tell whom it means
+        networks = {cidr for entry in rule[side] for cidr in entry.get("networks", ())}
+        meant = {"0.0.0.0/0", "::/0"} <= networks or any(cluster_peer_matches(entry, peer) for entry in rule[side])
+        if meant and cluster_flow_matches(rule.get("protocols"), flow, ports):
+            return str(rule["action"])
+    return None
+
+
+def cluster_selects(selector: dict[str, Any], peer: Peer) -> bool:
+    """`namespaces` or `pods`; whoever has no namespace is no pod."""
+    if peer.namespace is None:
+        return False
+    if "namespaces" in selector:
+        return labels_match(selector["namespaces"], namespace_labels(peer), source="k8s")
+    pods = selector["pods"]
+    namespaces = pods.get("namespaceSelector", {})
+    return labels_match(pods["podSelector"], peer.labels, source="k8s") and labels_match(
+        namespaces, namespace_labels(peer), source="k8s"
+    )
+
+
+def cluster_peer_matches(entry: dict[str, Any], peer: Peer) -> bool:
+    if "networks" in entry:
+        return any(cidr_matches(cidr, [], peer) for cidr in entry["networks"])
+    if "nodes" in entry:
+        return False
+    return peer.labels.get(CLUSTER_KEY) == CLUSTER and cluster_selects(entry, peer)
+
+
+def cluster_flow_matches(
+    protocols: list[dict[str, Any]] | None, flow: Flow, named_ports: Mapping[tuple[str, int], int]
+) -> bool:
+    protocol, port = flow
+    for entry in protocols or ():
+        ((kind, value),) = entry.items()
+        if kind == "destinationNamedPort":
+            if protocol in PORT_PROTOCOLS["ANY"] and named_ports.get((value, protocol)) == port:
+                return True
+        elif protocol in PORT_PROTOCOLS[kind.upper()]:
+            wanted = value["destinationPort"]
+            span = wanted.get("range") or {"start": wanted["number"], "end": wanted["number"]}
+            if span["start"] <= port <= span["end"]:
+                return True
+    return not protocols
+
+
+def answer_of_normal(
+    policies: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow, objects: Objects
+) -> bool | None:
+    """Deny beats allow, and a closed direction is an answer."""
     deny = allow = default_deny = False
     for policy in policies:
         for rule in policy.get("specs") or [policy["spec"]]:
@@ -85,7 +194,9 @@ def allowed(
                         deny = True
                     else:
                         allow = True
-    return not deny and (allow or not default_deny)
+    if deny:
+        return False
+    return True if allow else False if default_deny else None
 
 
 def selects(policy: dict[str, Any], rule: dict[str, Any], subject: Peer) -> bool:
@@ -146,7 +257,8 @@ def endpoint_matches(policy: dict[str, Any], selector: dict[str, Any], peer: Pee
     if not labels_match(selector, peer.labels):
         return False
     keys = [*selector.get("matchLabels", {}), *(e["key"] for e in selector.get("matchExpressions", ()))]
-    if any(key.startswith("reserved:") for key in keys):
+    present = [e["key"] for e in selector.get("matchExpressions", ()) if e["operator"] in ("In", "Exists")]
+    if any(key.startswith("reserved:") for key in (*selector.get("matchLabels", {}), *present)):
         return True
     if CLUSTER_KEY not in keys and peer.labels.get(CLUSTER_KEY) != CLUSTER:
         return False
@@ -166,10 +278,13 @@ def network_policy_peer_matches(policy: dict[str, Any], entry: dict[str, Any], p
         return False
     if "namespaceSelector" not in entry:
         return peer.namespace == policy["metadata"]["namespace"]
-    namespace = {
+    return labels_match(entry["namespaceSelector"], namespace_labels(peer), source="k8s")
+
+
+def namespace_labels(peer: Peer) -> dict[str, str]:
+    return {
         "k8s:" + key.removeprefix(NS_LABEL): value for key, value in peer.labels.items() if key.startswith(NS_LABEL)
     }
-    return labels_match(entry["namespaceSelector"], namespace, source="k8s")
 
 
 def entity_matches(entity: str, peer: Peer) -> bool:

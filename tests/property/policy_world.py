@@ -12,6 +12,10 @@ NAMESPACES = {"shop": {"team": "a"}, "bank": {"team": "b"}, "labs": {}}
 APPS = ("web", "api", "db")
 
 
+def key_of(policy: dict[str, Any]) -> str:
+    return f"{policy['kind']}/{policy['metadata'].get('namespace', '')}/{policy['metadata']['name']}"
+
+
 def pod(number: int, namespace: str, app: str, **extra: Any) -> Peer:
     labels = {NS: namespace, "k8s:app": app, CLUSTER_KEY: extra.pop("cluster", CLUSTER)}
     labels |= {NS_LABEL + key: value for key, value in NAMESPACES[namespace].items()}
@@ -85,7 +89,7 @@ def maybe(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
 
 
 def selectors(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
-    key = st.sampled_from(keys or ("app", "k8s:app", "tier", "k8s:tier"))
+    key = st.sampled_from(keys or ("app", "k8s:app", "tier", "k8s:tier", "reserved:host"))
     values = st.lists(st.sampled_from((*APPS, "back", "front", "a", "b", "shop", "bank")), min_size=1, max_size=2)
     listed = st.fixed_dictionaries({"key": key, "operator": st.sampled_from(("In", "NotIn")), "values": values})
     bare = st.fixed_dictionaries({"key": key, "operator": st.sampled_from(("Exists", "DoesNotExist"))})
@@ -93,7 +97,16 @@ def selectors(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
     return maybe(matchLabels=labels, matchExpressions=st.lists(listed | bare, max_size=2))
 
 
-PEER_KEYS = ("app", "k8s:tier", NS, "io.kubernetes.pod.namespace", NS_LABEL + "team", CLUSTER_KEY)
+PEER_KEYS = (
+    "app",
+    "k8s:tier",
+    NS,
+    "io.kubernetes.pod.namespace",
+    NS_LABEL + "team",
+    CLUSTER_KEY,
+    "reserved:host",
+    "any:host",
+)
 ENTITIES = ("all", "world", "world-ipv4", "world-ipv6", "cluster", "host", "remote-node", "kube-apiserver", "health")
 
 cilium_ports = st.one_of(
@@ -201,12 +214,64 @@ def network_policy_elements(side: str) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+namespaced_pods = st.fixed_dictionaries(
+    {"podSelector": selectors("app", "tier")}, optional={"namespaceSelector": selectors("team")}
+)
+cluster_subjects = st.one_of(
+    st.fixed_dictionaries({"namespaces": selectors("team")}), st.fixed_dictionaries({"pods": namespaced_pods})
+)
+cluster_networks = st.fixed_dictionaries(
+    {"networks": st.lists(st.sampled_from([cidr for cidr, _ in CIDRS]), min_size=1, max_size=2, unique=True)}
+)
+cluster_ports = st.one_of(
+    st.builds(lambda number: {"number": number}, st.sampled_from((53, 80, 8080))),
+    st.just({"range": {"start": 79, "end": 443}}),
+)
+cluster_transports = st.builds(
+    lambda protocol, port: {protocol: {"destinationPort": port}}, st.sampled_from(("tcp", "udp", "sctp")), cluster_ports
+)
+cluster_names = st.builds(lambda name: {"destinationNamedPort": name}, st.sampled_from(("http", "dns")))
+
+
+@st.composite
+def cluster_rules(draw: st.DrawFn, side: str) -> dict[str, Any]:
+    outside = cluster_networks | st.just({"nodes": {}}) if side == "to" else st.nothing()
+    peers = draw(st.lists(cluster_subjects | outside, min_size=1, max_size=2))
+    protocols = (
+        cluster_transports
+        if any("pods" not in p and "namespaces" not in p for p in peers)
+        else (cluster_transports | cluster_names)
+    )
+    rule = {"action": draw(st.sampled_from(("Accept", "Deny", "Pass"))), side: peers}
+    return rule | draw(maybe(protocols=st.lists(protocols, min_size=1, max_size=2)))
+
+
+cluster_policies = st.fixed_dictionaries(
+    {
+        "tier": st.sampled_from(("Admin", "Baseline")),
+        "priority": st.sampled_from((1, 2)),
+        "subject": cluster_subjects,
+        "ingress": st.lists(cluster_rules("from"), max_size=3),
+        "egress": st.lists(cluster_rules("to"), max_size=3),
+    }
+)
+audited_namespaces = st.lists(st.sampled_from(sorted(NAMESPACES)), unique=True, max_size=2)
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")))
-    metadata = {"name": draw(st.sampled_from(("one", "two"))), "uid": "u"}
-    if kind != "CiliumClusterwideNetworkPolicy":
+    kind = draw(
+        st.sampled_from(
+            ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy")
+        )
+    )
+    metadata: dict[str, Any] = {"name": draw(st.sampled_from(("one", "two"))), "uid": "u"}
+    if kind not in ("CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy"):
         metadata["namespace"] = draw(st.sampled_from(sorted(NAMESPACES)))
+    if draw(st.integers(0, 3)) == 0:
+        metadata["annotations"] = {"policy.cilium.io/audit-mode": "enabled"}
+    if kind == "ClusterNetworkPolicy":
+        return {"kind": kind, "metadata": metadata, "spec": draw(cluster_policies)}
     if kind != "NetworkPolicy":
         return {"kind": kind, "metadata": metadata, "spec": draw(cilium_rules())}
     spec = draw(
@@ -217,3 +282,57 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
         )
     )
     return {"kind": kind, "metadata": metadata, "spec": {"podSelector": draw(selectors("app", "tier"))} | spec}
+
+
+# Worlds in which rules of several tiers, and of objects with one priority, are about the same packets.
+
+broad_peers = st.sampled_from(
+    (
+        {"namespaces": {}},
+        {"pods": {"podSelector": {"matchLabels": {"app": "web"}}}},
+        {"pods": {"podSelector": {}, "namespaceSelector": {"matchLabels": {"team": "b"}}}},
+    )
+)
+broad_ports = st.sampled_from(
+    (
+        [{"tcp": {"destinationPort": {"number": 80}}}],
+        [{"tcp": {"destinationPort": {"range": {"start": 79, "end": 443}}}}],
+        [{"destinationNamedPort": "http"}],
+    )
+)
+broad_rules = st.fixed_dictionaries(
+    {"action": st.sampled_from(("Accept", "Deny", "Pass")), "from": st.lists(broad_peers, min_size=1, max_size=1)},
+    optional={"protocols": broad_ports},
+)
+CLOSED = {"ingress": [{}]}
+BROAD_SECTIONS = (
+    CLOSED,
+    {"ingress": [{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}]},
+    {"ingressDeny": [{"fromEntities": ["all"], "toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]}]},
+    CLOSED | {"enableDefaultDeny": {"ingress": False}},
+)
+
+
+@st.composite
+def tiered(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Policies about the ingress of every pod; some of them in audit mode."""
+
+    def metadata(name: str) -> dict[str, Any]:
+        audit = draw(st.integers(0, 3)) == 0
+        return {"name": name, "uid": "u"} | (
+            {"annotations": {"policy.cilium.io/audit-mode": "enabled"}} if audit else {}
+        )
+
+    found: list[dict[str, Any]] = []
+    for name in draw(st.sampled_from((("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d")))):
+        spec = {
+            "tier": draw(st.sampled_from(("Admin", "Baseline"))),
+            "priority": draw(st.sampled_from((1, 2))),
+            "subject": {"namespaces": {}},
+            "ingress": draw(st.lists(broad_rules, min_size=1, max_size=3)),
+        }
+        found.append({"kind": "ClusterNetworkPolicy", "metadata": metadata(name), "spec": spec})
+    for sections in draw(st.lists(st.sampled_from(BROAD_SECTIONS), max_size=2)):
+        spec = {"endpointSelector": {}} | sections
+        found.append({"kind": "CiliumClusterwideNetworkPolicy", "metadata": metadata(f"n{len(found)}"), "spec": spec})
+    return found

@@ -7,19 +7,30 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from property.policy_node import Node, lookup
-from property.policy_oracle import Peer, allowed
-from property.policy_world import ADDRESSES, FLOWS, GROUPS, OBJECTS, PODS, RESERVED, SERVICES, policies
+from property.effort import examples
+from property.policy_node import Node, judge
+from property.policy_oracle import Peer, judged
+from property.policy_world import (
+    ADDRESSES,
+    FLOWS,
+    GROUPS,
+    OBJECTS,
+    PODS,
+    RESERVED,
+    SERVICES,
+    audited_namespaces,
+    key_of,
+    policies,
+    tiered,
+)
+
+from cilium.tables.rules import DEFAULT_DENY
 
 LOCAL = PODS[:4]
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
 
-relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def key_of(policy: dict[str, Any]) -> str:
-    return f"{policy['kind']}/{policy['metadata'].get('namespace', '')}/{policy['metadata']['name']}"
+relaxed = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def node_with(applied: list[dict[str, Any]]) -> Node:
@@ -38,21 +49,36 @@ def node_with(applied: list[dict[str, Any]]) -> Node:
     return node
 
 
-def compare(node: Node, applied: list[dict[str, Any]], subjects: tuple[Peer, ...], peers: tuple[Peer, ...]) -> None:
+def compare(
+    node: Node,
+    applied: list[dict[str, Any]],
+    subjects: tuple[Peer, ...],
+    peers: tuple[Peer, ...],
+    audited: list[str],
+) -> None:
     for subject in subjects:
         for direction in ("ingress", "egress"):
             for peer in peers:
                 row = node.class_of(subject, direction, peer)
                 for flow in FLOWS:
-                    expected = allowed(applied, subject, direction, peer, flow, OBJECTS)
-                    found = lookup(row, *flow)
+                    expected = judged(applied, subject, direction, peer, flow, audited, OBJECTS)
+                    found = judge(row, *flow)
                     assert found == expected, (subject.labels, direction, peer, flow)
 
 
 @relaxed
-@given(st.lists(policies(), max_size=4, unique_by=key_of))
-def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
-    compare(node_with(applied), applied, LOCAL, EVERYONE)
+@given(st.lists(policies(), max_size=4, unique_by=key_of), audited_namespaces)
+def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]], audited: list[str]) -> None:
+    node = node_with(applied)
+    node.audit_namespaces(audited)
+    node.settle()
+    compare(node, applied, LOCAL, EVERYONE, audited)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tiered())
+def test_tiers_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
+    compare(node_with(applied), applied, LOCAL[:1], (*PODS, *RESERVED[:2]), [])
 
 
 class Step:
@@ -75,6 +101,7 @@ steps = st.one_of(
     st.builds(Step, st.just("no endpoint"), st.sampled_from(LOCAL)),
     st.builds(Step, st.sampled_from(("service", "no service", "service without pods")), st.sampled_from(SERVICES)),
     st.builds(Step, st.sampled_from(("group", "no group", "other group")), st.sampled_from(GROUPS)),
+    st.builds(Step, st.just("audit"), audited_namespaces),
 )
 
 
@@ -107,6 +134,8 @@ def take(node: Node, step: Step) -> None:
             node.remove_group(subject)
         case "other group":
             node.add_group(replace(subject, labels={"tier": "back"}, cidrs=("10.200.0.0/16", "fd00::/8")))
+        case "audit":
+            node.audit_namespaces(subject)
 
 
 @relaxed
@@ -143,7 +172,10 @@ def test_no_class_without_an_entry_and_no_entry_without_its_class(applied: list[
     named = {row.class_id for row in rows(node).values() if hasattr(row, "class_id")}
     assert classes == named
     cookies = {row.cookie for row in node.references.snapshot()}
-    assert {verdict.cookie for row in node.rows.snapshot() for verdict in getattr(row, "verdicts", ())} <= cookies
+    assert {verdict.cookie for row in node.rows.snapshot() for verdict in getattr(row, "verdicts", ())} <= {
+        *cookies,
+        DEFAULT_DENY,
+    }
     for policy in applied:
         node.remove_policy(key_of(policy))
     node.settle()

@@ -13,11 +13,14 @@ TUNNEL = """
 prometheus: {enabled: true}
 kubeProxyReplacement: true
 localRedirectPolicies: {enabled: true}
+hostFirewall: {enabled: true, rollbackAfter: 3s, trialTime: 4s}
 """
 NATIVE = """
+prometheus: {enabled: true}
 kubeProxyReplacement: true
 loadBalancer: {algorithm: maglev, mode: hybrid, acceleration: best-effort}
 localRedirectPolicies: {enabled: true}
+hostFirewall: {enabled: true, rollbackAfter: 3s, trialTime: 4s}
 ipam: {mode: kubernetes}
 routingMode: native
 autoDirectNodeRoutes: true
@@ -27,6 +30,8 @@ ipv6NativeRoutingCIDR: fd00:10:244::/48
 PACKETS = """
 kubeProxyReplacement: true
 socketLB: {hostNamespaceOnly: true}
+policyDenyResponse: icmp
+bpf: {policyMapMax: 1024}
 localRedirectPolicies: {enabled: true}
 policyCIDRMatchMode: [nodes]
 nodeSelectorLabels: true

@@ -10,6 +10,8 @@ from scenario.cluster import Cluster, addresses, client, curl, ping, server
 
 pytestmark = pytest.mark.scenario
 NS = "policy"
+AUDIT = "policy.cilium.io/audit-mode"
+SERVERS = {"matchLabels": {"group": "server"}}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,9 @@ def policies(cluster: Cluster) -> Iterator[None]:
     yield
     for kind in ("ciliumnetworkpolicies", "networkpolicies"):
         cluster.kubectl("-n", NS, "delete", kind, "--all")
-    cluster.kubectl("delete", "ciliumclusterwidenetworkpolicies", "--all")
+    for kind in ("ciliumclusterwidenetworkpolicies", "clusternetworkpolicies"):
+        cluster.kubectl("delete", kind, "--all")
+    cluster.kubectl("annotate", "namespace", NS, f"{AUDIT}-")
 
 
 class Probe:
@@ -189,3 +193,81 @@ def test_an_invalid_update_keeps_the_last_valid_policy(cluster: Cluster, probe: 
     )
     probe.expect("stranger", "near", reached=False)
     probe.expect("friend", "near", reached=True)
+
+
+def tier(name: str, tier: str, priority: int, action: str, role: str) -> dict[str, Any]:
+    """About what the servers get from clients of a role."""
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NS}}}
+    subject = {"pods": here | {"podSelector": SERVERS}}
+    source = {"pods": here | {"podSelector": {"matchLabels": {"role": role}}}}
+    return {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy", "metadata": {"name": name},
+        "spec": {"tier": tier, "priority": priority, "subject": subject,
+                 "ingress": [{"name": f"{name}-rule", "action": action, "from": [source]}]},
+    }  # fmt: skip
+
+
+def denied_by(cluster: Cluster, verdict: str, source: str) -> set[tuple[str, int]]:
+    """Policies that refused what `source` sent to the server on node1, with the family."""
+    flows = cluster.hubble(
+        "node1", "--verdict", verdict, "--from-pod", f"{NS}/{source}", "--to-pod", f"{NS}/near", "--last", "100"
+    )
+    return {
+        (policy["name"], {"IPv4": 4, "IPv6": 6}[flow["IP"]["ipVersion"]])
+        for flow in flows
+        for policy in flow.get("ingress_denied_by", ())
+    }
+
+
+def test_tiers(cluster: Cluster, probe: Probe) -> None:
+    friends = [{"fromEndpoints": [{"matchLabels": {"role": "friend"}}]}]
+    cluster.apply(cnp("friends", endpointSelector=SERVERS, ingress=friends))
+    probe.expect("stranger", "near", reached=False)
+    probe.expect("friend", "near", reached=True)
+    cluster.apply(tier("shut", "Admin", 10, "Deny", "friend"), tier("welcome", "Admin", 20, "Accept", "stranger"))
+    for target in ("near", "far"):
+        probe.expect("friend", target, reached=False)
+        probe.expect("stranger", target, reached=True)
+    cluster.eventually(lambda: denied_by(cluster, "DROPPED", "friend") >= {("shut", 4), ("shut", 6)}, "shut is named")
+    assert "shut ingress[0] (shut-rule)" in cluster.dbg("node1", "bpf", "policy", "get", "--all")
+
+    cluster.apply(tier("ask-others", "Admin", 5, "Pass", "friend"))
+    probe.expect("friend", "near", reached=True)
+    cluster.apply(tier("last", "Baseline", 0, "Deny", "friend"))
+    probe.expect("friend", "near", reached=True)
+    cluster.kubectl("-n", NS, "delete", "cnp", "friends")
+    probe.expect("friend", "near", reached=False)
+    cluster.eventually(lambda: ("last", 6) in denied_by(cluster, "DROPPED", "friend"), "the baseline is named")
+    cluster.eventually(
+        lambda: "True" in cluster.kubectl("get", "clusternetworkpolicies", "last"), "kubectl shows that it is valid"
+    )
+    cluster.kubectl("delete", "clusternetworkpolicies", "last")
+    probe.expect("friend", "near", reached=True)
+    probe.expect("stranger", "near", reached=True)
+
+
+def test_audit_mode_of_a_policy_and_of_a_namespace(cluster: Cluster, probe: Probe) -> None:
+    def annotate(*what: str) -> None:
+        cluster.kubectl("-n", NS, "annotate", "--overwrite", *what)
+
+    trial = cnp("trial", endpointSelector=SERVERS, ingress=[{"fromEndpoints": [{"matchLabels": {"role": "friend"}}]}])
+    trial["metadata"]["annotations"] = {AUDIT: "enabled"}
+    cluster.apply(trial)
+
+    def reported() -> bool:
+        probe.expect("stranger", "near", reached=True)
+        return denied_by(cluster, "AUDIT", "stranger") >= {("trial", 4), ("trial", 6)}
+
+    cluster.eventually(reported, "what would have been dropped is reported")
+    cluster.eventually(lambda: "in audit mode" in cluster.dbg("node1", "policy", "get"), "the agent says so")
+    probe.expect("friend", "near", reached=True)
+    assert not denied_by(cluster, "AUDIT", "friend")
+    annotate("cnp", "trial", f"{AUDIT}-")
+    probe.expect("stranger", "near", reached=False)
+    annotate("namespace", NS, f"{AUDIT}=enabled")
+    probe.expect("stranger", "near", reached=True)
+    cluster.apply(tier("shut", "Admin", 10, "Deny", "stranger"))
+    probe.expect("stranger", "near", reached=False)
+    annotate("namespace", NS, f"{AUDIT}-")
+    cluster.kubectl("delete", "clusternetworkpolicies", "shut")
+    probe.expect("stranger", "near", reached=False)

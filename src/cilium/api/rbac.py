@@ -13,6 +13,7 @@ Manifest = dict[str, Any]
 
 READ = ("get", "list", "watch")
 GROUP = "cilium.io"
+POLICY_GROUP = "policy.networking.k8s.io"
 
 
 def _rule(group: str, resources: Sequence[str], verbs: Sequence[str]) -> Manifest:
@@ -24,6 +25,7 @@ AGENT_RULES = (
     _rule("", ("events",), ("create",)),
     _rule("discovery.k8s.io", ("endpointslices",), READ),
     _rule("networking.k8s.io", ("networkpolicies",), READ),
+    _rule(POLICY_GROUP, ("clusternetworkpolicies",), READ),
     _rule(
         GROUP,
         (
@@ -49,6 +51,8 @@ OPERATOR_RULES = (
     _rule("", ("namespaces", "nodes", "pods", "services"), READ),
     _rule("discovery.k8s.io", ("endpointslices",), READ),
     _rule("networking.k8s.io", ("networkpolicies",), READ),
+    _rule(POLICY_GROUP, ("clusternetworkpolicies",), READ),
+    _rule(POLICY_GROUP, ("clusternetworkpolicies/status",), ("update", "patch")),
     _rule("apiextensions.k8s.io", ("customresourcedefinitions",), (*READ, "create", "update", "patch")),
     _rule(GROUP, ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "ciliumcidrgroups"), READ),
     _rule(GROUP, ("ciliumidentities",), (*READ, "update", "patch", "delete")),

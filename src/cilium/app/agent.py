@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cilium.app.built import Built
 from cilium.app.datapath import Datapath, load_datapath
 from cilium.app.devices import Network, prepare_devices
 from cilium.app.endpoints import Endpoints
+from cilium.app.host_firewall import HostGuard
 from cilium.app.inspection import Inspection
 from cilium.app.metrics import AgentCollector
 from cilium.app.node_lock import AgentRunningError, node_lock
@@ -38,10 +40,12 @@ from cilium.datapath.paths import MAP_DIRECTORY
 from cilium.features.endpoint.statedir import StateDirectory
 from cilium.features.ipam.allocator import Allocator
 from cilium.features.node import cell as node_cell
-from cilium.settings import Settings
+from cilium.settings import Settings, with_overlays
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import resolve
+from cilium.sources.kubernetes.contact import Contact
 from cilium.sources.kubernetes.errors import ConfigError
+from cilium.sources.kubernetes.node_configs import read_overlays
 from cilium.sources.kubernetes.source import AGENT, KubernetesSource, Resource
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.sources.kubernetes.writes import Writes
@@ -50,31 +54,53 @@ from cilium.tables.nodes import NodeAddressing
 log = structlog.get_logger("agent")
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, argv: Sequence[str]) -> None:
     """Until cancelled; an error in any task ends the process, and the next one takes over what it finds."""
     state = Path(settings.process.state_dir)
     with node_lock(state):
-        await _run(settings, node_name(settings), state)
+        await _run(settings, argv, node_name(settings), state)
 
 
-async def _run(settings: Settings, node: str, state: Path) -> None:
-    guard_ipam_mode(state, settings.ipam.mode)
+async def _run(settings: Settings, argv: Sequence[str], node: str, state: Path) -> None:
     tables, kubernetes = AgentTables(), KubernetesTables()
     agent = Inspection(settings=settings, node=node, version=version("cilium"))
     agent.add_tables([*tables, *kubernetes])
     config = resolve(server=settings.kubernetes.server, kubeconfig=settings.kubernetes.kubeconfig)
-    async with Client(config, user_agent="cilium-agent") as client, asyncio.TaskGroup() as tasks:
+    async with (
+        Client(config, user_agent="cilium-agent") as client,
+        Contact(config) as contact,
+        asyncio.TaskGroup() as tasks,
+    ):
         runners = [
             await serve_probes(f"127.0.0.1:{settings.health.port}", agent),
             await serve_api(Path(settings.process.api_socket), agent),
-            await serve_metrics(settings.metrics.listen, AgentCollector(agent)),
         ]
+        guard = HostGuard(state=state, contact=contact, rolled_back=agent.counts.host_policy_rolled_back)
+        tasks.create_task(guard.rescue(settings.host_firewall), name="host policy rescue")
         try:
-            await _start(settings, node, state, tables, kubernetes, agent, client, tasks)
+            settings = await _settle_settings(settings, argv, agent, client)
+            guard_ipam_mode(state, settings.ipam.mode)
+            runners.append(await serve_metrics(settings.metrics.listen, AgentCollector(agent)))
+            await _start(settings, node, state, tables, kubernetes, agent, client, tasks, guard)
             await asyncio.Event().wait()
         finally:
             for runner in runners:
                 await runner.cleanup()
+
+
+async def _settle_settings(settings: Settings, argv: Sequence[str], agent: Inspection, client: Client) -> Settings:
+    """With what CiliumNodeConfigs say of this node; what of it cannot be used is told, and the rest is."""
+    _progress(agent, "reading CiliumNodeConfigs")
+    found, problems = await read_overlays(Writes(client), node=agent.node, namespace=settings.process.namespace)
+    if not found and not problems:
+        return settings
+    settings, refused = with_overlays(argv, found)
+    agent.settings = settings
+    agent.refused = [str(problem) for problem in (*problems, *refused)]
+    for problem in agent.refused:
+        log.error("setting not used", problem=problem)
+    logs.configure(debug=settings.log.debug, format=settings.log.format)
+    return settings
 
 
 async def _start(
@@ -86,10 +112,11 @@ async def _start(
     agent: Inspection,
     client: Client,
     tasks: asyncio.TaskGroup,
+    guard: HostGuard,
 ) -> None:
     writes = ObjectWrites(Writes(client, field_manager="cilium-agent"))
     network = Network(settings, tables.devices)
-    source = _source(settings, node, kubernetes, client)
+    source = _source(settings, node, kubernetes, client, state)
     allocator = Allocator(
         table=tables.allocations,
         writer=tables.allocations.writer("ipam"),
@@ -128,12 +155,15 @@ async def _start(
         agent=agent,
         state=state,
     )
+    built.host_firewall = guard.firewall(settings, node=node, kubernetes=kubernetes, writes=writes)
     agent.reflectors = source.health
     add_sections(agent, built=built, source=source)
     await _serve(built, addressing, tasks)
 
 
-def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client: Client) -> KubernetesSource:
+def _source(
+    settings: Settings, node: str, kubernetes: KubernetesTables, client: Client, state: Path
+) -> KubernetesSource:
     return KubernetesSource(
         client=client,
         tables=kubernetes,
@@ -141,15 +171,18 @@ def _source(settings: Settings, node: str, kubernetes: KubernetesTables, client:
         cluster=settings.cluster.name,
         policy=settings.policy,
         redirectable=settings.services.local_redirect_cidrs,
-        resources=_followed(settings),
+        resources=followed(settings),
+        remember=state / "policies",
     )
 
 
-def _followed(settings: Settings) -> frozenset[Resource]:
+def followed(settings: Settings) -> frozenset[Resource]:
     """What is switched off costs the API server no watch."""
     unwanted: set[Resource] = set()
     if not settings.policy.kubernetes:
         unwanted.add(Resource.NETWORK_POLICIES)
+    if not settings.policy.cluster_network_policy:
+        unwanted.add(Resource.CLUSTER_NETWORK_POLICIES)
     if not (settings.services.replacement and settings.services.local_redirect):
         unwanted.add(Resource.CILIUM_LOCAL_REDIRECT_POLICIES)
     return AGENT - unwanted
@@ -160,6 +193,7 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
     settings, agent = built.settings, built.agent
     agent.maps.update(built.datapath.maps)
     features = build_features(built)
+    agent.selectors = features.policy.selectors
     endpoints = Endpoints(built, features)
     _progress(agent, "restoring endpoints")
     addressing.publish_health(await endpoints.restore())
@@ -185,7 +219,7 @@ async def _serve(built: Built, addressing: Addressing, tasks: asyncio.TaskGroup)
 
 async def _datapath(settings: Settings, network: Network, node: NodeAddressing) -> Datapath:
     devices = await prepare_devices(settings, network, node)
-    return load_datapath(settings, node, tunnel_ifindex=devices.tunnel, host_ifindex=devices.host)
+    return load_datapath(settings, node, devices)
 
 
 def _progress(agent: Inspection, stage: str) -> None:
@@ -198,4 +232,4 @@ def main() -> None:
     settings = read_settings("cilium-agent", sys.argv[1:])
     logs.configure(debug=settings.log.debug, format=settings.log.format)
     refusals = (IpamModeChangedError, AgentRunningError, ConfigError, DatapathError)
-    run_process("cilium-agent", run(settings), refusals=refusals)
+    run_process("cilium-agent", run(settings, sys.argv[1:]), refusals=refusals)

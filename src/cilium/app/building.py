@@ -24,9 +24,11 @@ from cilium.features.identity.labels import LabelFilter
 from cilium.features.ipcache import cell as ipcache_cell
 from cilium.features.node import cell as node_cell
 from cilium.features.policy import cell as policy_cell
+from cilium.features.policy import reporting
 from cilium.features.programs import cell as programs_cell
 from cilium.features.services import cell as services_cell
 from cilium.features.services import socket_cell
+from cilium.features.services.events import ProblemEvents
 from cilium.hubble.names import NameTables
 from cilium.hubble.server import HubbleServer
 from cilium.sources.kubernetes.tables import KubernetesTables
@@ -57,6 +59,7 @@ def build_features(built: Built) -> Features:
     return Features(
         cells=(
             policy.cell,
+            build_reporting(built, policy),
             identity,
             ipcache,
             programs.cell,
@@ -85,17 +88,34 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
             "services": kubernetes.services,
             "endpoint-slices": kubernetes.endpoint_slices,
             "cidr-groups": kubernetes.cidr_groups,
+            "namespaces": kubernetes.namespaces,
         },
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
+        counters=maps["cilium_policy_counters"],
         epoch=built.datapath.runtime,
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
         cidrs_match_nodes=settings.policy.cidrs_match_nodes,
         cluster=settings.cluster.name,
+        host_firewall=built.host_firewall,
     )
+
+
+def build_reporting(built: Built, policy: policy_cell.PolicyCell) -> Cell:
+    """What this node says of policies, to those who look at the objects and to those who look at the node."""
+    made = reporting.build(
+        policy=policy,
+        endpoint_identities=built.tables.endpoint_identities,
+        node=built.node.name,
+        host_firewall=built.settings.host_firewall.enabled,
+        writes=built.writes if built.settings.policy.node_status else None,
+        events=ProblemEvents(writes=built.writes, node=built.node.name, uid=Uids(built.kubernetes)),
+    )
+    built.agent.add_tables([made.problems])
+    return made.cell
 
 
 def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell, Cell]:
@@ -208,6 +228,9 @@ def build_services(built: Built) -> Cell:
     )
 
 
+POLICY_KINDS = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "ClusterNetworkPolicy")
+
+
 class Uids:
     """uid of an object of the API, by kind and namespace/name; empty: not known."""
 
@@ -216,11 +239,14 @@ class Uids:
             "Service": kubernetes.services,
             "Pod": kubernetes.pods,
             "CiliumLocalRedirectPolicy": kubernetes.redirect_policies,
+            **dict.fromkeys(POLICY_KINDS, kubernetes.policies),
         }
 
     def __call__(self, kind: str, name: str) -> str:
         table = self._tables.get(kind)
-        row = table.snapshot().get(name) if table is not None else None
+        row = (
+            table.snapshot().get(name if kind not in POLICY_KINDS else f"{kind}/{name}") if table is not None else None
+        )
         return str(row.uid) if row is not None else ""
 
 
@@ -240,6 +266,7 @@ def build_node(built: Built) -> tuple[Cell, Cell]:
     conntrack = conntrack_cell.build(
         connections=maps["cilium_ct"],
         nat=maps["cilium_snat"],
+        counters=maps["cilium_policy_counters"],
         capacities={"cilium_ct": settings.conntrack.max_entries, "cilium_snat": settings.maps.nat_max},
         interval=settings.conntrack.gc_interval,
         lifetimes=Lifetimes(

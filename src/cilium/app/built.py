@@ -11,6 +11,7 @@ from cilium.app.inspection import Inspection
 from cilium.app.objects import ObjectWrites
 from cilium.app.tables import AgentTables
 from cilium.features.ipam.allocator import Allocator
+from cilium.features.policy.trial_cell import HostFirewall
 from cilium.hubble.server import HubbleServer
 from cilium.settings import RoutingMode, Settings
 from cilium.sources.kubernetes.tables import KubernetesTables
@@ -35,6 +36,7 @@ class Built:
     allocator: Allocator
     agent: Inspection
     state: Path
+    host_firewall: HostFirewall | None = None
     hubble: HubbleServer | None = None
 
     @property

@@ -32,6 +32,8 @@ class Counts:
         self._durations = _histogram(families.RECONCILER_DURATION)
         self._policy_delay = _histogram(families.POLICY_DELAY)
         self._cni = _histogram(families.CNI_DURATION)
+        rollbacks = families.HOST_ROLLBACKS
+        self._host_rollbacks = Counter(rollbacks.name, rollbacks.meaning, registry=None)
         errors, current = families.RECONCILER_ERRORS, families.RECONCILER_ERRORS_CURRENT
         self._errors = Counter(errors.name, errors.meaning, errors.labels, registry=None)
         self._current = Gauge(current.name, current.meaning, current.labels, registry=None)
@@ -58,8 +60,18 @@ class Counts:
     def policy_implemented(self, seconds: float) -> None:
         self._policy_delay.labels("k8s").observe(seconds)
 
+    def host_policy_rolled_back(self) -> None:
+        self._host_rollbacks.inc()
+
     def collect(self) -> Iterator[Metric]:
-        for family in (self._durations, self._errors, self._current, self._policy_delay, self._cni):
+        for family in (
+            self._durations,
+            self._errors,
+            self._current,
+            self._policy_delay,
+            self._cni,
+            self._host_rollbacks,
+        ):
             yield from map(_plain, family.collect())
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from cilium.datapath.addresses import prefix_bits
+from cilium.app.devices import NodeDevices
+from cilium.datapath.addresses import mac_bytes, prefix_bits
 from cilium.datapath.generated import DsrDispatch as KernelDsr
 from cilium.datapath.generated import RoutingMode as KernelRouting
 from cilium.datapath.generated import TunnelProtocol as KernelTunnel
@@ -28,6 +29,7 @@ from cilium.datapath.runtime import Runtime
 from cilium.settings import (
     Acceleration,
     AllowLocalhost,
+    DenyResponse,
     DsrDispatch,
     MonitorAggregation,
     NoBackendResponse,
@@ -41,8 +43,9 @@ SERVICE_OBJECTS = ("sock",)
 XDP_OBJECTS = ("xdp",)
 SERVICE_MAPS = "cilium_lb_"
 MAGLEV = "cilium_lb_maglev"
-NOT_OPENED = ("cilium_events", "cilium_nat_work", MAGLEV)
+NOT_OPENED = ("cilium_events", "cilium_nat_work", "cilium_near", MAGLEV)
 """A ring and a map of maps, which are read otherwise, and room to work in, which is not pinned."""
+EVERY_PACKET = (MonitorAggregation.NONE, MonitorAggregation.LOW)
 SECOND = 1_000_000_000
 DSR = {DsrDispatch.OPTION: KernelDsr.OPTION, DsrDispatch.GENEVE: KernelDsr.GENEVE}
 
@@ -70,9 +73,9 @@ class Datapath:
         return RingBuffer("cilium_events", overlap=mmap.PAGESIZE)
 
 
-def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: int, host_ifindex: int) -> Datapath:
+def load_datapath(settings: Settings, node: NodeAddressing, devices: NodeDevices) -> Datapath:
     """Raises a DatapathError that says what the kernel refused."""
-    values = constants(settings, node, tunnel_ifindex=tunnel_ifindex, host_ifindex=host_ifindex)
+    values = constants(settings, node, devices)
     sizes = map_sizes(settings)
     on = settings.services.replacement
     xdp = settings.services.acceleration is not Acceleration.DISABLED
@@ -82,7 +85,8 @@ def load_datapath(settings: Settings, node: NodeAddressing, *, tunnel_ifindex: i
     runtime = Runtime(PinnedMap("cilium_runtime"))
     level = settings.events.aggregation
     runtime.configure(
-        aggregation=0 if level in (MonitorAggregation.NONE, MonitorAggregation.LOW) else settings.events.interval,
+        # Rules count at this interval also where nobody is told.
+        aggregation=0 if settings.hubble.enabled and level in EVERY_PACKET else settings.events.interval,
         received=level is MonitorAggregation.NONE,
         events=settings.hubble.enabled,
     )
@@ -104,9 +108,7 @@ def _load(name: str, values: Mapping[str, Constant], sizes: Mapping[str, int]) -
     return load(OBJECT_DIRECTORY / f"{name}.bpf.o", constants=values, max_entries=sizes)
 
 
-def constants(
-    settings: Settings, node: NodeAddressing, *, tunnel_ifindex: int, host_ifindex: int
-) -> dict[str, Constant]:
+def constants(settings: Settings, node: NodeAddressing, devices: NodeDevices) -> dict[str, Constant]:
     """Values of bpf/config/node.h."""
     routing = settings.routing
     tunnel = routing.mode is RoutingMode.TUNNEL
@@ -114,13 +116,16 @@ def constants(
         "config_routing_mode": KernelRouting.TUNNEL if tunnel else KernelRouting.NATIVE,
         "config_tunnel_port": routing.port,
         "config_tunnel_protocol": KernelTunnel[routing.tunnel_protocol.name],
-        "config_tunnel_ifindex": tunnel_ifindex,
-        "config_host_ifindex": host_ifindex,
+        "config_tunnel_ifindex": devices.tunnel,
+        "config_host_ifindex": devices.host,
+        "config_host_mac": mac_bytes(devices.host_mac),
         "config_enable_ipv4": int(settings.families.ipv4),
         "config_enable_ipv6": int(settings.families.ipv6),
         "config_masquerade4": int(settings.masquerade_ipv4 and settings.masquerade.bpf),
         "config_masquerade6": int(settings.masquerade_ipv6 and settings.masquerade.bpf),
         "config_allow_localhost": int(settings.policy.allow_localhost is not AllowLocalhost.POLICY),
+        "config_host_firewall": int(settings.host_firewall.enabled),
+        "config_deny_response": int(settings.policy.deny_response is DenyResponse.ICMP),
         "config_fragments": int(settings.maps.fragments),
         "config_ct_tcp_syn": int(settings.conntrack.tcp_syn * SECOND),
         "config_ct_tcp_established": int(settings.conntrack.tcp * SECOND),

@@ -130,6 +130,7 @@ class NodeDevices:
     """Interface indexes of the node's own devices; 0: there is none."""
 
     host: int
+    host_mac: str
     tunnel: int
 
 
@@ -154,11 +155,11 @@ def _prepare(settings: Settings, node: NodeAddressing) -> NodeDevices:
     if routing.mode is not RoutingMode.TUNNEL:
         remove_device(netlink, VXLAN_DEVICE)
         remove_device(netlink, GENEVE_DEVICE)
-        return NodeDevices(host=host.ifindex, tunnel=0)
+        return NodeDevices(host=host.ifindex, host_mac=host.mac, tunnel=0)
     if routing.tunnel_protocol is TunnelProtocol.VXLAN:
         remove_device(netlink, GENEVE_DEVICE)
         tunnel = ensure_vxlan(netlink, sysctls, mtu=node.mtu, port=routing.port)
     else:
         remove_device(netlink, VXLAN_DEVICE)
         tunnel = ensure_geneve(netlink, sysctls, mtu=node.mtu, port=routing.port)
-    return NodeDevices(host=host.ifindex, tunnel=tunnel.ifindex)
+    return NodeDevices(host=host.ifindex, host_mac=host.mac, tunnel=tunnel.ifindex)

@@ -12,6 +12,7 @@ from cilium.datapath.maps import BpfMap
 from cilium.settings import Settings
 from cilium.sources.kubernetes.reflector import Health
 from cilium.state import Reconciler, Table
+from cilium.tables.rules import SelectorUse
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,10 @@ class Inspection:
     """What happened so far, for metrics."""
     reflectors: Callable[[], Sequence[Health]] = list
     """How the connections to the API server are."""
+    selectors: Callable[[], Sequence[SelectorUse]] = list
+    """Everybody whom policies name, once there is a policy engine."""
+    refused: list[str] = field(default_factory=list)
+    """What CiliumNodeConfigs ask of this node and cannot have."""
     stage: str = "starting"
     """What start-up is doing or waiting for; `ready` when it is done."""
     started: float = field(default_factory=time.time)
@@ -50,7 +55,7 @@ class Inspection:
 
     def errors(self) -> list[str]:
         """What the world does not follow at the moment, in words."""
-        found = []
+        found = list(self.refused)
         for reconciler in self.reconcilers:
             found += [f"{reconciler.name}: {row_name(row.key)}: {row.error}" for row in reconciler.errors()]
             if reconciler.prune_error:

@@ -22,6 +22,8 @@ class Family:
     kind: Literal["gauge", "counter", "histogram"]
     meaning: str
     labels: tuple[str, ...] = ()
+    default: bool = True
+    """Served unless the settings say otherwise; false where there may be very many series."""
 
     @property
     def exposed(self) -> str:
@@ -45,6 +47,11 @@ ENDPOINT_STATE = Family(
     "cilium_endpoint_state", "gauge", "Endpoints by state: ready, or waiting for an identity.", ("endpoint_state",)
 )
 POLICIES = Family("cilium_policy", "gauge", "Policy objects known to the agent.")
+POLICIES_INCOMPLETE = Family(
+    "cilium_policy_incomplete",
+    "gauge",
+    "Policy objects that the kernel's maps do not hold in full, mostly for want of room; what is missing stays closed.",
+)
 IDENTITIES = Family("cilium_identity", "gauge", "Security identities known to the agent.", ("type",))
 ADDRESSES = Family("cilium_ip_addresses", "gauge", "Addresses of this node's pod CIDRs in use.", ("family",))
 
@@ -57,6 +64,22 @@ MAP_PRESSURE = Family(
     "gauge",
     "Share of a map in use, 0 to 1. Maps that packets fill evict their oldest entries and are not counted.",
     ("map_name",),
+)
+RULE = ("kind", "namespace", "name", "section", "index", "spec")
+RULE_PACKETS = Family(
+    "cilium_policy_rule_packets",
+    "counter",
+    "Packets that a rule of a policy has let through or dropped. `index`: of the element in its section; `spec`: of "
+    "the rule in `specs`. Off by default: a series per element.",
+    RULE,
+    default=False,
+)
+RULE_BYTES = Family(
+    "cilium_policy_rule_bytes",
+    "counter",
+    "Bytes of these packets, as frames. Off by default.",
+    RULE,
+    default=False,
 )
 
 RECONCILER_DURATION = Family(
@@ -74,6 +97,9 @@ POLICY_DELAY = Family(
     "histogram",
     "Seconds from hearing of a policy change to the kernel's policy maps holding it.",
     ("source",),
+)
+HOST_ROLLBACKS = Family(
+    "cilium_host_policy_rollbacks", "counter", "Times that changed policies on this node were rolled back."
 )
 CNI_DURATION = Family(
     "cilium_cni_request_duration_seconds", "histogram", "Time to serve a CNI request.", ("command", "outcome")
@@ -108,3 +134,19 @@ VERSION = Family("cilium_version", "gauge", "1, with the version of the agent.",
 def families() -> list[Family]:
     """All of them, in the order of this module."""
     return [value for value in globals().values() if isinstance(value, Family)]
+
+
+def chosen(names: Iterable[str]) -> frozenset[str]:
+    """Names of the families to serve, given the setting `metrics`. Names that nobody has say nothing."""
+    on = {family.name for family in families() if family.default}
+    known = {name: family.name for family in families() for name in (family.name, family.exposed)}
+    for sign, name in ((name[:1], known.get(name[1:])) for name in names):
+        if name is not None:
+            on = on | {name} if sign == "+" else on - {name}
+    return frozenset(on)
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Of the setting `metrics`, what names no metric."""
+    known = {name for family in families() for name in (family.name, family.exposed)}
+    return [name for name in names if name[1:] not in known]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import structlog
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -22,8 +23,19 @@ from cilium.app import metric_families as families
 from cilium.app.inspection import Inspection
 from cilium.datapath.generated import DropReason, FlowDirection
 from cilium.datapath.maps import BpfMap
+from cilium.features.policy.counters import totals
+from cilium.hubble.texts import drop_reason
 
-PRESSURED = ("cilium_lxc", "cilium_ipcache", "cilium_ipcache_cidr", "cilium_policy", "cilium_policy_class")
+log = structlog.get_logger("metrics")
+
+PRESSURED = (
+    "cilium_lxc",
+    "cilium_ipcache",
+    "cilium_ipcache_cidr",
+    "cilium_policy",
+    "cilium_policy_class",
+    "cilium_policy_counters",
+)
 """Maps that the agent fills; those that packets fill evict their oldest entries."""
 
 
@@ -32,8 +44,15 @@ class AgentCollector(Collector):
 
     def __init__(self, agent: Inspection) -> None:
         self._agent = agent
+        self._served = families.chosen(agent.settings.metrics.chosen)
+        for name in families.unknown(agent.settings.metrics.chosen):
+            log.warning("setting metrics names no metric; docs/reference/metrics.md has them", name=name)
 
     def collect(self) -> Iterable[Metric]:
+        """What the settings want."""
+        return (metric for metric in self._all() if metric.name in self._served)
+
+    def _all(self) -> Iterator[Metric]:
         yield from self._tables()
         yield from self._reconcilers()
         yield from self._datapath()
@@ -59,6 +78,7 @@ class AgentCollector(Collector):
         yield families.ENDPOINTS.single(len(endpoints))
         yield families.ENDPOINT_STATE.metric(_counted(states))
         yield families.POLICIES.single(sum(1 for _ in self._rows("policies")))
+        yield families.POLICIES_INCOMPLETE.single(sum(1 for _ in self._rows("policy-problems")))
         yield families.IDENTITIES.metric(_counted(row.source for row in self._rows("identities")))
         addresses = (f"ipv{row.address.version}" for row in self._rows("ip-allocations"))
         yield families.ADDRESSES.metric(_counted(addresses))
@@ -79,6 +99,16 @@ class AgentCollector(Collector):
         yield families.DROP_COUNT.metric(((reason_name(r), direction), packets) for r, direction, packets, _ in dropped)
         yield families.DROP_BYTES.metric(((reason_name(r), direction), size) for r, direction, _, size in dropped)
         yield families.MAP_PRESSURE.metric(self._pressure())
+        if {families.RULE_PACKETS.name, families.RULE_BYTES.name} & self._served:
+            yield from self._rules()
+
+    def _rules(self) -> Iterator[Metric]:
+        port = self._agent.maps.get("cilium_policy_counters")
+        counted = totals(port) if port is not None else {}
+        found = [(row, counted[row.cookie]) for row in self._rows("rule-references") if row.cookie in counted]
+        names = [((r.kind, r.namespace, r.name, r.section, str(r.index), str(r.spec)), count) for r, count in found]
+        yield families.RULE_PACKETS.metric((name, packets) for name, (packets, _) in names)
+        yield families.RULE_BYTES.metric((name, size) for name, (_, size) in names)
 
     def _pressure(self) -> Iterator[tuple[tuple[str], float]]:
         for name in PRESSURED:
@@ -122,7 +152,7 @@ class AgentCollector(Collector):
 class OperatorCollector(AgentCollector):
     """What an operator has of all this."""
 
-    def collect(self) -> Iterable[Metric]:
+    def _all(self) -> Iterator[Metric]:
         yield self._sizes()
         yield from self._reconcilers()
         yield from self._kubernetes()
@@ -146,4 +176,5 @@ def packet_counts(port: BpfMap | None) -> Iterator[tuple[int, str, int, int]]:
 
 
 def reason_name(reason: int) -> str:
-    return DropReason(reason).name.replace("_", " ").capitalize() if reason in set(DropReason) else f"reason {reason}"
+    """As flows have it."""
+    return drop_reason(DropReason(reason).name) if reason in set(DropReason) else f"reason {reason}"

@@ -6,17 +6,23 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
+from cilium.features.policy.conditions import REPORTED
+from cilium.features.policy.node_status import Said
 from cilium.sources.kubernetes.errors import ApiError
 from cilium.sources.kubernetes.writes import Writes
+from cilium.tables.rules import NodeReport
 
 CILIUM = "/apis/cilium.io/v2"
 NODES = f"{CILIUM}/ciliumnodes"
 IDENTITIES = f"{CILIUM}/ciliumidentities"
 POLICIES = {
-    "CiliumNetworkPolicy": "ciliumnetworkpolicies",
-    "CiliumClusterwideNetworkPolicy": "ciliumclusterwidenetworkpolicies",
+    "CiliumNetworkPolicy": (CILIUM, "ciliumnetworkpolicies"),
+    "CiliumClusterwideNetworkPolicy": (CILIUM, "ciliumclusterwidenetworkpolicies"),
+    "ClusterNetworkPolicy": ("/apis/policy.networking.k8s.io/v1alpha2", "clusternetworkpolicies"),
 }
-"""Collection by kind."""
+"""API and collection by kind."""
 TERMINATING = "it is being terminated"
 """In the words of the API server about a namespace that takes nothing new."""
 
@@ -27,6 +33,14 @@ def _endpoints(namespace: str) -> str:
 
 def _node_of(endpoint: dict[str, Any]) -> str:
     return str(((endpoint.get("status") or {}).get("networking") or {}).get("node") or "")
+
+
+def _report(said: Any) -> NodeReport:
+    """What cannot be read is not what anybody would say."""
+    try:
+        return msgspec.convert(said, NodeReport)
+    except msgspec.ValidationError:
+        return NodeReport(revision=-1, enforcing=False, ok=False)
 
 
 class ObjectWrites:
@@ -77,7 +91,24 @@ class ObjectWrites:
     # features/policy
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         within = f"namespaces/{namespace}/" if namespace else ""
-        await self._writes.patch_status(f"{CILIUM}/{within}{POLICIES[kind]}", name, body)
+        api, collection = POLICIES[kind]
+        try:
+            await self._writes.patch_status(f"{api}/{within}{collection}", name, body)
+        except ApiError as error:
+            if error.status != 404:  # what is gone has no status
+                raise
+
+    async def policy_nodes(self, node: str) -> dict[str, Said]:
+        """What a node has said of every policy object, by `kind/namespace/name`."""
+        found: dict[str, Said] = {}
+        for kind in REPORTED:
+            api, collection = POLICIES[kind]
+            for item in await self._writes.list(f"{api}/{collection}"):
+                said = ((item.get("status") or {}).get("nodes") or {}).get(node)
+                if said is not None:
+                    meta = item["metadata"]
+                    found[f"{kind}/{meta.get('namespace', '')}/{meta['name']}"] = meta["uid"], _report(said)
+        return found
 
     # features/services
     async def create_event(self, namespace: str, body: Mapping[str, Any]) -> None:

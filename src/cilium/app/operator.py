@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from functools import partial
 from importlib.metadata import version
 
@@ -39,7 +39,14 @@ from cilium.tables.types import Identity
 
 log = structlog.get_logger("operator")
 
-POLICIES = frozenset({Resource.CILIUM_NETWORK_POLICIES, Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES})
+POLICIES = frozenset(
+    {
+        Resource.CILIUM_NETWORK_POLICIES,
+        Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES,
+        Resource.CLUSTER_NETWORK_POLICIES,
+    }
+)
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 LEASE = "cilium-operator-resource-lock"
 RETRY = 1.0
 TRANSIENT = frozenset({409, 429})
@@ -68,17 +75,19 @@ async def run(settings: Settings) -> None:
 async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: asyncio.TaskGroup) -> None:
     """Starts what only one operator does; with every Lease anew."""
     settings = inspection.settings
-    await ensure_crds(writes)
+    unwanted = set() if settings.policy.cluster_network_policy else {Resource.CLUSTER_NETWORK_POLICIES}
+    await ensure_crds(writes, without={resource.crd for resource in unwanted})
     source = KubernetesSource(
         client=client,
         tables=KubernetesTables(),
         cluster=settings.cluster.name,
         policy=settings.policy,
-        resources=OPERATOR | POLICIES,
+        resources=(OPERATOR | POLICIES) - unwanted,
+        reports=True,
     )
     tasks.create_task(source.run(), name="kubernetes")
     objects = ObjectWrites(writes)
-    cells = [conditions.build(writes=objects, policies=source.tables.policies)]
+    cells = [conditions.build(writes=objects, policies=source.tables.policies, cilium_nodes=source.tables.cilium_nodes)]
     if settings.ipam.mode is IpamMode.CLUSTER_POOL:
         cells.append(ipam_cell.build(pools=pools_of(settings), writes=objects, cilium_nodes=source.tables.cilium_nodes))
     inspection.reflectors = source.health
@@ -92,13 +101,20 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
         tasks.create_task(collect_endpoints(settings, source, objects), name="endpoint collection")
 
 
-async def ensure_crds(writes: Writes) -> None:
-    """However long the API server is away, or not well; its refusal is an error."""
+async def ensure_crds(writes: Writes, *, without: Collection[str] = ()) -> None:
+    """However long the API server is away, or not well; its refusal is an error.
+
+    Others' definitions are written where there are none; one that is there is left as it is. `without`: names that
+    nobody needs.
+    """
     for crd in crds.load():
         name = crd["metadata"]["name"]
+        if name in without:
+            continue
         while True:
             try:
-                await writes.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", name, crd)
+                if crd["spec"]["group"] == crds.GROUP or await writes.find(CRDS, name) is None:
+                    await writes.ensure(CRDS, name, crd)
                 break
             except (Unreachable, ApiError) as error:
                 if isinstance(error, ApiError) and error.status < 500 and error.status not in TRANSIENT:

@@ -13,6 +13,9 @@ from cilium.features.policy.rows import PolicyStatus
 from cilium.state import Table
 from cilium.tables.rules import PolicyObject
 
+GONE = 1 << 63
+"""In place of a generation: nothing answers to it but the end of the status."""
+
 
 class PolicyDelay:
     """`run` is the task. What was there before the start is not counted: it was enforced all along."""
@@ -45,9 +48,11 @@ class PolicyDelay:
         now = self._clock()
         for change in self._policies.pop():
             since, _ = self._heard.get(change.key, (now, 0))
-            self._heard[change.key] = since, change.revision
+            self._heard[change.key] = since, GONE if change.new is None else change.new.generation
         for answer in self._status.pop():
-            since, revision = self._heard.get(answer.key, (now, -1))
-            if revision >= 0 and (answer.new is None or answer.new.revision >= revision):
+            if answer.key not in self._heard:
+                continue
+            since, generation = self._heard[answer.key]
+            if answer.new is None or answer.new.generation >= generation:
                 del self._heard[answer.key]
                 self._observe(now - since)

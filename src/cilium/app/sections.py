@@ -18,6 +18,7 @@ def add_sections(agent: Inspection, *, built: Built, source: KubernetesSource) -
         {
             "kubernetes": lambda: kubernetes(source),
             "kube-proxy-replacement": lambda: services(built),
+            "host-firewall": lambda: host_firewall(built),
             "encryption": lambda: {"mode": "Disabled", "msg": "Disabled"},
             "ipam": lambda: ipam(built),
             "routing": lambda: routing(built),
@@ -48,6 +49,16 @@ def services(built: Built) -> Mapping[str, Any]:
         frontends=tables.frontends.snapshot(),
         problems=tables.service_problems.snapshot(),
     )
+
+
+def host_firewall(built: Built) -> Mapping[str, Any]:
+    settings = built.settings.host_firewall
+    devices = sorted(row.name for row in built.tables.devices.snapshot() if row.selected)
+    if not settings.enabled:
+        return {"mode": "Disabled", "devices": [], "msg": "Disabled"}
+    audit = settings.audit or built.settings.policy.audit
+    message = f"Enabled   [{', '.join(devices)}]" + ("   (audit mode: nothing is dropped)" if audit else "")
+    return {"mode": "Enabled", "audit": audit, "devices": devices, "msg": message}
 
 
 def ipam(built: Built) -> Mapping[str, Any]:
@@ -96,7 +107,10 @@ def masquerading(built: Built) -> Mapping[str, Any]:
 def policy(built: Built) -> Mapping[str, Any]:
     mode = built.settings.policy.enforcement.value
     count = len(built.kubernetes.policies)
-    return {"mode": mode, "objects": count, "msg": f"{mode}   {count} object(s)"}
+    found = built.agent.tables.get("policy-problems")
+    problems = [] if found is None else [str(row) for row in found.snapshot()]
+    message = f"{mode}   {count} object(s)" + (f"   {len(problems)} NOT WHOLLY ENFORCED" if problems else "")
+    return {"mode": mode, "objects": count, "problems": problems, "msg": message}
 
 
 def hubble(built: Built) -> Mapping[str, Any]:

@@ -73,6 +73,7 @@ _LOSSES = {
     "cilium_lb_sockets": "sockets of backends that go may not be ended",
     "cilium_runtime": "every connection is judged anew",
     "cilium_metrics": "counters begin at 0",
+    "cilium_policy_counters": "counters of rules begin at 0",
     "cilium_events_lost": "counters begin at 0",
     "cilium_sampler": "flows are reported once more than needed",
     "cilium_events": "events that nobody has read yet",

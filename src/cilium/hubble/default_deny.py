@@ -1,7 +1,8 @@
 """Which policies close an endpoint: what to name when no rule allowed a packet.
 
 Owns: `DefaultDeny`, asked when a flow that default deny dropped is decoded. Comes in: policies, the labels of this
-node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction.
+node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction, or would hold if
+those in audit mode were enforced.
 """
 
 from __future__ import annotations
@@ -22,12 +23,19 @@ _MAX_KEPT = 4096
 class DefaultDeny:
     """Answers are kept until a policy or an endpoint changes."""
 
-    def __init__(self, policies: Table[Any, PolicyObject], endpoint_identities: Table[Any, EndpointIdentity]) -> None:
-        self._policies, self._endpoints = policies, endpoint_identities
+    def __init__(
+        self,
+        policies: Table[Any, PolicyObject],
+        endpoint_identities: Table[Any, EndpointIdentity],
+        references: Table[Any, RuleReference] | None = None,
+    ) -> None:
+        """`references`, with an index `policy`: revisions and labels of policies are taken from there."""
+        self._policies, self._endpoints, self._references = policies, endpoint_identities, references
         self._revisions = (-1, -1)
-        self._answers: dict[tuple[Labels, FlowDirection], tuple[RuleReference, ...]] = {}
+        self._answers: dict[tuple[Labels, FlowDirection, bool], tuple[RuleReference, ...]] = {}
 
-    def __call__(self, endpoint: int, direction: FlowDirection) -> Sequence[RuleReference]:
+    def __call__(self, endpoint: int, direction: FlowDirection, audited: bool = False) -> Sequence[RuleReference]:
+        """`audited`: with the policies in audit mode."""
         row = self._endpoints.snapshot().get(EndpointId(endpoint))
         if row is None:
             return ()
@@ -36,21 +44,28 @@ class DefaultDeny:
         if revisions != self._revisions or len(self._answers) > _MAX_KEPT:
             self._answers.clear()
             self._revisions = revisions
-        key = (row.labels, direction)
+        key = (row.labels, direction, audited)
         if key not in self._answers:
             self._answers[key] = tuple(
-                RuleReference(
-                    cookie=0,
-                    kind=policy.kind,
-                    namespace=policy.namespace,
-                    name=policy.name,
-                    section="ingress" if direction is FlowDirection.INGRESS else "egress",
-                    index=0,
-                )
+                self._reference(policy, "ingress" if direction is FlowDirection.INGRESS else "egress")
                 for policy in policies
-                if closes(policy, row.labels, direction)
+                if (audited or not policy.audit) and closes(policy, row.labels, direction)
             )
         return self._answers[key]
+
+    def _reference(self, policy: PolicyObject, section: str) -> RuleReference:
+        """The object itself: no rule of it decided."""
+        known = () if self._references is None else self._references.snapshot().by("policy", policy.key)
+        return RuleReference(
+            cookie=0,
+            kind=policy.kind,
+            namespace=policy.namespace,
+            name=policy.name,
+            section=section,
+            index=0,
+            labels=tuple(dict.fromkeys(label for rule in policy.rules for label in rule.labels)),
+            revision=max((rule.revision for rule in known), default=0),
+        )
 
 
 def closes(policy: PolicyObject, labels: Labels, direction: FlowDirection) -> bool:

@@ -20,10 +20,11 @@ from cilium.hubble.names import Names, Party
 from cilium.hubble.records import Event, events
 from cilium.hubble.rows import FlowRows, Kind
 from cilium.hubble.sockets import NOWHERE
-from cilium.tables.rules import RuleReference
+from cilium.tables.rules import AUDITED_DEFAULT_DENY, DEFAULT_DENY, Action, RuleReference
 
 TO_ENDPOINT = 101
 """flow.TraceObservationPoint shifts the kernel's 0."""
+POLICY_LABEL = "k8s:io.cilium.k8s.policy."
 _NO_MAC = bytes(6)
 _HEX = frozenset("0123456789abcdef")
 _SECOND = 1_000_000_000
@@ -174,8 +175,9 @@ class FlowDecoder:
             client, server = server, client
         if kind != Kind.INGRESS_VERDICT and (event.flags & Flag.EGRESS_DECIDED or event.egress_cookie):
             last = kind == Kind.EGRESS_VERDICT or not event.flags & Flag.INGRESS_DECIDED
-            rules = self._rules(flow, event.egress_cookie, closed and last, client, Direction.EGRESS)
-            refused = self._refused(event.egress_cookie, closed and last)
+            shut = (closed and last) or bool(event.flags & Flag.EGRESS_AUDITED)
+            rules = self._rules(flow, event.egress_cookie, shut, client, Direction.EGRESS)
+            refused = self._refused(event.egress_cookie, shut)
             (flow.egress_denied_by if refused else flow.egress_allowed_by).extend(rules)
             flow.policy_match_type = event.egress_match
         if kind != Kind.EGRESS_VERDICT and (event.flags & Flag.INGRESS_DECIDED or event.ingress_cookie):
@@ -187,18 +189,17 @@ class FlowDecoder:
     def _refused(self, cookie: int, closed: bool) -> bool:
         """A rule refuses if it is a deny rule (audit mode lets pass what it refuses), no rule refuses if closed."""
         rule = self._names.rule(cookie)
-        return rule.section.endswith("Deny") if rule is not None else closed
+        return rule.action is Action.DENY if rule is not None else closed
 
     def _rules(self, flow: pb.Flow, cookie: int, closed: bool, endpoint: int, direction: Direction) -> list[pb.Policy]:
         """The rules that decided; what they want to have logged goes into the flow."""
+        audited = cookie == AUDITED_DEFAULT_DENY
+        if audited or (cookie == DEFAULT_DENY and closed):
+            return [_policy(one) for one in self._names.default_deny(endpoint, direction, audited)]
         rule = self._names.rule(cookie)
-        if rule is not None:
-            if rule.log and rule.log not in flow.policy_log:
-                flow.policy_log.append(rule.log)
-            return [_policy(rule)]
-        if cookie == 0 and closed:
-            return [_policy(one) for one in self._names.default_deny(endpoint, direction)]
-        return []
+        if rule is not None and rule.log and rule.log not in flow.policy_log:
+            flow.policy_log.append(rule.log)
+        return [] if rule is None else [_policy(rule)]
 
 
 _DROP_REASONS = frozenset(pb.DropReason.values())
@@ -232,7 +233,19 @@ def _place(address: bytes, port: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _policy(rule: RuleReference) -> pb.Policy:
-    return pb.Policy(name=rule.name, namespace=rule.namespace, labels=rule.labels, kind=rule.kind)
+    """Labels as upstream derives them from the object, and one that names the rule: the message has no field for it."""
+    derived = [f"{POLICY_LABEL}derived-from={rule.kind}", f"{POLICY_LABEL}name={rule.name}"]
+    if rule.namespace:
+        derived.append(f"{POLICY_LABEL}namespace={rule.namespace}")
+    if rule.place:
+        derived.append(f"{texts.RULE_LABEL}={rule.place}")
+    return pb.Policy(
+        name=rule.name,
+        namespace=rule.namespace,
+        labels=[*rule.labels, *derived] if rule.kind else rule.labels,
+        kind=rule.kind,
+        revision=rule.revision,
+    )
 
 
 def _fill_l4(flow: pb.Flow, event: Event) -> None:

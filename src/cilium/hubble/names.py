@@ -67,15 +67,15 @@ class NameTables:
 class Names:
     """`generation` grows with every change: what was derived from an older one may be stale.
 
-    `default_deny` names the policies whose default deny closes a direction of an endpoint; without it such drops
-    name no policy. `dual_stack`: there is a world per family.
+    `default_deny` names the policies whose default deny closes a direction of an endpoint, or would if those in audit
+    mode were enforced; without it such drops name no policy. `dual_stack`: there is a world per family.
     """
 
     def __init__(
         self,
         tables: NameTables,
         *,
-        default_deny: Callable[[int, Direction], Sequence[RuleReference]] | None = None,
+        default_deny: Callable[[int, Direction, bool], Sequence[RuleReference]] | None = None,
         dual_stack: bool = True,
     ) -> None:
         self.generation = 0
@@ -172,8 +172,8 @@ class Names:
     def rule(self, cookie: int) -> RuleReference | None:
         return self._tables.rule_references.snapshot().get(cookie) if cookie else None
 
-    def default_deny(self, endpoint: int, direction: Direction) -> Sequence[RuleReference]:
-        return self._default_deny(endpoint, direction) if self._default_deny and endpoint else ()
+    def default_deny(self, endpoint: int, direction: Direction, audited: bool) -> Sequence[RuleReference]:
+        return self._default_deny(endpoint, direction, audited) if self._default_deny and endpoint else ()
 
     def owner(self, netns_cookie: int) -> Owner:
         """Whose sockets are in the network namespace: a pod's, or those of the node's processes, which have no address

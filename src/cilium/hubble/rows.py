@@ -161,12 +161,12 @@ class FlowRows:
 
     @cached_property
     def audited(self) -> Mask:
-        """Let through by audit mode only. Where both directions were decided, default deny tells which it was."""
-        audited = self.column("verdict") == Verdict.AUDITED
-        egress = self._flag(Flag.EGRESS_DECIDED) & (self.column("egress_cookie") == 0)
-        ingress = self._flag(Flag.INGRESS_DECIDED) & (self.column("ingress_cookie") == 0)
-        own = np.select([self.kind == Kind.EGRESS_VERDICT, self.kind == Kind.INGRESS_VERDICT], [egress, ingress], True)
-        mask: Mask = audited & (own | ~(egress | ingress))
+        """Let through by audit mode only: in this policy-verdict flow's direction, or in any."""
+        mask: Mask = np.select(
+            [self.kind == Kind.EGRESS_VERDICT, self.kind == Kind.INGRESS_VERDICT],
+            [self._flag(Flag.EGRESS_AUDITED), self._flag(Flag.INGRESS_AUDITED)],
+            self.column("verdict") == Verdict.AUDITED,
+        )
         return mask
 
     @property

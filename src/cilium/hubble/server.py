@@ -72,7 +72,7 @@ class HubbleServer:
         name = f"{cluster}/{node_name}"
         self.store = EventStore(capacity)
         self.collector = Collector(ring, self.store, lost=lost)
-        default_deny = DefaultDeny(policies, tables.endpoint_identities)
+        default_deny = DefaultDeny(policies, tables.endpoint_identities, tables.rule_references)
         self.names = Names(tables, default_deny=default_deny, dual_stack=dual_stack)
         self.agent_events = AgentEventLog()
         self.decoder = FlowDecoder(self.names, node_name=name, instance=os.urandom(8))

@@ -21,6 +21,9 @@ TCP_FLAG_BITS = {
 }
 _TCP_FLAG_ORDER = ("SYN", "ACK", "RST", "FIN", "PSH", "URG", "ECE", "CWR")
 
+RULE_LABEL = "k8s:io.cilium.k8s.policy.rule"
+"""Among the labels of a policy that decided: which of its rules, `spec.ingress[0]`."""
+
 POINTS = {
     0: "to-endpoint",
     1: "to-proxy",

@@ -39,12 +39,17 @@ def _shown(raw: object) -> str:
 
 
 def assemble(
-    source: str, given: Mapping[Entry, Given], name: Callable[[Entry], str], problems: list[Problem]
+    source: str,
+    given: Mapping[Entry, Given],
+    name: Callable[[Entry], str],
+    problems: list[Problem],
+    *,
+    contradictions: bool = True,
 ) -> Settings:
     """Checked settings.
 
     `name` says what the source calls a setting that was not given; `problems` are those found so far. Raises
-    SettingsError if there is any problem. Contradictions are looked for among well-formed values only.
+    SettingsError if there is any problem. `contradictions`: look for them, too, among well-formed values.
     """
     values: dict[Entry, Any] = {}
     for entry, value in given.items():
@@ -69,7 +74,7 @@ def assemble(
 
     problems += [
         Problem(named(finding.key), render(finding.message), render(finding.remedy))
-        for finding in check(settings)
+        for finding in (check(settings) if contradictions else ())
         if not concerns_malformed(finding)
     ]
     if problems:

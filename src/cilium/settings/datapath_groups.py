@@ -19,6 +19,11 @@ class PolicyEnforcement(StrEnum):
     NEVER = "never"
 
 
+class DenyResponse(StrEnum):
+    NONE = "none"
+    ICMP = "icmp"
+
+
 class AllowLocalhost(StrEnum):
     AUTO = "auto"
     ALWAYS = "always"
@@ -48,6 +53,14 @@ class PolicySettings:
         helm=("policyAuditMode",),
         meaning="Nothing is dropped by policy; what would have been is reported with verdict AUDIT.",
     )
+    deny_response: DenyResponse = setting(
+        kinds.choice(DenyResponse),
+        default=DenyResponse.NONE,
+        key="policy-deny-response",
+        helm=("policyDenyResponse",),
+        meaning="What a denied client hears, in both directions: `none`: nothing, it waits; `icmp`: a reset for "
+        "TCP, and ICMP's `administratively prohibited` for everything else.",
+    )
     allow_localhost: AllowLocalhost = setting(
         kinds.choice(AllowLocalhost),
         default=AllowLocalhost.AUTO,
@@ -61,6 +74,21 @@ class PolicySettings:
         key="enable-k8s-networkpolicy",
         helm=("k8sNetworkPolicy.enabled",),
         meaning="Kubernetes NetworkPolicy objects are enforced beside CiliumNetworkPolicy.",
+    )
+    node_status: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-cnp-node-status-updates",
+        helm=("enableCnpNodeStatusUpdates",),
+        meaning="Agents write into the status of policies what their node makes of them; every write is an event for "
+        "every agent, which a cluster of thousands of nodes may not want.",
+    )
+    cluster_network_policy: bool = setting(
+        kinds.boolean(),
+        default=True,
+        key="enable-k8s-cluster-network-policy",
+        helm=("k8sClusterNetworkPolicy.enabled",),
+        meaning="ClusterNetworkPolicy objects (policy.networking.k8s.io) are enforced: tiers Admin and Baseline.",
     )
     cidr_match_mode: tuple[str, ...] = setting(
         kinds.names("nodes", "a list of what CIDRs match beside the world: nodes"),
@@ -91,6 +119,43 @@ class PolicySettings:
     def tells_nodes_apart(self) -> bool:
         """Nodes have identities of their own, not one for all."""
         return self.node_selectors or self.cidrs_match_nodes
+
+
+@dataclass(frozen=True)
+class HostFirewallSettings:
+    enabled: bool = setting(
+        kinds.boolean(),
+        default=False,
+        key="enable-host-firewall",
+        helm=("hostFirewall.enabled",),
+        meaning="Policies with `nodeSelector` are enforced on the node itself.",
+    )
+    audit: bool = setting(
+        kinds.boolean(),
+        default=False,
+        key="host-firewall-audit-mode",
+        helm=("hostFirewall.auditMode",),
+        when={"enable-host-firewall": "true"},
+        meaning="A dry run: nothing is dropped by policies on nodes; what would have been has verdict AUDIT.",
+    )
+    rollback_after: float = setting(
+        kinds.duration(3),
+        default=10.0,
+        key="host-firewall-rollback-after",
+        helm=("hostFirewall.rollbackAfter",),
+        unit="s",
+        when={"enable-host-firewall": "true"},
+        meaning="A change on trial is rolled back when the node has not reached its API server for this time.",
+    )
+    trial_time: float = setting(
+        kinds.duration(3),
+        default=60.0,
+        key="host-firewall-trial-time",
+        helm=("hostFirewall.trialTime",),
+        unit="s",
+        when={"enable-host-firewall": "true"},
+        meaning="How long a change of what is enforced on the node is on trial.",
+    )
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,6 @@ LATER = (
     LaterFeature("Hubble metrics", ("hubble.metrics.enabled",), "hubble.metrics", "hubble-metrics"),
     LaterFeature("the L7 proxy", ("l7Proxy",), key="enable-l7-proxy"),
     LaterFeature("Envoy", ("envoy.enabled",), "envoy"),
-    LaterFeature("host firewall", ("hostFirewall.enabled",), "hostFirewall", "enable-host-firewall"),
     LaterFeature("bandwidth manager", ("bandwidthManager.enabled",), "bandwidthManager", "enable-bandwidth-manager"),
     LaterFeature("per-endpoint routes", ("endpointRoutes.enabled",), "endpointRoutes", "enable-endpoint-routes"),
     LaterFeature("CiliumEndpointSlice", ("ciliumEndpointSlice.enabled",), "ciliumEndpointSlice"),

@@ -24,6 +24,7 @@ class Settings:
     masquerade: network_groups.MasqueradeSettings = group(network_groups.MasqueradeSettings)
     services: service_groups.ServiceSettings = group(service_groups.ServiceSettings)
     policy: datapath_groups.PolicySettings = group(datapath_groups.PolicySettings)
+    host_firewall: datapath_groups.HostFirewallSettings = group(datapath_groups.HostFirewallSettings)
     identity: datapath_groups.IdentitySettings = group(datapath_groups.IdentitySettings)
     conntrack: datapath_groups.ConntrackSettings = group(datapath_groups.ConntrackSettings)
     maps: datapath_groups.MapSettings = group(datapath_groups.MapSettings)

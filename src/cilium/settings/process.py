@@ -1,14 +1,16 @@
-"""What a process reads when it starts: flags, environment, and the directory into which `cilium-config` is
-mounted.
+"""What a process reads when it starts: flags, environment, the directory into which `cilium-config` is mounted, and
+what CiliumNodeConfigs say of one node.
 
-In: arguments, variables, files. Out: checked `Settings`. Precedence: flag > CILIUM_* variable > directory >
-default; error texts name the place that won. `to_config_map` writes what `from_config_dir` reads.
+In: arguments, variables, files, overlays. Out: checked `Settings`. Precedence: flag > CILIUM_* variable > the last
+overlay > the first > directory > default; error texts name the place that won. `to_config_map` writes what
+`from_config_dir` reads.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cilium.settings import later
@@ -19,6 +21,14 @@ from cilium.settings.schema import Entry
 
 CONFIG_DIR = "config-dir"
 CONFIG_DIR_VARIABLE = "CILIUM_CONFIG_DIR"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Data of a CiliumNodeConfig, which one node has over those of `cilium-config`. `source` names it for people."""
+
+    source: str
+    data: Mapping[str, str]
 
 
 def to_config_map(settings: Settings) -> dict[str, str]:
@@ -51,16 +61,69 @@ def from_flags(argv: Sequence[str], *, environ: Mapping[str, str] | None = None)
 
     Raises SettingsError that lists every problem of every source.
     """
-    variables = os.environ if environ is None else environ
+    shared, own, problems = _from_process(argv, os.environ if environ is None else environ)
+    return _together(shared | own, problems)
+
+
+def with_overlays(
+    argv: Sequence[str], overlays: Sequence[Overlay], *, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, list[Problem]]:
+    """Settings as `from_flags` gives them, with overlays; and what of these was not used.
+
+    Of an overlay, a key that nobody knows and a value that cannot be read are left out. If what is left contradicts
+    the rest, all of it is left out: half of it was nobody's wish. Raises SettingsError for what is no overlay's fault.
+    """
+    shared, own, problems = _from_process(argv, os.environ if environ is None else environ)
+    settings = _together(shared | own, problems)
+    refused: list[Problem] = []
+    for overlay in overlays:
+        usable = _usable(overlay, refused)
+        try:
+            settings = _together(shared | usable | own, [])
+        except SettingsError as error:
+            refused += [
+                Problem(overlay.source, f"nothing of it is used: {problem.where}: {problem.message}", problem.remedy)
+                for problem in error.problems
+            ]
+        else:
+            shared |= usable
+    return settings, refused
+
+
+def _usable(overlay: Overlay, refused: list[Problem]) -> dict[Entry, Given]:
+    given = _from_mapping(overlay.data, lambda key: f"{overlay.source}: {key}", refused)
+    for entry, value in list(given.items()):
+        if entry.setting.per_process:
+            refused.append(Problem(value.where, "is no setting of cilium-config", "remove it"))
+            del given[entry]
+            continue
+        try:
+            assemble(overlay.source, {entry: value}, lambda entry: entry.flag, [], contradictions=False)
+        except SettingsError as error:
+            refused += error.problems
+            del given[entry]
+    return given
+
+
+def _from_process(
+    argv: Sequence[str], variables: Mapping[str, str]
+) -> tuple[dict[Entry, Given], dict[Entry, Given], list[Problem]]:
+    """What all nodes share, what this process alone was given, and what is wrong with either."""
     problems: list[Problem] = []
     flags = _parse_flags(argv, problems)
     directory = flags.pop(CONFIG_DIR, None) or variables.get(CONFIG_DIR_VARIABLE)
-    given = _read_dir(Path(directory), problems) if directory else {}
-    for entry in schema():
-        for variable in reversed(entry.variables):
-            if variable in variables:
-                given[entry] = Given(variables[variable], f"${variable}")
-    given.update(_from_mapping(flags, lambda key: f"--{key}", problems))
+    shared = _read_dir(Path(directory), problems) if directory else {}
+    own = {
+        entry: Given(variables[variable], f"${variable}")
+        for entry in schema()
+        for variable in reversed(entry.variables)
+        if variable in variables
+    }
+    own |= _from_mapping(flags, lambda key: f"--{key}", problems)
+    return shared, own, problems
+
+
+def _together(given: Mapping[Entry, Given], problems: list[Problem]) -> Settings:
     return assemble("command line", given, lambda entry: f"--{entry.flag}", problems)
 
 

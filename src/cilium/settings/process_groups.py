@@ -92,6 +92,13 @@ class MetricsSettings:
         meaning="Address of the agent's Prometheus metrics; `prometheus.enabled` with `prometheus.port` "
         "(9962) writes it.",
     )
+    chosen: tuple[str, ...] = setting(
+        kinds.names(r"[+-][a-z0-9_]+", "names of metrics, each after + or -"),
+        default=(),
+        key="metrics",
+        helm=("prometheus.metrics",),
+        meaning="Metrics to serve beside those that are on by default (`+name`), and not to serve (`-name`).",
+    )
 
 
 @dataclass(frozen=True)

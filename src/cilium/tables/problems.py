@@ -28,6 +28,8 @@ class Reason(StrEnum):
     """As kube-proxy says it."""
     IN_USE = "NodePortInUse"
     """A process of a node listens on a port that leads elsewhere."""
+    INCOMPLETE = "PolicyIncomplete"
+    """The kernel did not take all of a policy."""
     PORT = "UnsupportedPort"
     SOURCE_RANGE = "InvalidSourceRange"
 

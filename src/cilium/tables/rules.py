@@ -1,7 +1,7 @@
 """Policy rules as every source delivers them and the policy engine compiles them.
 
-CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy and NetworkPolicy all become these rows at the edge
-(sources/kubernetes/policies), with namespaces, entities and defaults already resolved into plain selectors.
+CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, NetworkPolicy and ClusterNetworkPolicy all become these rows at the
+edge (sources/kubernetes/policies), with namespaces, entities and defaults already resolved into plain selectors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,15 @@ from enum import IntEnum
 import msgspec
 
 from cilium.tables.types import IPNetwork, Labels
+
+DEFAULT_DENY = 0
+"""Cookie of what no rule lets pass where policies close the direction."""
+NO_DEFAULT_DENY = 1
+"""Cookie of the rule that nobody wrote: policies apply, and none of them switches default deny on."""
+AUDITED_DEFAULT_DENY = 2
+"""Cookie of what default deny would refuse if the policies in audit mode were enforced."""
+FIRST_COOKIE = 256
+"""Of rules that somebody wrote."""
 
 
 class Tier(IntEnum):
@@ -132,6 +141,8 @@ class DirectionRule(msgspec.Struct, frozen=True):
     """Position in its list, for people; in an ordered tier also its rank in the object."""
     section: str = ""
     """ingress, ingressDeny, egress or egressDeny."""
+    name: str = ""
+    """Of a rule that has one (ClusterNetworkPolicy)."""
     unenforced: tuple[str, ...] = ()
     """Paths of the parts that a later version implements (L7 rules, FQDNs, authentication). An allow rule opens nothing
     through them; a deny rule that cannot tell its peers denies every peer."""
@@ -156,6 +167,30 @@ class Rule(msgspec.Struct, frozen=True):
     """`log.value`: goes into every verdict of these rules."""
 
 
+class NodeReport(msgspec.Struct, frozen=True):
+    """What one node says of a policy in its status: `status.nodes.<node>`."""
+
+    revision: int
+    """The generation of the object that the node enforces."""
+    enforcing: bool
+    """The policy selects an endpoint there."""
+    ok: bool
+    error: str = ""
+
+
+class PolicyReport(msgspec.Struct, frozen=True):
+    """The status of a policy object: condition `Valid` and nodes."""
+
+    valid: str = ""
+    """True, False, or empty: nobody has said so yet."""
+    message: str = ""
+    since: str = ""
+    """lastTransitionTime."""
+    applied: str = ""
+    """`status.applied`, which printers show: nodes that enforce the present generation / nodes that are concerned."""
+    nodes: dict[str, NodeReport] = {}
+
+
 class PolicyObject(msgspec.Struct, frozen=True):
     """One object of the API, valid or not. Key `kind/namespace/name`.
 
@@ -175,6 +210,10 @@ class PolicyObject(msgspec.Struct, frozen=True):
     error: str = ""
     """Field path and reason; empty if the object is valid."""
     warnings: tuple[str, ...] = ()
+    enforced: int = 0
+    """The generation whose rules these are; 0: none, the rules of an invalid object close whom it selects."""
+    report: PolicyReport | None = None
+    """What its status says; read by the operator only."""
     audit: bool = False
     """Nothing is dropped for its sake: what it would have dropped is reported as AUDIT. Nor does it open anything that
     other policies close."""
@@ -182,6 +221,17 @@ class PolicyObject(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class SelectorUse(msgspec.Struct, frozen=True):
+    """A selector of peers in the rules of this node, and whom it selects at the moment."""
+
+    selector: Selector
+    policies: tuple[str, ...]
+    """Kind and name of those whose rules it stands in."""
+    users: int
+    """Rules."""
+    identities: tuple[int, ...]
 
 
 class RuleReference(msgspec.Struct, frozen=True):
@@ -203,3 +253,20 @@ class RuleReference(msgspec.Struct, frozen=True):
     deleted: bool = False
     log: str = ""
     """`log.value` of its rule."""
+    action: Action = Action.ALLOW
+    rule: str = ""
+    """Name of the element, if it has one."""
+    revision: int = 0
+    """Policy revision from which on the rule stands as it does."""
+
+    @property
+    def policy(self) -> str:
+        """Key of its object."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def place(self) -> str:
+        """`spec.ingress[0]`; of default deny, and of the built-in references, nothing."""
+        if not self.cookie or not self.section:
+            return ""
+        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]"

@@ -21,11 +21,11 @@ Object = dict[str, Any]
 
 
 class ApiRefusedError(LabError):
-    """The server refused a request; ``code`` is the HTTP status."""
+    """The server refused a request; ``code`` is the HTTP status, ``reason`` what the server said."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{message} ({code})")
-        self.code = code
+    def __init__(self, code: int, request: str, reason: str) -> None:
+        super().__init__(f"{request}: {reason} ({code})")
+        self.code, self.reason = code, reason
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class LabApi:
                     raise
         answer = json.loads(text) if text[:1] == b"{" else {"message": text.decode(errors="replace")}
         if response.status >= 400:
-            raise ApiRefusedError(response.status, f"{method} {path}: {answer.get('message', '')}")
+            raise ApiRefusedError(response.status, f"{method} {path}", str(answer.get("message", "")))
         return answer
 
     def get(self, path: str) -> Object:
@@ -76,6 +76,34 @@ class LabApi:
                 self.apply(manifest["items"])
             else:
                 self._apply_one(manifest)
+
+    def apply_configuration(self, manifest: Object, manager: str) -> Object:
+        """Server-side apply, strict about unknown fields: what ``manager`` no longer says, goes. The stored object.
+
+        Raises ApiRefusedError; LabError for a kind that is not served.
+        """
+        collection = self._collection(manifest, patience=0)
+        query = f"fieldManager={manager}&force=true&fieldValidation=Strict"
+        path = f"{collection}/{manifest['metadata']['name']}"
+        return self.request("PATCH", f"{path}?{query}", manifest, "application/apply-patch+yaml")
+
+    def find(self, manifest: Object) -> Object | None:
+        """The object that a manifest names, if there is one."""
+        try:
+            return self.get(f"{self._collection(manifest, patience=0)}/{manifest['metadata']['name']}")
+        except ApiRefusedError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    def delete(self, manifest: Object) -> None:
+        """Asks for the end of the object that a manifest names; what is not there is no error."""
+        path = f"{self._collection(manifest, patience=0)}/{manifest['metadata']['name']}"
+        try:
+            self.request("DELETE", path)
+        except ApiRefusedError as error:
+            if error.code != 404:
+                raise
 
     def wait(self, path: str, ready: Any, timeout: float, what: str) -> Object:
         """Follows a collection until ``ready(items)`` is true. Raises LabError naming ``what``."""
@@ -136,10 +164,10 @@ class LabApi:
         if manifest["kind"] == "CustomResourceDefinition":
             self._defined.add(manifest["spec"]["names"]["kind"])
 
-    def _collection(self, manifest: Object) -> str:
+    def _collection(self, manifest: Object, patience: float = 10) -> str:
         group, kind = manifest["apiVersion"], manifest["kind"]
         base = f"/apis/{group}" if "/" in group else f"/api/{group}"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patience
         while kind not in self._resources.get(base, {}):
             try:
                 found = self.get(base)["resources"]

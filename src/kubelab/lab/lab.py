@@ -313,6 +313,16 @@ class Lab:
             raise LabError(f"node {name}: lab {self.name} has {', '.join(known)}, external")
         return self._paths.space(name).argv(list(command))
 
+    def container_argv(self, node: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
+        """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
+        group = cgroups.node_path(self.name, node) / "kubepods" / f"pod{pod_uid}" / container
+        first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
+        if first is None:
+            raise LabError(f"container {container} of pod {pod_uid} does not run on {node}")
+        script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
+        enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
+        return ["sh", "-c", script, str(group), *enter, *command]
+
     def node_exec(self, name: str, command: Sequence[str]) -> int:
         """Runs a command in a node on the caller's terminal; its exit status."""
         return subprocess.run(self.node_argv(name, command), check=False).returncode

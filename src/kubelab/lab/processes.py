@@ -44,6 +44,16 @@ def alive(record: tuple[int, int]) -> bool:
     return start_time(record[0]) == record[1]
 
 
+def is_init(pid: int) -> bool:
+    """Whether it is process 1 of a PID namespace of its own: a container's first process, not one that enters it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+    return len(numbers) > 1 and numbers[-1] == "1"
+
+
 def stop(record: tuple[int, int], *, kill: bool = False, timeout: float = 10.0) -> None:
     """SIGTERM (or SIGKILL) to the recorded process; returns when it is gone. Raises LabError when it stays."""
     pid, started = record

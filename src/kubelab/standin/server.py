@@ -1,6 +1,7 @@
 """The stand-in: answers HTTP, TCP and UDP on every port that a container declares, and says who it is and who asked.
 
     python -S -E -I server.py 8080/tcp 5353/udp …      identity from KUBELAB_{POD,NAMESPACE,NODE,CONTAINER}
+    python -S -E -I server.py 192.0.2.1:80/tcp [2001:db8::1]:53/udp …      at one address only
 
 In: bytes on its ports, both address families on one socket. Out: JSON: an HTTP response per request, a line per line
 of any other TCP conversation, a datagram per datagram. `GET /bytes/N` answers with N bytes. SIGTERM ends it.
@@ -229,8 +230,8 @@ class Server:
         self._datagrams: dict[int, tuple[_socket.socket, int]] = {}
         self._connections: dict[int, tuple[_socket.socket, Conversation]] = {}
 
-    def listen(self, port: int, protocol: str) -> None:
-        """Raises OSError, e.g. when somebody else has the port."""
+    def listen(self, port: int, protocol: str, address: str = "") -> None:
+        """At every address, or at one. Raises OSError, e.g. when somebody else has the port."""
         kind = _socket.SOCK_STREAM if protocol == "tcp" else _socket.SOCK_DGRAM
         try:
             sock = _socket.socket(_socket.AF_INET6, kind | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
@@ -246,7 +247,9 @@ class Server:
         elif family == _socket.AF_INET6:
             # Answers leave from the address that was asked, whichever of the node's it is.
             sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_RECVPKTINFO, 1)
-        sock.bind(("::" if family == _socket.AF_INET6 else "0.0.0.0", port))
+        if address and ":" not in address and family == _socket.AF_INET6:
+            address = f"::ffff:{address}"
+        sock.bind((address or ("::" if family == _socket.AF_INET6 else "0.0.0.0"), port))
         if protocol == "tcp":
             sock.listen(BACKLOG)
         (self._listeners if protocol == "tcp" else self._datagrams)[sock.fileno()] = (sock, sock.getsockname()[1])
@@ -321,13 +324,14 @@ def main(arguments: list[str]) -> NoReturn:
         _signal.signal(number, end)
     server = Server(Identity(posix.environ))
     for argument in arguments:
-        port, _, protocol = argument.partition("/")
+        place, _, protocol = argument.partition("/")
+        address, _, port = place.rpartition(":")
         protocol = protocol or "tcp"
         if not port.isdecimal() or int(port) > 65535 or protocol not in ("tcp", "udp"):
             say(f"{argument}: not served; write PORT/tcp or PORT/udp")
             continue
         try:
-            server.listen(int(port), protocol)
+            server.listen(int(port), protocol, address.strip("[]"))
         except OSError as error:
             posix.write(2, f"port {argument}: {error.strerror}\n".encode())
             raise SystemExit(1) from None

@@ -30,6 +30,7 @@ PLURALS = {
     "CiliumCIDRGroup": "ciliumcidrgroups.cilium.io",
     "CiliumLocalRedirectPolicy": "ciliumlocalredirectpolicies.cilium.io",
     "CiliumNodeConfig": "ciliumnodeconfigs.cilium.io",
+    "ClusterNetworkPolicy": "clusternetworkpolicies.policy.networking.k8s.io",
 }
 
 FRONTEND = """
@@ -147,6 +148,30 @@ spec:
 ]
 
 
+TIERS = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: tiers}
+spec:
+  tier: Admin
+  priority: 0
+  subject: {pods: {podSelector: {matchLabels: {app: web}}}}
+  ingress:
+  - name: from the other team
+    action: Pass
+    from: [{namespaces: {matchLabels: {team: b}}}, {pods: {namespaceSelector: {}, podSelector: {}}}]
+    protocols:
+    - tcp: {destinationPort: {number: 80}}
+    - sctp: {destinationPort: {range: {start: 1, end: 2}}}
+    - destinationNamedPort: http
+  egress:
+  - action: Accept
+    to: [{nodes: {}}, {networks: [10.0.0.0/8, '::/0']}, {domainNames: ['*.example.org']}]
+  - action: Deny
+    to: [{networks: [0.0.0.0/0]}]
+"""
+
+
 class Server:
     def __init__(self) -> None:
         self.schemas, registry = Schemas(), Registry(builtin_resources())
@@ -162,7 +187,8 @@ class Server:
         obj = {"apiVersion": "cilium.io/v2", **yaml.safe_load(text)}
         resource = PLURALS[obj["kind"]]
         cleaner = Cleaner(obj["kind"])
-        cleaner.clean(obj, self.schemas.node("cilium.io", "v2", obj["kind"]))
+        group, _, version = obj["apiVersion"].partition("/")
+        cleaner.clean(obj, self.schemas.node(group, version, obj["kind"]))
         assert cleaner.unknown == []
         return await self.store.create(resource, obj, namespace=obj["metadata"].get("namespace", ""), dry_run=dry_run)
 
@@ -190,7 +216,7 @@ def test_no_reference_is_left() -> None:
         crds.resolve({"$ref": "nothing"}, {})
 
 
-@pytest.mark.parametrize("text", [FRONTEND, EVERYTHING, NODES, *OTHERS, *REDIRECTS])
+@pytest.mark.parametrize("text", [FRONTEND, EVERYTHING, NODES, TIERS, *OTHERS, *REDIRECTS])
 async def test_good_objects_are_kept_whole(server: Server, text: str) -> None:
     created = await server.create(text)
     wanted = yaml.safe_load(text)
@@ -279,6 +305,35 @@ async def test_impossible_redirects_are_refused(server: Server, path: str, value
     with pytest.raises(Invalid) as caught:
         await server.create(yaml.safe_dump(policy))
     assert any(cause.field and cause.field.startswith("spec.redirect") for cause in caught.value.causes)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("tier", "Normal"),
+        ("priority", 1001),
+        ("subject", {}),
+        ("subject.namespaces", {}),
+        ("ingress.0.action", "Allow"),
+        ("ingress.0.name", "x" * 101),
+        ("ingress.0.from", []),
+        ("ingress.0.from.0", {"networks": ["10.0.0.0/8"]}),
+        ("ingress.0.protocols.0.tcp.destinationPort", {"number": 0}),
+        ("ingress.0.protocols.0.tcp", {}),
+        ("egress.0.to.1.networks", ["10.0.0.0/33"]),
+        ("egress.0.to.2.domainNames", ["a*.b"]),
+        ("egress", [{"action": "Deny", "to": [{"nodes": {}}]}] * 26),
+    ],
+)
+async def test_impossible_cluster_policies_are_refused(server: Server, path: str, value: Any) -> None:
+    policy = yaml.safe_load(TIERS)
+    node = policy["spec"]
+    *parents, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    for part in parents:
+        node = node[part]
+    node[last] = value
+    with pytest.raises((Invalid, AssertionError)):  # a field that is not known is dropped, which `create` tells
+        await server.create(yaml.safe_dump(policy))
 
 
 @pytest.mark.parametrize("port", ["1", "99", "1000", "9999", "10000", "59999", "60000", "64999", "65499", "65535"])

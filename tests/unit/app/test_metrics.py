@@ -12,17 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cilium.app import metrics
 from cilium.app.inspection import Inspection
-from cilium.app.metric_families import families
+from cilium.app.metric_families import families, unknown
 from cilium.app.policy_delay import PolicyDelay
 from cilium.app.tables import AgentTables
+from cilium.datapath.fakes import FakeMap
 from cilium.datapath.generated import DropReason, FlowDirection
 from cilium.features.health.rows import NodeHealth
+from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.rows import PolicyStatus
 from cilium.settings import from_values
 from cilium.sources.kubernetes.reflector import Health
 from cilium.state import Reconciler, Table
 from cilium.tables.endpoints import Endpoint
-from cilium.tables.rules import PolicyObject
+from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId
 
 
@@ -100,6 +102,22 @@ async def test_packets_and_maps(agent: Inspection) -> None:
     assert found["cilium_bpf_map_pressure", "lxc"] == 0.75
 
 
+async def test_rules_are_told_when_they_are_chosen(agent: Inspection) -> None:
+    port = FakeMap("cilium_policy_counters")
+    references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+    references.writer("test").commit([RuleReference(300, "CiliumNetworkPolicy", "shop", "p", "ingress", 1)])
+    agent.add_tables([references])
+    agent.maps = {**agent.maps, "cilium_policy_counters": port}
+    assert not CounterOps(port, cpus=2).update(list(references.snapshot()))
+    name = "cilium_policy_rule_packets_total", "0,1,CiliumNetworkPolicy,ingress,p,shop"
+    assert name not in scrape(agent)
+    agent.settings = from_values({"prometheus": {"metrics": ["+cilium_policy_rule_packets_total", "-cilium_endpoint"]}})
+    found = scrape(agent)
+    assert found[name] == 0
+    assert not {metric for metric, _ in found} & {"cilium_policy_rule_bytes_total", "cilium_endpoint"}
+    assert unknown(["+cilium_nonsense", "-cilium_endpoint"]) == ["+cilium_nonsense"]
+
+
 async def test_tables_and_nodes(agent: Inspection) -> None:
     tables = AgentTables()
     agent.add_tables(list(tables))
@@ -159,6 +177,7 @@ async def test_requests_watches_and_flows(agent: Inspection) -> None:
 async def test_every_metric_is_declared(agent: Inspection) -> None:
     agent.add_tables(list(AgentTables()))
     agent.sections["hubble"] = lambda: {"observer": {"seen-flows": 0, "lost-events": 0}}
+    agent.settings = from_values({"prometheus": {"metrics": [f"+{family.name}" for family in families()]}})
     served = {family.name: family.type for family in metrics.AgentCollector(agent).collect()}
     declared = {family.name: family.kind for family in families()}
     assert served == declared
@@ -168,8 +187,8 @@ def policy(name: str) -> PolicyObject:
     return PolicyObject("CiliumNetworkPolicy", "ns", name, "", 1, ())
 
 
-def enforced(name: str, revision: int) -> PolicyStatus:
-    return PolicyStatus("CiliumNetworkPolicy", "ns", name, 1, True, "", revision)
+def enforced(name: str, generation: int) -> PolicyStatus:
+    return PolicyStatus("CiliumNetworkPolicy", "ns", name, generation, True, "", 1)
 
 
 class Delays:
@@ -178,7 +197,6 @@ class Delays:
         policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
         status: Table[str, PolicyStatus] = Table("policy-status", key=lambda row: row.key)
         self.policies, self.status = policies.writer("test"), status.writer("test")
-        self.table = policies
         self.delay = PolicyDelay(
             policies=policies, status=status, observe=self.seen.append, clock=lambda: self.now
         )  # fmt: skip
@@ -194,11 +212,10 @@ async def test_the_delay_of_a_policy_runs_from_its_first_change_to_its_enforceme
     delays = Delays()
     delays.policies.upsert(policy("a"))
     assert delays.at(10.0) == []
-    first = delays.table.revision
     delays.policies.upsert(PolicyObject("CiliumNetworkPolicy", "ns", "a", "", 2, ()))
-    delays.status.upsert(enforced("a", first))
+    delays.status.upsert(enforced("a", 1))
     assert delays.at(10.5) == [], "this status answers to the version before"
-    delays.status.upsert(enforced("a", delays.table.revision))
+    delays.status.upsert(enforced("a", 2))
     assert delays.at(11.0) == [1.0]
 
 
@@ -211,3 +228,9 @@ async def test_a_deleted_policy_counts_when_its_status_goes() -> None:
     assert delays.at(2.0) == []
     delays.status.delete(policy("a").key)
     assert delays.at(2.25) == [0.25]
+
+
+def test_reasons_are_named_as_in_flows() -> None:
+    assert metrics.reason_name(DropReason.POLICY_DENY) == "Policy denied by denylist"
+    assert metrics.reason_name(DropReason.INVALID_SOURCE_IP) == "Invalid source IP"
+    assert metrics.reason_name(1) == "reason 1"

@@ -14,6 +14,7 @@ from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.config import ClientConfig
 from cilium.sources.kubernetes.errors import ApiError
 from cilium.sources.kubernetes.writes import Writes
+from cilium.tables.rules import NodeReport
 
 WEB = "/apis/cilium.io/v2/namespaces/shop/ciliumendpoints"
 
@@ -104,3 +105,18 @@ async def test_a_namespace_that_goes_needs_no_events(api: FakeAPI, objects: Obje
     api.refuse[f"POST {EVENTS}"] = (403, refusal("cannot create resource events"))
     with pytest.raises(ApiError, match="cannot create resource"):
         await objects.create_event("shop", {"metadata": {"name": "web.1"}})
+
+
+async def test_what_a_node_has_said_of_policies(api: FakeAPI, objects: ObjectWrites) -> None:
+    said = {"revision": 2, "enforcing": True, "ok": True, "error": "", "lastUpdated": "2026-11-23T00:00:00Z"}
+    cnps, ccnps = (f"/apis/cilium.io/v2/cilium{kind}networkpolicies" for kind in ("", "clusterwide"))
+    mine = {"metadata": {"name": "a", "namespace": "shop", "uid": "u"}, "status": {"nodes": {"n1": said}}}
+    await api.put(cnps, "a", mine)
+    await api.put(cnps, "b", {"metadata": {"name": "b", "namespace": "shop", "uid": "v"}})
+    await api.put(ccnps, "c", {"metadata": {"name": "c", "uid": "w"}, "status": {"nodes": {"n1": {"ok": "yes"}}}})
+    found = await objects.policy_nodes("n1")
+    assert found["CiliumNetworkPolicy/shop/a"] == ("u", NodeReport(2, True, True))
+    assert found["CiliumClusterwideNetworkPolicy//c"][1].revision == -1  # it is written anew
+    assert len(found) == 2
+    assert await objects.policy_nodes("n2") == {}
+    await objects.patch_policy_status("CiliumNetworkPolicy", "shop", "gone", {"status": {}})  # is no error

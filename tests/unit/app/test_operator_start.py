@@ -8,6 +8,7 @@ import pytest
 
 from cilium.app import operator
 from cilium.sources.kubernetes.errors import ApiError, Unreachable
+from cilium.sources.kubernetes.source import Resource
 
 
 class Server:
@@ -16,10 +17,16 @@ class Server:
     def __init__(self, *failures: Exception) -> None:
         self.failures, self.written = list(failures), 0
 
+        self.there: set[str] = set()
+
+    async def find(self, collection: str, name: str) -> Any:
+        return {} if name in self.there else None
+
     async def ensure(self, collection: str, name: str, body: Any) -> None:
         if self.failures:
             raise self.failures.pop(0)
         self.written += 1
+        self.there.add(name)
 
 
 def refusal(status: int) -> ApiError:
@@ -38,3 +45,19 @@ async def test_what_passes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_what_does_not_is_an_error(status: int) -> None:
     with pytest.raises(ApiError):
         await operator.ensure_crds(Server(refusal(status)))  # type: ignore[arg-type]
+
+
+async def test_definitions_of_others_are_left_as_they_are() -> None:
+    theirs, own = "clusternetworkpolicies.policy.networking.k8s.io", "ciliumnetworkpolicies.cilium.io"
+    server = Server()
+    server.there = {theirs, own}
+    await operator.ensure_crds(server)  # type: ignore[arg-type]
+    assert server.written == len(operator.crds.load()) - 1
+
+
+async def test_what_is_switched_off_is_not_defined() -> None:
+    server = Server()
+    await operator.ensure_crds(server, without={Resource.CLUSTER_NETWORK_POLICIES.crd})  # type: ignore[arg-type]
+    assert server.there == {crd["metadata"]["name"] for crd in operator.crds.load()} - {
+        "clusternetworkpolicies.policy.networking.k8s.io"
+    }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from cilium.datapath.generated import FlowDirection
@@ -9,7 +10,7 @@ from cilium.hubble.default_deny import DefaultDeny
 from cilium.state import Table
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.matching import selects
-from cilium.tables.rules import PolicyObject, Requirement, Rule, Selector
+from cilium.tables.rules import PolicyObject, Requirement, Rule, RuleReference, Selector
 
 LABELS = ("k8s:app=web", "k8s:io.kubernetes.pod.namespace=shop", "reserved:init")
 IN, OUT = FlowDirection.INGRESS, FlowDirection.EGRESS
@@ -43,6 +44,26 @@ def test_terms(requirement: Requirement, expected: bool) -> None:
     assert selects(Selector((requirement,)), LABELS) is expected
 
 
+def test_policies_that_close_are_named_with_their_labels_and_revision() -> None:
+    policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
+    endpoints: Table[int, EndpointIdentity] = Table("endpoint-identities", key=lambda row: row.endpoint)
+    references: Table[int, RuleReference] = Table(
+        "rule-references", key=lambda row: row.cookie, indexes={"policy": lambda row: (row.policy,)}
+    )
+    closing = rule("k8s:app", "web", default_deny_ingress=True, labels=("unspec:team=a",))
+    policies.writer("test").commit(upserts=[policy("in", closing)])
+    endpoints.writer("test").commit(upserts=[EndpointIdentity(7, 1000, LABELS)])  # type: ignore[arg-type]
+    references.writer("test").commit(
+        upserts=[
+            RuleReference(cookie, "CiliumNetworkPolicy", "shop", name, "ingress", cookie, revision=revision)
+            for cookie, name, revision in ((300, "in", 4), (301, "in", 6), (302, "other", 9))
+        ]
+    )
+    (named,) = DefaultDeny(policies, endpoints, references)(7, IN)
+    assert (named.cookie, named.name, named.labels, named.revision) == (0, "in", ("unspec:team=a",), 6)
+    assert named.place == ""
+
+
 def test_answers_follow_policies_and_endpoints() -> None:
     policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
     endpoints: Table[int, EndpointIdentity] = Table("endpoint-identities", key=lambda row: row.endpoint)
@@ -62,6 +83,10 @@ def test_answers_follow_policies_and_endpoints() -> None:
     )
     assert [one.name for one in ask(7, IN)] == ["both", "in"]
     assert [one.name for one in ask(7, OUT)] == ["both"]
+    tried = msgspec.structs.replace(policy("tried", rule("k8s:app", "web", default_deny_ingress=True)), audit=True)
+    objects.commit(upserts=[tried])
+    assert [one.name for one in ask(7, IN)] == ["both", "in"]
+    assert [one.name for one in ask(7, IN, True)] == ["both", "in", "tried"]
     objects.commit(deletes=["CiliumNetworkPolicy/shop/in"])
     assert [one.name for one in ask(7, IN)] == ["both"]
     rows.commit(upserts=[EndpointIdentity(7, 1001, ("k8s:app=db",))])  # type: ignore[arg-type]

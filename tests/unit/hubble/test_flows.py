@@ -21,11 +21,13 @@ from cilium.hubble.names import Names
 from cilium.hubble.records import Event, Records
 from cilium.hubble.rows import FlowRows
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.rules import RuleReference
+from cilium.tables.rules import AUDITED_DEFAULT_DENY, RuleReference
 
 EGRESS, INGRESS = EventFlags.EGRESS_DECIDED, EventFlags.INGRESS_DECIDED
 LOCAL, REPLY, KNOWN = EventFlags.LOCAL, EventFlags.REPLY, EventFlags.REPLY_KNOWN
 CLOSED = RuleReference(0, "CiliumNetworkPolicy", "default", "closed", "ingress", 0)
+
+TRIED = RuleReference(0, "CiliumNetworkPolicy", "default", "tried", "ingress", 0)
 
 
 @pytest.fixture
@@ -35,7 +37,10 @@ def cluster() -> Cluster:
 
 @pytest.fixture
 def names(cluster: Cluster) -> Names:
-    return Names(cluster.tables, default_deny=lambda endpoint, direction: [CLOSED] if endpoint == 20 else [])
+    def default_deny(endpoint: int, _: object, audited: bool) -> list[RuleReference]:
+        return [CLOSED, TRIED][: 1 + audited] if endpoint == 20 else []
+
+    return Names(cluster.tables, default_deny=default_deny)
 
 
 @pytest.fixture
@@ -146,6 +151,23 @@ def test_default_deny_of_the_receiver(decoder: FlowDecoder) -> None:
     assert not dropped.HasField("is_reply")
 
 
+def test_a_policy_says_which_of_its_rules_it_was_and_since_when(decoder: FlowDecoder) -> None:
+    *_, dropped = flows(
+        decoder, record(type=EventType.DROP, reason=DropReason.POLICY_DENY, flags=INGRESS, ingress_cookie=9)
+    )
+    (named,) = dropped.ingress_denied_by
+    assert (named.kind, named.namespace, named.name, named.revision) == (
+        "CiliumNetworkPolicy", "default", "echo-shut", 5
+    )  # fmt: skip
+    assert list(named.labels) == [
+        "x",
+        "k8s:io.cilium.k8s.policy.derived-from=CiliumNetworkPolicy",
+        "k8s:io.cilium.k8s.policy.name=echo-shut",
+        "k8s:io.cilium.k8s.policy.namespace=default",
+        "k8s:io.cilium.k8s.policy.rule=specs[2].ingressDeny[1]",
+    ]
+
+
 def test_a_deny_rule_is_named(decoder: FlowDecoder) -> None:
     *_, dropped = flows(
         decoder,
@@ -191,11 +213,39 @@ def test_a_drop_for_another_reason_leaves_the_policy_verdicts_alone(decoder: Flo
 def test_audit_mode(decoder: FlowDecoder) -> None:
     out, into, seen = flows(
         decoder,
-        record(verdict=FlowVerdict.AUDITED, flags=LOCAL | KNOWN | EGRESS | INGRESS, egress_cookie=7),
+        record(
+            verdict=FlowVerdict.AUDITED,
+            flags=LOCAL | KNOWN | EGRESS | INGRESS | EventFlags.INGRESS_AUDITED,
+            egress_cookie=7,
+        ),
     )
     assert [flow.verdict for flow in (out, into, seen)] == [pb.FORWARDED, pb.AUDIT, pb.AUDIT]
     assert [policy.name for policy in into.ingress_denied_by] == ["closed"]
     assert [policy.name for policy in seen.egress_allowed_by] == ["client-out"]
+
+
+def test_audit_of_a_rule_is_of_its_direction(decoder: FlowDecoder) -> None:
+    audited = LOCAL | KNOWN | EGRESS | INGRESS | EventFlags.EGRESS_AUDITED
+    out, into, seen = flows(
+        decoder, record(verdict=FlowVerdict.AUDITED, flags=audited, egress_cookie=9, ingress_cookie=8)
+    )
+    assert [flow.verdict for flow in (out, into, seen)] == [pb.AUDIT, pb.FORWARDED, pb.AUDIT]
+    assert [policy.name for policy in out.egress_denied_by] == ["echo-shut"]
+    assert [policy.name for policy in into.ingress_allowed_by] == ["echo-in"]
+    assert [policy.name for policy in seen.egress_denied_by] == ["echo-shut"]
+
+
+def test_default_deny_in_audit_mode_names_the_policies_that_would_close(decoder: FlowDecoder) -> None:
+    out, seen = flows(
+        decoder,
+        record(
+            verdict=FlowVerdict.AUDITED,
+            flags=KNOWN | INGRESS | EventFlags.INGRESS_AUDITED,
+            ingress_cookie=AUDITED_DEFAULT_DENY,
+        ),
+    )
+    assert (out.verdict, seen.verdict) == (pb.AUDIT, pb.AUDIT)
+    assert [policy.name for policy in seen.ingress_denied_by] == ["closed", "tried"]
 
 
 def test_an_established_connection_still_knows_its_policies(decoder: FlowDecoder) -> None:

@@ -27,7 +27,7 @@ from cilium.tables.endpoints import Endpoint, EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, Pod
-from cilium.tables.rules import RuleReference
+from cilium.tables.rules import Action, RuleReference
 from cilium.tables.services import Frontend, Scope
 
 CLIENT, ECHO, REMOTE, WORLD = "10.0.1.10", "10.0.1.20", "10.0.2.30", "192.0.2.1"
@@ -269,6 +269,19 @@ class Cluster:
             upserts=[
                 RuleReference(7, "CiliumNetworkPolicy", "default", "client-out", "egress", 0),
                 RuleReference(8, "CiliumNetworkPolicy", "default", "echo-in", "ingress", 0),
-                RuleReference(9, "CiliumNetworkPolicy", "default", "echo-shut", "ingressDeny", 0, log="shut"),
+                RuleReference(
+                    9,
+                    "CiliumNetworkPolicy",
+                    "default",
+                    "echo-shut",
+                    "ingressDeny",
+                    1,
+                    spec=2,
+                    labels=("x",),
+                    action=Action.DENY,
+                    revision=5,
+                    log="shut",
+                ),
+                RuleReference(2, "", "", "audited default deny", "", 0, action=Action.DENY),
             ]
         )

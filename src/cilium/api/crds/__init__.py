@@ -1,4 +1,4 @@
-"""The project's CustomResourceDefinitions, group cilium.io.
+"""The CustomResourceDefinitions: the project's own, group cilium.io, and others' that it serves.
 
 In: the YAML files of this folder. Out: `load()`: definitions as an API server takes them, with shared schemas
 (`fragments.yaml`) put in place of their `$ref`, which structural schemas may not contain.
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+GROUP = "cilium.io"
 FRAGMENTS = "fragments.yaml"
 Schema = dict[str, Any]
 

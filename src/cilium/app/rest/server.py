@@ -15,8 +15,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.registry import Collector
 
 from cilium.app.inspection import Inspection
-from cilium.app.rest import documents, redirects, services
+from cilium.app.rest import documents, policies, redirects, selectors, services, verdicts
 from cilium.settings import split_address, to_config_map
+from cilium.settings.model import schema
 from cilium.state import dump
 
 
@@ -37,8 +38,12 @@ class Api:
             web.get("/v1/ip", self._of(lambda: self._rows("ipcache", documents.ip))),
             web.get("/v1/service", self._of(lambda: services.documents(self._agent))),
             web.get("/v1/lrp", self._of(lambda: redirects.documents(self._agent))),
+            web.get("/v1/policy", self._of(lambda: policies.documents(self._agent))),
+            web.get("/v1/policy/selectors", self._of(lambda: selectors.documents(self._agent))),
+            web.get("/v1/policy/verdict", self.verdict),
             web.get("/v1/cluster/nodes", self._of(self._nodes)),
             web.get("/v1/config", self._of(self._config)),
+            web.get("/v1/config/origins", self._of(self._origins)),
             web.get("/v1/statedb", self._of(self._tables)),
             web.get("/v1/statedb/{table}", self.table),
         ]
@@ -54,6 +59,14 @@ class Api:
         if row is None:
             raise _missing(f"identity {request.match_info['id']} is not known; see cilium-dbg identity list")
         return _json(documents.identity(row))
+
+    async def verdict(self, request: web.Request) -> web.Response:
+        if not self._agent.ready:
+            raise web.HTTPServiceUnavailable(text=self._agent.stage + "\n")
+        try:
+            return _json(verdicts.verdict(self._agent, request.query))
+        except verdicts.QuestionError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from None
 
     async def table(self, request: web.Request) -> web.Response:
         name = request.match_info["table"]
@@ -82,6 +95,11 @@ class Api:
 
     def _config(self) -> Any:
         return to_config_map(self._agent.settings)
+
+    def _origins(self) -> Any:
+        """Where the value of a key is from; keys with their default are absent."""
+        origins = self._agent.settings.origins
+        return {entry.setting.key: origins[entry.name] for entry in schema() if entry.name in origins}
 
 
 def _number(request: web.Request) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cilium.settings import Settings
+    from kubelab.lab.lab import Lab
 
 name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
 
@@ -63,12 +64,7 @@ def up(name: str, nodes: int, values: Path | None, xdp: bool) -> None:
     with errors():
         settings = load_settings(values)
         created = Lab(name)
-        created.up(
-            nodes=nodes,
-            manifests=lambda made: install(settings, made.status().subnets),
-            xdp=xdp,
-            progress=_progress(started),
-        )
+        _start(created, settings, nodes, xdp, _progress(started))
         try:
             _wait_for_cilium(created, nodes, _progress(started))
         except BaseException:
@@ -150,13 +146,29 @@ def preflight() -> None:
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def load_settings(values: Path | None) -> Settings:
-    """The user's values over the lab's. Raises SettingsError with every problem of the file."""
+def bring_up(lab: Lab, settings: Settings, *, nodes: int) -> None:
+    """A lab with Cilium in which pods can be run. What was made stays if it fails. Raises LabError, SettingsError."""
+    _start(lab, settings, nodes, xdp=False, progress=lambda _: None)
+    _wait_for_cilium(lab, nodes, lambda _: None)
+
+
+def _start(lab: Lab, settings: Settings, nodes: int, xdp: bool, progress: Callable[[str], None]) -> None:
+    lab.up(
+        nodes=nodes,
+        manifests=lambda made: install(settings, made.status().subnets),
+        xdp=xdp,
+        progress=progress,
+    )
+
+
+def load_settings(values: Path | None, defaults: dict[str, Any] | None = None) -> Settings:
+    """The user's values over `defaults` and the lab's. Raises SettingsError with every problem of the file."""
     from cilium.settings import from_values, read_values
 
     given: dict[str, Any] = read_values(values) if values is not None else {}
+    ours = LAB_VALUES | (defaults or {})
     bpf = given.get("bpf")
-    merged = given | {"bpf": LAB_VALUES["bpf"] | bpf} if isinstance(bpf, dict) else LAB_VALUES | given
+    merged = ours | given | {"bpf": LAB_VALUES["bpf"] | bpf} if isinstance(bpf, dict) else ours | given
     return from_values(merged, source=str(values or "the lab's values"))
 
 

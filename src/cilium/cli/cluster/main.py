@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 
 from cilium.cli.cluster import lab, status
+from cilium.cli.cluster.policy.commands import policy
+from cilium.cli.cluster.policy_test import command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Cilium for a cluster: its state, and a lab to try it in."""
+    """Cilium for a cluster: its state, its policies, and a lab to try it in."""
 
 
 @main.command()
@@ -20,5 +22,7 @@ def version() -> None:
     click.echo(f"cilium {package_version('cilium')}")
 
 
+lab.lab.add_command(command.test)
 main.add_command(lab.lab)
 main.add_command(status.status)
+main.add_command(policy)

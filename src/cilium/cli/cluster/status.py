@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from cilium.sources.kubernetes.client import Client
     from cilium.sources.kubernetes.writes import Writes
 
+_POLICIES = (
+    "/apis/cilium.io/v2/ciliumnetworkpolicies",
+    "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies",
+    "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+)
+
 
 @click.command()
 @click.option("-n", "--namespace", default="kube-system", show_default=True, help="Where Cilium runs.")
@@ -138,11 +144,25 @@ async def _ask(client: Client, namespace: str, pod: str) -> list[str]:
     return [*starting, *document["errors"]]
 
 
+async def _list(reads: Writes, collection: str) -> list[dict[str, Any]]:
+    """Nothing, if the cluster has no such objects."""
+    from cilium.sources.kubernetes.errors import ApiError
+
+    try:
+        found: list[dict[str, Any]] = await reads.list(collection)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return []
+    return found
+
+
 async def _invalid_policies(reads: Writes) -> list[str]:
     """Policies the agents refuse, in their words."""
     found = []
-    for plural in ("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"):
-        for item in await reads.list(f"/apis/cilium.io/v2/{plural}"):
+    for collection in _POLICIES:
+        plural = collection.rpartition("/")[2]
+        for item in await _list(reads, collection):
             for condition in (item.get("status") or {}).get("conditions") or []:
                 if condition.get("type") == "Valid" and condition.get("status") == "False":
                     metadata = item["metadata"]

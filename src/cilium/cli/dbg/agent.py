@@ -1,4 +1,4 @@
-"""cilium-dbg endpoint, identity, ip, node, policy, statedb, config, version: what the agent's tables hold."""
+"""cilium-dbg endpoint, identity, ip, node, statedb, config, version: what the agent's tables hold."""
 
 from __future__ import annotations
 
@@ -140,32 +140,6 @@ def node_list(output: str) -> None:
     show(output, ("NAME", "ADDRESSES", "ROUTER", "HEALTH", "POD CIDRS"), rows)
 
 
-@click.group()
-def policy() -> None:
-    """Policies this node enforces."""
-
-
-@policy.command("get")
-@output
-def policy_get(output: str) -> None:
-    """Every policy object: valid or not, and what of it is not enforced."""
-    documents = get("/statedb/policy-status")
-    if output == "json":
-        print_json(documents)
-        return
-    rows = [
-        (
-            f"{document['kind']} {document['namespace']}/{document['name']}".replace(" /", " "),
-            "yes" if document["valid"] else "no",
-            document["revision"],
-            document["error"]
-            or "; ".join([*document["warnings"], *(f"not enforced: {p}" for p in document["unenforced"])]),
-        )
-        for document in documents
-    ]
-    show(output, ("POLICY", "VALID", "REVISION", "MESSAGE"), rows)
-
-
 @click.command()
 @click.argument("table", required=False)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -191,12 +165,19 @@ def _cell(value: Any) -> str:
 @click.command()
 @output
 def config(output: str) -> None:
-    """The settings the agent runs with."""
+    """The settings the agent runs with, and where each is from."""
     document = get("/config")
     if output == "json":
         print_json(document)
         return
-    click.echo(columns(("KEY", "VALUE"), sorted(document.items())))
+    origins = get("/config/origins")
+    rows = [(key, value, _origin(key, origins)) for key, value in sorted(document.items())]
+    click.echo(columns(("KEY", "VALUE", "ORIGIN"), rows))
+
+
+def _origin(key: str, origins: dict[str, str]) -> str:
+    """A file of the mounted ConfigMap, a CiliumNodeConfig, a variable, a flag."""
+    return origins.get(key, "default").removesuffix(f": {key}")
 
 
 @click.command()

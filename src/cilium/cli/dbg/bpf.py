@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cilium.cli.dbg.policy_view import verdict_rows
+from cilium.cli.dbg.policy_view import header, policies
 from cilium.cli.dbg.records import PROTOCOLS, address, entries, flag_names, network
 from cilium.cli.dbg.render import output, show
 
@@ -79,19 +79,25 @@ def policy() -> None:
 
 @policy.command("get")
 @click.argument("number", metavar="[ENDPOINT]", type=int, required=False)
-@click.option("--all", "every", is_flag=True, help="Every policy of the node.")
+@click.option("--all", "every", is_flag=True, help="Every endpoint of the node.")
+@click.option("-n", "--numeric", is_flag=True, help="Identities as numbers, not as labels.")
 @output
-def policy_get(number: int | None, every: bool, output: str) -> None:
-    """The verdicts of one endpoint, or of all."""
+def policy_get(number: int | None, every: bool, numeric: bool, output: str) -> None:
+    """The verdicts of one endpoint, or of all. Bytes and packets are those of the rule, on the whole node."""
     if number is None and not every:
         raise click.UsageError("name an endpoint id, or --all")
-    header = ("POLICY", "DIRECTION", "IDENTITY", "CLASS", "PROTOCOL", "PORT", "VERDICT", "RULE")
-    rows = list(verdict_rows(number))
-    if not rows and output == "table":
-        whose = "no endpoint of this node" if number is None else f"endpoint {number} in no direction"
-        click.echo(f"Policy is enforced on {whose}: everything passes.")
-    else:
-        show(output, header, rows)
+    found = policies(number, numeric=numeric)
+    if output == "json":
+        names = ("ENDPOINT", *header(numeric))
+        show(output, names, [(endpoint, *row) for endpoint, rows in found.items() for row in rows])
+        return
+    for endpoint, rows in found.items():
+        click.echo(f"Endpoint ID: {endpoint}")
+        if rows:
+            show(output, header(numeric), rows)
+        else:
+            click.echo("Policy is enforced in no direction: everything passes.")
+        click.echo()
 
 
 @bpf.group()

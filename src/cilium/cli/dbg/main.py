@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.dbg import agent, bpf, load_balancer, maps, monitor, redirects, services, status
+from cilium.cli.dbg import agent, bpf, load_balancer, maps, monitor, policy, policy_state, redirects, services, status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,7 +17,9 @@ main.add_command(agent.endpoint)
 main.add_command(agent.identity)
 main.add_command(agent.ip)
 main.add_command(agent.node)
-main.add_command(agent.policy)
+main.add_command(policy.policy)
+for command in (policy_state.policy_selectors, policy_state.policy_verdict, policy_state.policy_wait):
+    policy.policy.add_command(command)
 main.add_command(agent.statedb)
 main.add_command(agent.config)
 main.add_command(agent.version)

@@ -13,6 +13,7 @@ from cilium.cli.dbg.client import get, print_json
 
 SECTIONS = (
     ("kube-proxy-replacement", "KubeProxyReplacement"),
+    ("host-firewall", "Host firewall"),
     ("ipam", "IPAM"),
     ("routing", "Routing"),
     ("masquerading", "Masquerading"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from cilium.cli.hubble import times
 from cilium.cli.hubble.flags import RESERVED
-from cilium.hubble.texts import MATCHES, POINTS, XLATE_POINTS, drop_reason
+from cilium.hubble.texts import MATCHES, POINTS, RULE_LABEL, XLATE_POINTS, drop_reason
 
 DROP, TRACE, POLICY_VERDICT, TRACE_SOCK = 1, 4, 5, 7
 FORWARDED, DROPPED, ERROR, AUDIT, REDIRECTED = 1, 2, 3, 4, 5
@@ -100,12 +100,12 @@ def verdict(flow: Any, style: Style) -> str:
 
 
 def policies(flow: Any) -> str:
-    """` (egress allowed by CiliumNetworkPolicy default/a; log: audited)`, or nothing."""
+    """` (egress allowed by CiliumNetworkPolicy default/a spec.egress[0]; log: team)`, or nothing."""
     said = []
     for direction in ("egress", "ingress"):
         for what in ("allowed", "denied"):
             names = [
-                f"{policy.kind} {policy.namespace + '/' if policy.namespace else ''}{policy.name}"
+                f"{policy.kind} {policy.namespace + '/' if policy.namespace else ''}{policy.name}{_rule(policy)}"
                 for policy in getattr(flow, f"{direction}_{what}_by")
             ]
             if names:
@@ -113,6 +113,12 @@ def policies(flow: Any) -> str:
     if flow.policy_log:
         said.append(f"log: {', '.join(flow.policy_log)}")
     return f" ({'; '.join(said)})" if said else ""
+
+
+def _rule(policy: Any) -> str:
+    """` spec.ingress[0]`; nothing where default deny decided."""
+    head = f"{RULE_LABEL}="
+    return next((f" {label.removeprefix(head)}" for label in policy.labels if label.startswith(head)), "")
 
 
 def lost(event: Any) -> str:

@@ -186,6 +186,8 @@ class EventFlags(IntFlag):
     EGRESS_DECIDED = 4
     INGRESS_DECIDED = 8
     LOCAL = 16
+    EGRESS_AUDITED = 32
+    INGRESS_AUDITED = 64
 
 
 class SockPoint(IntEnum):
@@ -227,6 +229,14 @@ class NatClient(IntEnum):
     CLIENTS = 3
 
 
+class NearEnd(IntEnum):
+    """enum near_end."""
+
+    SENDER = 0
+    RECEIVER = 1
+    ENDS = 2
+
+
 class NetdevFlags(IntFlag):
     """enum netdev_flags."""
 
@@ -241,6 +251,14 @@ class VerdictFlags(IntFlag):
     REDIRECT = 2
     AUTH = 4
     AUDIT = 8
+    DEFAULT = 16
+
+
+class PolicyCounterWriter(IntEnum):
+    """enum policy_counter_writer."""
+
+    DATAPATH = 0
+    AGENT = 1
 
 
 class RuntimeFlags(IntFlag):

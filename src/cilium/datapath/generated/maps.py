@@ -27,6 +27,7 @@ MAPS: dict[str, MapSpec] = {
     'cilium_netdev': MapSpec('cilium_netdev', MapType(1), np.dtype('<u4'), structs.NETDEV, 256, 1),
     'cilium_policy': MapSpec('cilium_policy', MapType(1), structs.POLICY_KEY, np.dtype('<u4'), 1048576, 1),
     'cilium_policy_class': MapSpec('cilium_policy_class', MapType(11), structs.POLICY_CLASS_KEY, structs.POLICY_VERDICT, 262144, 1),
+    'cilium_policy_counters': MapSpec('cilium_policy_counters', MapType(5), structs.POLICY_COUNTER_KEY, structs.POLICY_COUNTER, 131072, 1),
     'cilium_runtime': MapSpec('cilium_runtime', MapType(2), np.dtype('<u4'), structs.RUNTIME, 1, 0),
     'cilium_sampler': MapSpec('cilium_sampler', MapType(6), np.dtype('<u4'), structs.SAMPLER_SET, 4096, 0),
     'cilium_snat': MapSpec('cilium_snat', MapType(9), structs.NAT_KEY, structs.NAT_ENTRY, 524288, 0),

@@ -3,6 +3,15 @@ import numpy as np
 
 Dtype = np.dtype[np.void]
 
+ANSWER_BUDGET: Dtype = np.dtype(
+    [
+        ('since', '<u8'),
+        ('used', '<u4'),
+        ('pad', '<u4'),
+    ]
+)
+assert ANSWER_BUDGET.itemsize == 16
+
 CT_KEY: Dtype = np.dtype(
     [
         ('low', 'u1', (16,)),
@@ -22,7 +31,8 @@ CT_ENTRY: Dtype = np.dtype(
         ('packets', '<u8', (2,)),
         ('bytes', '<u8', (2,)),
         ('reported', '<u8', (2,)),
-        ('unreported', '<u4', (2,)),
+        ('told_bytes', '<u8', (2,)),
+        ('told_packets', '<u4', (2,)),
         ('policy_epoch', '<u4'),
         ('client_identity', '<u4'),
         ('server_identity', '<u4'),
@@ -36,7 +46,7 @@ CT_ENTRY: Dtype = np.dtype(
         ('pad', 'u1'),
     ]
 )
-assert CT_ENTRY.itemsize == 96
+assert CT_ENTRY.itemsize == 112
 
 ENDPOINT_KEY: Dtype = np.dtype(
     [
@@ -219,6 +229,24 @@ NAT_WORK: Dtype = np.dtype(
 )
 assert NAT_WORK.itemsize == 208
 
+NEAR_ROW: Dtype = np.dtype(
+    [
+        ('address', 'u1', (16,)),
+        ('endpoint', ENDPOINT),
+        ('policy_epoch', '<u4'),
+        ('known', '<u4'),
+        ('pad', '<u8'),
+    ]
+)
+assert NEAR_ROW.itemsize == 64
+
+NEAR_ROWS: Dtype = np.dtype(
+    [
+        ('rows', NEAR_ROW, (256,)),
+    ]
+)
+assert NEAR_ROWS.itemsize == 16384
+
 NEIGHBOUR_KEY: Dtype = np.dtype(
     [
         ('address', 'u1', (16,)),
@@ -268,6 +296,22 @@ POLICY_VERDICT: Dtype = np.dtype(
     ]
 )
 assert POLICY_VERDICT.itemsize == 12
+
+POLICY_COUNTER_KEY: Dtype = np.dtype(
+    [
+        ('cookie', '<u4'),
+        ('writer', '<u4'),
+    ]
+)
+assert POLICY_COUNTER_KEY.itemsize == 8
+
+POLICY_COUNTER: Dtype = np.dtype(
+    [
+        ('packets', '<u8'),
+        ('bytes', '<u8'),
+    ]
+)
+assert POLICY_COUNTER.itemsize == 16
 
 RUNTIME: Dtype = np.dtype(
     [
@@ -394,3 +438,10 @@ SOCKET_MARKS: Dtype = np.dtype(
     ]
 )
 assert SOCKET_MARKS.itemsize == 64
+
+MAC: Dtype = np.dtype(
+    [
+        ('bytes', 'u1', (6,)),
+    ]
+)
+assert MAC.itemsize == 6

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import structlog
 
 from cilium.datapath.errors import DatapathError
-from cilium.datapath.maps import BpfMap
+from cilium.datapath.maps import Array, BpfMap
 from cilium.features.conntrack.collect import (
     CROWDED,
     FIRST_INTERVAL,
@@ -20,6 +20,7 @@ from cilium.features.conntrack.collect import (
     idle,
     next_interval,
 )
+from cilium.features.conntrack.counters import add_leftovers, uncounted
 from cilium.state.cell import Cell
 
 log = structlog.get_logger("conntrack")
@@ -29,12 +30,16 @@ def build(
     *,
     connections: BpfMap,
     nat: BpfMap,
+    counters: BpfMap,
     capacities: Mapping[str, int],
     interval: float,
     lifetimes: Lifetimes,
 ) -> Cell:
-    """`interval`: seconds; 0 adapts. `capacities`: entries by map."""
+    """`interval`: seconds; 0 adapts. `capacities`: entries by map. `counters`: cilium_policy_counters."""
     crowd = Crowd(capacities)
+
+    def last(entries: Array) -> None:
+        add_leftovers(counters, uncounted(entries))
 
     async def run() -> None:
         pause = interval or FIRST_INTERVAL
@@ -42,7 +47,7 @@ def build(
             await asyncio.sleep(pause)
             now = time.monotonic_ns()
             try:
-                found = collect(connections, expired(now))
+                found = collect(connections, expired(now), last=last)
                 mapped = collect(nat, idle(now, lifetimes))
             except DatapathError as error:  # dead entries do no harm until the next round
                 log.warning("not collected", error=str(error))

@@ -43,17 +43,20 @@ class Collected(msgspec.Struct, frozen=True):
         return Collected(self.seen + other.seen, self.deleted + other.deleted)
 
 
-def collect(port: BpfMap, dead: Callable[[Array, Array], Array]) -> Collected:
-    """Deletes every element for which `dead(keys, values)` is true, part by part."""
+def collect(
+    port: BpfMap, dead: Callable[[Array, Array], Array], *, last: Callable[[Array], None] = lambda _: None
+) -> Collected:
+    """Deletes every element for which `dead(keys, values)` is true, part by part; `last` gets the values deleted."""
     total = Collected()
-    doomed: list[Array] = []
+    doomed: list[tuple[Array, Array]] = []
     for keys, values in port.chunks():
         mask = dead(keys, values)
         if mask.any():
-            doomed.append(keys[mask])
+            doomed.append((keys[mask], values[mask]))
         total += Collected(len(keys), int(mask.sum()))
-    for keys in doomed:
+    for keys, values in doomed:
         port.delete(keys)
+        last(values)
     return total
 
 

@@ -33,7 +33,8 @@ class Adoption:
         """Whether each row is adopting; `values` and `found` are what the map holds for them now."""
         now, marked = self._clock(), []
         for row, value, present in zip(rows, values, found, strict=True):
-            same = present and value["id"] == row.endpoint and value["ifindex"] == row.ifindex
+            # The node was there before it had a row; a pod had no connections before.
+            same = row.host or (present and value["id"] == row.endpoint and value["ifindex"] == row.ifindex)
             if same and _begins(row, value) and row.address not in self._until:
                 self._until[row.address] = now + self._seconds
             adopting = bool(same) and self._until.get(row.address, 0.0) > now
@@ -61,7 +62,7 @@ class Adoption:
 
 def _begins(row: EndpointMapEntry, value: Any) -> bool:
     """The map's row was served without a policy in a direction that has one now, or the last agent had marked it."""
-    if row.not_ready or row.host or value["flags"] & EndpointFlags.NOT_READY:
+    if row.not_ready or value["flags"] & EndpointFlags.NOT_READY:
         return False
     ingress = bool(row.ingress_policy) and not value["ingress_policy"]
     egress = bool(row.egress_policy) and not value["egress_policy"]

@@ -51,7 +51,10 @@ def encode_values(rows: Sequence[EndpointMapEntry], adopting: Sequence[bool] = (
 
 
 class EndpointMapOps:
-    """Operations of the `endpoint-map` reconciler: rows of cilium_lxc."""
+    """Operations of the `endpoint-map` reconciler: rows of cilium_lxc.
+
+    After every change the epoch advances: till then processors may use the rows they read before (cilium_near).
+    """
 
     def __init__(self, *, port: BpfMap, epoch: Epoch, adoption: Adoption | None = None) -> None:
         self._port, self._epoch = port, epoch
@@ -62,21 +65,21 @@ class EndpointMapOps:
         rows = self._without_served(rows)
         if not rows:
             return {}
-        errors = self._write(rows)
-        self._epoch.advance()
-        return errors
+        return self._write(rows)
 
     def _write(self, rows: Sequence[EndpointMapEntry]) -> Errors:
         adopting = self._adoption.mark(rows, *self._port.lookup(encode_keys(rows)))
         if any(adopting):
             self._adopting.set()
-        return update_rows(
+        errors = update_rows(
             self._port,
             rows,
             keys=encode_keys,
             values=lambda rows: encode_values(rows, adopting),
             name=lambda row: row.address,
         )
+        self._epoch.advance()
+        return errors
 
     async def end_adoptions(self) -> None:
         """Until cancelled. A row that cannot be written keeps its mark until the reconciler's next refresh."""
@@ -110,10 +113,13 @@ class EndpointMapOps:
 
     def delete(self, rows: Sequence[EndpointMapEntry]) -> Errors:
         self._adoption.forget(rows)
-        return delete_rows(self._port, rows, keys=encode_keys, name=lambda row: row.address)
+        errors = delete_rows(self._port, rows, keys=encode_keys, name=lambda row: row.address)
+        self._epoch.advance()
+        return errors
 
     def prune(self, rows: Sequence[EndpointMapEntry]) -> None:
-        prune(self._port, encode_keys(rows))
+        if prune(self._port, encode_keys(rows)):
+            self._epoch.advance()
 
 
 class Writes(Protocol):

@@ -6,42 +6,61 @@ In: rules, identities, endpoints. Out: the policy maps; `endpoint-policies`, `ci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
+from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.resolve import Resolver
 from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
+from cilium.features.policy.trial_cell import HostFirewall, build_trials
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
+from cilium.state.status import RowStatus
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import CIDRIdentity, IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
-from cilium.tables.rules import PolicyObject, RuleReference
+from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
+
+COMPILED = ("policies", "identities", "endpoint-identities", "cilium-endpoints")
+"""The compiler's inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyCell:
     cell: Cell
     resolved: Table[str, PolicyObject]
+    """As they are enforced: with references resolved, and with those rules about this node that are in force."""
     policy_map: Table[int, PolicyMapRow]
     endpoint_policies: Table[EndpointId, EndpointPolicy]
     cidr_identities: Table[IPNetwork, CIDRIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
+    map_status: Table[int, RowStatus[int]]
+    """How far the kernel follows `policy_map`."""
+    selectors: Callable[[], Sequence[SelectorUse]]
+    """Everybody whom rules name, at the moment."""
+    more_tables: list[Table[Any, Any]] = field(default_factory=list)
 
     @property
     def tables(self) -> list[Table[Any, Any]]:
         """Tables of the engine that people may look at."""
-        return [self.resolved, self.cidr_identities, self.endpoint_policies, self.rule_references, self.status]
+        return [
+            self.resolved,
+            self.cidr_identities,
+            self.endpoint_policies,
+            self.rule_references,
+            self.status,
+            *self.more_tables,
+        ]
 
 
 def build(
@@ -55,60 +74,89 @@ def build(
     entries: BpfMap,
     classes: BpfMap,
     endpoints: BpfMap,
+    counters: BpfMap,
     epoch: Epoch,
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
     cidrs_match_nodes: bool = False,
     cluster: str = "default",
+    host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
-    """`entries`, `classes`, `endpoints`: cilium_policy, cilium_policy_class, cilium_lxc (which is only read).
-
-    `referred`: what rules may refer to, by name: `services`, `endpoint-slices`, `cidr-groups`.
-    """
+    """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
     tables = _Tables()
+    trials = build_trials(host_firewall, resolved=tables.resolved)
     maps = PolicyMapOps(entries=entries, classes=classes, endpoints=endpoints, epoch=epoch, wanted=tables.wanted)
     # Patient: policies are changed in place, and half of the rules would close what the other half opens.
     reconciler = Reconciler("policy-map", table=tables.policy_map, operations=maps, order="updates", patient=True)
-    inputs: dict[str, Table[Any, Any]] = {
-        "policies": tables.resolved,
-        "identities": identities,
-        "endpoint-identities": endpoint_identities,
-        "cilium-endpoints": cilium_endpoints,
-    }
+    counting = Reconciler("policy-counters", table=tables.rule_references, operations=CounterOps(counters))
     compiler = PolicyCompiler(
-        enforcement=enforcement, audit=audit, dual_stack=dual_stack, cidrs_match_nodes=cidrs_match_nodes
+        enforcement=enforcement,
+        audit=audit,
+        dual_stack=dual_stack,
+        cidrs_match_nodes=cidrs_match_nodes,
+        host_firewall=host_firewall is not None,
+        host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = Derivation(
-        "resolved-policies",
-        inputs={"policies": policies, **(referred or {})},
-        outputs={"resolved-policies": tables.resolved.writer("policy")},
-        compute=Resolver(cluster=cluster).compute,
+    resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
+    cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
+    inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
+    compilation = Derivation(
+        "policy",
+        inputs=dict(zip(COMPILED, inputs, strict=True)),
+        outputs=tables.plan(),
+        compute=compiler.compute,
     )
-    cidrs = Derivation(
-        "cidr-identities",
-        inputs={
-            "policies": tables.resolved,
-            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
-        },
-        outputs={"cidr-identities": tables.cidr_identities.writer("policy")},
-        compute=CIDRIdentities(dual_stack=dual_stack).compute,
-    )
-    compilation = Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
         cell=Cell(
             name="policy",
-            derivations=(resolution, cidrs, compilation),
-            reconcilers=(reconciler,),
-            tasks=(("policy release", release.run), ("policy sweep", maps.sweep)),
+            derivations=(resolution, *trials.derivations, cidrs, compilation),
+            reconcilers=(reconciler, counting, *trials.reconcilers),
+            tasks=(("policy release", release.run), ("policy sweep", maps.sweep), *trials.tasks),
         ),
-        resolved=tables.resolved,
+        resolved=trials.enforced,
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
         rule_references=tables.rule_references,
         status=tables.status,
+        map_status=reconciler.status,
+        selectors=compiler.selectors,
+        more_tables=trials.tables,
+    )
+
+
+def _resolution(
+    policies: Table[str, PolicyObject],
+    referred: Mapping[str, Table[Any, Any]],
+    output: Table[str, PolicyObject],
+    *,
+    cluster: str,
+) -> Derivation:
+    return Derivation(
+        "resolved-policies",
+        inputs={"policies": policies, **referred},
+        outputs={"resolved-policies": output.writer("policy")},
+        compute=Resolver(cluster=cluster).compute,
+    )
+
+
+def _cidr_identities(
+    policies: Table[str, PolicyObject],
+    kube_apiservers: Table[str, KubeApiservers] | None,
+    output: Table[IPNetwork, CIDRIdentity],
+    *,
+    dual_stack: bool,
+) -> Derivation:
+    return Derivation(
+        "cidr-identities",
+        inputs={
+            "policies": policies,
+            **({} if kube_apiservers is None else {"kube-apiservers": kube_apiservers}),
+        },
+        outputs={"cidr-identities": output.writer("policy")},
+        compute=CIDRIdentities(dual_stack=dual_stack).compute,
     )
 
 
@@ -119,7 +167,9 @@ class _Tables:
         self.resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
         self.policy_map: Table[int, PolicyMapRow] = Table("policy-map", key=lambda row: row.key)
         self.cidr_identities: Table[IPNetwork, CIDRIdentity] = Table("cidr-identities", key=lambda row: row.prefix)
-        self.rule_references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+        self.rule_references: Table[int, RuleReference] = Table(
+            "rule-references", key=lambda row: row.cookie, indexes={"policy": lambda row: (row.policy,)}
+        )
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")

@@ -19,7 +19,7 @@ from pyroaring import BitMap
 from cilium.features.policy.builder import PolicyMap
 from cilium.features.policy.cidrs import cidr_selectors
 from cilium.features.policy.repository import Repository, RuleSet, unenforced
-from cilium.features.policy.rows import PolicyStatus
+from cilium.features.policy.rows import PolicyStatus, standing
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_init
 from cilium.settings import PolicyEnforcement
@@ -27,7 +27,7 @@ from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import IdentityRow, Reserved
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
-from cilium.tables.rules import PolicyObject
+from cilium.tables.rules import PolicyObject, SelectorUse
 from cilium.tables.types import EndpointId, Identity, Labels, PolicyId
 
 NOT_ENFORCED = PolicyId(0)
@@ -43,13 +43,18 @@ class PolicyCompiler:
         dual_stack: bool = True,
         audit: bool = False,
         cidrs_match_nodes: bool = False,
+        host_firewall: bool = False,
+        host_audit: bool = False,
     ) -> None:
+        """`host_audit`: nothing is dropped for the sake of policies on the node."""
         self._enforcement, self._audit = enforcement, audit
+        self._host_firewall, self._host_audit = host_firewall, host_audit
         self._peers, self._selections = SelectorCache(), SelectorCache()
         self._repository = Repository(
             peers=self._peers,
             subjects=self._selections,
             selectors_of=partial(cidr_selectors, dual_stack=dual_stack, nodes=cidrs_match_nodes),
+            host_firewall=host_firewall,
         )
         self._map = PolicyMap(self._repository)
         self._labels: dict[Identity, Labels] = {}
@@ -76,11 +81,27 @@ class PolicyCompiler:
                 upserts=[self._endpoint_policy(endpoint, revision) for endpoint in self._endpoints], deletes=gone
             ),
             "policy-status": RowChanges(
-                upserts=[_status(policy, revision) for policy in status.values() if policy is not None],
+                upserts=[
+                    _status(policy, revision, host_firewall=self._host_firewall)
+                    for policy in status.values()
+                    if policy is not None
+                ],
                 deletes=[key for key, policy in status.items() if policy is None],
             ),
             "rule-references": RowChanges(upserts=references, deletes=forgotten),
         }
+
+    def selectors(self) -> list[SelectorUse]:
+        """Everybody whom rules name, as of the last computation."""
+        found = []
+        for number, selector, uses in self._peers.used():
+            users = self._repository.users(number)
+            if not users:
+                continue  # what a named port means at its pods
+            policies = dict.fromkeys(f"{rule.kind} {rule.namespace}/{rule.name}".replace(" /", " ") for rule in users)
+            members = self._peers.members(number)
+            found.append(SelectorUse(selector, tuple(policies), uses, tuple(members)))
+        return found
 
     # ------------------------------------------------------------------------------------------------------ intake
 
@@ -141,9 +162,10 @@ class PolicyCompiler:
     def _take_policies(self, view: View) -> dict[str, PolicyObject | None]:
         """Applies changes of rules to the subjects they select; returns the objects concerned."""
         status: dict[str, PolicyObject | None] = {}
+        revision = view.snapshots["policies"].revision
         for change in sorted(view.changes["policies"], key=lambda change: str(change.key)):
             status[change.key] = change.new
-            removed, added = self._repository.replace(change.key, change.new)
+            removed, added = self._repository.replace(change.key, change.new, revision)
             for rule_set in removed:
                 self._join(rule_set.subject, rule_set, -1)
                 self._repository.release_subject(rule_set)
@@ -181,15 +203,17 @@ class PolicyCompiler:
     # ---------------------------------------------------------------------------------------------------- subjects
 
     def _subject(self, row: EndpointIdentity) -> Subject | None:
-        """The subject of an endpoint; None for the node itself, which the host firewall will judge."""
-        if int(row.identity) == Reserved.HOST or self._enforcement is PolicyEnforcement.NEVER:
+        """The subject of an endpoint; None: nothing is enforced on it."""
+        node = int(row.identity) == Reserved.HOST
+        if (node and not self._host_firewall) or self._enforcement is PolicyEnforcement.NEVER:
             return None
         key = (row.identity, tuple(sorted(row.named_ports, key=msgspec.structs.astuple)))
         subject = self._subjects.get(key)
         if subject is None:
-            forced = self._enforcement is PolicyEnforcement.ALWAYS or is_init(row.labels)
+            # A node that is closed without a rule could not even learn of one that opens it.
+            forced = not node and (self._enforcement is PolicyEnforcement.ALWAYS or is_init(row.labels))
             facts = BitMap(map(self._fact, key[1]))
-            subject = Subject(self._next_subject, key, forced=forced, facts=facts)
+            subject = Subject(self._next_subject, key, forced=forced, facts=facts, node=node)
             self._next_subject += 1
             self._subjects[key] = self._by_number[subject.number] = subject
             self._selections.upsert(subject.number, row.labels)
@@ -225,7 +249,7 @@ class PolicyCompiler:
             ingress=ingress,
             egress=egress,
             revision=revision,
-            audit=self._audit,
+            audit=self._audit or (self._host_audit and int(row.identity) == Reserved.HOST),
         )
 
 
@@ -234,15 +258,18 @@ def named_port_label(port: NamedPort) -> str:
     return f"named-port:{port.name.lower()}/{PROTOCOLS.get(port.protocol, 0)}={port.port}"
 
 
-def _status(policy: PolicyObject, revision: int) -> PolicyStatus:
+def _status(policy: PolicyObject, revision: int, *, host_firewall: bool) -> PolicyStatus:
     return PolicyStatus(
         kind=policy.kind,
         namespace=policy.namespace,
         name=policy.name,
         generation=policy.generation,
         valid=not policy.error,
-        error=policy.error,
+        error=f"{policy.error}; {standing(policy)}" if policy.error else "",
         revision=revision,
+        uid=policy.uid,
+        enforced=policy.enforced,
         warnings=policy.warnings,
-        unenforced=unenforced(policy.rules),
+        unenforced=unenforced(policy.rules, host_firewall=host_firewall),
+        audit=policy.audit,
     )

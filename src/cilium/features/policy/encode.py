@@ -13,8 +13,9 @@ from pyroaring import BitMap
 
 from cilium.datapath.generated import POLICY_CLASS_KEY, POLICY_KEY, POLICY_VERDICT, VerdictFlags
 from cilium.datapath.maps import Array
-from cilium.features.policy.rows import PolicyClass
+from cilium.features.policy.rows import PolicyClass, Verdict
 
+_DENY, _AUDIT, _DEFAULT = int(VerdictFlags.DENY), int(VerdictFlags.AUDIT), int(VerdictFlags.DEFAULT)
 CLASS_BITS = 32
 """Bits of the class id, which come before protocol and port in a prefix."""
 
@@ -45,15 +46,21 @@ def groups_of(keys: Array, values: Array) -> dict[int, dict[int, BitMap]]:
 
 def class_rows(rows: Sequence[PolicyClass]) -> tuple[Array, Array]:
     """Keys and values of cilium_policy_class, the verdicts of all classes one after the other."""
-    flat = [(row.id, v.prefix, v.protocol, v.port, v.cookie, v.deny, v.match) for row in rows for v in row.verdicts]
+    flat = [(row.id, v.prefix, v.protocol, v.port, v.cookie, _flags(v), v.match) for row in rows for v in row.verdicts]
     columns = np.array(flat, dtype=np.uint64).reshape(len(flat), 7).T
     keys, values = np.zeros(len(flat), dtype=POLICY_CLASS_KEY), np.zeros(len(flat), dtype=POLICY_VERDICT)
     keys["class"], keys["protocol"] = columns[0], columns[2]
     keys["prefixlen"] = columns[1] + np.uint64(CLASS_BITS)
     keys["port"][:, 0], keys["port"][:, 1] = columns[3] >> np.uint64(8), columns[3] & np.uint64(0xFF)
     values["cookie"], values["match"] = columns[4], columns[6]
-    values["flags"] = columns[5] * np.uint64(VerdictFlags.DENY)
+    values["flags"] = columns[5]
     return keys, values
+
+
+def _flags(verdict: Verdict) -> int:
+    if not verdict.deny:
+        return 0
+    return _DENY | _AUDIT * verdict.audit | _DEFAULT * verdict.default
 
 
 def whole(*columns: Array) -> list[Any]:

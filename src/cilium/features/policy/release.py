@@ -1,31 +1,45 @@
 """Lets rows out once the kernel holds what they name.
 
 In: planned rows, and the reconciler of the policy maps. Out: the same rows, after its round: an endpoint gets a policy
-only when the policy is there, and a status speaks only of what is enforced.
+only when the policy is there, and a status speaks only of what is enforced. An endpoint whose new policy does not fit
+into the maps keeps its old one until it does; one that had none gets what there is: the rest of it is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from cilium.state import Reconciler, Table, Writer
+from cilium.state.status import Kind
+from cilium.tables.endpoints import EndpointPolicy
+
+Gate = tuple[Table[Any, Any], Writer[Any, Any]]
+"""A planned table, and the writer of the table that others read."""
 
 
 class Release:
-    """`gates`: planned table -> writer of the table that others read."""
+    """`gates`: that of endpoint policies, and the others."""
 
     def __init__(
         self,
         *,
         rows: Table[int, Any],
         reconciler: Reconciler[int, Any],
-        gates: list[tuple[Table[Any, Any], Writer[Any, Any]]],
+        gates: list[Gate],
     ) -> None:
+        endpoints, *others = gates
         self._rows, self._reconciler = rows, reconciler
         self._wake = asyncio.Event()
-        self._gates = [(table.changes(wake=self._wake), writer) for table, writer in gates]
+        self._status = reconciler.status.changes(wake=self._wake)
         self._planned = [table for table, _ in gates]
+        self._gates = [(table.changes(wake=self._wake), writer) for table, writer in others]
+        self._endpoints, self._given = endpoints[0].changes(wake=self._wake), endpoints[1]
+        self._waiting: dict[Any, EndpointPolicy] = {}
+        """Planned rows of endpoints that keep an old policy."""
         self._done = [writer.initializer("policy maps") for _, writer in gates]
 
     async def run(self) -> None:
@@ -36,7 +50,10 @@ class Release:
             await self._wake.wait()
             # Popped before the revision is read: rows and plan are written in one step, rows first.
             changes = [(stream.pop(), writer) for stream, writer in self._gates]
+            endpoints = self._endpoints.pop()
             await self._reconciler.wait_done(self._rows.revision)
+            self._status.pop()
+            self._let_endpoints(endpoints)
             for batch, writer in changes:
                 writer.commit(
                     upserts=[change.new for change in batch if change.new is not None],
@@ -45,3 +62,34 @@ class Release:
             for done in self._done:
                 done()
             self._done = []
+
+    def _let_endpoints(self, changes: list[Any]) -> None:
+        planned = self._waiting | {change.key: change.new for change in changes if change.new is not None}
+        gone = [change.key for change in changes if change.new is None]
+        for key in gone:
+            planned.pop(key, None)
+        incomplete = self._incomplete() if planned else frozenset()
+        given = self._given.table.snapshot()
+        rows = {key: held(row, given.get(key), incomplete.__contains__) for key, row in planned.items()}
+        self._waiting = {key: planned[key] for key, row in rows.items() if row != planned[key]}
+        self._given.commit(upserts=list(rows.values()), deletes=gone)
+
+    def _incomplete(self) -> frozenset[int]:
+        """Policies of which the kernel does not hold every entry."""
+        return frozenset(
+            number for row in self._reconciler.status.snapshot() if row.kind is Kind.ERROR and (number := row.key >> 32)
+        )
+
+
+def held(row: EndpointPolicy, before: EndpointPolicy | None, incomplete: Callable[[int], bool]) -> EndpointPolicy:
+    """The row with the old policy in a direction whose new one is incomplete, unless there was none."""
+    if before is None:
+        return row
+    kept = {
+        direction: old
+        for direction in ("ingress", "egress")
+        if (old := getattr(before, direction))
+        and old != getattr(row, direction)
+        and incomplete(getattr(row, direction))
+    }
+    return msgspec.structs.replace(row, revision=before.revision, **kept) if kept else row

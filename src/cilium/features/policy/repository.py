@@ -15,9 +15,14 @@ import msgspec
 from pyroaring import BitMap
 
 from cilium.features.policy.selectors import SelectorCache
+from cilium.features.policy.tiers import LEVELS, Level, Stand
 from cilium.features.policy.verdicts import ANYTHING, Atom, PortName, boxes_of
 from cilium.state.ids import StableIds
+from cilium.tables.identities import Reserved
 from cilium.tables.rules import (
+    AUDITED_DEFAULT_DENY,
+    FIRST_COOKIE,
+    NO_DEFAULT_DENY,
     Action,
     CIDRPeer,
     DirectionRule,
@@ -26,11 +31,11 @@ from cilium.tables.rules import (
     Rule,
     RuleReference,
     Selector,
+    Tier,
 )
 
-NO_DEFAULT_DENY = 1
-"""Cookie of the rule that nobody wrote: policies apply, and none of them switches default deny on."""
-FIRST_COOKIE = 256
+THIS_NODE = Selector((Requirement(Reserved.HOST.label, "Exists"),))
+"""The subject of rules about this node."""
 DELETED_REFERENCES = 4096
 """References kept after their rule, for flows of the recent past."""
 
@@ -39,6 +44,7 @@ class RuleSet(msgspec.Struct, frozen=True, eq=False):
     """One `spec` of one object, compiled; replaced as a whole."""
 
     rule: Rule
+    audit: bool
     subject: int
     """Number of its selector in the cache of subjects."""
     atoms: dict[int, tuple[DirectionRule, int]]
@@ -57,19 +63,24 @@ class Repository:
         peers: SelectorCache,
         subjects: SelectorCache,
         selectors_of: Callable[[CIDRPeer], Iterable[Selector]],
+        host_firewall: bool = False,
     ) -> None:
         self._peers, self._subjects = peers, subjects
-        self._selectors_of = selectors_of
+        self._selectors_of, self._host_firewall = selectors_of, host_firewall
         self._objects: dict[str, tuple[RuleSet, ...]] = {}
         self._atoms: dict[int, Atom] = {}
         self._garbage: list[Atom] = []
         self._cookies = StableIds(first=FIRST_COOKIE, last=0xFFFF_FFFF)
         self._next = 0
+        self._revision = 0
+        """Of the policies that are being taken in."""
         self.by_selector: dict[int, BitMap] = {}
         """Atoms whose peers a selector selects."""
         self.by_subject: dict[int, list[RuleSet]] = {}
         self.wildcards = BitMap()
         self.denials = BitMap()
+        self.baseline = BitMap()
+        """Atoms of tier BASELINE, of which a closed direction knows nothing."""
         self.named = BitMap()
         """Atoms with named ports."""
         self._facts: dict[tuple[str, int, int], int] = {}
@@ -78,8 +89,10 @@ class Repository:
         self._gone: deque[tuple[RuleReference, bytes]] = deque()
         self._references: dict[int, RuleReference] = {}
         self._told: dict[int, RuleReference | None] = {}
-        self.allow_all = self._add(NO_DEFAULT_DENY, wildcard=True, boxes=(ANYTHING,)).id
-        self._refer(RuleReference(NO_DEFAULT_DENY, "", "", "no default deny", "", 0))
+        self.allow_all = self._built_in(NO_DEFAULT_DENY, "no default deny", Level.OPEN, Action.ALLOW)
+        self.audited_default_deny = self._built_in(
+            AUDITED_DEFAULT_DENY, "audited default deny", Level.CLOSED, Action.DENY
+        )
 
     def atom(self, number: int) -> Atom:
         return self._atoms[number]
@@ -96,20 +109,22 @@ class Repository:
         found = [atoms for number in self._peers.selecting(identity) if (atoms := self.by_selector.get(number))]
         return BitMap.union(*found) if found else BitMap()
 
-    def replace(self, key: str, new: PolicyObject | None) -> tuple[list[RuleSet], list[RuleSet]]:
+    def replace(self, key: str, new: PolicyObject | None, revision: int = 0) -> tuple[list[RuleSet], list[RuleSet]]:
         """(removed, added) rule sets of one object; equal ones stay.
 
         Atoms of the removed live until `collect`, and their subject's selector until `release_subject`: the policies
         that used them are still to be told.
         """
+        self._revision = revision
         old = self._objects.pop(key, ())
-        rules = [] if new is None else [_enforceable(rule) for rule in new.rules]
+        rules = [] if new is None else [_enforceable(rule, self._host_firewall) for rule in new.rules]
         kept: list[RuleSet] = []
         removed: list[RuleSet] = []
         added: list[RuleSet] = []
         for position in range(max(len(old), len(rules))):
             before = old[position] if position < len(old) else None
-            if before is not None and position < len(rules) and before.rule == rules[position]:
+            if _unchanged(before, new, rules[position] if position < len(rules) else None):
+                assert before is not None  # else it would have changed
                 kept.append(before)
                 continue
             after = None
@@ -131,16 +146,21 @@ class Repository:
             return known, False
         requirement = Requirement(f"named-port:{name}/{protocol}", "In", (str(port),))
         selectors = (self._peers.acquire(Selector((requirement,))),)
-        atom = self._add(0, selectors=selectors, fact=(name, protocol, port))
+        atom = self._add(Stand(0, Action.ALLOW), selectors=selectors, fact=(name, protocol, port))
         self._facts[name, protocol, port] = atom.id
         self.facts.setdefault((name, protocol), BitMap()).add(atom.id)
         return atom.id, True
+
+    def users(self, selector: int) -> list[RuleReference]:
+        """The rules in which a selector of peers stands."""
+        cookies = {self._atoms[number].cookie for number in self.by_selector.get(selector, ())}
+        return [self._references[cookie] for cookie in sorted(cookies) if cookie in self._references]
 
     def collect(self) -> None:
         """Forgets removed atoms, once nothing is left to be compiled from them."""
         for atom in self._garbage:
             del self._atoms[atom.id]
-            for index in (self.wildcards, self.denials, self.named):
+            for index in (self.wildcards, self.denials, self.named, self.baseline):
                 index.discard(atom.id)
             for selector in atom.selectors:
                 self.by_selector[selector].discard(atom.id)
@@ -158,7 +178,7 @@ class Repository:
     # ---------------------------------------------------------------------------------------------------- in parts
 
     def _compile(self, new: PolicyObject, position: int, rule: Rule, before: RuleSet | None) -> RuleSet:
-        reusable = {} if before is None else before.atoms
+        reusable = before.atoms if before is not None and _same_standing(before, rule, new) else {}
         atoms: dict[int, tuple[DirectionRule, int]] = {}
         directions = []
         for elements in (rule.ingress, rule.egress):
@@ -167,14 +187,32 @@ class Repository:
                 cookie = self._cookies.get(_name(new.key, position, element))
                 known = reusable.get(cookie)
                 if known is None or known[0] != element:
-                    known = (element, self._atom_of(cookie, element).id)
+                    known = (element, self._atom_of(element, _stand(cookie, new, rule, element)).id)
                 atoms[cookie] = known
                 numbers.add(known[1])
-                self._refer(_reference(cookie, new, position, rule, element))
+                self._refer(self._reference(cookie, new, position, rule, element))
             directions.append(numbers)
-        rule_set = RuleSet(rule, self._subjects.acquire(rule.subject), atoms, *directions)
+        rule_set = RuleSet(rule, new.audit, self._subjects.acquire(rule.subject), atoms, *directions)
         self.by_subject.setdefault(rule_set.subject, []).append(rule_set)
         return rule_set
+
+    def _reference(
+        self, cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule
+    ) -> RuleReference:
+        return RuleReference(
+            cookie=cookie,
+            kind=new.kind,
+            namespace=new.namespace,
+            name=new.name,
+            section=element.section,
+            index=element.index,
+            spec=position,
+            labels=rule.labels,
+            action=element.action,
+            rule=element.name,
+            revision=self._revision,
+            log=rule.log,
+        )
 
     def _discard(self, key: str, position: int, before: RuleSet, after: RuleSet | None) -> None:
         kept = {} if after is None else after.atoms
@@ -192,34 +230,48 @@ class Repository:
         """The subjects of a removed rule set know."""
         self._subjects.release(rule_set.subject)
 
-    def _atom_of(self, cookie: int, element: DirectionRule) -> Atom:
+    def _atom_of(self, element: DirectionRule, stand: Stand) -> Atom:
         boxes, names = boxes_of(element.ports)
         cidrs = (selector for peer in element.peers.cidrs for selector in self._selectors_of(peer))
         numbers = [self._peers.acquire(selector) for selector in dict.fromkeys((*element.peers.selectors, *cidrs))]
-        return self._add(
-            cookie,
-            deny=element.action is Action.DENY,
-            wildcard=element.peers.wildcard,
-            selectors=tuple(sorted(numbers)),
-            boxes=boxes,
-            names=names,
-        )
+        return self._add(stand, selectors=tuple(sorted(numbers)), boxes=boxes, names=names)
+
+    def _built_in(self, cookie: int, name: str, level: Level, action: Action) -> int:
+        """The atom of a rule that nobody wrote."""
+        self._refer(RuleReference(cookie, "", "", name, "", 0, action=action))
+        audit = level is Level.CLOSED
+        return self._add(Stand(cookie, action, wildcard=True, level=level, audit=audit), boxes=(ANYTHING,)).id
 
     def _add(
         self,
-        cookie: int,
+        stand: Stand,
         *,
-        deny: bool = False,
-        wildcard: bool = False,
         selectors: tuple[int, ...] = (),
         boxes: tuple[tuple[int, int, int], ...] = (),
         names: Iterable[PortName] = (),
         fact: tuple[str, int, int] | None = None,
     ) -> Atom:
-        atom = Atom(self._next, cookie, deny, wildcard, selectors, boxes, tuple(names), fact)
+        deny = stand.action is Action.DENY
+        plain = stand.level is Level.NORMAL and not stand.audit
+        atom = Atom(
+            id=self._next,
+            cookie=stand.cookie,
+            deny=deny,
+            wildcard=stand.wildcard,
+            selectors=selectors,
+            boxes=boxes,
+            names=tuple(names),
+            fact=fact,
+            stand=None if plain else stand,
+        )
         self._next += 1
         self._atoms[atom.id] = atom
-        for index, belongs in ((self.wildcards, wildcard), (self.denials, deny), (self.named, atom.names)):
+        for index, belongs in (
+            (self.wildcards, stand.wildcard),
+            (self.denials, deny),
+            (self.named, atom.names),
+            (self.baseline, stand.level is Level.BASELINE),
+        ):
             if belongs:
                 index.add(atom.id)
         for selector in selectors:
@@ -243,37 +295,47 @@ class Repository:
                 self._cookies.free(name)
 
 
-def _enforceable(rule: Rule) -> Rule:
-    """A rule about nodes selects no endpoint."""
+def _enforceable(rule: Rule, host_firewall: bool) -> Rule:
+    """A rule about nodes selects no endpoint. Which nodes it selects is settled before (node_rules.py)."""
     if not rule.node_subject:
         return rule
+    if host_firewall:
+        return msgspec.structs.replace(rule, subject=THIS_NODE)
     return msgspec.structs.replace(rule, ingress=(), egress=(), default_deny_ingress=False, default_deny_egress=False)
+
+
+def _unchanged(before: RuleSet | None, new: PolicyObject | None, rule: Rule | None) -> bool:
+    return before is not None and new is not None and before.rule == rule and before.audit == new.audit
+
+
+def _same_standing(before: RuleSet, rule: Rule, new: PolicyObject) -> bool:
+    """Its elements say the same in the same place, if they are the same."""
+    return (before.rule.tier, before.rule.priority, before.audit) == (rule.tier, rule.priority, new.audit)
+
+
+def _stand(cookie: int, new: PolicyObject, rule: Rule, element: DirectionRule) -> Stand:
+    return Stand(
+        cookie=cookie,
+        action=element.action,
+        wildcard=element.peers.wildcard,
+        level=LEVELS[rule.tier],
+        priority=rule.priority,
+        index=element.index,
+        object="" if rule.tier is Tier.NORMAL else new.key,
+        audit=new.audit,
+    )
 
 
 def _name(key: str, position: int, element: DirectionRule) -> bytes:
     return f"{key}/{position}/{element.section}/{element.index}".encode()
 
 
-def _reference(cookie: int, new: PolicyObject, position: int, rule: Rule, element: DirectionRule) -> RuleReference:
-    return RuleReference(
-        cookie=cookie,
-        kind=new.kind,
-        namespace=new.namespace,
-        name=new.name,
-        section=element.section,
-        index=element.index,
-        spec=position,
-        labels=rule.labels,
-        log=rule.log,
-    )
-
-
-def unenforced(rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Paths of everything in these rules that this version parses and does not enforce."""
+def unenforced(rules: Iterable[Rule], *, host_firewall: bool = False) -> tuple[str, ...]:
+    """Paths of everything in these rules that is parsed and not enforced, by this version or with these settings."""
     paths: list[str] = []
     for rule in rules:
-        if rule.node_subject:
-            paths.append("nodeSelector")
+        if rule.node_subject and not host_firewall:
+            paths.append("nodeSelector (hostFirewall.enabled is false)")
         for element in (*rule.ingress, *rule.egress):
             paths += element.unenforced
     return tuple(paths)

@@ -1,6 +1,6 @@
 """References of policies to other objects, resolved: `policies` become `resolved-policies`.
 
-In: `policies`, and the tables of what their rules refer to: `services`, `endpoint-slices`, `cidr-groups`. Out:
+In: `policies`, `namespaces`, and what rules refer to: `services`, `endpoint-slices`, `cidr-groups`. Out:
 `resolved-policies`, in which peers are selectors and CIDRs only. Everything behind it (the compiler, the CIDR
 identities, Hubble's names) reads that table.
 
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from cilium.features.policy.references import References
+from cilium.features.policy.surroundings import Surroundings
 from cilium.state import RowChanges, Snapshot, View
 from cilium.tables.labels import CLUSTER, NAMESPACE
 from cilium.tables.matching import selects
@@ -42,27 +43,33 @@ class Resolver:
         self._cluster = cluster
         self._services: References[ServicePeer, Service] = References(means_service)
         self._groups: References[CIDRGroupPeer, CIDRGroup] = References(means_group)
+        self._surroundings = Surroundings()
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
-        stale = self._take_policies(view) | self._take_services(view) | self._take_groups(view)
+        self._take_policies(view)
+        stale = self._surroundings.take(view) | self._take_services(view) | self._take_groups(view)
         policies: Snapshot[str, PolicyObject] = view.snapshots["policies"]
+        concerned = {key: policies.get(key) for key in sorted(stale)}
         return {
             "resolved-policies": RowChanges(
-                upserts=[self._resolve(policies[key], view) for key in sorted(stale) if key in policies],
-                deletes=[change.key for change in view.changes["policies"] if change.new is None],
+                upserts=[
+                    self._surroundings.complete(self._resolve(row, view))
+                    for row in concerned.values()
+                    if row is not None
+                ],
+                deletes=[key for key, row in concerned.items() if row is None],
             )
         }
 
     # ------------------------------------------------------------------------------------------------------ intake
 
-    def _take_policies(self, view: View) -> set[str]:
+    def _take_policies(self, view: View) -> None:
         for change in view.changes["policies"]:
             peers = [] if change.new is None else list(_peers(change.new))
             services = [reference for one in peers for reference in one.services]
             groups = [reference for one in peers for reference in one.cidr_groups]
             self._services.refer(change.key, services, ((row.key, row) for row in view.snapshots.get("services", ())))
             self._groups.refer(change.key, groups, ((row.name, row) for row in view.snapshots.get("cidr-groups", ())))
-        return {change.key for change in view.changes["policies"]}
 
     def _take_services(self, view: View) -> set[str]:
         stale: set[str] = set()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 from pyroaring import FrozenBitMap
 
+from cilium.tables.rules import PolicyObject, Rule
 from cilium.tables.types import ClassId, PolicyId
 
 
@@ -33,6 +34,10 @@ class Verdict(msgspec.Struct, frozen=True, gc=False, array_like=True):
     cookie: int
     deny: bool
     match: int
+    audit: bool = False
+    """Denied only if what is in audit mode were enforced: reported, not dropped."""
+    default: bool = False
+    """No rule denies it, default deny does. Such a row stands where a wider prefix says something else."""
 
 
 class PolicyClass(msgspec.Struct, frozen=True, gc=False):
@@ -66,6 +71,15 @@ class PolicyMembers(msgspec.Struct, frozen=True, gc=False):
 PolicyMapRow = PolicyClass | PolicyMembers
 
 
+def standing(policy: PolicyObject) -> str:
+    """What of an object is enforced while its content is invalid, in words; empty if it is valid."""
+    if not policy.error:
+        return ""
+    if policy.enforced:
+        return f"generation {policy.enforced}, the last valid one, stays enforced"
+    return "whom it selects is closed: no valid generation of it is known" if policy.rules else "nothing is enforced"
+
+
 class PolicyStatus(msgspec.Struct, frozen=True):
     """Table `policy-status`, key `kind/namespace/name`: what became of one policy object on this node."""
 
@@ -73,14 +87,66 @@ class PolicyStatus(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     generation: int
+    """Of the object as it is; see `enforced`."""
     valid: bool
     error: str
     revision: int
     """Policy revision from which on the kernel enforces this generation."""
+    uid: str = ""
+    enforced: int = 0
+    """The generation of which the rules are; 0: of none."""
     warnings: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
     """Paths of the parts this version parses and does not enforce."""
+    audit: bool = False
+    """In audit mode, by itself or by its namespace."""
 
     @property
     def key(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class TrialState(StrEnum):
+    TRYING = "trying"
+    KEPT = "kept"
+    ROLLED_BACK = "rolled-back"
+
+
+class HostRules(msgspec.Struct, frozen=True):
+    """What one object says about this node; no rules: nothing.
+
+    Rules stand at their position in the object; at the others, and at those of rules that do not select this node, is
+    NOTHING (node_rules.py).
+    """
+
+    rules: tuple[Rule, ...] = ()
+    audit: bool = False
+    """Nothing is dropped for its sake: the object is in audit mode, or the whole node is. To leave that is a change."""
+
+
+class HostPolicyTrial(msgspec.Struct, frozen=True):
+    """Table `host-policy-trials`, key `kind/namespace/name`: how far the rules of one object that select this node
+    may be trusted. Writer: trials.py.
+
+    An object without a row is not enforced on the node.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    generation: int
+    """Of the object that was tried last."""
+    state: TrialState
+    tried: HostRules
+    """Of that generation; nothing: the object is gone, or selects this node no more."""
+    kept: HostRules
+    """With which the node last kept its contact; what a roll-back restores."""
+    uid: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def in_force(self) -> HostRules:
+        return self.kept if self.state is TrialState.ROLLED_BACK else self.tried

@@ -129,6 +129,10 @@ class SelectorCache:
             if not self._anchored[term]:
                 del self._anchored[term]
 
+    def used(self) -> Iterable[tuple[int, Selector, int]]:
+        """(number, selector, uses) of every selector."""
+        return [(entry.number, entry.selector, entry.uses) for entry in self._selectors.values()]
+
     def members(self, number: int) -> BitMap:
         """Live: changes with the members; not to be written."""
         return self._selectors[number].members

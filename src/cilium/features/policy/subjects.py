@@ -51,39 +51,54 @@ class Side:
         """Atoms of all rules that select the subject."""
         self.default_deny = 0
         """Rule sets that ask for it."""
+        self.audited_default_deny = 0
+        """Rule sets in audit mode that ask for it."""
         self.policy: Policy | None = None
 
     @property
     def closed(self) -> bool:
-        """What no rule lets through is denied."""
-        return self.forced or self.default_deny > 0
+        """Policies deny what no rule of theirs lets through. Where none does, tier BASELINE is asked, too."""
+        return self.default_deny > 0
 
-    def join(self, atoms: BitMap, *, default_deny: bool, weight: int) -> None:
+    def join(self, atoms: BitMap, *, default_deny: bool, audit: bool, weight: int) -> None:
         """A rule set begins (weight 1) or ceases (-1) to select the subject."""
-        self.default_deny += weight * default_deny
+        if audit:
+            self.audited_default_deny += weight * default_deny
+        else:
+            self.default_deny += weight * default_deny
         if atoms:
             self.rules = self.rules | atoms if weight > 0 else self.rules - atoms
+
+    def _ending(self) -> str:
+        """What becomes of traffic about which no rule says anything."""
+        if self.closed:
+            return "closed"
+        return ("audited " if self.audited_default_deny else "") + ("forced" if self.forced else "open")
 
     def name(self, repository: Repository) -> bytes | None:
         """What tells the policy from others, whatever its rules say at the moment; None: not enforced.
 
         Without default deny and without a rule that denies everything passes, as it does without a policy.
         """
-        if not self.closed and self.rules.isdisjoint(repository.denials):
+        ending = self._ending()
+        if ending == "open" and self.rules.isdisjoint(repository.denials):
             return None
         cookies = array("I", sorted(repository.atom(number).cookie for number in self.rules))
-        parts = [self.direction, "closed" if self.closed else "open", cookies.tobytes().hex()]
+        parts = [self.direction, ending, cookies.tobytes().hex()]
         if self.facts and not self.rules.isdisjoint(repository.named):
             parts += sorted(str(repository.atom(number).fact) for number in self.facts)
         return "/".join(parts).encode()
 
     def atoms(self, repository: Repository) -> tuple[BitMap, BitMap]:
         """(atoms about every peer, atoms about some), of the rules as they are now."""
-        always = self.rules & repository.wildcards
-        specific = self.rules - always
-        if not self.closed:
+        rules = self.rules - repository.baseline if self.closed else self.rules
+        always = rules & repository.wildcards
+        specific = rules - always
+        if not (self.closed or self.forced):
             always.add(repository.allow_all)
-        named = self.rules & repository.named
+        if self.audited_default_deny and not self.closed:
+            always.add(repository.audited_default_deny)
+        named = rules & repository.named
         if named and self.facts is not None:
             always |= self.facts
         elif named:
@@ -94,11 +109,12 @@ class Side:
 
 
 class Subject:
-    """`number` names it in the cache of subject selectors."""
+    """`number` names it in the cache of subject selectors. `node`: it is the node itself."""
 
-    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap) -> None:
+    def __init__(self, number: int, key: SubjectKey, *, forced: bool, facts: BitMap, node: bool = False) -> None:
         self.number = number
         self.key = key
+        self.node = node
         self.ingress = Side("ingress", forced=forced, facts=facts)
         self.egress = Side("egress", forced=forced, facts=None)
         self.endpoints: set[EndpointId] = set()
@@ -108,9 +124,13 @@ class Subject:
         return self.ingress, self.egress
 
     def join(self, rule_set: RuleSet, weight: int) -> None:
+        """Rules about pods never mean the node, whatever they select; rules about nodes mean nobody else."""
         rule = rule_set.rule
-        self.ingress.join(rule_set.ingress, default_deny=rule.default_deny_ingress, weight=weight)
-        self.egress.join(rule_set.egress, default_deny=rule.default_deny_egress, weight=weight)
+        if rule.node_subject is not self.node:
+            return
+        audit = rule_set.audit
+        self.ingress.join(rule_set.ingress, default_deny=rule.default_deny_ingress, audit=audit, weight=weight)
+        self.egress.join(rule_set.egress, default_deny=rule.default_deny_egress, audit=audit, weight=weight)
 
 
 def is_init(labels: Labels) -> bool:

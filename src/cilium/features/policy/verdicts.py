@@ -4,7 +4,7 @@ In: rules that select the same peer (`Atom`s). Out: `Verdict`s of a class.
 
 Deny beats allow whatever the length of the prefix, so precedence is resolved here: the prefixes of rules form a tree
 (any traffic ⊃ a protocol ⊃ ports), what applies to a packet is what lies on its path from the root, and a verdict stays
-only where it is stronger than all above it.
+only where it is stronger than all above it. Where tiers or audit mode are involved, tiers.py says what is stronger.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from cilium.features.policy.rows import Match, Verdict
-from cilium.tables.rules import PortRange
+from cilium.features.policy.tiers import Decision, Level, Path, Stand
+from cilium.tables.rules import Action, PortRange
 
 Box = tuple[int, int, int]
 """(prefix, protocol, port) as in Verdict: a set of traffic."""
@@ -41,6 +42,13 @@ class Atom(msgspec.Struct, frozen=True, eq=False):
     """Named ports, to be resolved per peer (egress) or per subject (ingress)."""
     fact: tuple[str, int, int] | None = None
     """No rule: (name, protocol, port) says what a named port means where this atom applies."""
+    stand: Stand | None = None
+    """None: of tier NORMAL, and enforced."""
+
+    @property
+    def special(self) -> bool:
+        """Where it is, precedence is no longer deny before allow."""
+        return self.stand is not None and self.stand.level is not Level.OPEN
 
 
 def port_prefixes(first: int, last: int) -> list[tuple[int, int]]:
@@ -73,18 +81,26 @@ def resolve(atoms: Iterable[Atom]) -> tuple[Verdict, ...]:
     """The verdicts of all these atoms together; empty: nothing is let through."""
     rules: list[Atom] = []
     ports: dict[PortName, list[int]] = {}
+    tiered = False
     for atom in atoms:
         if atom.fact is None:
             rules.append(atom)
+            tiered = tiered or atom.special
         else:
             ports.setdefault(atom.fact[:2], []).append(atom.fact[2])
+    if tiered:
+        return tuple(_tiered(rules, ports))
     strongest: dict[Box, Atom] = {}
     for atom in rules:
-        for box in (*atom.boxes, *_named(atom, ports)) if atom.names else atom.boxes:
+        for box in _boxes(atom, ports):
             present = strongest.get(box)
             if present is None or _strength(atom) > _strength(present):
                 strongest[box] = atom
     return tuple(_longest_prefix_form(strongest))
+
+
+def _boxes(atom: Atom, ports: Mapping[PortName, list[int]]) -> Iterable[Box]:
+    return (*atom.boxes, *_named(atom, ports)) if atom.names else atom.boxes
 
 
 def _named(atom: Atom, ports: Mapping[PortName, list[int]]) -> Iterable[Box]:
@@ -117,6 +133,29 @@ def _longest_prefix_form(strongest: Mapping[Box, Atom]) -> list[Verdict]:
         kept[box] = atom.deny
         verdicts.append(Verdict(prefix, protocol, port, atom.cookie, atom.deny, _match(prefix, wildcard=atom.wildcard)))
     return verdicts
+
+
+def _tiered(rules: Iterable[Atom], ports: Mapping[PortName, list[int]]) -> Iterable[Verdict]:
+    """The same for rules of several tiers or in audit mode: what decides at each box, given all that encloses it."""
+    stands: dict[Box, list[Stand]] = {}
+    for atom in rules:
+        for box in _boxes(atom, ports):
+            stands.setdefault(box, []).append(atom.stand or _normal(atom))
+    lengths = sorted({prefix for prefix, _, _ in stands}, reverse=True)
+    paths: dict[Box, Path] = {}
+    decided: dict[Box, Decision | None] = {}
+    for box in sorted(stands):
+        around = (_enclosing(box, bits) for bits in lengths if bits < box[0])
+        above = next((wider for wider in around if wider in paths), None)
+        path = paths[box] = (Path() if above is None else paths[above]).then(stands[box])
+        decision = decided[box] = path.decision()
+        if decision is not None and (above is None or decision != decided[above]):
+            match = 0 if decision.default else _match(box[0], wildcard=decision.wildcard)
+            yield Verdict(*box, decision.cookie, decision.deny, match, decision.audit, decision.default)
+
+
+def _normal(atom: Atom) -> Stand:
+    return Stand(atom.cookie, Action.DENY if atom.deny else Action.ALLOW, atom.wildcard)
 
 
 def _enclosing(box: Box, prefix: int) -> Box:

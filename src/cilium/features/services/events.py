@@ -16,7 +16,17 @@ from cilium.state.reconciler import Errors
 from cilium.tables.problems import Problem, ProblemKey
 
 COMPONENT = "cilium-agent"
-VERSIONS = {"Service": "v1", "Pod": "v1", "CiliumLocalRedirectPolicy": "cilium.io/v2"}
+VERSIONS = {
+    "Service": "v1",
+    "Pod": "v1",
+    "CiliumLocalRedirectPolicy": "cilium.io/v2",
+    "CiliumNetworkPolicy": "cilium.io/v2",
+    "CiliumClusterwideNetworkPolicy": "cilium.io/v2",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "ClusterNetworkPolicy": "policy.networking.k8s.io/v1alpha2",
+}
+CLUSTER_NAMESPACE = "default"
+"""Of Events about objects that have no namespace."""
 LONGEST = 1024
 """Characters of a message that the API takes."""
 
@@ -61,7 +71,8 @@ class ProblemEvents:
 
     async def _tell(self, row: Problem) -> None:
         uid = self._uid(row.kind, f"{row.namespace}/{row.name}")
-        await self._writes.create_event(row.namespace, event(row, uid=uid, node=self._node, now=self._now()))
+        namespace = row.namespace or CLUSTER_NAMESPACE
+        await self._writes.create_event(namespace, event(row, uid=uid, node=self._node, now=self._now()))
         self._told[row.key] = row
 
 
@@ -72,14 +83,14 @@ def event(row: Problem, *, uid: str, node: str, now: datetime) -> dict[str, Any]
     about = {
         "kind": row.kind,
         "apiVersion": VERSIONS.get(row.kind, ""),
-        "namespace": row.namespace,
+        **({"namespace": row.namespace} if row.namespace else {}),
         "name": row.name,
         **({"uid": uid} if uid else {}),
     }
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{row.name[:200]}.{digest}", "namespace": row.namespace},
+        "metadata": {"name": f"{row.name[:200]}.{digest}", "namespace": row.namespace or CLUSTER_NAMESPACE},
         "involvedObject": about,
         "type": "Warning",
         "reason": row.reason.value,

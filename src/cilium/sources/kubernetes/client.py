@@ -33,10 +33,15 @@ Failures = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class Client:
-    """Use as `async with Client(config) as client`. `timeout`: seconds for one request and its answer."""
+    """Use as `async with Client(config) as client`. `timeout`: seconds for one request and its answer; `keep`:
+    connections are used again.
+    """
 
-    def __init__(self, config: ClientConfig, *, user_agent: str = "cilium", timeout: float = 30.0) -> None:
+    def __init__(
+        self, config: ClientConfig, *, user_agent: str = "cilium", timeout: float = 30.0, keep: bool = True
+    ) -> None:
         self.server = config.server
+        self._keep = keep
         self._config = config
         self._headers = {"User-Agent": user_agent, "Accept": "application/json"}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 10.0))
@@ -45,8 +50,9 @@ class Client:
 
     async def __aenter__(self) -> Self:
         tls = self._config.tls()
+        keeping = {"keepalive_timeout": 60} if self._keep else {"force_close": True}
         connector = aiohttp.TCPConnector(
-            ssl=tls if tls is not None else True, socket_factory=_lively_socket, keepalive_timeout=60, limit=0
+            ssl=tls if tls is not None else True, socket_factory=_lively_socket, limit=0, **keeping
         )
         self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, timeout=self._timeout)
         return self

@@ -112,7 +112,7 @@ class Reflector(Generic[K, R]):
     async def _attempt(self, step: Coroutine[None, None, None]) -> None:
         try:
             await step
-        except (KubernetesError, WatchError, msgspec.DecodeError) as error:
+        except (KubernetesError, WatchError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             self._failed(error)
 
     async def _list(self, parameters: dict[str, str]) -> None:

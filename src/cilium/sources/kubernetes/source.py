@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Hashable
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cilium.settings import PolicySettings
@@ -45,6 +46,7 @@ class Resource(Enum):
     CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
     CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
     CILIUM_CIDR_GROUPS = "/apis/cilium.io/v2/ciliumcidrgroups"
+    CLUSTER_NETWORK_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
     CILIUM_LOCAL_REDIRECT_POLICIES = "/apis/cilium.io/v2/ciliumlocalredirectpolicies"
 
     @property
@@ -52,6 +54,12 @@ class Resource(Enum):
         """`endpointslices`; with the namespace if only that is followed: `default/endpointslices`."""
         head, _, name = self.value.rpartition("/")
         return name if "/namespaces/" not in head else f"{head.rpartition('/')[2]}/{name}"
+
+    @property
+    def crd(self) -> str:
+        """Name of the definition of a custom resource."""
+        _, _, group, _, plural = self.value.split("/")
+        return f"{plural}.{group}"
 
 
 AGENT = frozenset(Resource)
@@ -66,12 +74,23 @@ OPERATOR = frozenset(
 )
 
 
+POLICIES = frozenset(
+    {
+        Resource.NETWORK_POLICIES,
+        Resource.CILIUM_NETWORK_POLICIES,
+        Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES,
+        Resource.CLUSTER_NETWORK_POLICIES,
+    }
+)
+
+
 class KubernetesSource:
     """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none;
     `policy`: what they may say; `redirectable`: addresses that local redirect policies may match, none: every address.
     `run()` is the task.
 
     A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
+    `remember`: where the last valid content of policies is kept; `reports`: their status is read, too.
     """
 
     def __init__(
@@ -85,7 +104,10 @@ class KubernetesSource:
         redirectable: Collection[IPNetwork] = (),
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
+        remember: Path | None = None,
+        reports: bool = False,
     ) -> None:
+        self._last_valid, self._reports = policies.LastValid(remember), reports
         self.tables = tables
         self._client = client
         self._resources = frozenset(resources)
@@ -127,13 +149,16 @@ class KubernetesSource:
         async with asyncio.TaskGroup() as tasks:
             for reflector in self._reflectors:
                 tasks.create_task(reflector.run(), name=f"reflector {reflector.resource}")
+            if self._resources & POLICIES:
+                tasks.create_task(self._last_valid.follow(self.tables.policies), name="last valid policies")
 
     def _follow_policies(self, tables: KubernetesTables, cluster: str, policy: PolicySettings) -> None:
-        """Three kinds share a table and its writer; each feed deletes only what is its own."""
+        """Four kinds share a table and its writer; each feed deletes only what is its own."""
         kinds: dict[Resource, Callable[..., PolicyObject]] = {
             Resource.NETWORK_POLICIES: policies.decode_knp,
             Resource.CILIUM_NETWORK_POLICIES: partial(policies.decode_cnp, settings=policy),
             Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: partial(policies.decode_ccnp, settings=policy),
+            Resource.CLUSTER_NETWORK_POLICIES: policies.decode_cluster_network_policy,
         }
         wanted = {resource: decode for resource, decode in kinds.items() if resource in self._resources}
         if not wanted:
@@ -141,7 +166,9 @@ class KubernetesSource:
         writer = tables.policies.writer("kubernetes")
         initializers = {resource: writer.initializer(resource.plural) for resource in wanted}
         for resource, decode in wanted.items():
-            parse = partial(decode, cluster=cluster)
+            parse = self._last_valid.remembering(partial(decode, cluster=cluster))
+            if self._reports:
+                parse = policies.with_report(parse)
             self._reflect(resource, writer, initializers[resource], parse, merge=policies.merge_generation)
 
     def _follow(

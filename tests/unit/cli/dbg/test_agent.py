@@ -16,6 +16,11 @@ from unit.cli.dbg.agent_api import Served, agent
 
 from cilium.cli.dbg.main import main
 from cilium.cli.dbg.render import natural
+from cilium.datapath.fakes import FakeMap
+from cilium.features.policy.counters import CounterOps
+from cilium.features.policy.rows import PolicyStatus
+from cilium.state import Table
+from cilium.tables.rules import PolicyObject, Requirement, Rule, RuleReference, Selector
 
 Run = Callable[..., Result]
 
@@ -117,6 +122,37 @@ def test_status_as_json_has_upstream_keys_and_a_starting_agent_fails(run: Run, i
     result = run("status")
     assert result.exit_code == 1
     assert "Cilium:                 Failure   waiting for Node n1 of the API server" in result.output
+
+
+def test_policies_with_what_their_rules_count(run: Run, inspection: Any) -> None:
+    port = FakeMap("cilium_policy_counters")
+    status: Table[str, PolicyStatus] = Table("policy-status", key=lambda row: row.key)
+    status.writer("test").commit([PolicyStatus("CiliumNetworkPolicy", "shop", "p", 1, True, "", 7)])
+    references: Table[int, RuleReference] = Table("rule-references", key=lambda row: row.cookie)
+    rules = [RuleReference(300 + i, "CiliumNetworkPolicy", "shop", "p", "ingress", i) for i in (1, 0)]
+    references.writer("test").commit(rules)
+    CounterOps(port, cpus=2).update(rules[:1])
+    inspection.add_tables([status, references])
+    inspection.maps["cilium_policy_counters"] = port
+    lines = [line.split() for line in run("policy", "get").output.splitlines()]
+    assert lines[1] == ["CiliumNetworkPolicy", "shop/p", "yes", "7"]
+    assert [line[2:] for line in lines[4:]] == [["ingress[0]", "-", "-"], ["ingress[1]", "0", "0"]]
+    resolved: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
+    subject = Selector((Requirement("any:app", "In", ("web",)),))
+    resolved.writer("test").upsert(
+        PolicyObject("CiliumNetworkPolicy", "shop", "p", "u", 1, (Rule(subject, description="Why"),))
+    )
+    inspection.add_tables([resolved])
+    shown = run("policy", "get", "-n", "shop", "p").output
+    head, _, spec = shown.partition("CiliumNetworkPolicy shop/p, revision 7:\n")
+    assert "ingress[1]" in head
+    (rule,) = json.loads(spec)
+    assert (rule["description"], rule["subject"]["requirements"][0]["values"]) == ("Why", ["web"])
+    assert run("policy", "get", "-n", "bank").output.split() == ["POLICY", "VALID", "REVISION", "MESSAGE"]
+    missing = run("policy", "get", "-n", "bank", "p")
+    assert (missing.exit_code, missing.output) == (
+        1, "Error: there is no policy p in namespace bank; see cilium-dbg policy get\n"
+    )  # fmt: skip
 
 
 COMMANDS = [("status",), ("endpoint", "list"), ("identity", "list"), ("ip", "list"), ("node", "list"),

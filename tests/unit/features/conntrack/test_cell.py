@@ -18,6 +18,7 @@ async def test_a_map_that_refuses_is_asked_again() -> None:
     ((_, run),) = cell.build(
         connections=connections,
         nat=nat,
+        counters=FakeMap("cilium_policy_counters"),
         capacities={"cilium_ct": 10, "cilium_snat": 10},
         interval=0.001,
         lifetimes=Lifetimes(tcp=1, tcp_syn=1, tcp_fin=1, other=1),

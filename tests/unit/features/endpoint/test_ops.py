@@ -122,6 +122,15 @@ def test_who_never_was_open_takes_over_nothing(port: FakeMap) -> None:
     assert not flags(port)
 
 
+def test_the_node_takes_over_what_it_had_before_it_had_a_row(port: FakeMap) -> None:
+    node = EndpointMapEntry(
+        address=ip_address("172.30.0.1"), endpoint=65535, identity=Identity(1), ingress_policy=PolicyId(3), host=True
+    )
+    EndpointMapOps(port=port, epoch=Epoch()).update([node])
+    values, _ = port.lookup(encode_keys([node]))
+    assert values["flags"][0] == EndpointFlags.HOST | EndpointFlags.ADOPTING
+
+
 def test_a_restart_finishes_what_the_last_agent_began(port: FakeMap) -> None:
     first = EndpointMapOps(port=port, epoch=Epoch())
     first.update([OPEN])
@@ -142,3 +151,17 @@ def test_a_deleted_endpoint_is_not_written_again(port: FakeMap) -> None:
     operations.delete([SERVED])
     clock.now += 61
     assert adoption.ended() == []
+
+
+def test_processors_learn_of_every_change(port: FakeMap) -> None:
+    epoch, clock = Epoch(), Clock()
+    operations = EndpointMapOps(port=port, epoch=epoch, adoption=Adoption(seconds=60, clock=clock))
+    operations.update([SERVED])
+    assert epoch.value == 1
+    operations.prune([SERVED])
+    assert epoch.value == 1
+    operations.delete([SERVED])
+    assert epoch.value == 2
+    operations.update([SERVED])
+    operations.prune([])
+    assert epoch.value == 4

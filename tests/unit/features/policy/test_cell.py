@@ -9,8 +9,11 @@ from ipaddress import ip_network
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from cilium.datapath.fakes import FakeMap
+from cilium.datapath.generated import ENDPOINT, ENDPOINT_KEY
+from cilium.features.policy import reporting
 from cilium.features.policy.cell import PolicyCell, build
 from cilium.sources.kubernetes.policies import decode_cnp, merge_generation
 from cilium.state import Table
@@ -26,6 +29,14 @@ API = ("k8s:app=api", *WEB[1:])
 class Epoch:
     def advance(self) -> None:
         """Nobody counts here."""
+
+
+class Events:
+    """Nobody reads them here."""
+
+    def update(self, rows: Any) -> None: ...
+    def delete(self, rows: Any) -> None: ...
+    def prune(self, rows: Any) -> None: ...
 
 
 def policy(name: str = "p", app: str = "web", **sections: Any) -> PolicyObject:
@@ -49,6 +60,13 @@ class Agent:
         }
         self.write = {name: table.writer("test") for name, table in self.inputs.items()}
         self.engine: PolicyCell = build(**self.inputs, **maps, epoch=Epoch())
+        self.reports = reporting.build(
+            policy=self.engine,
+            endpoint_identities=self.inputs["endpoint_identities"],
+            node="n1",
+            writes=None,
+            events=Events(),
+        )
 
     def fill(self, *policies: PolicyObject) -> None:
         self.write["identities"].commit(
@@ -67,6 +85,7 @@ async def running(agent: Agent) -> AsyncIterator[PolicyCell]:
     async with asyncio.TaskGroup() as tasks:
         before = asyncio.all_tasks()
         agent.engine.cell.start(tasks)
+        agent.reports.cell.start(tasks)
         try:
             yield agent.engine
         finally:
@@ -87,6 +106,7 @@ def kernel() -> dict[str, FakeMap]:
         "entries": FakeMap("cilium_policy"),
         "classes": FakeMap("cilium_policy_class"),
         "endpoints": FakeMap("cilium_lxc"),
+        "counters": FakeMap("cilium_policy_counters"),
     }
 
 
@@ -174,3 +194,35 @@ async def test_the_node_itself_and_endpoints_without_rules_are_not_enforced() ->
         await engine.endpoint_policies.wait_initialized()
         rows = engine.endpoint_policies.snapshot()
         assert {(row.endpoint, row.ingress, row.egress) for row in rows} == {(1, 0, 0), (2, 0, 0)}
+
+
+async def test_a_full_map_keeps_old_verdicts_is_told_and_heals_by_itself() -> None:
+    maps = kernel()
+    agent = Agent(maps)
+    agent.fill(policy(**FROM_API))
+    agent.write["endpoint_identities"].upsert(EndpointIdentity(EndpointId(2), Identity(301), API))
+    agent.ready()
+    async with running(agent) as engine:
+        await engine.endpoint_policies.wait_initialized()
+        before = engine.endpoint_policies.snapshot()[EndpointId(1)].ingress
+        key, value = np.zeros(1, ENDPOINT_KEY), np.zeros(1, ENDPOINT)
+        value["ingress_policy"] = before
+        maps["endpoints"].update(key, value)
+        maps["entries"].capacity = len(maps["entries"])
+        # One more rule is another policy: there is no room for it, nor for the first one of another endpoint.
+        agent.write["policies"].commit(
+            [
+                policy("full", ingress=[{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}]),
+                policy("new", app="api", **FROM_API),
+            ]
+        )
+        await until(lambda: len(agent.reports.problems) > 1, agent.reports.problems)
+        await until(lambda: bool(engine.endpoint_policies.snapshot()[EndpointId(2)].ingress), engine.endpoint_policies)
+        assert {problem.name for problem in agent.reports.problems.snapshot()} >= {"full", "new"}
+        assert engine.endpoint_policies.snapshot()[EndpointId(1)].ingress == before
+        assert [int(number) for number in maps["entries"].dump()[0]["policy"]] == [before]
+        maps["entries"].capacity = 100
+        await until(lambda: not len(agent.reports.problems), agent.reports.problems)
+        await until(
+            lambda: engine.endpoint_policies.snapshot()[EndpointId(1)].ingress != before, engine.endpoint_policies
+        )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
-from property.policy_node import Node, lookup
+from property.policy_node import Node, judge, lookup
 from property.policy_oracle import Peer
 from property.policy_world import PODS, pod
 
-from cilium.features.policy.repository import NO_DEFAULT_DENY
 from cilium.features.policy.rows import PolicyClass, PolicyMembers
 from cilium.settings import PolicyEnforcement
+from cilium.tables.audit import ANNOTATION
+from cilium.tables.rules import FIRST_COOKIE, NO_DEFAULT_DENY, Action
 from cilium.tables.types import EndpointId
 
 WEB, API, DB = PODS[:3]
@@ -23,6 +25,15 @@ def cnp(name: str = "p", app: str = "web", **sections: Any) -> dict[str, Any]:
         "kind": "CiliumNetworkPolicy",
         "metadata": {"name": name, "namespace": "shop", "uid": "u"},
         "spec": {"endpointSelector": {"matchLabels": {"app": app} if app else {}}, **sections},
+    }
+
+
+def tier(name: str, action: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
+    rule = {"name": "from-pods", "action": action, "from": [{"namespaces": {}}]}
+    return {
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "t", "uid": "u", "annotations": annotations or {}},
+        "spec": {"tier": name, "priority": 1, "subject": {"namespaces": {}}, "ingress": [rule]},
     }
 
 
@@ -105,14 +116,16 @@ def test_numbers_are_the_same_in_another_life_whatever_the_order() -> None:
 
 def test_references_outlive_their_rule_and_come_back_with_it() -> None:
     node = settled(Node(), cnp(**FROM_API))
-    (reference,) = (row for row in node.references.snapshot() if row.cookie != NO_DEFAULT_DENY)
+    (reference,) = (row for row in node.references.snapshot() if row.cookie >= FIRST_COOKIE)
     assert (reference.name, reference.section, reference.index, reference.deleted) == ("p", "ingress", 0, False)
     node.remove_policy("CiliumNetworkPolicy/shop/p")
     node.settle()
     assert node.references.snapshot()[reference.cookie].deleted
     node.add_policy(cnp(**FROM_API))
     node.settle()
-    assert node.references.snapshot()[reference.cookie] == reference
+    again = node.references.snapshot()[reference.cookie]
+    assert again.revision > reference.revision
+    assert msgspec.structs.replace(again, revision=reference.revision) == reference
 
 
 def test_without_default_deny_a_denial_is_a_hole_in_everything() -> None:
@@ -129,6 +142,54 @@ def test_only_rules_that_open_and_do_not_close_enforce_nothing() -> None:
     node = settled(Node(), cnp(**FROM_API, enableDefaultDeny={"ingress": False}))
     assert sides(node, WEB) == (0, 0)
     assert not len(node.rows)
+
+
+@pytest.mark.parametrize(
+    ("policies", "enforcement", "expected"),
+    [
+        pytest.param([], PolicyEnforcement.DEFAULT, "allowed", id="baseline accepts"),
+        pytest.param([], PolicyEnforcement.ALWAYS, "allowed", id="and opens what is closed without a policy"),
+        pytest.param(["closes"], PolicyEnforcement.DEFAULT, "denied", id="a policy that closes ends it"),
+        pytest.param(["audited"], PolicyEnforcement.DEFAULT, "audited", id="on trial"),
+        pytest.param(["audited"], PolicyEnforcement.ALWAYS, "audited", id="on trial, beside what is open there"),
+        pytest.param(["audited", "closes"], PolicyEnforcement.DEFAULT, "denied", id="on trial, beside one that closes"),
+    ],
+)
+def test_who_asks_the_baseline(policies: list[str], enforcement: PolicyEnforcement, expected: str) -> None:
+    baseline = tier("Baseline", "Accept")
+    chosen = [cnp(name, ingress=[{}]) for name in policies]
+    for policy in chosen:
+        policy["metadata"]["annotations"] = {ANNOTATION: "enabled"} if policy["metadata"]["name"] == "audited" else {}
+    node = settled(Node(enforcement), baseline, *chosen)
+    assert judge(node.class_of(WEB, "ingress", API), 6, 80) == expected
+    stranger = "denied" if enforcement is PolicyEnforcement.ALWAYS or expected == "denied" else expected
+    assert judge(node.class_of(WEB, "ingress", HOST), 6, 80) == stranger
+
+
+def test_a_rule_that_changes_its_tier_or_audit_mode_keeps_policy_and_cookie() -> None:
+    node = settled(Node(), tier("Admin", "Deny"))
+    before, references = sides(node, WEB), set(node.references.snapshot().keys())
+    assert judge(node.class_of(WEB, "ingress", API), 6, 80) == "denied"
+    node.add_policy(tier("Baseline", "Deny", annotations={ANNOTATION: "enabled"}))
+    node.settle()
+    assert judge(node.class_of(WEB, "ingress", API), 6, 80) == "audited"
+    assert (sides(node, WEB), set(node.references.snapshot().keys())) == (before, references)
+    (status,) = node.status.snapshot()
+    assert status.audit
+    node.add_policy(tier("Baseline", "Accept"))
+    node.settle()
+    assert sides(node, WEB) == (0, 0), "without default deny and without a denial nothing is enforced"
+    node.remove_policy("ClusterNetworkPolicy//t")
+    node.settle()
+    assert not len(node.rows)
+
+
+def test_a_reference_has_the_name_of_its_rule() -> None:
+    node = settled(Node(), tier("Admin", "Deny"))
+    (reference,) = (row for row in node.references.snapshot() if row.cookie >= FIRST_COOKIE)
+    assert (reference.kind, reference.namespace, reference.rule, reference.action) == (
+        "ClusterNetworkPolicy", "", "from-pods", Action.DENY,
+    )  # fmt: skip
 
 
 def test_a_named_port_means_the_port_of_each_peer() -> None:
@@ -158,3 +219,68 @@ def test_rows_are_classes_and_their_members_only() -> None:
     node = settled(Node(), cnp(**FROM_API))
     kinds = {type(row) for row in node.rows.snapshot()}
     assert kinds == {PolicyClass, PolicyMembers}
+
+
+# ------------------------------------------------------------------------------------------------------ the node itself
+
+
+def ccnp(name: str = "hosts", subject: str = "nodeSelector", **sections: Any) -> dict[str, Any]:
+    return {
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": name, "uid": "u"},
+        "spec": {subject: {}, **sections},
+    }
+
+
+TO_API = {"egress": [{"toEndpoints": [{"matchLabels": {"app": "api"}}]}]}
+
+
+def test_rules_about_nodes_are_the_nodes_alone() -> None:
+    node = settled(Node(host_firewall=True), ccnp(**FROM_API), pods=(WEB, API, HOST))
+    assert [tuple(map(bool, sides(node, peer))) for peer in (WEB, HOST)] == [(False, False), (True, False)]
+    assert lookup(node.class_of(HOST, "ingress", API), 6, 80)
+    assert not lookup(node.class_of(HOST, "ingress", WEB), 6, 80)
+    node.add_policy(ccnp("pods", "endpointSelector", **TO_API))
+    node.settle()
+    assert [tuple(map(bool, sides(node, peer))) for peer in (WEB, HOST)] == [(False, True), (True, False)]
+    for name in ("hosts", "pods"):
+        node.remove_policy(f"CiliumClusterwideNetworkPolicy//{name}")
+    node.settle()
+    assert sides(node, WEB) == sides(node, HOST) == (0, 0)
+
+
+def test_a_node_that_comes_after_the_rules_has_only_its_own() -> None:
+    node = settled(Node(host_firewall=True), ccnp(**FROM_API), ccnp("pods", "endpointSelector", **TO_API), pods=())
+    settled(node, pods=(WEB, API, HOST))
+    assert [tuple(map(bool, sides(node, peer))) for peer in (WEB, HOST)] == [(False, True), (True, False)]
+
+
+@pytest.mark.parametrize("enforcement", [PolicyEnforcement.ALWAYS, PolicyEnforcement.NEVER])
+def test_modes_close_no_node(enforcement: PolicyEnforcement) -> None:
+    node = settled(Node(enforcement, host_firewall=True), pods=(WEB, HOST))
+    assert sides(node, HOST) == (0, 0)
+    node = settled(node, ccnp(**FROM_API), pods=())
+    assert bool(sides(node, HOST)[0]) is (enforcement is PolicyEnforcement.ALWAYS)
+
+
+def test_a_dry_run_is_of_the_node_alone() -> None:
+    node = settled(Node(host_firewall=True, host_audit=True), ccnp(**FROM_API), pods=(WEB, HOST))
+    rows = node.endpoint_policies.snapshot()
+    assert [rows[EndpointId(peer.identity)].audit for peer in (WEB, HOST)] == [False, True]
+
+
+def test_without_the_firewall_the_status_says_so() -> None:
+    paths = {}
+    for on in (False, True):
+        node = settled(Node(host_firewall=on), ccnp(**FROM_API), pods=(HOST,))
+        (status,) = node.status.snapshot()
+        paths[on] = status.unenforced
+        assert bool(sides(node, HOST)[0]) is on
+    assert paths == {False: ("nodeSelector (hostFirewall.enabled is false)",), True: ()}
+
+
+def test_one_audited_policy_audits_the_node() -> None:
+    policy = ccnp(**FROM_API)
+    policy["metadata"]["annotations"] = {ANNOTATION: "enabled"}
+    node = settled(Node(host_firewall=True), policy, pods=(WEB, API, HOST))
+    assert judge(node.class_of(HOST, "ingress", WEB), 6, 80) == "audited"

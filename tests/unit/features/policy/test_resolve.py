@@ -105,7 +105,7 @@ def test_a_policy_without_references_passes_as_it_is() -> None:
     world = World()
     plain = policy("ingress", {"fromEndpoints": [{}]})
     world.put("policies", plain)
-    assert world.policy is plain
+    assert world.policy == plain
     world.drop("policies", KEY)
     assert len(world.out.snapshot()) == 0
 

@@ -228,3 +228,14 @@ async def test_an_invalid_policy_keeps_the_rules_it_had() -> None:
             await api.put(CNP, "default/p", policy("p", {"endpointSelector": 5}))
             await until(tables.policies, lambda: bool(next(iter(tables.policies.snapshot())).error))
             assert next(iter(tables.policies.snapshot())).rules == valid.rules
+
+
+async def test_an_answer_that_is_nested_too_deeply_is_a_failure_like_any_other() -> None:
+    async with FakeAPI() as api:
+        await api.put(NAMESPACES, "a", {"metadata": {"name": "a"}})
+        deep = b'{"metadata":{},"items":[{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}"
+        api.refuse[f"GET {NAMESPACES}"] = (200, {"body": deep, "content_type": "application/json"})
+        async with running(api, resources={Resource.NAMESPACES}) as (tables, source):
+            await tables.namespaces.wait_initialized()
+            assert len(tables.namespaces) == 1
+            assert source.health()[0].failures == 1

@@ -5,6 +5,7 @@ In: texts of `fromCIDR`, `toCIDRSet`, `ipBlock`, `fromEntities`. Out: `CIDRPeer`
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 
 from cilium.sources.kubernetes.policies.errors import PolicyError
@@ -13,6 +14,8 @@ from cilium.tables.labels import CLUSTER
 from cilium.tables.rules import CIDRPeer, Peers, Requirement, Selector
 from cilium.tables.types import IPNetwork
 
+_CIDR = re.compile(r"[0-9A-Fa-f:.]{2,45}(/(0|[1-9][0-9]{0,2}))?")
+"""Neither masks (10.0.0.0/255.0.0.0) nor zones (fe80::1%eth0)."""
 ANYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 _RESERVED = {
@@ -33,9 +36,11 @@ ENTITIES = ("all", "cluster", "cluster-mesh", "world-ipv4", "world-ipv6", *_RESE
 def network(text: str, path: str) -> IPNetwork:
     """A CIDR, or an address as a CIDR of one; bits beyond the prefix are ignored. Raises PolicyError."""
     try:
-        return ip_network(text, strict=False)
+        if _CIDR.fullmatch(text):
+            return ip_network(text, strict=False)
     except ValueError:
-        raise PolicyError(path, f"{text!r} is not a CIDR such as 10.0.0.0/8 or 2001:db8::/32") from None
+        pass
+    raise PolicyError(path, f"{text!r} is not a CIDR such as 10.0.0.0/8 or 2001:db8::/32")
 
 
 def cidr_peer(text: str, excepts: tuple[str, ...] | None, path: str, *, field: str = "cidr") -> CIDRPeer:

@@ -10,13 +10,12 @@ import msgspec
 from cilium.settings import PolicySettings
 from cilium.sources.kubernetes.policies.envelope import decode
 from cilium.sources.kubernetes.policies.errors import PolicyError
-from cilium.sources.kubernetes.policies.l7 import authenticates, beyond_l4
+from cilium.sources.kubernetes.policies.l7 import authenticates, beyond_l4, check_nodes
 from cilium.sources.kubernetes.policies.peers import PeerContext
 from cilium.sources.kubernetes.policies.ports import icmp_field, port_protocol
 from cilium.sources.kubernetes.policies.selectors import (
     LabelSelector,
     in_namespace,
-    is_reserved,
     names,
     requirements,
 )
@@ -89,6 +88,8 @@ class _Parser:
             for section, elements in sections.items()
         }
         ingress, egress = parsed["ingress"] + parsed["ingressDeny"], parsed["egress"] + parsed["egressDeny"]
+        if spec.nodeSelector is not None:
+            check_nodes(sections, path)
         deny = spec.enableDefaultDeny
         return Rule(
             subject=self._subject(spec, path),
@@ -119,13 +120,15 @@ class _Parser:
     def _endpoints(self, selector: LabelSelector, path: str) -> Selector:
         """A namespaced policy selects in its own namespace, whatever its selector says."""
         terms = requirements(selector, path, source="any")
-        if not self._namespace or is_reserved(terms):
+        if not self._namespace:
             return Selector(terms)
         own = in_namespace(self._namespace)
-        foreign = [term for term in terms if names((term,), NAMESPACE)]
-        if any(term.operator != "In" or term.values != own.values for term in foreign):
+        foreign = [names((term,), NAMESPACE) for term in terms]
+        kept = tuple(term for term, is_foreign in zip(terms, foreign, strict=True) if not is_foreign)
+        named = (term for term, is_foreign in zip(terms, foreign, strict=True) if is_foreign)
+        if any(term.operator != "In" or term.values != own.values for term in named):
             self._warnings.append(f"{path}: selects in namespace {self._namespace} only; other namespaces are ignored")
-        return Selector((*(term for term in terms if term not in foreign), own))
+        return Selector((*kept, own))
 
     def _element(self, element: Element, section: str, index: int, path: str) -> DirectionRule:
         deny = section.endswith("Deny")

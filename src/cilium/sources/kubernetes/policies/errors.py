@@ -5,11 +5,9 @@ In: the path of a field and a reason, or a decoding error of msgspec. Out: `spec
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-_LOCATION = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_LOCATION = " - at `"
 
 
 class PolicyError(ValueError):
@@ -23,7 +21,8 @@ class PolicyError(ValueError):
 
 def from_decoder(error: msgspec.DecodeError) -> PolicyError:
     """The same error with a path as people write it."""
-    match = _LOCATION.match(str(error))
-    assert match is not None  # the pattern matches every text
-    path = (match["path"] or "").removeprefix("$").removeprefix(".")
-    return PolicyError(path or "object", match["reason"].replace("`", "'"))
+    reason, location, path = str(error).rpartition(_LOCATION)
+    if not location:
+        reason, path = path, ""
+    path = path.removesuffix("`").removeprefix("$").removeprefix(".")
+    return PolicyError(path or "object", reason.replace("`", "'"))

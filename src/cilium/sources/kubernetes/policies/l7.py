@@ -7,13 +7,14 @@ this version, and what it would filter stays closed. It is checked all the same:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
 from cilium.sources.kubernetes.policies.ports import number
-from cilium.sources.kubernetes.policies.wire import FQDNSelector, HTTPRule, Listener, PortDenyRule, PortRule
+from cilium.sources.kubernetes.policies.wire import Element, FQDNSelector, HTTPRule, Listener, PortDenyRule, PortRule
 
 _PARTS = ("rules", "terminatingTLS", "originatingTLS", "serverNames", "listener")
 _NAME = re.compile(r"([-a-zA-Z0-9_]+[.]?)+")
@@ -42,6 +43,16 @@ def beyond_l4(rule: PortRule | PortDenyRule, path: str, *, section: str) -> list
     if rule.authentication is not None and authenticates(rule.authentication.mode, f"{path}.authentication.mode"):
         parts.append(f"{path}.authentication")
     return parts
+
+
+def check_nodes(sections: Mapping[str, Sequence[Element]], path: str) -> None:
+    """Of a rule about nodes: nothing above L4 but DNS on egress. Raises PolicyError."""
+    for section, elements in sections.items():
+        for position, element in enumerate(elements):
+            for index, rule in enumerate(element.toPorts or ()):
+                if isinstance(rule, PortRule) and "http" in (rule.rules or {}):
+                    where = f"{path}.{section}[{position}].toPorts[{index}].rules.http"
+                    raise PolicyError(where, "is not possible for nodes")
 
 
 def authenticates(mode: str, path: str) -> bool:

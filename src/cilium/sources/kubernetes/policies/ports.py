@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 
 from cilium.sources.kubernetes.policies.errors import PolicyError
-from cilium.sources.kubernetes.policies.wire import ICMPField, NetworkPolicyPort, PortProtocol
+from cilium.sources.kubernetes.policies.wire import DestinationPort, ICMPField, NetworkPolicyPort, PortProtocol
 from cilium.tables.rules import PortRange
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 _WITH_PORTS = frozenset({0, TCP, UDP, SCTP})
 _PROTOCOLS = {"": 0, "ANY": 0, "TCP": TCP, "UDP": UDP, "SCTP": SCTP, "ICMP": ICMP, "ICMPV6": ICMPV6}
 _EXTENDED = {"VRRP": 112, "IGMP": 2, "GRE": 47, "IPIP": 4, "IPV6": 41, "ESP": 50, "AH": 51}
+_DIGITS = 6
+"""More of them are no port, also not an octal one."""
 _NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9](-?[a-z0-9])*")  # RFC 6335 section 5.1
 
 ICMP_TYPES = {
@@ -109,6 +111,32 @@ def network_policy_port(entry: NetworkPolicyPort, path: str) -> PortRange:
     return _range(protocol, entry.port, end, path)
 
 
+def destination_port(protocol: int, entry: DestinationPort | None, path: str) -> PortRange:
+    """The `destinationPort` of a ClusterNetworkPolicy. Raises PolicyError."""
+    if entry is None:
+        raise PolicyError(path, "is missing: number or range")
+    if (entry.number is None) == (entry.range is None):
+        raise PolicyError(path, "needs either number or range")
+    if entry.range is None:
+        first = last = entry.number or 0
+        where = f"{path}.number"
+    else:
+        first, last, where = entry.range.start, entry.range.end, f"{path}.range"
+        if first >= last:
+            raise PolicyError(where, f"start {first} is not below end {last}")
+    if not 1 <= first <= last <= 65535:
+        raise PolicyError(where, "is not between 1 and 65535")
+    return PortRange(protocol, first, last)
+
+
+def named_port(text: str, path: str) -> PortRange:
+    """A container port by its name, whatever its protocol. Raises PolicyError."""
+    name = text.lower()
+    if not _NAME.fullmatch(name):
+        raise PolicyError(path, f"{text!r} is not a port name: at most 15 letters, digits and single '-'")
+    return PortRange(0, name=name)
+
+
 def icmp_field(field: ICMPField, path: str) -> PortRange:
     """One ICMP type, all codes. Raises PolicyError."""
     families = {"IPv4": ICMP, "IPv6": ICMPV6}
@@ -117,8 +145,8 @@ def icmp_field(field: ICMPField, path: str) -> PortRange:
         raise PolicyError(f"{path}.family", f"{family!r} is not IPv4 or IPv6")
     protocol = families[family]
     kind = ICMP_TYPES[protocol].get(field.type) if isinstance(field.type, str) else field.type
-    if kind is None and isinstance(field.type, str) and field.type.isdigit():
-        kind = int(field.type)
+    if kind is None and isinstance(field.type, str):
+        kind = number(field.type)
     if kind is None or not 0 <= kind <= 255:
         raise PolicyError(f"{path}.type", f"{field.type!r} is not an ICMP type of {family}: 0 to 255, or EchoRequest …")
     return PortRange(protocol, kind, kind)
@@ -128,6 +156,8 @@ def number(text: str) -> int | None:
     """The port a text means, None for a name. A leading 0 makes it octal, as in Go's and C's literals."""
     if not text.isascii() or not text.isdigit():
         return None
+    if len(text.lstrip("0")) > _DIGITS:
+        return 65536
     if len(text) > 1 and text[0] == "0":
         return int(text, 8) if set(text) <= set("01234567") else 65536
     return int(text)

@@ -84,8 +84,8 @@ def names(terms: tuple[Requirement, ...], *keys: str) -> bool:
 
 
 def is_reserved(terms: tuple[Requirement, ...]) -> bool:
-    """Whether a term is about a reserved identity, which belongs to no namespace and no cluster."""
-    return any(term.key.startswith("reserved:") for term in terms)
+    """Whether a term demands a reserved identity, which belongs to no namespace and no cluster."""
+    return any(term.key.startswith("reserved:") and term.operator in {"In", "Exists"} for term in terms)
 
 
 def in_namespace(namespace: str) -> Requirement:

@@ -25,6 +25,7 @@ class Metadata(msgspec.Struct, frozen=True):
     namespace: str = ""
     uid: str = ""
     generation: int = 0
+    annotations: dict[str, str] | None = None
 
 
 class PortProtocol(Strict, frozen=True):
@@ -255,3 +256,57 @@ class NetworkPolicySpec(Strict, frozen=True):
 
 class NetworkPolicy(msgspec.Struct, frozen=True):
     spec: NetworkPolicySpec = NetworkPolicySpec()
+
+
+class PortSpan(Strict, frozen=True):
+    start: int
+    end: int
+
+
+class DestinationPort(Strict, frozen=True):
+    number: int | None = None
+    range: PortSpan | None = None
+
+
+class Transport(Strict, frozen=True):
+    destinationPort: DestinationPort | None = None
+
+
+class NamespacedPod(Strict, frozen=True):
+    podSelector: LabelSelector
+    namespaceSelector: LabelSelector = LabelSelector()
+
+
+class ClusterSubject(Strict, frozen=True):
+    namespaces: LabelSelector | None = None
+    pods: NamespacedPod | None = None
+
+
+OneOf = dict[str, msgspec.Raw]
+"""One field; of a kind that a later version of the API may have invented."""
+
+
+class ClusterRule(Strict, frozen=True):
+    action: str
+    name: str = ""
+    protocols: tuple[OneOf, ...] | None = None
+
+
+class ClusterIngress(ClusterRule, frozen=True, kw_only=True):
+    from_: tuple[OneOf, ...] = msgspec.field(name="from")
+
+
+class ClusterEgress(ClusterRule, frozen=True, kw_only=True):
+    to: tuple[OneOf, ...]
+
+
+class ClusterNetworkPolicySpec(Strict, frozen=True):
+    tier: str
+    priority: int
+    subject: ClusterSubject
+    ingress: tuple[ClusterIngress, ...] | None = None
+    egress: tuple[ClusterEgress, ...] | None = None
+
+
+class ClusterNetworkPolicy(msgspec.Struct, frozen=True):
+    spec: ClusterNetworkPolicySpec
