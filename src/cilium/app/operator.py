@@ -81,6 +81,7 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
         client=client,
         tables=KubernetesTables(),
         cluster=settings.cluster.name,
+        policy=settings.policy,
         resources=(OPERATOR | POLICIES) - unwanted,
         reports=True,
     )
