@@ -81,6 +81,8 @@ def build(
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
+    cidrs_match_nodes: bool = False,
+    cluster: str = "default",
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
     """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
@@ -94,10 +96,11 @@ def build(
         enforcement=enforcement,
         audit=audit,
         dual_stack=dual_stack,
+        cidrs_match_nodes=cidrs_match_nodes,
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = _resolution(policies, referred or {}, tables.resolved)
+    resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
     compilation = Derivation(
@@ -129,13 +132,17 @@ def build(
 
 
 def _resolution(
-    policies: Table[str, PolicyObject], referred: Mapping[str, Table[Any, Any]], output: Table[str, PolicyObject]
+    policies: Table[str, PolicyObject],
+    referred: Mapping[str, Table[Any, Any]],
+    output: Table[str, PolicyObject],
+    *,
+    cluster: str,
 ) -> Derivation:
     return Derivation(
         "resolved-policies",
         inputs={"policies": policies, **referred},
         outputs={"resolved-policies": output.writer("policy")},
-        compute=Resolver().compute,
+        compute=Resolver(cluster=cluster).compute,
     )
 
 
