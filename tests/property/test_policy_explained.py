@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from property.effort import examples
 from property.policy_node import DECODERS, labels_of, ports_of
-from property.policy_oracle import Peer, judged
+from property.policy_oracle import CLUSTER, Peer, judged
 from property.policy_world import (
     ADDRESSES,
     FLOWS,
@@ -50,7 +50,7 @@ def decoded(applied: list[dict[str, Any]], audited: Collection[str] = ()) -> lis
     tables.namespaces.writer("test").commit(
         upserts=[Namespace(name, {}, {ANNOTATION: "enabled"} if name in audited else {}) for name in NAMESPACES]
     )
-    return resolved(rows, tables)
+    return resolved(rows, tables, cluster=CLUSTER)
 
 
 def party(peer: Peer) -> Party:
