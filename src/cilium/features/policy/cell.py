@@ -103,12 +103,7 @@ def build(
     resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
-    compilation = Derivation(
-        "policy",
-        inputs=dict(zip(COMPILED, inputs, strict=True)),
-        outputs=tables.plan(),
-        compute=compiler.compute,
-    )
+    compilation = _compilation(compiler, inputs, tables.plan())
     gates, rows = tables.gates(), tables.policy_map
     release = Release(rows=rows, reconciler=reconciler, gates=gates, present=maps.present)
     return PolicyCell(
@@ -129,6 +124,13 @@ def build(
         trials=trials.rows,
         more_tables=trials.tables,
     )
+
+
+def _compilation(
+    compiler: PolicyCompiler, inputs: Sequence[Table[Any, Any]], outputs: Mapping[str, Writer[Any, Any]]
+) -> Derivation:
+    named = dict(zip(COMPILED, inputs, strict=True))
+    return Derivation("policy", inputs=named, outputs=outputs, compute=compiler.compute)
 
 
 def _resolution(
