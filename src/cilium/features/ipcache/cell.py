@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.ipcache.compute import IPCache
 from cilium.features.ipcache.nodes import NodeIdentities
 from cilium.features.ipcache.ops import IPCacheOps
-from cilium.state import Derivation, Reconciler, Table
+from cilium.state import Derivation, Reconciler, RowChanges, Table, View
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
@@ -39,22 +42,13 @@ def build(
     ipcache: Table[IPNetwork, IPCacheEntry],
 ) -> Cell:
     """`node_labels`, `node_cidrs`: policies select nodes by label, by CIDR; if neither, nodes are not told apart."""
-    nodes = Derivation(
-        "node-identities",
-        inputs={
-            "cilium-nodes": cilium_nodes,
-            "kube-nodes": kube_nodes,
-            "cidr-identities": cidr_identities,
-            "kube-apiservers": kube_apiservers,
-        },
-        outputs={"node-identities": node_identities.writer("ipcache")},
-        compute=NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs).compute,
-    )
     told_apart = node_labels or node_cidrs
+    compute = NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs)
+    sources = (cilium_nodes, kube_nodes, cidr_identities, kube_apiservers)
     return Cell(
         name="ipcache",
         derivations=(
-            *((nodes,) if told_apart else ()),
+            *((_nodes(sources, node_identities, compute.compute),) if told_apart else ()),
             Derivation(
                 "ipcache",
                 inputs={
@@ -80,4 +74,18 @@ def build(
                 patient=True,
             ),
         ),
+    )
+
+
+def _nodes(
+    sources: Sequence[Table[Any, Any]],
+    output: Table[Identity, NodeIdentity],
+    compute: Callable[[View], Mapping[str, RowChanges[Any, Any]]],
+) -> Derivation:
+    """`sources`: what nodes are told apart by."""
+    return Derivation(
+        "node-identities",
+        inputs={table.name: table for table in sources},
+        outputs={"node-identities": output.writer("ipcache")},
+        compute=compute,
     )
