@@ -101,12 +101,7 @@ def build(
     resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
-    compilation = Derivation(
-        "policy",
-        inputs=dict(zip(COMPILED, inputs, strict=True)),
-        outputs=tables.plan(),
-        compute=compiler.compute,
-    )
+    compilation = _compilation(dict(zip(COMPILED, inputs, strict=True)), tables, compiler)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
     return PolicyCell(
         cell=Cell(
@@ -125,6 +120,10 @@ def build(
         selectors=compiler.selectors,
         more_tables=trials.tables,
     )
+
+
+def _compilation(inputs: Mapping[str, Table[Any, Any]], tables: _Tables, compiler: PolicyCompiler) -> Derivation:
+    return Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
 
 
 def _resolution(
