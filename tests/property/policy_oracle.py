@@ -129,8 +129,8 @@ def answer_in_order(
 def first_action(rules: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow) -> str | None:
     side, ports = ("from", subject.named_ports) if direction == "ingress" else ("to", peer.named_ports)
     for rule in rules:
-        if rule["action"] != "Accept" and any("nodes" in entry for entry in rule[side]):
-            return "Deny"  # nobody can tell whom it means
+        if rule["action"] != "Accept" and any(entry.get("nodes") for entry in rule[side]):
+            return "Deny"  # nobody can tell which nodes it means
         networks = {cidr for entry in rule[side] for cidr in entry.get("networks", ())}
         meant = {"0.0.0.0/0", "::/0"} <= networks or any(cluster_peer_matches(entry, peer) for entry in rule[side])
         if meant and cluster_flow_matches(rule.get("protocols"), flow, ports):
@@ -155,7 +155,7 @@ def cluster_peer_matches(entry: dict[str, Any], peer: Peer) -> bool:
     if "networks" in entry:
         return any(cidr_matches(cidr, [], peer) for cidr in entry["networks"])
     if "nodes" in entry:
-        return False
+        return not entry["nodes"] and any(f"reserved:{name}" in peer.labels for name in ("host", "remote-node"))
     return peer.labels.get(CLUSTER_KEY) == CLUSTER and cluster_selects(entry, peer)
 
 

@@ -235,7 +235,8 @@ cluster_names = st.builds(lambda name: {"destinationNamedPort": name}, st.sample
 
 @st.composite
 def cluster_rules(draw: st.DrawFn, side: str) -> dict[str, Any]:
-    outside = cluster_networks | st.just({"nodes": {}}) if side == "to" else st.nothing()
+    nodes = st.sampled_from(({"nodes": {}}, {"nodes": {"matchLabels": {"role": "edge"}}}))
+    outside = cluster_networks | nodes if side == "to" else st.nothing()
     peers = draw(st.lists(cluster_subjects | outside, min_size=1, max_size=2))
     protocols = (
         cluster_transports

@@ -30,7 +30,7 @@ LOCAL = PODS[:4]
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
 
-relaxed = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def node_with(applied: list[dict[str, Any]]) -> Node:
@@ -75,7 +75,7 @@ def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]]
     compare(node, applied, LOCAL, EVERYONE, audited)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tiered())
 def test_tiers_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
     compare(node_with(applied), applied, LOCAL[:1], (*PODS, *RESERVED[:2]), [])

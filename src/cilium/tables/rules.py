@@ -266,7 +266,8 @@ class RuleReference(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """`spec.ingress[0]`; of default deny, and of the built-in references, nothing."""
+        """`spec.ingress[0]`, `spec.ingress[0] (its name)`; of default deny, and of the built-in references, nothing."""
         if not self.cookie or not self.section:
             return ""
-        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]"
+        name = f" ({self.rule})" if self.rule else ""
+        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]{name}"

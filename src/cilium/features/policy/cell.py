@@ -18,7 +18,7 @@ from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.resolve import Resolver
-from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
+from cilium.features.policy.rows import HostPolicyTrial, PolicyMapRow, PolicyStatus
 from cilium.features.policy.trial_cell import HostFirewall, build_trials
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
@@ -48,6 +48,8 @@ class PolicyCell:
     """How far the kernel follows `policy_map`."""
     selectors: Callable[[], Sequence[SelectorUse]]
     """Everybody whom rules name, at the moment."""
+    trials: Table[str, HostPolicyTrial] | None = None
+    """None: without a host firewall."""
     more_tables: list[Table[Any, Any]] = field(default_factory=list)
 
     @property
@@ -102,7 +104,7 @@ def build(
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
     compilation = _compilation(dict(zip(COMPILED, inputs, strict=True)), tables, compiler)
-    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
+    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates(), present=maps.present)
     return PolicyCell(
         cell=Cell(
             name="policy",
@@ -118,6 +120,7 @@ def build(
         status=tables.status,
         map_status=reconciler.status,
         selectors=compiler.selectors,
+        trials=trials.rows,
         more_tables=trials.tables,
     )
 

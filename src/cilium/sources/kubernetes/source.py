@@ -158,7 +158,9 @@ class KubernetesSource:
             Resource.NETWORK_POLICIES: policies.decode_knp,
             Resource.CILIUM_NETWORK_POLICIES: partial(policies.decode_cnp, settings=policy),
             Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: partial(policies.decode_ccnp, settings=policy),
-            Resource.CLUSTER_NETWORK_POLICIES: policies.decode_cluster_network_policy,
+            Resource.CLUSTER_NETWORK_POLICIES: partial(
+                policies.decode_cluster_network_policy, node_selectors=policy.node_selectors
+            ),
         }
         wanted = {resource: decode for resource, decode in kinds.items() if resource in self._resources}
         if not wanted:

@@ -35,6 +35,8 @@ SECONDS = 30.0
 """How long the API server may take to tell everything."""
 _UNWANTED = frozenset({Resource.CILIUM_ENDPOINTS, Resource.CILIUM_IDENTITIES, Resource.CILIUM_LOCAL_REDIRECT_POLICIES})
 _EMPTY = ("cilium-endpoints", "cilium-identities", "redirect-policies")
+_REFERRED = ("namespaces", "services", "endpoint-slices", "cidr-groups")
+"""What policies refer to."""
 
 
 @dataclass
@@ -94,8 +96,8 @@ def resolved(policies: list[PolicyObject], tables: KubernetesTables, *, cluster:
     before: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
     after: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
     before.writer("cli").commit(upserts=policies)
-    referred = (tables.namespaces, tables.services, tables.endpoint_slices, tables.cidr_groups)
-    inputs: dict[str, Table[Any, Any]] = {"policies": before, **{table.name: table for table in referred}}
+    inputs: dict[str, Table[Any, Any]] = {table.name: table for table in tables if table.name in _REFERRED}
+    inputs["policies"] = before
     outputs = {"resolved-policies": after.writer("policy")}
     Derivation("resolved-policies", inputs=inputs, outputs=outputs, compute=Resolver(cluster=cluster).compute).step()
     return sorted(after.snapshot(), key=lambda row: row.key)
