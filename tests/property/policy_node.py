@@ -82,10 +82,6 @@ class Node:
                 self.cilium_endpoints,
             )
         }
-        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler)
-        self._derive(dual_stack=dual_stack)
-
-    def _derive(self, *, dual_stack: bool) -> None:
         referring = (self.objects, self.namespaces, self.services, self.slices, self.groups)
         self.resolution = Derivation(
             "resolved-policies",
@@ -100,6 +96,10 @@ class Node:
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
+        self._compile(PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler))
+
+    def _compile(self, compiler: PolicyCompiler) -> None:
+        self.compiler = compiler
         self.derivation = Derivation(
             "policy",
             inputs={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from cilium.datapath.maps import BpfMap
@@ -10,7 +10,7 @@ from cilium.datapath.runtime import Epoch
 from cilium.features.ipcache.compute import IPCache
 from cilium.features.ipcache.nodes import NodeIdentities
 from cilium.features.ipcache.ops import IPCacheOps
-from cilium.state import Derivation, Reconciler, RowChanges, Table, View
+from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
@@ -43,12 +43,15 @@ def build(
 ) -> Cell:
     """`node_labels`, `node_cidrs`: policies select nodes by label, by CIDR; if neither, nodes are not told apart."""
     told_apart = node_labels or node_cidrs
-    compute = NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs)
-    sources = (cilium_nodes, kube_nodes, cidr_identities, kube_apiservers)
+    nodes = _nodes(
+        (cilium_nodes, kube_nodes, cidr_identities, kube_apiservers),
+        node_identities,
+        NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs),
+    )
     return Cell(
         name="ipcache",
         derivations=(
-            *((_nodes(sources, node_identities, compute.compute),) if told_apart else ()),
+            *((nodes,) if told_apart else ()),
             Derivation(
                 "ipcache",
                 inputs={
@@ -78,14 +81,11 @@ def build(
 
 
 def _nodes(
-    sources: Sequence[Table[Any, Any]],
-    output: Table[Identity, NodeIdentity],
-    compute: Callable[[View], Mapping[str, RowChanges[Any, Any]]],
+    inputs: Iterable[Table[Any, Any]], output: Table[Identity, NodeIdentity], identities: NodeIdentities
 ) -> Derivation:
-    """`sources`: what nodes are told apart by."""
     return Derivation(
         "node-identities",
-        inputs={table.name: table for table in sources},
+        inputs={table.name: table for table in inputs},
         outputs={"node-identities": output.writer("ipcache")},
-        compute=compute,
+        compute=identities.compute,
     )

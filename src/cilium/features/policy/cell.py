@@ -103,7 +103,7 @@ def build(
     resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
-    compilation = _compilation(compiler, inputs, tables)
+    compilation = _compilation(dict(zip(COMPILED, inputs, strict=True)), tables, compiler)
     release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates(), present=maps.present)
     return PolicyCell(
         cell=Cell(
@@ -125,10 +125,8 @@ def build(
     )
 
 
-def _compilation(compiler: PolicyCompiler, inputs: Sequence[Table[Any, Any]], tables: _Tables) -> Derivation:
-    """`inputs`: in the order of COMPILED."""
-    named = dict(zip(COMPILED, inputs, strict=True))
-    return Derivation("policy", inputs=named, outputs=tables.plan(), compute=compiler.compute)
+def _compilation(inputs: Mapping[str, Table[Any, Any]], tables: _Tables, compiler: PolicyCompiler) -> Derivation:
+    return Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
 
 
 def _resolution(
