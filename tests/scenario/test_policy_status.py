@@ -60,7 +60,7 @@ def status(cluster: Cluster, name: str) -> Any:
 
 def looked(cluster: Cluster, node: str) -> bool:
     """Whether the agent has compared what the objects say of its node with what it would say."""
-    document = json.loads(cluster.dbg(node, "status", "-o", "json", check=False))
+    document = json.loads(cluster.dbg(node, "status", "-o", "json"))
     return any(each["name"] == "policy-node-status" and each["pruned"] for each in document["reconcilers"])
 
 
