@@ -6,18 +6,19 @@
 #include "stages/deliver.h"
 #include "stages/deny.h"
 
-/* The other node calls itself host; here it is a remote node, or what the ipcache knows more precisely. */
+/* The other node calls itself host, and every other node by a number that all know; here it is a remote node, or what
+ * the ipcache knows more precisely. */
 static __always_inline __u32 sender_identity(__u32 carried, const union addr *address)
 {
 	const struct ipcache_entry *entry;
 
-	if (carried != IDENTITY_HOST)
+	if (carried != IDENTITY_HOST && carried != IDENTITY_REMOTE_NODE && carried != IDENTITY_KUBE_APISERVER)
 		return carried;
 	entry = ipcache_at(address);
 	if (entry && (entry->identity == IDENTITY_KUBE_APISERVER ||
 		      (entry->identity & SCOPE_MASK) == SCOPE_REMOTE_NODE))
 		return entry->identity;
-	return IDENTITY_REMOTE_NODE;
+	return carried == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : carried;
 }
 
 /* Inner frames bear the MACs of another node's pods: the stack must not take them for somebody else's. */

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from property.effort import VARIABLE
 
 ORDER = ("unit", "property", "bpf", "kernel", "scenario", "guest")
@@ -21,6 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the tests are imported: what they ask for is decided there."""
     if wanted := config.getoption("--policy-examples"):
         os.environ[VARIABLE] = str(wanted)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Entry points set logging up for their process; the next test is another's."""
+    yield
+    structlog.reset_defaults()
 
 
 def kind(item: pytest.Item) -> str:

@@ -24,7 +24,9 @@ static __always_inline bool encapsulated(const struct flow *flow)
 /* The key has 24 bits; identities of CIDRs and remote nodes are known on one node only. */
 static __always_inline __u32 tunnel_identity(const struct flow *flow)
 {
-	return flow->source_identity & SCOPE_MASK ? world(&flow->source) : flow->source_identity;
+	if (likely(!(flow->source_identity & SCOPE_MASK)))
+		return flow->source_identity;
+	return is_node(flow->source_identity) ? IDENTITY_REMOTE_NODE : world(&flow->source);
 }
 
 /* 0 or the reason to drop. */

@@ -70,6 +70,18 @@ def test_another_nodes_host_is_a_remote_node(node: Node, tunnelled) -> None:
     assert tunnelled(tcp("10.0.9.253", node.pod4(1), 1007), identity=1) == DENIED  # the API server, no mere node
 
 
+@pytest.mark.parametrize("carried", [1, 6, 7])
+def test_a_node_that_policies_tell_apart_is_known_by_its_address(node: Node, tunnelled, carried: int) -> None:
+    node.datapath.rule(7, 0x2000005, 3)
+    node.datapath.rule(7, 6, 2)
+    sources = {"10.0.9.252": node.pod4(1), "fd00:0:0:9::252": node.pod6(1)}
+    for offset, (source, pod) in enumerate(sources.items()):
+        node.datapath.ipcache(source, 0x2000006)
+        assert tunnelled(tcp(source, pod, 1010 + 10 * carried + offset), identity=carried) == DENIED
+        node.datapath.ipcache(source, 0x2000005)
+        assert tunnelled(tcp(source, pod, 1015 + 10 * carried + offset), identity=carried) == NEW
+
+
 def test_no_identity_no_entrance(node: Node, tunnelled) -> None:
     assert tunnelled(tcp("10.0.9.1", node.pod4(1)), identity=0) == [(EventType.DROP, DropReason.INVALID_IDENTITY)]
 

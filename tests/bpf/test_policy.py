@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from bpf.harness import OK, REDIRECT, SHOT, Datapath, Outcome
-from bpf.packets import CLIENT, FAMILIES, SERVER, WORLD, echo, tcp, udp
+from bpf.packets import CLIENT, FAMILIES, SERVER, WORLD, echo, ip, tcp, udp
+from scapy.packet import Raw
 
 from cilium.datapath.generated.enums import DropReason, EndpointFlags, EventFlags, FlowVerdict, VerdictFlags
 
@@ -44,6 +45,21 @@ def test_enforced_without_rules_is_denied_by_default(datapath: Datapath, version
     assert (event["source_identity"], event["destination_identity"]) == (1000, 2000)
     assert event["verdict"] == FlowVerdict.DROPPED
     assert datapath.connections() == []
+
+
+@pytest.mark.parametrize("protocol", [112, 2, 47, 4, 41, 50, 51])
+def test_protocols_without_ports_are_judged_by_their_number(datapath: Datapath, version: int, protocol: int) -> None:
+    """VRRP, IGMP, GRE, IPIP, IPV6, ESP, AH. In IPv6 AH is passed over: what follows it is judged, here ESP."""
+    pods(datapath, version, ingress=INGRESS)
+    judged = 50 if (version, protocol) == (6, 51) else protocol
+    number = {"proto": protocol} if version == 4 else {"nh": protocol}
+    content = bytes([50, 4, *bytes(22)]) + bytes(24)  # an AH header; to the others, anything
+    packet = ip(CLIENT[version], SERVER[version], **number) / Raw(content)
+    datapath.rule(INGRESS, 1000, 2, protocol=judged + 1)
+    assert datapath.run("from_lxc", packet).drop == DropReason.POLICY_DENIED
+    datapath.rule(INGRESS, 1000, 3, protocol=judged, cookie=701)
+    result = datapath.run("from_lxc", packet)
+    assert (result.verdict, [event["ingress_cookie"] for event in result.events]) == (REDIRECT, [701])
 
 
 def test_both_directions_must_allow(datapath: Datapath, version: int) -> None:

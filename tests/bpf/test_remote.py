@@ -66,6 +66,9 @@ def test_identities_of_one_node_do_not_travel(node: Datapath, version: int) -> N
     (event,) = node.run("from_host", tcp(WORLD[version], REMOTE[version])).events
     assert event["source_identity"] == 1 << 24 | 5
     assert event["tunnel_vni"] == (9 if version == 4 else 10)
+    node.ipcache(WORLD[version], 2 << 24 | 5)
+    (event,) = node.run("from_host", tcp(WORLD[version], REMOTE[version], 1234)).events
+    assert (event["source_identity"], event["tunnel_vni"]) == (2 << 24 | 5, 6)
 
 
 def test_the_node_reaches_remote_pods_as_host(node: Datapath, version: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
-from property.policy_oracle import Peer
+from property.policy_oracle import Group, Peer, Service
 
 from cilium.features.policy.cidrs import CIDRIdentities
 from cilium.features.policy.compute import PolicyCompiler
@@ -19,6 +20,9 @@ from cilium.tables.audit import ANNOTATION
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort, Namespace
+from cilium.tables.rules import CIDRGroup
+from cilium.tables.services import EndpointSlice, SliceEndpoint
+from cilium.tables.services import Service as KubeService
 from cilium.tables.types import ClassId, Identity, Labels
 
 DECODERS = {
@@ -51,6 +55,11 @@ class Node:
     ) -> None:
         self.objects = Table("policies", key=lambda row: row.key)
         self.namespaces = Table("namespaces", key=lambda row: row.name)
+        self.services = Table("services", key=lambda row: row.key)
+        self.slices = Table(
+            "endpoint-slices", key=lambda row: row.key, indexes={"service": lambda row: (row.service_key,)}
+        )
+        self.groups = Table("cidr-groups", key=lambda row: row.name)
         self.policies = Table("resolved-policies", key=lambda row: row.key)
         self.identities = Table("identities", key=lambda row: row.id)
         self.endpoints = Table("endpoint-identities", key=lambda row: row.endpoint)
@@ -62,11 +71,21 @@ class Node:
         self.status = Table("policy-status", key=lambda row: row.key)
         self.write = {
             table.name: table.writer("test")
-            for table in (self.objects, self.namespaces, self.identities, self.endpoints, self.cilium_endpoints)
+            for table in (
+                self.objects,
+                self.namespaces,
+                self.services,
+                self.slices,
+                self.groups,
+                self.identities,
+                self.endpoints,
+                self.cilium_endpoints,
+            )
         }
+        referring = (self.objects, self.namespaces, self.services, self.slices, self.groups)
         self.resolution = Derivation(
             "resolved-policies",
-            inputs={"policies": self.objects, "namespaces": self.namespaces},
+            inputs={table.name: table for table in referring},
             outputs={"resolved-policies": self.policies.writer("policy")},
             compute=Resolver().compute,
         )
@@ -102,6 +121,27 @@ class Node:
 
     def remove_policy(self, key: str) -> None:
         self.write["policies"].delete(key)
+
+    def add_service(self, service: Service) -> None:
+        labels, selector = (
+            tuple(sorted(f"k8s:{key}={value}" for key, value in each.items()))
+            for each in (service.labels, service.selector)
+        )
+        self.write["services"].upsert(
+            KubeService(service.namespace, service.name, "ClusterIP", labels=labels, selector=selector)
+        )
+        ends = tuple(SliceEndpoint(ip_address(text), True, True, False) for text in service.addresses)
+        self.write["endpoint-slices"].upsert(EndpointSlice(service.namespace, service.name, service.name, ends))
+
+    def remove_service(self, service: Service) -> None:
+        self.write["services"].delete(f"{service.namespace}/{service.name}")
+
+    def add_group(self, group: Group) -> None:
+        labels = tuple(sorted(f"k8s:{key}={value}" for key, value in group.labels.items()))
+        self.write["cidr-groups"].upsert(CIDRGroup(group.name, "u", labels, tuple(map(ip_network, group.cidrs))))
+
+    def remove_group(self, group: Group) -> None:
+        self.write["cidr-groups"].delete(group.name)
 
     def audit_namespaces(self, names: Collection[str]) -> None:
         """These and no others."""

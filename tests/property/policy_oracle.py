@@ -33,6 +33,33 @@ class Peer:
         return self.labels.get(NS)
 
 
+@dataclass(frozen=True)
+class Service:
+    """With a selector it is its pods, without one its addresses."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    selector: Mapping[str, str]
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    labels: Mapping[str, str]
+    cidrs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What policies may refer to."""
+
+    services: tuple[Service, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+
+NOTHING = Objects()
 Flow = tuple[int, int]
 """Protocol number, destination port or ICMP type."""
 
@@ -44,13 +71,14 @@ def judged(
     peer: Peer,
     flow: Flow,
     audited_namespaces: Collection[str] = (),
+    objects: Objects = NOTHING,
 ) -> str:
     """allowed, denied, or audited: let through, and denied if the policies in audit mode were enforced."""
     everything = list(policies)
     enforced = [policy for policy in everything if not in_audit_mode(policy, audited_namespaces)]
-    if not allowed(enforced, subject, direction, peer, flow):
+    if not allowed(enforced, subject, direction, peer, flow, objects):
         return "denied"
-    return "allowed" if allowed(everything, subject, direction, peer, flow) else "audited"
+    return "allowed" if allowed(everything, subject, direction, peer, flow, objects) else "audited"
 
 
 def in_audit_mode(policy: dict[str, Any], audited_namespaces: Collection[str]) -> bool:
@@ -59,14 +87,21 @@ def in_audit_mode(policy: dict[str, Any], audited_namespaces: Collection[str]) -
     return own or metadata.get("namespace") in audited_namespaces
 
 
-def allowed(policies: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow) -> bool:
+def allowed(
+    policies: Iterable[dict[str, Any]],
+    subject: Peer,
+    direction: str,
+    peer: Peer,
+    flow: Flow,
+    objects: Objects = NOTHING,
+) -> bool:
     """Of the tiers in their order, the first that has an answer."""
     everything = list(policies)
     cluster = [policy for policy in everything if policy["kind"] == "ClusterNetworkPolicy"]
     others = [policy for policy in everything if policy["kind"] != "ClusterNetworkPolicy"]
     for answer in (
         answer_in_order(cluster, "Admin", subject, direction, peer, flow),
-        answer_of_normal(others, subject, direction, peer, flow),
+        answer_of_normal(others, subject, direction, peer, flow, objects),
         answer_in_order(cluster, "Baseline", subject, direction, peer, flow),
     ):
         if answer is not None:
@@ -94,8 +129,8 @@ def answer_in_order(
 def first_action(rules: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow) -> str | None:
     side, ports = ("from", subject.named_ports) if direction == "ingress" else ("to", peer.named_ports)
     for rule in rules:
-        if rule["action"] != "Accept" and any("nodes" in entry for entry in rule[side]):
-            return "Deny"  # nobody can tell whom it means
+        if rule["action"] != "Accept" and any(entry.get("nodes") for entry in rule[side]):
+            return "Deny"  # nobody can tell which nodes it means
         networks = {cidr for entry in rule[side] for cidr in entry.get("networks", ())}
         meant = {"0.0.0.0/0", "::/0"} <= networks or any(cluster_peer_matches(entry, peer) for entry in rule[side])
         if meant and cluster_flow_matches(rule.get("protocols"), flow, ports):
@@ -120,7 +155,7 @@ def cluster_peer_matches(entry: dict[str, Any], peer: Peer) -> bool:
     if "networks" in entry:
         return any(cidr_matches(cidr, [], peer) for cidr in entry["networks"])
     if "nodes" in entry:
-        return False
+        return not entry["nodes"] and any(f"reserved:{name}" in peer.labels for name in ("host", "remote-node"))
     return peer.labels.get(CLUSTER_KEY) == CLUSTER and cluster_selects(entry, peer)
 
 
@@ -142,7 +177,7 @@ def cluster_flow_matches(
 
 
 def answer_of_normal(
-    policies: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow
+    policies: Iterable[dict[str, Any]], subject: Peer, direction: str, peer: Peer, flow: Flow, objects: Objects
 ) -> bool | None:
     """Deny beats allow, and a closed direction is an answer."""
     deny = allow = default_deny = False
@@ -153,7 +188,8 @@ def answer_of_normal(
             default_deny |= switches_default_deny_on(policy, rule, direction)
             for section, element in elements(policy, rule, direction):
                 ports = subject.named_ports if direction == "ingress" else peer.named_ports
-                if peer_matches(policy, element, direction, peer) and flow_matches(policy, element, flow, ports):
+                matches = peer_matches(policy, element, direction, peer, objects)
+                if matches and flow_matches(policy, element, flow, ports):
                     if section.endswith("Deny"):
                         deny = True
                     else:
@@ -194,7 +230,7 @@ def elements(policy: dict[str, Any], rule: dict[str, Any], direction: str) -> It
             yield section, element
 
 
-def peer_matches(policy: dict[str, Any], element: dict[str, Any], direction: str, peer: Peer) -> bool:
+def peer_matches(policy: dict[str, Any], element: dict[str, Any], direction: str, peer: Peer, objects: Objects) -> bool:
     side = "from" if direction == "ingress" else "to"
     if policy["kind"] == "NetworkPolicy":
         peers = element.get(side)
@@ -211,7 +247,9 @@ def peer_matches(policy: dict[str, Any], element: dict[str, Any], direction: str
         case "CIDR":
             return any(cidr_matches(cidr, [], peer) for cidr in element[kind])
         case "CIDRSet":
-            return any(cidr_matches(entry["cidr"], entry.get("except", []), peer) for entry in element[kind])
+            return any(cidr_rule_matches(entry, peer, objects) for entry in element[kind])
+        case "Services":
+            return any(service_matches(entry, one, peer) for entry in element[kind] for one in objects.services)
     raise AssertionError(f"the oracle does not know {kind}")
 
 
@@ -271,6 +309,37 @@ def cidr_matches(cidr: str, excepts: list[str], peer: Peer) -> bool:
     if peer.address is None or peer.address not in ip_network(cidr):
         return False
     return not any(peer.address in ip_network(hole) for hole in excepts)
+
+
+def cidr_rule_matches(entry: dict[str, Any], peer: Peer, objects: Objects) -> bool:
+    holes = entry.get("except", [])
+    if "cidr" in entry:
+        return cidr_matches(entry["cidr"], holes, peer)
+    if "cidrGroupRef" in entry:
+        groups = [group for group in objects.groups if group.name == entry["cidrGroupRef"]]
+    else:
+        groups = [group for group in objects.groups if plain_match(entry["cidrGroupSelector"], group.labels)]
+    return any(cidr_matches(cidr, holes, peer) for group in groups for cidr in group.cidrs)
+
+
+def service_matches(entry: dict[str, Any], service: Service, peer: Peer) -> bool:
+    reference = entry.get("k8sService") or entry["k8sServiceSelector"]
+    if reference.get("namespace", service.namespace) != service.namespace:
+        return False
+    if "k8sService" in entry:
+        meant = reference["serviceName"] == service.name
+    else:
+        meant = plain_match(reference["selector"], service.labels)
+    if not meant:
+        return False
+    if not service.selector:
+        return str(peer.address) in service.addresses
+    local = peer.namespace == service.namespace and peer.labels.get(CLUSTER_KEY) == CLUSTER
+    return local and all(peer.labels.get(f"k8s:{key}") == value for key, value in service.selector.items())
+
+
+def plain_match(selector: dict[str, Any], labels: Mapping[str, str]) -> bool:
+    return labels_match(selector, {f"k8s:{key}": value for key, value in labels.items()})
 
 
 def flow_matches(

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from hypothesis import strategies as st
-from property.policy_oracle import CLUSTER, CLUSTER_KEY, NS, NS_LABEL, Peer
+from property.policy_oracle import CLUSTER, CLUSTER_KEY, NS, NS_LABEL, Group, Objects, Peer, Service
 
 NAMESPACES = {"shop": {"team": "a"}, "bank": {"team": "b"}, "labs": {}}
 APPS = ("web", "api", "db")
@@ -59,6 +59,19 @@ CIDRS = (
     ("2001:db8::/32", ["2001:db8:1::/48"]),
     ("fd00::/8", []),
 )
+SERVICES = (
+    Service("shop", "web", {"app": "web"}, {"app": "web"}),
+    Service("bank", "db", {"app": "db", "tier": "back"}, {"app": "db"}),
+    Service("shop", "db", {"app": "db"}, {"app": "db", "tier": "back"}),
+    Service("labs", "outside", {"tier": "back"}, {}, ("10.1.2.3", "2001:db8::1")),
+    Service("bank", "name", {"tier": "front"}, {}),
+)
+GROUPS = (
+    Group("ten", {"tier": "back"}, ("10.0.0.0/8", "2001:db8::/32")),
+    Group("part", {"app": "db"}, ("10.1.0.0/16", "8.8.8.8/32")),
+    Group("none", {"app": "db"}, ()),
+)
+OBJECTS = Objects(SERVICES, GROUPS)
 FLOWS = (
     *((6, port) for port in (0, 1, 53, 79, 80, 81, 443, 7070, 8080, 9090, 65535)),
     *((17, port) for port in (53, 80, 8080)),
@@ -130,6 +143,24 @@ icmps = st.lists(
 )
 
 
+group_rules = st.fixed_dictionaries(
+    {"cidrGroupRef": st.sampled_from(("ten", "part", "none", "nowhere"))},
+    optional={"except": st.lists(st.sampled_from(("10.1.0.0/16", "2001:db8:1::/48", "172.16.0.0/12")), max_size=2)},
+) | st.fixed_dictionaries({"cidrGroupSelector": selectors("app", "tier")})
+service_rules = st.builds(
+    lambda reference: {"k8sService": reference},
+    st.fixed_dictionaries(
+        {"serviceName": st.sampled_from(("web", "db", "outside", "name", "nowhere"))},
+        optional={"namespace": st.sampled_from(sorted(NAMESPACES))},
+    ),
+) | st.builds(
+    lambda reference: {"k8sServiceSelector": reference},
+    st.fixed_dictionaries(
+        {"selector": selectors("app", "tier")}, optional={"namespace": st.sampled_from(sorted(NAMESPACES))}
+    ),
+)
+
+
 @st.composite
 def cidr_rules(draw: st.DrawFn) -> dict[str, Any]:
     cidr, holes = draw(st.sampled_from(CIDRS))
@@ -144,8 +175,10 @@ def cilium_elements(draw: st.DrawFn, side: str) -> dict[str, Any]:
         "Endpoints": st.lists(selectors(*PEER_KEYS), max_size=2),
         "Entities": st.lists(st.sampled_from(ENTITIES), min_size=1, max_size=2),
         "CIDR": st.lists(cidr, max_size=2),
-        "CIDRSet": st.lists(cidr_rules(), max_size=2),
+        "CIDRSet": st.lists(cidr_rules() | group_rules, max_size=2),
     }
+    if side == "to":
+        peers["Services"] = st.lists(service_rules, max_size=2)
     kind = draw(st.sampled_from((None, *peers)))
     element = {} if kind is None else {side + kind: draw(peers[kind])}
     return element | draw(st.one_of(st.just({}), maybe(toPorts=to_ports), maybe(icmps=icmps)))
@@ -202,7 +235,8 @@ cluster_names = st.builds(lambda name: {"destinationNamedPort": name}, st.sample
 
 @st.composite
 def cluster_rules(draw: st.DrawFn, side: str) -> dict[str, Any]:
-    outside = cluster_networks | st.just({"nodes": {}}) if side == "to" else st.nothing()
+    nodes = st.sampled_from(({"nodes": {}}, {"nodes": {"matchLabels": {"role": "edge"}}}))
+    outside = cluster_networks | nodes if side == "to" else st.nothing()
     peers = draw(st.lists(cluster_subjects | outside, min_size=1, max_size=2))
     protocols = (
         cluster_transports

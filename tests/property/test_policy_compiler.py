@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +10,19 @@ from hypothesis import strategies as st
 from property.effort import examples
 from property.policy_node import Node, judge
 from property.policy_oracle import Peer, judged
-from property.policy_world import ADDRESSES, FLOWS, PODS, RESERVED, audited_namespaces, key_of, policies, tiered
+from property.policy_world import (
+    ADDRESSES,
+    FLOWS,
+    GROUPS,
+    OBJECTS,
+    PODS,
+    RESERVED,
+    SERVICES,
+    audited_namespaces,
+    key_of,
+    policies,
+    tiered,
+)
 
 from cilium.tables.rules import DEFAULT_DENY
 
@@ -17,7 +30,7 @@ LOCAL = PODS[:4]
 WORLD = (Peer(9, {"reserved:world-ipv4": ""}), Peer(10, {"reserved:world-ipv6": ""}))
 EVERYONE = (*PODS, *RESERVED, *ADDRESSES)
 
-relaxed = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def node_with(applied: list[dict[str, Any]]) -> Node:
@@ -26,6 +39,10 @@ def node_with(applied: list[dict[str, Any]]) -> Node:
         node.add_peer(peer)
     for pod in LOCAL:
         node.add_endpoint(pod)
+    for service in SERVICES:
+        node.add_service(service)
+    for group in GROUPS:
+        node.add_group(group)
     for policy in applied:
         node.add_policy(policy)
     node.settle()
@@ -44,7 +61,7 @@ def compare(
             for peer in peers:
                 row = node.class_of(subject, direction, peer)
                 for flow in FLOWS:
-                    expected = judged(applied, subject, direction, peer, flow, audited)
+                    expected = judged(applied, subject, direction, peer, flow, audited, OBJECTS)
                     found = judge(row, *flow)
                     assert found == expected, (subject.labels, direction, peer, flow)
 
@@ -58,7 +75,7 @@ def test_compiled_verdicts_are_those_of_the_oracle(applied: list[dict[str, Any]]
     compare(node, applied, LOCAL, EVERYONE, audited)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tiered())
 def test_tiers_are_those_of_the_oracle(applied: list[dict[str, Any]]) -> None:
     compare(node_with(applied), applied, LOCAL[:1], (*PODS, *RESERVED[:2]), [])
@@ -82,6 +99,8 @@ steps = st.one_of(
     st.builds(Step, st.just("relabelled"), st.sampled_from(PODS)),
     st.builds(Step, st.just("endpoint"), st.sampled_from(LOCAL)),
     st.builds(Step, st.just("no endpoint"), st.sampled_from(LOCAL)),
+    st.builds(Step, st.sampled_from(("service", "no service", "service without pods")), st.sampled_from(SERVICES)),
+    st.builds(Step, st.sampled_from(("group", "no group", "other group")), st.sampled_from(GROUPS)),
     st.builds(Step, st.just("audit"), audited_namespaces),
 )
 
@@ -103,6 +122,18 @@ def take(node: Node, step: Step) -> None:
             node.add_endpoint(subject)
         case "no endpoint":
             node.remove_endpoint(subject)
+        case "service":
+            node.add_service(subject)
+        case "no service":
+            node.remove_service(subject)
+        case "service without pods":
+            node.add_service(replace(subject, selector={}, addresses=("10.1.9.9", "fd00::1")))
+        case "group":
+            node.add_group(subject)
+        case "no group":
+            node.remove_group(subject)
+        case "other group":
+            node.add_group(replace(subject, labels={"tier": "back"}, cidrs=("10.200.0.0/16", "fd00::/8")))
         case "audit":
             node.audit_namespaces(subject)
 
@@ -118,7 +149,7 @@ def test_small_steps_end_where_one_big_step_ends(applied: list[dict[str, Any]], 
             take(node, step)
         node.settle()
     fresh = Node()
-    for name in ("policies", "namespaces", "identities", "endpoint-identities", "cilium-endpoints"):
+    for name in node.write:
         fresh.write[name].commit(list(node.write[name].table.snapshot()))
     fresh.settle()
     assert rows(node) == rows(fresh)

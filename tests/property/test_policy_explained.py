@@ -7,11 +7,12 @@ from ipaddress import ip_network
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from property.effort import examples
 from property.policy_node import DECODERS, labels_of, ports_of
-from property.policy_oracle import Peer, judged
+from property.policy_oracle import CLUSTER, Peer, judged
 from property.policy_world import (
     ADDRESSES,
     FLOWS,
@@ -29,6 +30,7 @@ from cilium.features.policy.explain.compare import Comparison
 from cilium.features.policy.explain.judge import Mode, judge
 from cilium.features.policy.explain.rows import Direction, Judgement, Lack, Party, Traffic, Verdict
 from cilium.features.policy.explain.spectrum import Connection, spectrum
+from cilium.settings import PolicyEnforcement
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.tables.audit import ANNOTATION
 from cilium.tables.kubernetes import Namespace
@@ -48,7 +50,7 @@ def decoded(applied: list[dict[str, Any]], audited: Collection[str] = ()) -> lis
     tables.namespaces.writer("test").commit(
         upserts=[Namespace(name, {}, {ANNOTATION: "enabled"} if name in audited else {}) for name in NAMESPACES]
     )
-    return resolved(rows, tables)
+    return resolved(rows, tables, cluster=CLUSTER)
 
 
 def party(peer: Peer) -> Party:
@@ -124,3 +126,13 @@ def combined(applied: list[dict[str, Any]], source: Peer, destination: Peer, flo
     sides = [("egress", source, destination), ("ingress", destination, source)]
     verdicts = [judged(applied, subject, way, peer, flow) for way, subject, peer in sides if subject in PODS]
     return next((verdict for verdict in ("denied", "audited") if verdict in verdicts), "allowed")
+
+
+@pytest.mark.parametrize(("peer", "expected"), [(PODS[1], Verdict.ALLOWED), (RESERVED[0], Verdict.DENIED)])
+def test_what_is_closed_without_a_policy_asks_the_baseline_first(peer: Peer, expected: Verdict) -> None:
+    rule = {"name": "pods", "action": "Accept", "from": [{"namespaces": {}}]}
+    spec = {"tier": "Baseline", "priority": 1, "subject": {"namespaces": {}}, "ingress": [rule]}
+    objects = decoded([{"kind": "ClusterNetworkPolicy", "metadata": {"name": "a", "uid": "u"}, "spec": spec}])
+    mode = Mode(allow_localhost=False, enforcement=PolicyEnforcement.ALWAYS)
+    found = judge(objects, Direction.INGRESS, party(PODS[0]), party(peer), Traffic(6, 80), mode)
+    assert found.verdict is expected

@@ -33,6 +33,8 @@ socketLB: {hostNamespaceOnly: true}
 policyDenyResponse: icmp
 bpf: {policyMapMax: 1024}
 localRedirectPolicies: {enabled: true}
+policyCIDRMatchMode: [nodes]
+nodeSelectorLabels: true
 """
 VALUES = {"tunnel": TUNNEL, "native": NATIVE, "packets": PACKETS}
 MODES = ("tunnel", "native")
@@ -83,5 +85,5 @@ def tunnel(labs: Labs) -> Cluster:
 
 @pytest.fixture(scope="session")
 def packets(labs: Labs) -> Cluster:
-    """Services of pods are translated in packets, not in sockets."""
+    """Services of pods are translated in packets, not in sockets; policies tell nodes apart."""
     return labs.get("packets", nodes=2)

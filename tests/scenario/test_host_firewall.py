@@ -215,6 +215,12 @@ class TestLockOut:
         rows = json.loads(cluster.dbg("node1", "statedb", "policy-status", "-o", "json"))
         (status,) = [row for row in rows if row["name"] == "cut"]
         assert "generation 1 was rolled back" in status["warnings"][0]
+
+        def written() -> bool:
+            said = cluster.get("ccnp", "cut")["status"]["nodes"]["node1"]
+            return not said["ok"] and "was rolled back" in said["error"]
+
+        cluster.eventually(written, "so does the object's own status")
         cluster.apply(ccnp("cut", egress=[{"toEntities": ["kube-apiserver", "cluster"]}]))
         cluster.eventually(lambda: trials(cluster)["cut"] == "kept 2", "a better one is tried and kept", seconds=30)
 

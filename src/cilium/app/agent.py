@@ -169,6 +169,7 @@ def _source(
         tables=kubernetes,
         node=node,
         cluster=settings.cluster.name,
+        policy=settings.policy,
         redirectable=settings.services.local_redirect_cidrs,
         resources=followed(settings),
         remember=state / "policies",
@@ -182,8 +183,6 @@ def followed(settings: Settings) -> frozenset[Resource]:
         unwanted.add(Resource.NETWORK_POLICIES)
     if not settings.policy.cluster_network_policy:
         unwanted.add(Resource.CLUSTER_NETWORK_POLICIES)
-    if not settings.services.replacement:
-        unwanted |= {Resource.SERVICES, Resource.ENDPOINT_SLICES}
     if not (settings.services.replacement and settings.services.local_redirect):
         unwanted.add(Resource.CILIUM_LOCAL_REDIRECT_POLICIES)
     return AGENT - unwanted

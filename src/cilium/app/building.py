@@ -84,7 +84,12 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         endpoint_identities=tables.endpoint_identities,
         cilium_endpoints=kubernetes.cilium_endpoints,
         kube_apiservers=kubernetes.kube_apiservers,
-        referred={"namespaces": kubernetes.namespaces},
+        referred={
+            "services": kubernetes.services,
+            "endpoint-slices": kubernetes.endpoint_slices,
+            "cidr-groups": kubernetes.cidr_groups,
+            "namespaces": kubernetes.namespaces,
+        },
         entries=maps["cilium_policy"],
         classes=maps["cilium_policy_class"],
         endpoints=maps["cilium_lxc"],
@@ -93,6 +98,8 @@ def build_policy(built: Built) -> policy_cell.PolicyCell:
         enforcement=settings.policy.enforcement,
         audit=settings.policy.audit,
         dual_stack=settings.families.ipv4 and settings.families.ipv6,
+        cidrs_match_nodes=settings.policy.cidrs_match_nodes,
+        cluster=settings.cluster.name,
         host_firewall=built.host_firewall,
     )
 
@@ -125,6 +132,7 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         namespaces=kubernetes.namespaces,
         cilium_identities=kubernetes.cilium_identities,
         cidr_identities=policy.cidr_identities,
+        node_identities=tables.node_identities if settings.policy.tells_nodes_apart else None,
         identities=tables.identities,
         endpoint_identities=tables.endpoint_identities,
         requests=tables.identity_requests,
@@ -143,6 +151,10 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         devices=tables.devices,
         cidr_identities=policy.cidr_identities,
         kube_apiservers=kubernetes.kube_apiservers,
+        kube_nodes=kubernetes.kube_nodes,
+        node_identities=tables.node_identities,
+        node_labels=settings.policy.node_selectors,
+        node_cidrs=settings.policy.cidrs_match_nodes,
         ipcache=tables.ipcache,
     )
     return identity, ipcache

@@ -81,6 +81,7 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
         client=client,
         tables=KubernetesTables(),
         cluster=settings.cluster.name,
+        policy=settings.policy,
         resources=(OPERATOR | POLICIES) - unwanted,
         reports=True,
     )
@@ -103,8 +104,8 @@ async def lead(inspection: Inspection, client: Client, writes: Writes, tasks: as
 async def ensure_crds(writes: Writes, *, without: Collection[str] = ()) -> None:
     """However long the API server is away, or not well; its refusal is an error.
 
-    Others' definitions are written where there are none; one that is there is left as it is. `without`: names that
-    nobody needs.
+    Definitions of others' resources are written where there are none; what somebody else wrote is left as it is.
+    `without`: names that nobody needs.
     """
     for crd in crds.load():
         name = crd["metadata"]["name"]
@@ -112,7 +113,7 @@ async def ensure_crds(writes: Writes, *, without: Collection[str] = ()) -> None:
             continue
         while True:
             try:
-                if crd["spec"]["group"] == crds.GROUP or await writes.find(CRDS, name) is None:
+                if crd["spec"]["group"] == crds.GROUP or crds.is_ours(await writes.find(CRDS, name)):
                     await writes.ensure(CRDS, name, crd)
                 break
             except (Unreachable, ApiError) as error:

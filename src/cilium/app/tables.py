@@ -17,7 +17,7 @@ from cilium.features.services.rows import SocketHook
 from cilium.state import Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.identities import IdentityRow
+from cilium.tables.identities import IdentityRow, NodeIdentity
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.nodes import NodeAddressing
 from cilium.tables.problems import Problem, ProblemKey
@@ -48,6 +48,7 @@ class AgentTables:
         self.xdp_devices: Table[str, XdpDevice] = Table("xdp-devices", key=lambda row: row.device)
         # computed
         self.identities: Table[Identity, IdentityRow] = Table("identities", key=lambda row: row.id)
+        self.node_identities: Table[Identity, NodeIdentity] = Table("node-identities", key=lambda row: row.identity)
         self.endpoint_identities: Table[EndpointId, EndpointIdentity] = Table(
             "endpoint-identities", key=lambda row: row.endpoint
         )

@@ -176,12 +176,12 @@ class FlowDecoder:
         if kind != Kind.INGRESS_VERDICT and (event.flags & Flag.EGRESS_DECIDED or event.egress_cookie):
             last = kind == Kind.EGRESS_VERDICT or not event.flags & Flag.INGRESS_DECIDED
             shut = (closed and last) or bool(event.flags & Flag.EGRESS_AUDITED)
-            rules = self._rules(event.egress_cookie, shut, client, Direction.EGRESS)
+            rules = self._rules(flow, event.egress_cookie, shut, client, Direction.EGRESS)
             refused = self._refused(event.egress_cookie, shut)
             (flow.egress_denied_by if refused else flow.egress_allowed_by).extend(rules)
             flow.policy_match_type = event.egress_match
         if kind != Kind.EGRESS_VERDICT and (event.flags & Flag.INGRESS_DECIDED or event.ingress_cookie):
-            rules = self._rules(event.ingress_cookie, closed, server, Direction.INGRESS)
+            rules = self._rules(flow, event.ingress_cookie, closed, server, Direction.INGRESS)
             refused = self._refused(event.ingress_cookie, closed)
             (flow.ingress_denied_by if refused else flow.ingress_allowed_by).extend(rules)
             flow.policy_match_type = event.ingress_match
@@ -191,11 +191,14 @@ class FlowDecoder:
         rule = self._names.rule(cookie)
         return rule.action is Action.DENY if rule is not None else closed
 
-    def _rules(self, cookie: int, closed: bool, endpoint: int, direction: Direction) -> list[pb.Policy]:
+    def _rules(self, flow: pb.Flow, cookie: int, closed: bool, endpoint: int, direction: Direction) -> list[pb.Policy]:
+        """The rules that decided; what they want to have logged goes into the flow."""
         audited = cookie == AUDITED_DEFAULT_DENY
         if audited or (cookie == DEFAULT_DENY and closed):
             return [_policy(one) for one in self._names.default_deny(endpoint, direction, audited)]
         rule = self._names.rule(cookie)
+        if rule is not None and rule.log and rule.log not in flow.policy_log:
+            flow.policy_log.append(rule.log)
         return [] if rule is None else [_policy(rule)]
 
 

@@ -4,7 +4,13 @@ In: values files, a ConfigMap's data or mounted directory, flags and variables. 
 groups, checked; or `SettingsError` with every problem, its path and the way out.
 """
 
-from cilium.settings.datapath_groups import AllowLocalhost, DenyResponse, MonitorAggregation, PolicyEnforcement
+from cilium.settings.datapath_groups import (
+    AllowLocalhost,
+    DenyResponse,
+    MonitorAggregation,
+    PolicyEnforcement,
+    PolicySettings,
+)
 from cilium.settings.errors import Problem, SettingsError
 from cilium.settings.kinds import split_address
 from cilium.settings.model import Settings
@@ -38,6 +44,7 @@ __all__ = [
     "NoBackendResponse",
     "Overlay",
     "PolicyEnforcement",
+    "PolicySettings",
     "Problem",
     "RoutingMode",
     "Settings",

@@ -90,6 +90,35 @@ class PolicySettings:
         helm=("k8sClusterNetworkPolicy.enabled",),
         meaning="ClusterNetworkPolicy objects (policy.networking.k8s.io) are enforced: tiers Admin and Baseline.",
     )
+    cidr_match_mode: tuple[str, ...] = setting(
+        kinds.names("nodes", "a list of what CIDRs match beside the world: nodes"),
+        default=(),
+        key="policy-cidr-match-mode",
+        helm=("policyCIDRMatchMode",),
+        meaning="`nodes`: CIDRs in policies match nodes of the cluster too; empty: only what is outside of it.",
+    )
+    node_selectors: bool = setting(
+        kinds.boolean(),
+        default=False,
+        key="enable-node-selector-labels",
+        helm=("nodeSelectorLabels",),
+        meaning="Every node has an identity of its own, so that `fromNodes` and `toNodes` select nodes by label.",
+    )
+    extended_protocols: bool = setting(
+        kinds.boolean(),
+        default=False,
+        key="enable-extended-ip-protocols",
+        meaning="Policies may name VRRP, IGMP, GRE, IPIP, IPV6, ESP and AH as protocols of `toPorts`.",
+    )
+
+    @property
+    def cidrs_match_nodes(self) -> bool:
+        return "nodes" in self.cidr_match_mode
+
+    @property
+    def tells_nodes_apart(self) -> bool:
+        """Nodes have identities of their own, not one for all."""
+        return self.node_selectors or self.cidrs_match_nodes
 
 
 @dataclass(frozen=True)

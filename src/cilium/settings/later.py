@@ -67,7 +67,6 @@ LATER = (
     LaterFeature("per-endpoint routes", ("endpointRoutes.enabled",), "endpointRoutes", "enable-endpoint-routes"),
     LaterFeature("CiliumEndpointSlice", ("ciliumEndpointSlice.enabled",), "ciliumEndpointSlice"),
     LaterFeature("netkit devices", ("bpf.netkit",)),
-    LaterFeature("CIDR rules that match nodes", ("policyCIDRMatchMode",), key="policy-cidr-match-mode"),
     LaterFeature(
         "direct routing past routers", ("directRoutingSkipUnreachable",), key="direct-routing-skip-unreachable"
     ),

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
-from cilium.tables.types import Identity, IPNetwork, Labels
+from cilium.tables.types import Identity, IPAddress, IPNetwork, Labels
 
 
 class Reserved(IntEnum):
@@ -30,8 +30,8 @@ class Reserved(IntEnum):
 
 
 MIN_DYNAMIC, MAX_DYNAMIC = 256, 65535
-SCOPE_CIDR = 1 << 24
-"""Upper byte of identities that are allocated on this node for CIDRs."""
+SCOPE_CIDR, SCOPE_REMOTE_NODE = 1 << 24, 2 << 24
+"""Upper byte of identities that are allocated on this node, for CIDRs and for other nodes."""
 
 
 class IdentityRow(msgspec.Struct, frozen=True):
@@ -55,3 +55,17 @@ class CIDRIdentity(msgspec.Struct, frozen=True):
     prefix: IPNetwork
     identity: Identity
     labels: Labels
+
+
+class NodeIdentity(msgspec.Struct, frozen=True):
+    """Table `node-identities`, key `identity`: nodes that policies tell apart. Writer: features/ipcache.
+
+    Empty unless policies may select nodes by label or by CIDR. The node itself is among them, as `host`.
+    """
+
+    identity: Identity
+    node: str
+    labels: Labels
+    """`reserved:remote-node`, `node:KEY=VALUE`, and the named CIDRs around its addresses (`cidr:10.0.0.0/8`)."""
+    addresses: tuple[IPAddress, ...] = ()
+    """Where it is met; none for `host`, whose addresses are this node's own affair."""

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import msgspec
 
-from cilium.tables.types import IPNetwork
+from cilium.tables.types import IPNetwork, Labels
 
 DEFAULT_DENY = 0
 """Cookie of what no rule lets pass where policies close the direction."""
@@ -60,6 +60,8 @@ class Selector(msgspec.Struct, frozen=True):
 class CIDRPeer(msgspec.Struct, frozen=True):
     cidr: IPNetwork
     excepts: tuple[IPNetwork, ...] = ()
+    world_only: bool = False
+    """Only what is outside of the cluster, even where CIDRs match nodes: an entity, written as a CIDR."""
 
 
 class PortRange(msgspec.Struct, frozen=True):
@@ -77,12 +79,14 @@ class PortRange(msgspec.Struct, frozen=True):
 class ServicePeer(msgspec.Struct, frozen=True):
     """Services whose backends are meant: the one with this name, or those whose labels `selector` selects.
 
-    `namespace` empty: of every namespace (with `selector` only).
+    `namespace` empty: of every namespace.
     """
 
     namespace: str = ""
     name: str = ""
     selector: Selector | None = None
+    path: str = ""
+    """Where the object says so."""
 
 
 class CIDRGroupPeer(msgspec.Struct, frozen=True):
@@ -91,6 +95,23 @@ class CIDRGroupPeer(msgspec.Struct, frozen=True):
     name: str = ""
     selector: Selector | None = None
     excepts: tuple[IPNetwork, ...] = ()
+    path: str = ""
+    """Where the object says so."""
+
+
+class CIDRGroup(msgspec.Struct, frozen=True):
+    """Table `cidr-groups`, key `name`: cilium.io/v2 CiliumCIDRGroup.
+
+    An invalid update keeps the CIDRs of the last valid generation and carries the error.
+    """
+
+    name: str
+    uid: str
+    labels: Labels = ()
+    """`k8s:key=value`, sorted."""
+    cidrs: tuple[IPNetwork, ...] = ()
+    error: str = ""
+    """Field path and reason; empty if the object is valid."""
 
 
 class Peers(msgspec.Struct, frozen=True):
@@ -245,7 +266,8 @@ class RuleReference(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """`spec.ingress[0]`; of default deny, and of the built-in references, nothing."""
+        """`spec.ingress[0]`, `spec.ingress[0] (its name)`; of default deny, and of the built-in references, nothing."""
         if not self.cookie or not self.section:
             return ""
-        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]"
+        name = f" ({self.rule})" if self.rule else ""
+        return f"{f'specs[{self.spec}]' if self.spec else 'spec'}.{self.section}[{self.index}]{name}"

@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from cilium.tables.problems import Reason
-from cilium.tables.types import IPAddress, IPNetwork
+from cilium.tables.types import IPAddress, IPNetwork, Labels
 
 
 class Scope(StrEnum):
@@ -138,6 +138,10 @@ class Service(msgspec.Struct, frozen=True):
     nodes: tuple[LabelTerm, ...] = ()
     """On which nodes it is served, by their labels (annotations service.cilium.io/node and node-selector)."""
     flaws: tuple[Flaw, ...] = ()
+    labels: Labels = ()
+    """`k8s:key=value`, sorted: policies select services by them."""
+    selector: Labels = ()
+    """Labels of its pods, written likewise; empty: somebody else writes its EndpointSlices."""
 
     @property
     def key(self) -> str:

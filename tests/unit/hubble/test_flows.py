@@ -180,6 +180,7 @@ def test_a_deny_rule_is_named(decoder: FlowDecoder) -> None:
         ),
     )
     assert [policy.name for policy in dropped.ingress_denied_by] == ["echo-shut"]
+    assert list(dropped.policy_log) == ["shut"]
     assert not dropped.ingress_allowed_by
 
 

@@ -280,6 +280,7 @@ class Cluster:
                     labels=("x",),
                     action=Action.DENY,
                     revision=5,
+                    log="shut",
                 ),
                 RuleReference(2, "", "", "audited default deny", "", 0, action=Action.DENY),
             ]

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 GROUP = "cilium.io"
+MARK, MARKED = "app.kubernetes.io/part-of", "cilium"
+"""Label of our definitions of others' resources."""
 FRAGMENTS = "fragments.yaml"
 Schema = dict[str, Any]
 
@@ -23,6 +25,13 @@ def load() -> list[dict[str, Any]]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml") and entry.name != FRAGMENTS)
     documents = (yaml.safe_load(folder.joinpath(name).read_text(encoding="utf-8")) for name in names)
     return [resolve(document, fragments) for document in documents]
+
+
+def is_ours(present: Schema | None) -> bool:
+    """Whether a definition of an API server may be written: there is none, or it is one of ours."""
+    if present is None:
+        return True
+    return ((present.get("metadata") or {}).get("labels") or {}).get(MARK) == MARKED
 
 
 def resolve(node: Any, fragments: dict[str, Schema]) -> Any:

@@ -100,7 +100,7 @@ def verdict(flow: Any, style: Style) -> str:
 
 
 def policies(flow: Any) -> str:
-    """` (egress allowed by CiliumNetworkPolicy default/a spec.egress[0])`, or nothing."""
+    """` (egress allowed by CiliumNetworkPolicy default/a spec.egress[0]; log: team)`, or nothing."""
     said = []
     for direction in ("egress", "ingress"):
         for what in ("allowed", "denied"):
@@ -110,6 +110,8 @@ def policies(flow: Any) -> str:
             ]
             if names:
                 said.append(f"{direction} {what} by {', '.join(names)}")
+    if flow.policy_log:
+        said.append(f"log: {', '.join(flow.policy_log)}")
     return f" ({'; '.join(said)})" if said else ""
 
 

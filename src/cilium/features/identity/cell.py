@@ -1,7 +1,7 @@
 """Wires identity management.
 
-In: endpoints, pods, namespaces, CiliumIdentities, CIDR identities. Out: `endpoint-identities`, `identities`; new
-CiliumIdentities in the API.
+In: endpoints, pods, namespaces, CiliumIdentities, identities of CIDRs and of nodes. Out: `endpoint-identities`,
+`identities`; new CiliumIdentities in the API.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cilium.features.identity.rows import IdentityRequest
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.identities import CIDRIdentity, IdentityRow
+from cilium.tables.identities import CIDRIdentity, IdentityRow, NodeIdentity
 from cilium.tables.kubernetes import CiliumIdentity, Namespace, Pod
 from cilium.tables.types import EndpointId, Identity, IPNetwork, Labels
 
@@ -30,6 +30,7 @@ def build(
     namespaces: Table[str, Namespace],
     cilium_identities: Table[Identity, CiliumIdentity],
     cidr_identities: Table[IPNetwork, CIDRIdentity],
+    node_identities: Table[Identity, NodeIdentity] | None = None,
     identities: Table[Identity, IdentityRow],
     endpoint_identities: Table[EndpointId, EndpointIdentity],
     requests: Table[Labels, IdentityRequest],
@@ -41,7 +42,11 @@ def build(
         derivations=(
             Derivation(
                 "identities",
-                inputs={"cilium-identities": cilium_identities, "cidr-identities": cidr_identities},
+                inputs={
+                    "cilium-identities": cilium_identities,
+                    "cidr-identities": cidr_identities,
+                    **({} if node_identities is None else {"node-identities": node_identities}),
+                },
                 outputs={"identities": identity_writer},
                 compute=known_identities,
             ),

@@ -1,7 +1,7 @@
 """Which identity every endpoint of this node has, and every identity this node has to know.
 
-In: endpoints, pods, namespaces, CiliumIdentities, CIDR identities of the policy engine. Out: `endpoint-identities`,
-`identity-requests` (identities somebody has to create first), `identities`.
+In: endpoints, pods, namespaces, CiliumIdentities, CIDR identities of the policy engine, identities of nodes. Out:
+`endpoint-identities`, `identity-requests` (identities somebody has to create first), `identities`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from cilium.tables.types import Identity, Labels
 
 
 def known_identities(view: View) -> Mapping[str, RowChanges[Any, Any]]:
-    """Mirrors cluster identities and CIDR identities into `identities`; the reserved ones are there from the start."""
+    """Mirrors identities of the cluster, of CIDRs and of nodes into `identities`; the reserved ones are there from the
+    start, of which `host` may get more labels."""
     upserts: list[IdentityRow] = []
     deletes: list[Identity] = []
     for change in view.changes["cilium-identities"]:
@@ -33,6 +34,12 @@ def known_identities(view: View) -> Mapping[str, RowChanges[Any, Any]]:
             deletes.append(change.old.identity)
         if change.new is not None:
             upserts.append(IdentityRow(id=change.new.identity, labels=change.new.labels, source="cidr"))
+    for change in view.changes.get("node-identities", ()):
+        if change.new is None:
+            deletes.append(change.key)
+        else:
+            source = "reserved" if change.key == Reserved.HOST else "remote-node"
+            upserts.append(IdentityRow(id=change.key, labels=change.new.labels, source=source))
     return {"identities": RowChanges(upserts=upserts, deletes=deletes)}
 
 

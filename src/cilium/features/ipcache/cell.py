@@ -1,19 +1,20 @@
-"""Wires the ipcache."""
+"""Wires the ipcache and the identities of nodes."""
 
 from __future__ import annotations
 
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.ipcache.compute import IPCache
+from cilium.features.ipcache.nodes import NodeIdentities
 from cilium.features.ipcache.ops import IPCacheOps
 from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.identities import CIDRIdentity
+from cilium.tables.identities import CIDRIdentity, NodeIdentity
 from cilium.tables.ipcache import IPCacheEntry
-from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
-from cilium.tables.types import EndpointId, IPAddress, IPNetwork
+from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers, KubeNode
+from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork
 
 
 def build(
@@ -31,11 +32,29 @@ def build(
     devices: Table[int, Device],
     cidr_identities: Table[IPNetwork, CIDRIdentity],
     kube_apiservers: Table[str, KubeApiservers],
+    kube_nodes: Table[str, KubeNode],
+    node_identities: Table[Identity, NodeIdentity],
+    node_labels: bool,
+    node_cidrs: bool,
     ipcache: Table[IPNetwork, IPCacheEntry],
 ) -> Cell:
+    """`node_labels`, `node_cidrs`: policies select nodes by label, by CIDR; if neither, nodes are not told apart."""
+    nodes = Derivation(
+        "node-identities",
+        inputs={
+            "cilium-nodes": cilium_nodes,
+            "kube-nodes": kube_nodes,
+            "cidr-identities": cidr_identities,
+            "kube-apiservers": kube_apiservers,
+        },
+        outputs={"node-identities": node_identities.writer("ipcache")},
+        compute=NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs).compute,
+    )
+    told_apart = node_labels or node_cidrs
     return Cell(
         name="ipcache",
         derivations=(
+            *((nodes,) if told_apart else ()),
             Derivation(
                 "ipcache",
                 inputs={
@@ -46,6 +65,7 @@ def build(
                     "devices": devices,
                     "cidr-identities": cidr_identities,
                     "kube-apiservers": kube_apiservers,
+                    **({"node-identities": node_identities} if told_apart else {}),
                 },
                 outputs={"ipcache": ipcache.writer("ipcache")},
                 compute=IPCache(node=node, node_ips=node_ips, underlay_version=underlay_version).compute,

@@ -1,9 +1,9 @@
 """Which identity every known address has, and behind which node it lives.
 
 In: endpoints of this node and their identities, CiliumEndpoints and CiliumNodes of the others, this node's devices,
-CIDRs that policies name, the addresses of API servers. Out: `ipcache`. Several sources may speak of one prefix; the
-strongest is heard, the others are remembered: when a pod's address leaves, the CIDR that contains exactly it comes
-back.
+CIDRs that policies name, the addresses of API servers, identities of nodes (nodes.py). Out: `ipcache`. Several sources
+may speak of one prefix; the strongest is heard, the others are remembered: when a pod's address leaves, the CIDR that
+contains exactly it comes back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from cilium.state import Change, RowChanges, View
 from cilium.tables.devices import Device
-from cilium.tables.identities import CIDRIdentity, Reserved
+from cilium.tables.identities import CIDRIdentity, NodeIdentity, Reserved
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 from cilium.tables.types import Identity, IPAddress, IPNetwork
@@ -61,6 +61,8 @@ class IPCache:
         self._claims: dict[tuple[str, object], tuple[Claim, ...]] = {}
         self._by_prefix: dict[IPNetwork, dict[tuple[str, object], Claim]] = {}
         self._apiservers: set[IPNetwork] = set()
+        self._nodes: dict[IPNetwork, Identity] = {}
+        """Identities of other nodes' addresses, where policies tell nodes apart."""
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched: set[IPNetwork] = set()
@@ -73,7 +75,7 @@ class IPCache:
         ):
             for change in view.changes.get(name, ()):
                 touched |= self._set((name, change.key), claims(change))
-        touched |= self._take_apiservers(view)
+        touched |= self._take_apiservers(view) | self._take_nodes(view)
         upserts, deletes = [], []
         for prefix in touched:
             owners = self._by_prefix.get(prefix)
@@ -92,12 +94,22 @@ class IPCache:
         self._apiservers = {host_prefix(address) for row in rows for address in row.addresses}
         return (before ^ self._apiservers) & self._by_prefix.keys()
 
+    def _take_nodes(self, view: View) -> set[IPNetwork]:
+        """Returns the claimed prefixes whose node has another identity now."""
+        if not view.changes.get("node-identities"):
+            return set()
+        rows: Iterable[NodeIdentity] = view.snapshots["node-identities"]
+        before = self._nodes
+        self._nodes = {host_prefix(address): row.identity for row in rows for address in row.addresses}
+        return {prefix for prefix, _ in before.items() ^ self._nodes.items()} & self._by_prefix.keys()
+
     def _strongest(self, prefix: IPNetwork, claims: Iterable[Claim]) -> IPCacheEntry:
-        """A node on which an API server runs is more than a node."""
+        """A node may have an identity of its own, and one on which an API server runs is more than a node."""
         row = max(claims, key=lambda held: (held[1], held[2].owner))[2]
-        if int(row.identity) == Reserved.REMOTE_NODE and prefix in self._apiservers:
-            return msgspec.structs.replace(row, identity=Identity(Reserved.KUBE_APISERVER))
-        return row
+        if int(row.identity) != Reserved.REMOTE_NODE:
+            return row
+        plain = Reserved.KUBE_APISERVER if prefix in self._apiservers else Reserved.REMOTE_NODE
+        return msgspec.structs.replace(row, identity=self._nodes.get(prefix, Identity(plain)))
 
     def _set(self, owner: tuple[str, object], claims: Iterable[Claim]) -> set[IPNetwork]:
         """Replaces what an owner claims; returns the prefixes that may have changed hands."""

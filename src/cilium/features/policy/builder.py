@@ -9,11 +9,11 @@ from __future__ import annotations
 from pyroaring import BitMap, FrozenBitMap
 
 from cilium.features.policy.classes import NOTHING, Classes
-from cilium.features.policy.ids import StableIds
 from cilium.features.policy.partition import partition
 from cilium.features.policy.repository import Repository
 from cilium.features.policy.rows import PolicyMapRow, PolicyMembers
 from cilium.features.policy.subjects import Policy, Side
+from cilium.state.ids import StableIds
 from cilium.tables.identities import Reserved
 from cilium.tables.types import ClassId, PolicyId
 

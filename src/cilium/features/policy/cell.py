@@ -18,7 +18,7 @@ from cilium.features.policy.counters import CounterOps
 from cilium.features.policy.ops import PolicyMapOps
 from cilium.features.policy.release import Release
 from cilium.features.policy.resolve import Resolver
-from cilium.features.policy.rows import PolicyMapRow, PolicyStatus
+from cilium.features.policy.rows import HostPolicyTrial, PolicyMapRow, PolicyStatus
 from cilium.features.policy.trial_cell import HostFirewall, build_trials
 from cilium.settings import PolicyEnforcement
 from cilium.state import Derivation, Reconciler, Table, Writer
@@ -48,6 +48,8 @@ class PolicyCell:
     """How far the kernel follows `policy_map`."""
     selectors: Callable[[], Sequence[SelectorUse]]
     """Everybody whom rules name, at the moment."""
+    trials: Table[str, HostPolicyTrial] | None = None
+    """None: without a host firewall."""
     more_tables: list[Table[Any, Any]] = field(default_factory=list)
 
     @property
@@ -79,6 +81,8 @@ def build(
     enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
     audit: bool = False,
     dual_stack: bool = True,
+    cidrs_match_nodes: bool = False,
+    cluster: str = "default",
     host_firewall: HostFirewall | None = None,
 ) -> PolicyCell:
     """`host_firewall`: None: nothing is enforced on the node itself. `referred`: tables of what rules refer to."""
@@ -92,10 +96,11 @@ def build(
         enforcement=enforcement,
         audit=audit,
         dual_stack=dual_stack,
+        cidrs_match_nodes=cidrs_match_nodes,
         host_firewall=host_firewall is not None,
         host_audit=host_firewall is not None and host_firewall.audit,
     )
-    resolution = _resolution(policies, referred or {}, tables.resolved)
+    resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
     compilation = Derivation(
@@ -104,7 +109,8 @@ def build(
         outputs=tables.plan(),
         compute=compiler.compute,
     )
-    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates())
+    gates, rows = tables.gates(), tables.policy_map
+    release = Release(rows=rows, reconciler=reconciler, gates=gates, present=maps.present)
     return PolicyCell(
         cell=Cell(
             name="policy",
@@ -120,18 +126,23 @@ def build(
         status=tables.status,
         map_status=reconciler.status,
         selectors=compiler.selectors,
+        trials=trials.rows,
         more_tables=trials.tables,
     )
 
 
 def _resolution(
-    policies: Table[str, PolicyObject], referred: Mapping[str, Table[Any, Any]], output: Table[str, PolicyObject]
+    policies: Table[str, PolicyObject],
+    referred: Mapping[str, Table[Any, Any]],
+    output: Table[str, PolicyObject],
+    *,
+    cluster: str,
 ) -> Derivation:
     return Derivation(
         "resolved-policies",
         inputs={"policies": policies, **referred},
         outputs={"resolved-policies": output.writer("policy")},
-        compute=Resolver().compute,
+        compute=Resolver(cluster=cluster).compute,
     )
 
 

@@ -15,22 +15,13 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from cilium.features.policy.ids import StableIds
 from cilium.state import RowChanges, View
+from cilium.state.ids import StableIds
 from cilium.tables.identities import SCOPE_CIDR, CIDRIdentity, Reserved
 from cilium.tables.kubernetes import KubeApiservers
+from cilium.tables.prefixes import Containment, cidr_label
 from cilium.tables.rules import CIDRPeer, PolicyObject, Requirement, Selector
 from cilium.tables.types import Identity, IPNetwork
-
-
-def cidr_label(prefix: IPNetwork) -> str:
-    """`cidr:10.0.0.0/8`. Colons of IPv6 become dashes: `cidr:2001-db8--0/32` is 2001:db8::/32."""
-    address = str(prefix.network_address).replace(":", "-")
-    if address.startswith("-"):
-        address = "0" + address
-    if address.endswith("-"):
-        address += "0"
-    return f"cidr:{address}/{prefix.prefixlen}"
 
 
 def world_label(version: int, *, dual_stack: bool) -> str:
@@ -40,16 +31,24 @@ def world_label(version: int, *, dual_stack: bool) -> str:
     return (Reserved.WORLD_IPV4 if version == 4 else Reserved.WORLD_IPV6).label
 
 
-def cidr_selector(peer: CIDRPeer, *, dual_stack: bool) -> Selector:
-    """What lies in the CIDR and in none of its exceptions."""
-    inside = _label(peer.cidr, dual_stack=dual_stack)
-    holes = sorted({_label(hole, dual_stack=dual_stack) for hole in peer.excepts})
-    return Selector((Requirement(inside, "Exists"), *(Requirement(label, "DoesNotExist") for label in holes)))
+def cidr_selectors(peer: CIDRPeer, *, dual_stack: bool, nodes: bool) -> tuple[Selector, ...]:
+    """What lies in the CIDR and in none of its exceptions; `nodes`: also if it is a node.
 
-
-def _label(prefix: IPNetwork, *, dual_stack: bool) -> str:
-    """A whole family is the world."""
-    return cidr_label(prefix) if prefix.prefixlen else world_label(prefix.version, dual_stack=dual_stack)
+    A whole family is the world; nodes in it bear its label beside those of narrower CIDRs.
+    """
+    if peer.cidr.prefixlen:
+        inside = [cidr_label(peer.cidr)]
+    else:
+        inside = [world_label(peer.cidr.version, dual_stack=dual_stack)]
+        if nodes and not peer.world_only:
+            inside.append(cidr_label(peer.cidr))
+    holes: set[str] = set()
+    for hole in peer.excepts:
+        holes.add(cidr_label(hole))
+        if not hole.prefixlen:
+            holes.add(world_label(hole.version, dual_stack=dual_stack))
+    outside = tuple(Requirement(label, "DoesNotExist") for label in sorted(holes))
+    return tuple(Selector((Requirement(label, "Exists"), *outside)) for label in inside)
 
 
 def named_prefixes(policy: PolicyObject) -> set[IPNetwork]:
@@ -99,7 +98,7 @@ class CIDRIdentities:
         for prefix in gone:
             self._ids.free(str(prefix).encode())
         upserts = []
-        around, touched = _Containment(self._uses), _Containment(changed)
+        around, touched = Containment(self._uses), Containment(changed)
         for prefix in sorted((prefix for prefix in self._uses if touched(prefix)), key=str):
             labels = [cidr_label(outer) for outer in around(prefix)]
             labels.append(world_label(prefix.version, dual_stack=self._dual_stack))
@@ -108,26 +107,3 @@ class CIDRIdentities:
             identity = Identity(self._ids.get(str(prefix).encode()))
             upserts.append(CIDRIdentity(prefix=prefix, identity=identity, labels=tuple(sorted(labels))))
         return RowChanges(upserts=upserts, deletes=gone)
-
-
-class _Containment:
-    """Which of a set of prefixes contain a prefix; asks once per prefix length that occurs."""
-
-    def __init__(self, prefixes: Iterable[IPNetwork]) -> None:
-        self._known = {(p.version, int(p.network_address), p.prefixlen): p for p in prefixes}
-        self._lengths = {
-            version: sorted({length for v, _, length in self._known if v == version}) for version in (4, 6)
-        }
-
-    def __call__(self, prefix: IPNetwork) -> list[IPNetwork]:
-        """Shortest first; the prefix itself included if it is in the set."""
-        found = []
-        address, bits = int(prefix.network_address), prefix.max_prefixlen
-        for length in self._lengths[prefix.version]:
-            if length > prefix.prefixlen:
-                break
-            masked = address >> (bits - length) << (bits - length)
-            outer = self._known.get((prefix.version, masked, length))
-            if outer is not None:
-                found.append(outer)
-        return found

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import msgspec
 from pyroaring import BitMap
 
-from cilium.features.policy.ids import StableIds
 from cilium.features.policy.rows import PolicyClass, Verdict
 from cilium.features.policy.verdicts import Atom, resolve
+from cilium.state.ids import StableIds
 from cilium.tables.types import ClassId
 
 NOTHING = ClassId(0)

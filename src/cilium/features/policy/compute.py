@@ -10,12 +10,14 @@ policies whose rules are about it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from pyroaring import BitMap
 
 from cilium.features.policy.builder import PolicyMap
+from cilium.features.policy.cidrs import cidr_selectors
 from cilium.features.policy.repository import Repository, RuleSet, unenforced
 from cilium.features.policy.rows import PolicyStatus, standing
 from cilium.features.policy.selectors import SelectorCache
@@ -40,6 +42,7 @@ class PolicyCompiler:
         enforcement: PolicyEnforcement = PolicyEnforcement.DEFAULT,
         dual_stack: bool = True,
         audit: bool = False,
+        cidrs_match_nodes: bool = False,
         host_firewall: bool = False,
         host_audit: bool = False,
     ) -> None:
@@ -48,7 +51,10 @@ class PolicyCompiler:
         self._host_firewall, self._host_audit = host_firewall, host_audit
         self._peers, self._selections = SelectorCache(), SelectorCache()
         self._repository = Repository(
-            peers=self._peers, subjects=self._selections, dual_stack=dual_stack, host_firewall=host_firewall
+            peers=self._peers,
+            subjects=self._selections,
+            selectors_of=partial(cidr_selectors, dual_stack=dual_stack, nodes=cidrs_match_nodes),
+            host_firewall=host_firewall,
         )
         self._map = PolicyMap(self._repository)
         self._labels: dict[Identity, Labels] = {}

@@ -1,8 +1,8 @@
 """What this node says of every policy object in its status: `status.nodes.<node>`.
 
 In: `resolved-policies`, `policy-status` (which speaks only of what the kernel holds), `endpoint-identities`,
-`policy-problems`. Out: `policy-node-status`, a row per object that selects an endpoint of this node or could not be
-applied here, and from there the objects.
+`policy-problems`, `host-policy-trials`. Out: `policy-node-status`, a row per object that selects an endpoint of this
+node or could not be applied here, and from there the objects.
 
 Every write is an event for every agent of the cluster: writes wait for each other, changes in quick succession become
 one, and what an object says already is not written again, also by the next agent.
@@ -19,7 +19,8 @@ import msgspec
 import structlog
 
 from cilium.features.policy.conditions import REPORTED
-from cilium.features.policy.rows import PolicyStatus
+from cilium.features.policy.node_rules import rolled_back
+from cilium.features.policy.rows import PolicyStatus, TrialState
 from cilium.features.policy.selecting import Selecting
 from cilium.state import RowChanges, View
 from cilium.state.reconciler import Errors
@@ -59,7 +60,10 @@ class NodeStatus:
         concerned |= {change.key for change in view.changes["policy-status"]}
         for change in view.changes["policy-problems"]:
             concerned.add("/".join(change.key[:3]))
-        problems = {f"{row.kind}/{row.namespace}/{row.name}": row.message for row in view.snapshots["policy-problems"]}
+        trials = view.snapshots.get("host-policy-trials", ())
+        concerned |= {change.key for change in view.changes.get("host-policy-trials", ())}
+        problems = {row.key: rolled_back(row) for row in trials if row.state is TrialState.ROLLED_BACK}
+        problems |= {f"{row.kind}/{row.namespace}/{row.name}": row.message for row in view.snapshots["policy-problems"]}
         statuses = view.snapshots["policy-status"]
         rows = {key: self._row(statuses.get(key), problems.get(key, "")) for key in sorted(concerned)}
         return {

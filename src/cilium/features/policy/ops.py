@@ -130,6 +130,12 @@ class PolicyMapOps:
         waiting = self._kernel_classes.keys() - self._desired_classes.keys() - named
         return not waiting and self._kernel.keys() <= self._desired.keys()
 
+    def present(self) -> dict[int, tuple[int, int]]:
+        """(ingress, egress) policies that endpoints have in the kernel, by id."""
+        _, rows = self._endpoints.dump()
+        columns = (rows[name].tolist() for name in ("id", "ingress_policy", "egress_policy"))
+        return {number: (ingress, egress) for number, ingress, egress in zip(*columns, strict=True)}
+
     def _held(self) -> set[int]:
         """Policies that an endpoint has in the kernel and is about to lose."""
         _, endpoints = self._endpoints.dump()

@@ -8,7 +8,7 @@ into the maps keeps its old one until it does; one that had none gets what there
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,13 +16,15 @@ import msgspec
 from cilium.state import Reconciler, Table, Writer
 from cilium.state.status import Kind
 from cilium.tables.endpoints import EndpointPolicy
+from cilium.tables.types import PolicyId
 
 Gate = tuple[Table[Any, Any], Writer[Any, Any]]
 """A planned table, and the writer of the table that others read."""
 
 
 class Release:
-    """`gates`: that of endpoint policies, and the others."""
+    """`gates`: that of endpoint policies, and the others. `present`: (ingress, egress) policies that endpoints have in
+    the kernel, for those of whom this life has not said anything yet."""
 
     def __init__(
         self,
@@ -30,7 +32,9 @@ class Release:
         rows: Table[int, Any],
         reconciler: Reconciler[int, Any],
         gates: list[Gate],
+        present: Callable[[], Mapping[int, tuple[int, int]]],
     ) -> None:
+        self._present = present
         endpoints, *others = gates
         self._rows, self._reconciler = rows, reconciler
         self._wake = asyncio.Event()
@@ -69,10 +73,21 @@ class Release:
         for key in gone:
             planned.pop(key, None)
         incomplete = self._incomplete() if planned else frozenset()
-        given = self._given.table.snapshot()
-        rows = {key: held(row, given.get(key), incomplete.__contains__) for key, row in planned.items()}
+        before = self._before(planned) if incomplete else {}
+        rows = {key: held(row, before.get(key), incomplete.__contains__) for key, row in planned.items()}
         self._waiting = {key: planned[key] for key, row in rows.items() if row != planned[key]}
         self._given.commit(upserts=list(rows.values()), deletes=gone)
+
+    def _before(self, planned: Mapping[Any, EndpointPolicy]) -> dict[Any, EndpointPolicy]:
+        """What these endpoints have: as this life gave it, or as the last one left it."""
+        given = self._given.table.snapshot()
+        found = {key: row for key in planned if (row := given.get(key)) is not None}
+        left = self._present() if len(found) < len(planned) else {}
+        for key, row in planned.items():
+            if key not in found and int(key) in left:
+                ingress, egress = (PolicyId(number) for number in left[int(key)])
+                found[key] = msgspec.structs.replace(row, ingress=ingress, egress=egress)
+        return found
 
     def _incomplete(self) -> frozenset[int]:
         """Policies of which the kernel does not hold every entry."""

@@ -79,6 +79,7 @@ def _saying(
             "policy-status": policy.status,
             "endpoint-identities": endpoint_identities,
             "policy-problems": problems,
+            **({} if policy.trials is None else {"host-policy-trials": policy.trials}),
         },
         outputs={"policy-node-status": rows.writer("policy")},
         compute=rules.compute,

@@ -9,22 +9,22 @@ An element of a rule that an edit leaves alone keeps its atom, so that an edit c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from pyroaring import BitMap
 
-from cilium.features.policy.cidrs import cidr_selector
-from cilium.features.policy.ids import StableIds
 from cilium.features.policy.selectors import SelectorCache
 from cilium.features.policy.tiers import LEVELS, Level, Stand
 from cilium.features.policy.verdicts import ANYTHING, Atom, PortName, boxes_of
+from cilium.state.ids import StableIds
 from cilium.tables.identities import Reserved
 from cilium.tables.rules import (
     AUDITED_DEFAULT_DENY,
     FIRST_COOKIE,
     NO_DEFAULT_DENY,
     Action,
+    CIDRPeer,
     DirectionRule,
     PolicyObject,
     Requirement,
@@ -54,13 +54,19 @@ class RuleSet(msgspec.Struct, frozen=True, eq=False):
 
 
 class Repository:
-    """Atoms of peers are evaluated in `peers`, subjects of rule sets in `subjects`."""
+    """Atoms of peers are evaluated in `peers`, subjects of rule sets in `subjects`; `selectors_of` says whom a CIDR
+    means."""
 
     def __init__(
-        self, *, peers: SelectorCache, subjects: SelectorCache, dual_stack: bool, host_firewall: bool = False
+        self,
+        *,
+        peers: SelectorCache,
+        subjects: SelectorCache,
+        selectors_of: Callable[[CIDRPeer], Iterable[Selector]],
+        host_firewall: bool = False,
     ) -> None:
         self._peers, self._subjects = peers, subjects
-        self._dual_stack, self._host_firewall = dual_stack, host_firewall
+        self._selectors_of, self._host_firewall = selectors_of, host_firewall
         self._objects: dict[str, tuple[RuleSet, ...]] = {}
         self._atoms: dict[int, Atom] = {}
         self._garbage: list[Atom] = []
@@ -205,6 +211,7 @@ class Repository:
             action=element.action,
             rule=element.name,
             revision=self._revision,
+            log=rule.log,
         )
 
     def _discard(self, key: str, position: int, before: RuleSet, after: RuleSet | None) -> None:
@@ -225,7 +232,7 @@ class Repository:
 
     def _atom_of(self, element: DirectionRule, stand: Stand) -> Atom:
         boxes, names = boxes_of(element.ports)
-        cidrs = (cidr_selector(peer, dual_stack=self._dual_stack) for peer in element.peers.cidrs)
+        cidrs = (selector for peer in element.peers.cidrs for selector in self._selectors_of(peer))
         numbers = [self._peers.acquire(selector) for selector in dict.fromkeys((*element.peers.selectors, *cidrs))]
         return self._add(stand, selectors=tuple(sorted(numbers)), boxes=boxes, names=names)
 

@@ -47,6 +47,7 @@ class TrialStage:
     """`enforced`: what is to be compiled."""
 
     enforced: Table[str, PolicyObject]
+    rows: Table[str, HostPolicyTrial] | None = None
     derivations: tuple[Derivation, ...] = ()
     reconcilers: tuple[Reconciler[Any, Any], ...] = ()
     tasks: tuple[tuple[str, Callable[[], Coroutine[Any, Any, None]]], ...] = ()
@@ -79,6 +80,7 @@ def build_trials(firewall: HostFirewall | None, *, resolved: Table[str, PolicyOb
     events = TrialEvents(writes=firewall.writes, node=firewall.node)
     return TrialStage(
         enforced=enforced,
+        rows=rows,
         derivations=(derivation,),
         reconcilers=(Reconciler("host-policy-events", table=rows, operations=events, retry_max=RETRY),),
         tasks=(("host policy trials", run.run),),

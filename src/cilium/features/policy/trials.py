@@ -35,8 +35,12 @@ class Trials:
         self._rows: dict[str, HostPolicyTrial] = {}
         self._until: dict[str, float] = {}
         """When a trial is over, by key."""
+        self._begun: dict[str, float] = {}
+        """When it was let in, likewise."""
         self._contact = 0.0
         """When there last was contact."""
+        self._taken_back = 0.0
+        """When something last was rolled back: time for contact to come back."""
         self.rollbacks = 0
 
     @property
@@ -52,6 +56,7 @@ class Trials:
         self._rows = {row.key: row for row in rows}
         self._contact = now
         self._until = {row.key: now + self._trial for row in rows if row.state is TrialState.TRYING}
+        self._begun = dict.fromkeys(self._until, now)
 
     def pending(self, wanted: Mapping[str, Candidate]) -> list[str]:
         """Keys of what is to be tried, or to be taken over without: what differs from what was tried last."""
@@ -81,13 +86,19 @@ class Trials:
             for key in over:
                 self._settle(msgspec.structs.replace(self._rows[key], kept=self._rows[key].tried))
             return bool(over)
-        if now - self._contact < self._lost:
+        if now - max(self._contact, self._taken_back) < self._lost:
             return False
-        for key in list(self._until):
+        for key in self._suspects():
             self._rows[key] = msgspec.structs.replace(self._rows[key], state=TrialState.ROLLED_BACK)
-        self._until.clear()
+            del self._until[key], self._begun[key]
+        self._taken_back = now
         self.rollbacks += 1
         return True
+
+    def _suspects(self) -> list[str]:
+        """What is on trial and was never seen with contact; if that is nothing, or is not it, everything on trial."""
+        unseen = [key for key in self._until if self._begun[key] >= self._contact]
+        return unseen or list(self._until)
 
     def _tried(self, key: str) -> HostRules:
         row = self._rows.get(key)
@@ -107,10 +118,12 @@ class Trials:
         else:
             self._rows[key] = row
             self._until[key] = now + self._trial
+            self._begun[key] = now
 
     def _settle(self, row: HostPolicyTrial) -> None:
         """What was tried is what is kept."""
         self._until.pop(row.key, None)
+        self._begun.pop(row.key, None)
         if row.tried.rules:
             self._rows[row.key] = msgspec.structs.replace(row, state=TrialState.KEPT)
         else:

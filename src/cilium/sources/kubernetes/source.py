@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cilium.settings import PolicySettings
 from cilium.sources.kubernetes import decoders, policies
 from cilium.sources.kubernetes.client import Client
 from cilium.sources.kubernetes.feed import Decode, Feed, Merge
@@ -21,6 +22,7 @@ from cilium.sources.kubernetes.quarantine import Quarantined
 from cilium.sources.kubernetes.reflector import Health, Reflector
 from cilium.sources.kubernetes.tables import KubernetesTables
 from cilium.state import Table, Writer
+from cilium.tables.rules import PolicyObject
 from cilium.tables.types import IPNetwork
 
 K = TypeVar("K", bound=Hashable)
@@ -43,6 +45,7 @@ class Resource(Enum):
     NETWORK_POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
     CILIUM_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumnetworkpolicies"
     CILIUM_CLUSTERWIDE_NETWORK_POLICIES = "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies"
+    CILIUM_CIDR_GROUPS = "/apis/cilium.io/v2/ciliumcidrgroups"
     CLUSTER_NETWORK_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
     CILIUM_LOCAL_REDIRECT_POLICIES = "/apis/cilium.io/v2/ciliumlocalredirectpolicies"
 
@@ -83,7 +86,8 @@ POLICIES = frozenset(
 
 class KubernetesSource:
     """`node`: follow only the pods of this node; empty: of every node. `cluster`: whom policies mean that name none;
-    `redirectable`: addresses that local redirect policies may match, none: every address. `run()` is the task.
+    `policy`: what they may say; `redirectable`: addresses that local redirect policies may match, none: every address.
+    `run()` is the task.
 
     A table of which no resource is followed has no writer and is initialised by nobody. `watch_timeout` in seconds.
     `remember`: where the last valid content of policies is kept; `reports`: their status is read, too.
@@ -96,6 +100,7 @@ class KubernetesSource:
         tables: KubernetesTables,
         cluster: str,
         node: str = "",
+        policy: PolicySettings = policies.PLAIN,
         redirectable: Collection[IPNetwork] = (),
         resources: Collection[Resource] = AGENT,
         watch_timeout: float = 300.0,
@@ -127,7 +132,10 @@ class KubernetesSource:
             partial(policies.decode_local_redirect, allowed=tuple(redirectable)),
             merge=policies.merge_redirect,
         )
-        self._follow_policies(tables, cluster)
+        self._follow(
+            Resource.CILIUM_CIDR_GROUPS, tables.cidr_groups, policies.decode_cidr_group, merge=policies.merge_group
+        )
+        self._follow_policies(tables, cluster, policy)
 
     def health(self) -> list[Health]:
         return [reflector.health for reflector in self._reflectors]
@@ -144,13 +152,15 @@ class KubernetesSource:
             if self._resources & POLICIES:
                 tasks.create_task(self._last_valid.follow(self.tables.policies), name="last valid policies")
 
-    def _follow_policies(self, tables: KubernetesTables, cluster: str) -> None:
+    def _follow_policies(self, tables: KubernetesTables, cluster: str, policy: PolicySettings) -> None:
         """Four kinds share a table and its writer; each feed deletes only what is its own."""
-        kinds = {
+        kinds: dict[Resource, Callable[..., PolicyObject]] = {
             Resource.NETWORK_POLICIES: policies.decode_knp,
-            Resource.CILIUM_NETWORK_POLICIES: policies.decode_cnp,
-            Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: policies.decode_ccnp,
-            Resource.CLUSTER_NETWORK_POLICIES: policies.decode_cluster_network_policy,
+            Resource.CILIUM_NETWORK_POLICIES: partial(policies.decode_cnp, settings=policy),
+            Resource.CILIUM_CLUSTERWIDE_NETWORK_POLICIES: partial(policies.decode_ccnp, settings=policy),
+            Resource.CLUSTER_NETWORK_POLICIES: partial(
+                policies.decode_cluster_network_policy, node_selectors=policy.node_selectors
+            ),
         }
         wanted = {resource: decode for resource, decode in kinds.items() if resource in self._resources}
         if not wanted:

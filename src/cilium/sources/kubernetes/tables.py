@@ -16,7 +16,7 @@ from cilium.tables.kubernetes import (
     Pod,
 )
 from cilium.tables.redirects import RedirectPolicy
-from cilium.tables.rules import PolicyObject
+from cilium.tables.rules import CIDRGroup, PolicyObject
 from cilium.tables.services import EndpointSlice, Service
 from cilium.tables.types import Identity
 
@@ -39,8 +39,11 @@ class KubernetesTables:
             "cilium-identities", key=lambda row: row.id, indexes={"labels": lambda row: (row.labels,)}
         )
         self.services: Table[str, Service] = Table("services", key=lambda row: row.key)
-        self.endpoint_slices: Table[str, EndpointSlice] = Table("endpoint-slices", key=lambda row: row.key)
+        self.endpoint_slices: Table[str, EndpointSlice] = Table(
+            "endpoint-slices", key=lambda row: row.key, indexes={"service": lambda row: (row.service_key,)}
+        )
         self.policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
+        self.cidr_groups: Table[str, CIDRGroup] = Table("cidr-groups", key=lambda row: row.name)
         self.redirect_policies: Table[str, RedirectPolicy] = Table("redirect-policies", key=lambda row: row.key)
 
     def __iter__(self) -> Iterator[Table[Any, Any]]:

@@ -91,7 +91,7 @@ FROM_BANK = {"matchLabels": {"app": "visitor", "k8s:io.kubernetes.pod.namespace"
             "peer: namespace bank: shop/visitor is in shop",
         ),
         ({"ingress": [{"fromCIDR": ["10.0.0.0/8"]}]}, "80/TCP", "it is known by its labels, CIDRs are about the world"),
-        ({"ingress": [{"fromNodes": [{}]}]}, "80/TCP", "not enforced by this version: spec.ingress[0].fromNodes"),
+        ({"ingress": [{"fromGroups": [{}]}]}, "80/TCP", "not enforced by this version: spec.ingress[0].fromGroups"),
     ],
 )  # fmt: skip
 async def test_near_misses_say_what_is_wrong(world: World, spec: dict[str, Any], port: str, miss: str) -> None:

@@ -86,9 +86,9 @@ async def test_compact(serving: Serving) -> None:
         "T: default/client:43210 (ID:1111) -> default/echo:8080 (ID:2222) to-endpoint FORWARDED (TCP Flags: SYN)",
         "T: default/client:43210 (ID:1111) <- default/echo:8080 (ID:2222) to-endpoint FORWARDED (TCP Flags: SYN, ACK)",
         "T: default/client:43210 (ID:1111) -> default/echo:8080 (ID:2222) policy-verdict:L3-Only INGRESS DENIED "
-        "(TCP Flags: SYN) (ingress denied by CiliumNetworkPolicy default/echo-shut specs[2].ingressDeny[1])",
+        "(TCP Flags: SYN) (ingress denied by CiliumNetworkPolicy default/echo-shut specs[2].ingressDeny[1]; log: shut)",
         "T: default/client:43210 (ID:1111) <> default/echo:8080 (ID:2222) Policy denied by denylist DROPPED "
-        "(TCP Flags: SYN) (ingress denied by CiliumNetworkPolicy default/echo-shut specs[2].ingressDeny[1])",
+        "(TCP Flags: SYN) (ingress denied by CiliumNetworkPolicy default/echo-shut specs[2].ingressDeny[1]; log: shut)",
         "T: default/client (ID:1111) -> fd00::20 (world) to-endpoint FORWARDED (ICMPv6 EchoRequest)",
         "T: default/client:43210 (ID:1111) -> 192.0.2.1:443 (world) to-endpoint FORWARDED (TCP Flags: SYN)",
     ]

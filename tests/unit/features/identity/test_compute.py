@@ -13,7 +13,7 @@ from cilium.features.identity.compute import EndpointIdentities, known_identitie
 from cilium.features.identity.labels import LabelFilter, security_labels
 from cilium.state import Table
 from cilium.tables.endpoints import Endpoint
-from cilium.tables.identities import CIDRIdentity, Reserved
+from cilium.tables.identities import CIDRIdentity, NodeIdentity, Reserved
 from cilium.tables.kubernetes import CiliumIdentity, NamedPort, Namespace, Pod
 from cilium.tables.types import EndpointId, Identity, Labels
 
@@ -120,7 +120,11 @@ async def test_the_nodes_own_endpoints_are_reserved(world: Derived, kind: str, i
 
 async def test_every_identity_this_node_has_to_know() -> None:
     world = Derived(
-        inputs={"cilium-identities": lambda row: row.id, "cidr-identities": lambda row: row.prefix},
+        inputs={
+            "cilium-identities": lambda row: row.id,
+            "cidr-identities": lambda row: row.prefix,
+            "node-identities": lambda row: row.identity,
+        },
         outputs={"identities": lambda row: row.id},
         compute=known_identities,
     )
@@ -136,3 +140,11 @@ async def test_every_identity_this_node_has_to_know() -> None:
     assert set(world.rows("identities")) == {1 << 24 | 2}
     world.drop("cidr-identities", prefix)
     assert world.rows("identities") == {}
+    world.put("node-identities", NodeIdentity(Identity(2 << 24 | 1), "n2", ("node:a=b", "reserved:remote-node")))
+    world.put("node-identities", NodeIdentity(Identity(Reserved.HOST), "n1", ("node:a=c", "reserved:host")))
+    assert {row.id: (row.labels[0], row.source) for row in world.rows("identities").values()} == {
+        2 << 24 | 1: ("node:a=b", "remote-node"),
+        1: ("node:a=c", "reserved"),
+    }
+    world.drop("node-identities", 2 << 24 | 1)
+    assert set(world.rows("identities")) == {1}

@@ -12,6 +12,7 @@ from cilium.features.ipcache.compute import IPCache
 from cilium.state import Derivation, Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
+from cilium.tables.identities import NodeIdentity
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 
 
@@ -32,6 +33,7 @@ class World:
             "devices": Table("devices", key=lambda row: row.ifindex),
             "cidr-identities": Table("cidr-identities", key=lambda row: row.prefix),
             "kube-apiservers": Table("kube-apiservers", key=lambda row: row.name),
+            "node-identities": Table("node-identities", key=lambda row: row.identity),
         }
         self.writers = {name: table.writer("test") for name, table in self.tables.items()}
         self.out: Table[Any, Any] = Table("ipcache", key=lambda row: row.prefix)
@@ -67,6 +69,21 @@ async def test_a_remote_pod_lives_behind_its_node(world: World) -> None:
     assert world.at("10.0.1.5/32") == (300, "172.30.0.2")
     world.drop("cilium-endpoints", "default/a")
     assert world.at("10.0.1.5/32") is None
+
+
+async def test_a_node_that_policies_tell_apart(world: World) -> None:
+    address = ip_address("172.30.0.2")
+    world.put("cilium-nodes", CiliumNode("n2", {}, internal_ips=(address,), router_ips=(ip_address("10.0.1.1"),)))
+    world.put("kube-apiservers", KubeApiservers("kubernetes", (address,)))
+    world.put("node-identities", NodeIdentity(0x2000005, "n2", (), (address,)))  # type: ignore[arg-type]  # plain int
+    world.put("node-identities", NodeIdentity(0x2000006, "n2", (), (ip_address("10.0.1.1"),)))  # type: ignore[arg-type]
+    assert world.at("172.30.0.2/32") == (0x2000005, "")
+    assert world.at("10.0.1.1/32") == (0x2000006, "172.30.0.2")
+    world.put("cilium-endpoints", remote("a", "172.30.0.2", 300))
+    assert world.at("172.30.0.2/32") == (300, "172.30.0.2"), "a pod's address is the pod's"
+    world.drop("cilium-endpoints", "default/a")
+    world.drop("node-identities", 0x2000005)
+    assert world.at("172.30.0.2/32") == (7, "")
 
 
 async def test_both_families_of_a_node(world: World) -> None:

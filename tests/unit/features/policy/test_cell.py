@@ -206,7 +206,7 @@ async def test_a_full_map_keeps_old_verdicts_is_told_and_heals_by_itself() -> No
         await engine.endpoint_policies.wait_initialized()
         before = engine.endpoint_policies.snapshot()[EndpointId(1)].ingress
         key, value = np.zeros(1, ENDPOINT_KEY), np.zeros(1, ENDPOINT)
-        value["ingress_policy"] = before
+        value["ingress_policy"], value["id"] = before, 1
         maps["endpoints"].update(key, value)
         maps["entries"].capacity = len(maps["entries"])
         # One more rule is another policy: there is no room for it, nor for the first one of another endpoint.
@@ -221,6 +221,13 @@ async def test_a_full_map_keeps_old_verdicts_is_told_and_heals_by_itself() -> No
         assert {problem.name for problem in agent.reports.problems.snapshot()} >= {"full", "new"}
         assert engine.endpoint_policies.snapshot()[EndpointId(1)].ingress == before
         assert [int(number) for number in maps["entries"].dump()[0]["policy"]] == [before]
+    second = Agent(maps)
+    second.fill(policy(**FROM_API), policy("full", ingress=[{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}]))
+    second.ready()
+    async with running(second) as engine:
+        await engine.endpoint_policies.wait_initialized()
+        assert engine.endpoint_policies.snapshot()[EndpointId(1)].ingress == before  # the next agent keeps it, too
+        agent = second
         maps["entries"].capacity = 100
         await until(lambda: not len(agent.reports.problems), agent.reports.problems)
         await until(

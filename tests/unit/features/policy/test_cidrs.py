@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from cilium.features.policy.cidrs import CIDRIdentities, cidr_label, cidr_selector
+from cilium.features.policy.cidrs import CIDRIdentities, cidr_selectors
 from cilium.state import Derivation, Table
 from cilium.tables.kubernetes import KubeApiservers
+from cilium.tables.prefixes import cidr_label
 from cilium.tables.rules import CIDRPeer, DirectionRule, Peers, PolicyObject, Requirement, Rule, Selector
 
 
@@ -29,8 +30,17 @@ def test_labels_have_no_colons_but_one(prefix: str, label: str) -> None:
 def test_a_cidr_is_a_label_present_and_its_exceptions_are_labels_absent() -> None:
     peer = CIDRPeer(ip_network("0.0.0.0/0"), (ip_network("10.0.0.0/8"),))
     hole = Requirement("cidr:10.0.0.0/8", "DoesNotExist")
-    assert cidr_selector(peer, dual_stack=True) == Selector((Requirement("reserved:world-ipv4", "Exists"), hole))
-    assert cidr_selector(peer, dual_stack=False) == Selector((Requirement("reserved:world", "Exists"), hole))
+    world4, world = Requirement("reserved:world-ipv4", "Exists"), Requirement("reserved:world", "Exists")
+    assert cidr_selectors(peer, dual_stack=True, nodes=False) == (Selector((world4, hole)),)
+    assert cidr_selectors(peer, dual_stack=False, nodes=False) == (Selector((world, hole)),)
+
+
+def test_a_whole_family_has_nodes_in_it_where_cidrs_match_nodes() -> None:
+    whole = CIDRPeer(ip_network("::/0"))
+    world, nodes = (Selector((Requirement(label, "Exists"),)) for label in ("reserved:world-ipv6", "cidr:0--0/0"))
+    assert cidr_selectors(whole, dual_stack=True, nodes=True) == (world, nodes)
+    entity = CIDRPeer(ip_network("::/0"), world_only=True)
+    assert cidr_selectors(entity, dual_stack=True, nodes=True) == (world,), "an entity is about the world"
 
 
 def policy(name: str, *prefixes: str) -> PolicyObject:

@@ -187,6 +187,7 @@ def test_a_rule_that_changes_its_tier_or_audit_mode_keeps_policy_and_cookie() ->
 def test_a_reference_has_the_name_of_its_rule() -> None:
     node = settled(Node(), tier("Admin", "Deny"))
     (reference,) = (row for row in node.references.snapshot() if row.cookie >= FIRST_COOKIE)
+    assert reference.place == "spec.ingress[0] (from-pods)"
     assert (reference.kind, reference.namespace, reference.rule, reference.action) == (
         "ClusterNetworkPolicy", "", "from-pods", Action.DENY,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from unit.features.policy.test_cell import API, FROM_API, WEB, policy
 from cilium.features.policy.compute import _status
 from cilium.features.policy.node_rules import NOTHING
 from cilium.features.policy.node_status import NodeStatus, NodeStatusOps, PolicyNodeStatus, Said
+from cilium.features.policy.rows import HostPolicyTrial, HostRules, TrialState
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.problems import Problem, Reason
 from cilium.tables.rules import NodeReport, PolicyObject, Rule, Selector
@@ -31,6 +32,7 @@ class Node:
                 "policy-status": lambda row: row.key,
                 "endpoint-identities": lambda row: row.endpoint,
                 "policy-problems": lambda row: row.key,
+                "host-policy-trials": lambda row: row.key,
             },
             outputs={"policy-node-status": lambda row: row.key},
             compute=NodeStatus(node=host_firewall).compute,
@@ -156,3 +158,18 @@ async def test_an_api_server_that_is_away_is_an_error_of_the_row() -> None:
         raise (await ops.update([row()]))[KEY]  # type: ignore[misc]  # an exception here
     assert not await ops.update([row()])
     assert len(api.writes) == 1
+
+
+async def test_a_node_says_that_it_rolled_back_and_that_it_no_more_does() -> None:
+    node = Node(host_firewall=True)
+    row = generation(3, rules=(NOTHING,))
+    node.apply(row)
+    tried = HostRules((Rule(subject=Selector(), node_subject=True, default_deny_ingress=True),))
+    trial = HostPolicyTrial(row.kind, row.namespace, row.name, 3, TrialState.ROLLED_BACK, tried, HostRules(), row.uid)
+    node.derived.put("host-policy-trials", trial)
+    said = node.says()
+    assert said is not None
+    assert not said.ok
+    assert said.error.startswith("nodeSelector: generation 3 was rolled back")
+    node.derived.put("host-policy-trials", msgspec.structs.replace(trial, state=TrialState.TRYING))
+    assert node.says() is None

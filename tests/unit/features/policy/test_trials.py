@@ -192,6 +192,34 @@ def test_only_what_is_on_trial_is_rolled_back(life: Life) -> None:
     assert life.state(other.key) == "rolled-back 1", "another object is no reason to try it again"
 
 
+def test_who_was_seen_with_contact_is_suspected_last(life: Life) -> None:
+    other = ccnp("other", 1, EVERY | TO_CLUSTER)
+    life.apply(OPEN)
+    life.after(20)
+    life.apply(other)
+    life.after(0)
+    life.contact = False
+    life.after(10)
+    assert (life.state(), life.state(other.key)) == ("trying 1", "rolled-back 1")
+    life.after(9)
+    assert life.state() == "trying 1", "contact has time to come back"
+    life.after(1)
+    assert (life.state(), life.rollbacks) == ("rolled-back 1", 2)
+
+
+def test_who_was_not_it_is_kept(life: Life) -> None:
+    other = ccnp("other", 1, EVERY | TO_CLUSTER)
+    life.apply(OPEN)
+    life.after(20)
+    life.apply(other)
+    life.after(0)
+    life.contact = False
+    life.after(10)
+    life.contact = True
+    life.after(40)
+    assert (life.state(), life.state(other.key)) == ("kept 1", "rolled-back 1")
+
+
 def test_a_removal_is_a_change_too(life: Life) -> None:
     kept(life, OPEN, ccnp("other", 1, EVERY | TO_CLUSTER))
     life.delete()

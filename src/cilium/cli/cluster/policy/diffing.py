@@ -25,6 +25,7 @@ from cilium.cli.tree import Tree
 from cilium.features.policy.explain.compare import Change, Comparison, representatives, why
 from cilium.features.policy.explain.rows import Party, Verdict, title
 from cilium.features.policy.explain.spectrum import LAST, OTHER, Range, spectrum
+from cilium.settings import PolicySettings
 from cilium.sources.kubernetes import policies as parsers
 from cilium.tables.rules import PolicyObject
 
@@ -34,6 +35,8 @@ KINDS: dict[str, Any] = {
     "CiliumClusterwideNetworkPolicy": parsers.decode_ccnp,
     "ClusterNetworkPolicy": parsers.decode_cluster_network_policy,
 }
+CILIUM = ("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+"""Whose language depends on settings."""
 NAMESPACED = ("NetworkPolicy", "CiliumNetworkPolicy")
 RESERVED = ("host", "remote-node", "kube-apiserver", "health")
 MOST = 6
@@ -61,7 +64,7 @@ async def diff(kubeconfig: str, cilium_namespace: str, wish: Wish, output: str) 
     """Prints what would change. Returns the exit status. Raises click.ClickException."""
     async with connected(kubeconfig) as client:
         view = await look(client, cilium_namespace)
-        new = parse(wish.manifests, cluster=view.settings.cluster.name)
+        new = parse(wish.manifests, cluster=view.settings.cluster.name, settings=view.settings.policy)
         after = view.changed(new, frozenset(_known(view, key) for key in wish.delete))
         seen: list[Talk] = []
         problems: list[str] = []
@@ -87,7 +90,7 @@ async def diff(kubeconfig: str, cilium_namespace: str, wish: Wish, output: str) 
 # --------------------------------------------------------------------------------------------------------------- input
 
 
-def parse(manifests: str, *, cluster: str) -> list[PolicyObject]:
+def parse(manifests: str, *, cluster: str, settings: PolicySettings = parsers.PLAIN) -> list[PolicyObject]:
     """The policies of a YAML file with any number of documents. Raises click.ClickException with every mistake."""
     try:
         documents = [one for one in yaml.safe_load_all(manifests) if one is not None]
@@ -96,7 +99,7 @@ def parse(manifests: str, *, cluster: str) -> list[PolicyObject]:
     found: list[PolicyObject] = []
     problems: list[str] = []
     for item in (entry for one in documents for entry in _items(one)):
-        row = _policy(item, cluster) if isinstance(item, dict) else f"{item!r} is no object"
+        row = _policy(item, cluster, settings) if isinstance(item, dict) else f"{item!r} is no object"
         if isinstance(row, str):
             problems.append(row)
         elif row.error:
@@ -113,7 +116,7 @@ def _items(manifest: Any) -> Iterable[Any]:
     return manifest.get("items") or () if is_list else (manifest,)
 
 
-def _policy(item: dict[str, Any], cluster: str) -> PolicyObject | str:
+def _policy(item: dict[str, Any], cluster: str, settings: PolicySettings) -> PolicyObject | str:
     kind, metadata = item.get("kind"), item.get("metadata")
     if kind not in KINDS:
         return f"kind: {kind!r} is no policy: one of {', '.join(KINDS)}"
@@ -121,7 +124,8 @@ def _policy(item: dict[str, Any], cluster: str) -> PolicyObject | str:
         return f"{kind}: metadata.name: is missing"
     if kind in NAMESPACED:
         item = item | {"metadata": {"namespace": "default", **metadata}}
-    row: PolicyObject = partial(KINDS[kind], cluster=cluster)(msgspec.json.encode(item))
+    more = {"settings": settings} if kind in CILIUM else {}
+    row: PolicyObject = partial(KINDS[kind], cluster=cluster, **more)(msgspec.json.encode(item))
     return row
 
 

@@ -119,6 +119,8 @@ def of_node(view: View, node: CiliumNode) -> End:
     if view.apiservers.intersection(node.internal_ips):
         labels = (Reserved.KUBE_APISERVER.label, *labels)
     known = view.tables.kube_nodes.snapshot().get(node.name)
+    if view.settings.policy.node_selectors and known:
+        labels = (*labels, *(f"node:{key}={value}" for key, value in known.labels.items()))
     party = Party(f"node {node.name}", labels, endpoint=False, node_labels=node_labels(known.labels if known else {}))
     return End(party, node=node.name, is_node=True, addresses=node.internal_ips)
 

@@ -88,10 +88,10 @@ class View:
         """All policies after these were applied and those with the keys `without` deleted, resolved."""
         keys = {policy.key for policy in policies} | without
         kept = [policy for policy in self.tables.policies.snapshot() if policy.key not in keys]
-        return resolved([*kept, *policies], self.tables)
+        return resolved([*kept, *policies], self.tables, cluster=self.settings.cluster.name)
 
 
-def resolved(policies: list[PolicyObject], tables: KubernetesTables) -> list[PolicyObject]:
+def resolved(policies: list[PolicyObject], tables: KubernetesTables, *, cluster: str) -> list[PolicyObject]:
     """References followed as agents do."""
     before: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
     after: Table[str, PolicyObject] = Table("resolved-policies", key=lambda row: row.key)
@@ -99,7 +99,7 @@ def resolved(policies: list[PolicyObject], tables: KubernetesTables) -> list[Pol
     inputs: dict[str, Table[Any, Any]] = {table.name: table for table in tables if table.name in _REFERRED}
     inputs["policies"] = before
     outputs = {"resolved-policies": after.writer("policy")}
-    Derivation("resolved-policies", inputs=inputs, outputs=outputs, compute=Resolver().compute).step()
+    Derivation("resolved-policies", inputs=inputs, outputs=outputs, compute=Resolver(cluster=cluster).compute).step()
     return sorted(after.snapshot(), key=lambda row: row.key)
 
 
@@ -129,7 +129,10 @@ async def look(client: Client, namespace: str) -> View:
     if not settings.policy.cluster_network_policy:
         unwanted.add(Resource.CLUSTER_NETWORK_POLICIES)
     tables = KubernetesTables()
-    source = KubernetesSource(client=client, tables=tables, cluster=settings.cluster.name, resources=AGENT - unwanted)
+    cluster = settings.cluster.name
+    source = KubernetesSource(
+        client=client, tables=tables, cluster=cluster, policy=settings.policy, resources=AGENT - unwanted
+    )
     reading = asyncio.create_task(source.run())
     try:
         async with asyncio.timeout(SECONDS):
@@ -142,4 +145,4 @@ async def look(client: Client, namespace: str) -> View:
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
-    return View(settings, tables, resolved(list(tables.policies.snapshot()), tables))
+    return View(settings, tables, resolved(list(tables.policies.snapshot()), tables, cluster=cluster))

@@ -184,8 +184,7 @@ class _Reading:
 
     def decide(self) -> Decision:
         return (
-            self._ordered(Tier.ADMIN) or self._normal() or self._ordered(Tier.BASELINE)
-            or Decision(Verdict.ALLOWED, "no rule denies it, and nothing is denied by default")
+            self._ordered(Tier.ADMIN) or self._normal() or self._ordered(Tier.BASELINE) or self._at_last()
         )  # fmt: skip
 
     def _ordered(self, tier: Tier) -> Decision | None:
@@ -214,9 +213,15 @@ class _Reading:
             if deciding:
                 reason = "denied by a rule" if action is Action.DENY else "allowed by a rule"
                 return Decision(verdict, reason, Tier.NORMAL, deciding)
-        if not self.closing and not self.forced:
-            return None
+        return self._default_deny(", ".join(map(title, self.closing)), Tier.NORMAL) if self.closing else None
+
+    def _at_last(self) -> Decision:
+        """What is closed without a policy is closed behind all tiers."""
+        if self.forced:
+            return self._default_deny(self.forced, None)
+        return Decision(Verdict.ALLOWED, "no rule denies it, and nothing is denied by default")
+
+    def _default_deny(self, who: str, tier: Tier | None) -> Decision:
         if self.localhost:
-            return Decision(Verdict.ALLOWED, "the pod's own node is let in (allowLocalhost)", Tier.NORMAL)
-        who = ", ".join(title(policy) for policy in self.closing) or self.forced
-        return Decision(Verdict.DENIED, f"denied by default ({who}): no rule allows it", Tier.NORMAL)
+            return Decision(Verdict.ALLOWED, "the pod's own node is let in (allowLocalhost)", tier)
+        return Decision(Verdict.DENIED, f"denied by default ({who}): no rule allows it", tier)

@@ -9,7 +9,7 @@ from sys import intern
 import msgspec
 
 from cilium.sources.kubernetes.decoders import service_annotations as asked
-from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses
+from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses, kubernetes_labels
 from cilium.sources.kubernetes.errors import ObjectError
 from cilium.tables.problems import Reason
 from cilium.tables.services import (
@@ -59,6 +59,7 @@ class _Spec(msgspec.Struct, rename="camel"):
     load_balancer_source_ranges: list[str] | None = None
     health_check_node_port: int = 0
     traffic_distribution: str | None = None
+    selector: dict[str, str] | None = None
 
 
 class _Ingress(msgspec.Struct, rename="camel"):
@@ -153,6 +154,9 @@ def decode_service(raw: Raw) -> Service:
         exposed=asked.choice(annotations, asked.TYPE, asked.ExposedType, flaws) or "",
         nodes=asked.nodes(annotations, flaws),
         flaws=tuple(flaws),
+        labels=kubernetes_labels(labels),
+        # Kubernetes ignores the selector of a name that leads elsewhere.
+        selector=() if spec.type == "ExternalName" else kubernetes_labels(spec.selector or {}),
     )
 
 

@@ -69,7 +69,7 @@ def entities(entries: tuple[str, ...], path: str, *, cluster: str) -> Peers:
             selectors[Selector((pods,))] = None
         elif entity in {"world-ipv4", "world-ipv6"}:
             # As a CIDR: on a node with one address family the world has no identity per family.
-            cidrs[CIDRPeer(ANYWHERE[int(entity[-1])])] = None
+            cidrs[CIDRPeer(ANYWHERE[int(entity[-1])], world_only=True)] = None
         elif entity in _RESERVED:
             selectors |= dict.fromkeys(map(_reserved, _RESERVED[entity]))
         else:

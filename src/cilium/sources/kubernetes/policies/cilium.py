@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from cilium.sources.kubernetes.policies import l7
+from cilium.settings import PolicySettings
 from cilium.sources.kubernetes.policies.envelope import decode
 from cilium.sources.kubernetes.policies.errors import PolicyError
+from cilium.sources.kubernetes.policies.l7 import authenticates, beyond_l4, check_nodes
 from cilium.sources.kubernetes.policies.peers import PeerContext
 from cilium.sources.kubernetes.policies.ports import icmp_field, port_protocol
 from cilium.sources.kubernetes.policies.selectors import (
@@ -18,31 +19,49 @@ from cilium.sources.kubernetes.policies.selectors import (
     names,
     requirements,
 )
-from cilium.sources.kubernetes.policies.wire import CiliumPolicy, Element, ICMPRule, PortDenyRule, PortRule, RuleSpec
+from cilium.sources.kubernetes.policies.wire import (
+    CiliumPolicy,
+    Element,
+    ICMPRule,
+    Log,
+    PortDenyRule,
+    PortRule,
+    RuleSpec,
+)
 from cilium.tables.labels import NAMESPACE
-from cilium.tables.rules import Action, DirectionRule, Peers, PolicyObject, PortRange, Rule, Selector
+from cilium.tables.rules import Action, DirectionRule, PolicyObject, PortRange, Rule, Selector
 
 MAX_PORTS = 40
 """Ports of one entry of toPorts, and fields of one entry of icmps."""
-_L7 = ("rules", "terminatingTLS", "originatingTLS", "serverNames", "listener")
+MAX_LOG = 32
+"""Characters of log.value."""
+PLAIN = PolicySettings()
 
 
-def decode_cnp(raw: bytes | msgspec.Raw, *, cluster: str = "default") -> PolicyObject:
+def decode_cnp(raw: bytes | msgspec.Raw, *, cluster: str = "default", settings: PolicySettings = PLAIN) -> PolicyObject:
     """`cluster` is the name of this cluster: peer selectors that name no cluster mean it."""
-    return decode("CiliumNetworkPolicy", raw, lambda namespace: _Parser(namespace, cluster).policy(raw))
+    return decode("CiliumNetworkPolicy", raw, lambda namespace: _Parser(namespace, cluster, settings).policy(raw))
 
 
-def decode_ccnp(raw: bytes | msgspec.Raw, *, cluster: str = "default") -> PolicyObject:
-    return decode("CiliumClusterwideNetworkPolicy", raw, lambda _: _Parser("", cluster).policy(raw))
+def decode_ccnp(
+    raw: bytes | msgspec.Raw, *, cluster: str = "default", settings: PolicySettings = PLAIN
+) -> PolicyObject:
+    return decode("CiliumClusterwideNetworkPolicy", raw, lambda _: _Parser("", cluster, settings).policy(raw))
 
 
 class _Parser:
     """Parses one object; collects warnings on the way."""
 
-    def __init__(self, namespace: str, cluster: str) -> None:
+    def __init__(self, namespace: str, cluster: str, settings: PolicySettings) -> None:
         self._namespace = namespace
-        self._peers = PeerContext(namespace=namespace, cluster=cluster)
+        self._settings = settings
         self._warnings: list[str] = []
+        self._peers = PeerContext(
+            namespace=namespace,
+            cluster=cluster,
+            node_selectors=settings.node_selectors,
+            warnings=self._warnings,
+        )
 
     def policy(self, raw: bytes | msgspec.Raw) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
         policy = msgspec.json.decode(raw, type=CiliumPolicy)
@@ -70,7 +89,7 @@ class _Parser:
         }
         ingress, egress = parsed["ingress"] + parsed["ingressDeny"], parsed["egress"] + parsed["egressDeny"]
         if spec.nodeSelector is not None:
-            l7.check_nodes(sections, path)
+            check_nodes(sections, path)
         deny = spec.enableDefaultDeny
         return Rule(
             subject=self._subject(spec, path),
@@ -84,6 +103,7 @@ class _Parser:
                 for label in spec.labels or ()
             ),
             description=spec.description or "",
+            log=_log(spec.log, f"{path}.log.value"),
         )
 
     def _subject(self, spec: RuleSpec, path: str) -> Selector:
@@ -112,12 +132,10 @@ class _Parser:
 
     def _element(self, element: Element, section: str, index: int, path: str) -> DirectionRule:
         deny = section.endswith("Deny")
-        peers, later = self._peers.peers(element, path)
+        peers, later = self._peers.peers(element, path, deny=deny)
         ports, closed = self._ports(element, section, path)
-        if deny and later:
-            peers = Peers(wildcard=True)  # whom it denies is unknown: it must not deny too few
         authentication = getattr(element, "authentication", None)
-        if authentication is not None and _authenticates(authentication.mode, f"{path}.authentication.mode"):
+        if authentication is not None and authenticates(authentication.mode, f"{path}.authentication.mode"):
             ports, closed = (), (*closed, f"{path}.authentication")
         return DirectionRule(
             peers=peers,
@@ -141,20 +159,21 @@ class _Parser:
         rules: tuple[PortRule | PortDenyRule, ...] = element.toPorts
         for index, rule in enumerate(rules):
             where = f"{path}.toPorts[{index}]"
-            ranges = self._port_list(rule, section, where)
-            later = _unenforced(rule, where)
+            ranges = self._port_list(rule, where)
+            later = beyond_l4(rule, where, section=section)
             closed += later
             if not later:
                 ports += ranges
         return tuple(ports), tuple(closed)
 
-    def _port_list(self, rule: PortRule | PortDenyRule, section: str, path: str) -> list[PortRange]:
+    def _port_list(self, rule: PortRule | PortDenyRule, path: str) -> list[PortRange]:
         entries = rule.ports or ()
         if len(entries) > MAX_PORTS:
             raise PolicyError(f"{path}.ports", f"has {len(entries)} entries, at most {MAX_PORTS} are allowed")
-        if isinstance(rule, PortRule):
-            l7.check(rule, section, path)
-        return [port_protocol(entry, f"{path}.ports[{index}]") for index, entry in enumerate(entries)]
+        extended = self._settings.extended_protocols
+        return [
+            port_protocol(entry, f"{path}.ports[{index}]", extended=extended) for index, entry in enumerate(entries)
+        ]
 
     def _icmps(self, rules: tuple[ICMPRule, ...], path: str) -> tuple[PortRange, ...]:
         ranges = []
@@ -167,17 +186,11 @@ class _Parser:
         return tuple(ranges)
 
 
-def _unenforced(rule: PortRule | PortDenyRule, path: str) -> list[str]:
-    """The L7 parts: until they are enforced, what they would filter stays closed."""
-    if isinstance(rule, PortDenyRule):
-        return []
-    parts = [f"{path}.{name}" for name in _L7 if getattr(rule, name)]
-    if rule.authentication is not None and _authenticates(rule.authentication.mode, f"{path}.authentication.mode"):
-        parts.append(f"{path}.authentication")
-    return parts
-
-
-def _authenticates(mode: str, path: str) -> bool:
-    if mode not in {"disabled", "required", "test-always-fail"}:
-        raise PolicyError(path, f"{mode!r} is not one of disabled, required, test-always-fail")
-    return mode != "disabled"
+def _log(log: Log | None, path: str) -> str:
+    """The text that goes into every verdict of the rule. Raises PolicyError."""
+    value = log.value if log is not None else ""
+    if len(value) > MAX_LOG:
+        raise PolicyError(path, f"has {len(value)} characters, at most {MAX_LOG} are allowed")
+    if not value.isprintable():
+        raise PolicyError(path, "has characters that cannot be printed")
+    return value

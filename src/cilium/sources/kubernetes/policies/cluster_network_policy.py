@@ -51,20 +51,23 @@ _TRANSPORTS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 _EVERYTHING = frozenset({"0.0.0.0/0", "::/0"})
 _WITHOUT_PORTS = frozenset({"networks", "nodes", "domainNames"})
 """Peers whose ports have no names."""
+_NODES = tuple(Requirement(f"reserved:{name}", "Exists") for name in ("host", "remote-node"))
 
 T = TypeVar("T")
 
 
-def decode_cluster_network_policy(raw: bytes | msgspec.Raw, *, cluster: str = "default") -> PolicyObject:
-    """`cluster` is the name of this cluster: peers are pods of it."""
-    return decode("ClusterNetworkPolicy", raw, lambda _: _Parser(cluster).policy(raw))
+def decode_cluster_network_policy(
+    raw: bytes | msgspec.Raw, *, cluster: str = "default", node_selectors: bool = False
+) -> PolicyObject:
+    """`cluster` is the name of this cluster: peers are pods of it. `node_selectors`: nodes are told apart."""
+    return decode("ClusterNetworkPolicy", raw, lambda _: _Parser(cluster, node_selectors).policy(raw))
 
 
 class _Parser:
     """Parses one object; collects warnings on the way."""
 
-    def __init__(self, cluster: str) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: str, node_selectors: bool) -> None:
+        self._cluster, self._node_selectors = cluster, node_selectors
         self._warnings: list[str] = []
 
     def policy(self, raw: bytes | msgspec.Raw) -> Content:
@@ -121,8 +124,12 @@ class _Parser:
                 selectors.append(local(terms, cluster=self._cluster))
             elif kind == "networks":
                 cidrs += _networks(_value(entry, kind, field, tuple[str, ...]), field)
+            elif kind == "nodes":
+                found, told = self._nodes(_value(entry, kind, field, LabelSelector), field)
+                selectors += found
+                later += [] if told else [field]
             else:
-                if kind == "domainNames" and action is not Action.ALLOW:
+                if action is not Action.ALLOW:
                     raise PolicyError(field, "is for rules with action Accept only")
                 later.append(field)
         whole = _EVERYTHING & {str(peer.cidr) for peer in cidrs}
@@ -131,6 +138,14 @@ class _Parser:
                 f"{path}: {min(whole)} means addresses outside of the cluster; with the other family's, everybody"
             )
         return Peers(wildcard=whole == _EVERYTHING, selectors=tuple(selectors), cidrs=tuple(cidrs)), later
+
+    def _nodes(self, selector: LabelSelector, path: str) -> tuple[list[Selector], bool]:
+        """Nodes, this one among them, and whether they can be told: all of them can, some of them by a setting."""
+        terms = requirements(selector, path, source="node")
+        if terms and not self._node_selectors:
+            self._warnings.append(f"{path}: needs the setting enable-node-selector-labels, or an empty selector")
+            return [], False
+        return [Selector((*terms, node)) for node in _NODES], True
 
 
 def _subject(subject: ClusterSubject, path: str) -> Selector:

@@ -1,49 +1,48 @@
-"""What rules say above L4: parsed and validated, to be enforced by a later version.
+"""The parts of a rule beyond L4: L7 rules, TLS, listeners, DNS names, authentication.
 
-In: entries of `toPorts`, `toFQDNs`. Out: nothing, or a PolicyError: what is held until then must be right.
+In: elements of `toPorts`, `toFQDNs`, `authentication`. Out: the paths of what is there; nothing of it is enforced by
+this version, and what it would filter stays closed. It is checked all the same: a mistake is told when it is made.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
-from cilium.sources.kubernetes.policies.errors import PolicyError
+from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
 from cilium.sources.kubernetes.policies.ports import number
-from cilium.sources.kubernetes.policies.wire import Element, PortProtocol, PortRule
+from cilium.sources.kubernetes.policies.wire import Element, FQDNSelector, HTTPRule, Listener, PortDenyRule, PortRule
 
+_PARTS = ("rules", "terminatingTLS", "originatingTLS", "serverNames", "listener")
+_NAME = re.compile(r"([-a-zA-Z0-9_]+[.]?)+")
+_PATTERN = re.compile(r"(\*\*\.)?([-a-zA-Z0-9_*]+[.]?)+")
+_MODES = ("disabled", "required", "test-always-fail")
+_MISMATCHES = ("", "LOG", "ADD", "DELETE", "REPLACE")
+_KINDS = ("", "CiliumEnvoyConfig", "CiliumClusterwideEnvoyConfig")
 MAX_NAME = 255
-_NAME = re.compile(r"[-A-Za-z0-9_.]+")
-_PATTERN = re.compile(r"[-A-Za-z0-9_.*]+")
-_DNS_PROTOCOLS = {"", "ANY", "TCP", "UDP"}
+
+T = TypeVar("T")
 
 
-class FQDNSelector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An entry of `toFQDNs` and of `rules.dns`."""
-
-    matchName: str | None = None  # noqa: N815 - the API's name
-    matchPattern: str | None = None  # noqa: N815
-
-
-def check(rule: PortRule, section: str, path: str) -> None:
-    """Raises PolicyError for what contradicts itself in one entry of `toPorts`."""
-    kinds = sorted(rule.rules or {})
-    for kind in kinds:
-        if kind not in {"http", "dns"}:
-            raise PolicyError(f"{path}.rules.{kind}", "is not one of http, dns")
-    if len(kinds) > 1:
-        raise PolicyError(f"{path}.rules", "names two L7 protocols on one port")
-    if kinds and not rule.ports:
-        raise PolicyError(f"{path}.ports", "must be given for L7 rules")
-    for index, entry in enumerate(rule.ports or ()):
-        for kind in kinds:
-            (_http if kind == "http" else _dns)(entry, f"{path}.ports[{index}]")
-    if "dns" in kinds and section != "egress":
-        raise PolicyError(f"{path}.rules.dns", "is for egress only")
-    _server_names(rule, bool(kinds), path)
-    _listener(rule, bool(kinds), section, path)
+def beyond_l4(rule: PortRule | PortDenyRule, path: str, *, section: str) -> list[str]:
+    """Paths of the parts of one entry of toPorts that need a proxy. Raises PolicyError for what is wrong in them."""
+    if isinstance(rule, PortDenyRule):
+        return []
+    if rule.rules is not None:
+        _rules(rule, path, section)
+    if rule.serverNames is not None:
+        _server_names(rule, path)
+    if rule.listener is not None:
+        _listener(rule.listener, path, section)
+        if rule.rules:
+            raise PolicyError(f"{path}.listener", "cannot be combined with rules: a listener has its own")
+    parts = [f"{path}.{name}" for name in _PARTS if getattr(rule, name)]
+    if rule.authentication is not None and authenticates(rule.authentication.mode, f"{path}.authentication.mode"):
+        parts.append(f"{path}.authentication")
+    return parts
 
 
 def check_nodes(sections: Mapping[str, Sequence[Element]], path: str) -> None:
@@ -56,65 +55,98 @@ def check_nodes(sections: Mapping[str, Sequence[Element]], path: str) -> None:
                     raise PolicyError(where, "is not possible for nodes")
 
 
-def check_fqdns(entries: Sequence[object], path: str) -> None:
-    """`toFQDNs`: each exactly one of matchName and matchPattern. Raises PolicyError."""
-    for index, entry in enumerate(entries):
-        where = f"{path}[{index}]"
+def authenticates(mode: str, path: str) -> bool:
+    """Whether the peer would have to prove who it is. Raises PolicyError."""
+    if mode not in _MODES:
+        raise PolicyError(path, f"{mode!r} is not one of {', '.join(_MODES)}")
+    return mode != "disabled"
+
+
+def check_fqdn(selector: FQDNSelector, path: str) -> None:
+    """One name or one pattern. Raises PolicyError."""
+    if (selector.matchName is None) == (selector.matchPattern is None):
+        raise PolicyError(path, "needs exactly one of matchName and matchPattern")
+    if selector.matchName is not None:
+        _dns(selector.matchName, _NAME, f"{path}.matchName", "a DNS name")
+    else:
+        _dns(selector.matchPattern or "", _PATTERN, f"{path}.matchPattern", "a DNS name with '*'")
+
+
+def _dns(text: str, pattern: re.Pattern[str], path: str, expected: str) -> None:
+    if len(text) > MAX_NAME:
+        raise PolicyError(path, f"has {len(text)} characters, a DNS name has at most {MAX_NAME}")
+    if not pattern.fullmatch(text):
+        raise PolicyError(path, f"{text!r} is not {expected}")
+
+
+def _rules(rule: PortRule, path: str, section: str) -> None:
+    rules = rule.rules or {}
+    for kind in rules:
+        if kind not in {"http", "dns"}:
+            raise PolicyError(f"{path}.rules.{kind}", "is not one of http, dns")
+    if len(rules) > 1:
+        raise PolicyError(f"{path}.rules", "names two L7 protocols on one port")
+    if "dns" in rules and section == "ingress":
+        raise PolicyError(f"{path}.rules.dns", "is for egress only")
+    for index, entry in enumerate(rule.ports or ()):
+        where = f"{path}.ports[{index}]"
+        protocol = (entry.protocol or "").upper()
+        if "http" in rules and protocol != "TCP":
+            raise PolicyError(f"{where}.protocol", "must be TCP for http rules")
+        if "dns" in rules and protocol not in {"", "ANY", "TCP", "UDP"}:
+            raise PolicyError(f"{where}.protocol", "must be TCP, UDP or ANY for dns rules")
+        if rules and (not entry.port or number(entry.port) == 0):
+            raise PolicyError(f"{where}.port", "must be given for L7 rules")
+        if "dns" in rules and entry.endPort:
+            raise PolicyError(f"{where}.endPort", "cannot be given for dns rules")
+    if rules and not rule.ports:
+        raise PolicyError(f"{path}.ports", "must be given for L7 rules")
+    for index, entry_of in enumerate(rules.get("http", ())):
+        _http(_convert(entry_of, HTTPRule, f"{path}.rules.http[{index}]"), f"{path}.rules.http[{index}]")
+    for index, entry_of in enumerate(rules.get("dns", ())):
+        check_fqdn(_convert(entry_of, FQDNSelector, f"{path}.rules.dns[{index}]"), f"{path}.rules.dns[{index}]")
+
+
+def _convert(raw: dict[str, object], kind: type[T], path: str) -> T:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        inner = from_decoder(error)
+        raise PolicyError(path if inner.path == "object" else f"{path}.{inner.path}", inner.reason) from None
+
+
+def _http(rule: HTTPRule, path: str) -> None:
+    for name in ("path", "method", "host"):
         try:
-            selector = msgspec.convert(entry, FQDNSelector)
-        except msgspec.ValidationError as error:
-            raise PolicyError(where, str(error).replace("`", "'")) from None
-        if (selector.matchName is None) == (selector.matchPattern is None):
-            raise PolicyError(where, "needs exactly one of matchName and matchPattern")
-        name, allowed, field = selector.matchName, _NAME, "matchName"
-        if name is None:
-            name, allowed, field = selector.matchPattern or "", _PATTERN, "matchPattern"
-        _dns_name(name, allowed, f"{where}.{field}")
+            re.compile(getattr(rule, name))
+        except re.error as error:
+            raise PolicyError(f"{path}.{name}", f"is no regular expression: {error}") from None
+    for index, match in enumerate(rule.headerMatches or ()):
+        where = f"{path}.headerMatches[{index}]"
+        if not match.name:
+            raise PolicyError(f"{where}.name", "is empty")
+        if match.mismatch not in _MISMATCHES:
+            raise PolicyError(f"{where}.mismatch", f"{match.mismatch!r} is not one of LOG, ADD, DELETE, REPLACE")
 
 
-def _dns_name(name: str, allowed: re.Pattern[str], path: str) -> None:
-    if len(name) > MAX_NAME:
-        raise PolicyError(path, f"has {len(name)} characters, at most {MAX_NAME} are allowed")
-    if not allowed.fullmatch(name):
-        star = ", '*'" if allowed is _PATTERN else ""
-        raise PolicyError(path, f"{name!r} is not a DNS name: letters, digits, '-', '_', '.'{star}")
-
-
-def _http(entry: PortProtocol, path: str) -> None:
-    if (entry.protocol or "").upper() != "TCP":
-        raise PolicyError(f"{path}.protocol", "must be TCP for http rules")
-    _port_given(entry, path)
-
-
-def _dns(entry: PortProtocol, path: str) -> None:
-    if (entry.protocol or "").upper() not in _DNS_PROTOCOLS:
-        raise PolicyError(f"{path}.protocol", "must be TCP, UDP or ANY for dns rules")
-    _port_given(entry, path)
-    if entry.endPort:
-        raise PolicyError(f"{path}.endPort", "is not possible with dns rules: write one entry per port")
-
-
-def _port_given(entry: PortProtocol, path: str) -> None:
-    if not entry.port or number(entry.port) == 0:
-        raise PolicyError(f"{path}.port", "must be given for L7 rules")
-
-
-def _server_names(rule: PortRule, l7: bool, path: str) -> None:
-    for index, name in enumerate(rule.serverNames or ()):
-        _dns_name(name, _PATTERN, f"{path}.serverNames[{index}]")
-    if rule.serverNames and l7 and rule.terminatingTLS is None:
+def _server_names(rule: PortRule, path: str) -> None:
+    if rule.rules and rule.terminatingTLS is None:
         raise PolicyError(
-            f"{path}.serverNames", "needs terminatingTLS beside L7 rules: what is encrypted cannot be read"
+            f"{path}.serverNames", "needs terminatingTLS beside L7 rules: they are inside of the encryption"
         )
+    for index, name in enumerate(rule.serverNames or ()):
+        _dns(name, _PATTERN, f"{path}.serverNames[{index}]", "a server name")
 
 
-def _listener(rule: PortRule, l7: bool, section: str, path: str) -> None:
-    if rule.listener is None:
-        return
-    if section != "egress":
+def _listener(listener: Listener, path: str, section: str) -> None:
+    if section == "ingress":
         raise PolicyError(f"{path}.listener", "is for egress only")
-    if l7:
-        raise PolicyError(f"{path}.listener", "cannot be combined with L7 rules")
-    priority = rule.listener.get("priority", 1)
-    if type(priority) is not int or not 1 <= priority <= 100:
-        raise PolicyError(f"{path}.listener.priority", f"{priority!r} is not between 1 and 100")
+    if not listener.name:
+        raise PolicyError(f"{path}.listener.name", "is empty")
+    if not listener.envoyConfig.name:
+        raise PolicyError(f"{path}.listener.envoyConfig.name", "is empty")
+    if listener.envoyConfig.kind not in _KINDS:
+        kinds = " or ".join(_KINDS[1:])
+        raise PolicyError(f"{path}.listener.envoyConfig.kind", f"{listener.envoyConfig.kind!r} is not {kinds}")
+    if listener.priority is not None and not 1 <= listener.priority <= 100:
+        raise PolicyError(f"{path}.listener.priority", f"{listener.priority} is not between 1 and 100")

@@ -12,8 +12,9 @@ from cilium.sources.kubernetes.policies.wire import DestinationPort, ICMPField, 
 from cilium.tables.rules import PortRange
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
+_WITH_PORTS = frozenset({0, TCP, UDP, SCTP})
 _PROTOCOLS = {"": 0, "ANY": 0, "TCP": TCP, "UDP": UDP, "SCTP": SCTP, "ICMP": ICMP, "ICMPV6": ICMPV6}
-_EXTENDED = ("VRRP", "IGMP", "GRE", "IPIP", "IPV6", "ESP", "AH")
+_EXTENDED = {"VRRP": 112, "IGMP": 2, "GRE": 47, "IPIP": 4, "IPV6": 41, "ESP": 50, "AH": 51}
 _DIGITS = 6
 """More of them are no port, also not an octal one."""
 _NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9](-?[a-z0-9])*")  # RFC 6335 section 5.1
@@ -34,6 +35,8 @@ ICMP_TYPES = {
         "Photuris": 40,
         "ExtendedEchoRequest": 42,
         "ExtendedEchoReply": 43,
+        "ExtendedEcho Request": 42,  # upstream's API has these two with a blank as well
+        "ExtendedEcho Reply": 43,
     },
     ICMPV6: {
         "DestinationUnreachable": 1,
@@ -61,6 +64,8 @@ ICMP_TYPES = {
         "MobilePrefixAdvertisement": 147,
         "DuplicateAddressRequest": 157,
         "DuplicateAddressConfirmation": 158,
+        "DuplicateAddressRequestCodeSuffix": 157,
+        "DuplicateAddressConfirmationCodeSuffix": 158,
         "ExtendedEchoRequest": 160,
         "ExtendedEchoReply": 161,
     },
@@ -68,14 +73,18 @@ ICMP_TYPES = {
 """IANA's ICMP types; names as CamelCase."""
 
 
-def port_protocol(entry: PortProtocol, path: str) -> PortRange:
-    """One entry of a Cilium policy's `ports`. Raises PolicyError."""
-    protocol = _protocol(entry.protocol or "", f"{path}.protocol")
+def port_protocol(entry: PortProtocol, path: str, *, extended: bool = False) -> PortRange:
+    """One entry of a Cilium policy's `ports`. Raises PolicyError.
+
+    `extended`: IP protocols without ports may be named.
+    """
+    protocol = _protocol(entry.protocol or "", f"{path}.protocol", extended=extended)
     text = entry.port or ""
     end = entry.endPort or 0
-    if protocol in {ICMP, ICMPV6}:
+    if protocol not in _WITH_PORTS:
         if text not in {"", "0"} or end:
-            raise PolicyError(f"{path}.port", "ICMP has no ports: name its types under icmps")
+            hint = ": name its types under icmps" if protocol in {ICMP, ICMPV6} else ": leave it out, or write '0'"
+            raise PolicyError(f"{path}.port", f"{entry.protocol} has no ports{hint}")
         return PortRange(protocol)
     if not text:
         raise PolicyError(f"{path}.port", "is missing: a number, a name, or '0' for every port")
@@ -154,10 +163,12 @@ def number(text: str) -> int | None:
     return int(text)
 
 
-def _protocol(text: str, path: str) -> int:
+def _protocol(text: str, path: str, *, extended: bool = False) -> int:
     upper = text.upper()
     if upper in _EXTENDED:
-        raise PolicyError(path, f"{text!r} needs enable-extended-ip-protocols, which this version does not have")
+        if not extended:
+            raise PolicyError(path, f"{text!r} needs the setting enable-extended-ip-protocols")
+        return _EXTENDED[upper]
     if upper not in _PROTOCOLS:
         raise PolicyError(path, f"{text!r} is not one of TCP, UDP, SCTP, ICMP, ICMPv6, ANY")
     return _PROTOCOLS[upper]

@@ -64,7 +64,7 @@ def _key(key: str, path: str, source: str, prefix: str) -> str:
     if not colon:
         named, bare = source, key
     domain, slash, name = bare.rpartition("/")
-    if named in {"any", "k8s"} and (not _NAME.fullmatch(name) or (slash and not domain) or len(domain) > 253):
+    if named in {"any", "k8s", "node"} and (not _NAME.fullmatch(name) or (slash and not domain) or len(domain) > 253):
         raise PolicyError(path, f"{key!r} is not a label key: letters, digits, '-', '_', '.', at most 63 after the '/'")
     if not named or not bare:
         raise PolicyError(path, f"{key!r} is not a label key: source or name is empty")

@@ -36,12 +36,50 @@ class PortProtocol(Strict, frozen=True):
 
 class PortRule(Strict, frozen=True):
     ports: tuple[PortProtocol, ...] | None = None
-    rules: dict[str, Any] | None = None
-    terminatingTLS: dict[str, Any] | None = None
-    originatingTLS: dict[str, Any] | None = None
+    rules: dict[str, tuple[dict[str, Any], ...]] | None = None
+    terminatingTLS: TLSContext | None = None
+    originatingTLS: TLSContext | None = None
     serverNames: tuple[str, ...] | None = None
-    listener: dict[str, Any] | None = None
+    listener: Listener | None = None
     authentication: Authentication | None = None
+
+
+class Secret(Strict, frozen=True):
+    name: str
+    namespace: str = ""
+
+
+class TLSContext(Strict, frozen=True):
+    secret: Secret
+    trustedCA: str = ""
+    certificate: str = ""
+    privateKey: str = ""
+
+
+class EnvoyConfig(Strict, frozen=True):
+    name: str
+    kind: str = ""
+
+
+class Listener(Strict, frozen=True):
+    envoyConfig: EnvoyConfig
+    name: str
+    priority: int | None = None
+
+
+class HeaderMatch(Strict, frozen=True):
+    name: str
+    mismatch: str = ""
+    secret: Secret | None = None
+    value: str = ""
+
+
+class HTTPRule(Strict, frozen=True):
+    path: str = ""
+    method: str = ""
+    host: str = ""
+    headers: tuple[str, ...] | None = None
+    headerMatches: tuple[HeaderMatch, ...] | None = None
 
 
 class PortDenyRule(Strict, frozen=True):
@@ -68,6 +106,28 @@ class CIDRRule(Strict, frozen=True):
     except_: tuple[str, ...] | None = msgspec.field(default=None, name="except")
 
 
+class ServiceName(Strict, frozen=True):
+    serviceName: str = ""
+    namespace: str = ""
+
+
+class ServiceLabels(Strict, frozen=True):
+    selector: LabelSelector
+    namespace: str = ""
+
+
+class ServiceRule(Strict, frozen=True):
+    k8sService: ServiceName | None = None
+    k8sServiceSelector: ServiceLabels | None = None
+
+
+class FQDNSelector(Strict, frozen=True):
+    """A selector of toFQDNs, and a rule of `rules.dns`."""
+
+    matchName: str | None = None
+    matchPattern: str | None = None
+
+
 class Sources(Strict, frozen=True):
     """Whom an element of `ingress` or `ingressDeny` is about."""
 
@@ -88,7 +148,7 @@ class Destinations(Strict, frozen=True):
     toCIDR: tuple[str, ...] | None = None
     toCIDRSet: tuple[CIDRRule, ...] | None = None
     toEntities: tuple[str, ...] | None = None
-    toServices: tuple[dict[str, Any], ...] | None = None
+    toServices: tuple[ServiceRule, ...] | None = None
     toGroups: tuple[dict[str, Any], ...] | None = None
     toNodes: tuple[LabelSelector, ...] | None = None
 
@@ -105,7 +165,7 @@ class IngressDeny(Sources, frozen=True):
 
 
 class Egress(Destinations, frozen=True):
-    toFQDNs: tuple[dict[str, Any], ...] | None = None
+    toFQDNs: tuple[FQDNSelector, ...] | None = None
     toPorts: tuple[PortRule, ...] | None = None
     icmps: tuple[ICMPRule, ...] | None = None
     authentication: Authentication | None = None
@@ -130,6 +190,10 @@ class Label(Strict, frozen=True):
     source: str = ""
 
 
+class Log(Strict, frozen=True):
+    value: str = ""
+
+
 class RuleSpec(Strict, frozen=True):
     """`spec` of a CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy."""
 
@@ -142,7 +206,7 @@ class RuleSpec(Strict, frozen=True):
     enableDefaultDeny: DefaultDeny | None = None
     labels: tuple[Label, ...] | None = None
     description: str | None = None
-    log: dict[str, Any] | None = None
+    log: Log | None = None
 
 
 class Object(msgspec.Struct, frozen=True):

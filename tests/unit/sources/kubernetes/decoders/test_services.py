@@ -60,6 +60,7 @@ def test_service_in_full() -> None:
             "loadBalancerSourceRanges": ["198.51.100.0/24", " 2001:db8::/32"],
             "healthCheckNodePort": 30555,
             "trafficDistribution": "PreferSameNode",
+            "selector": {"tier": "front", "app": "web"},
             "allocateLoadBalancerNodePorts": False,
             "publishNotReadyAddresses": True,
             "ports": [
@@ -77,6 +78,7 @@ def test_service_in_full() -> None:
         affinity_timeout=60, proxy_name="mesh", uid="u-1", health_check_node_port=30555, topology=True,
         source_ranges=(ip_network("198.51.100.0/24"), ip_network("2001:db8::/32")),
         ports=(ServicePort("http", 80, "TCP", 30080), ServicePort("", 53, "UDP")),
+        labels=("k8s:service.kubernetes.io/service-proxy-name=mesh",), selector=("k8s:app=web", "k8s:tier=front"),
     )  # fmt: skip
 
 

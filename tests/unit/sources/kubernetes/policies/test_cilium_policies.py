@@ -94,7 +94,7 @@ def test_default_deny_is_per_direction(sections: dict[str, Any], ingress: bool, 
         ),
         ({"fromEntities": ["all"]}, Peers(wildcard=True)),
         ({"fromEntities": ["none"]}, Peers()),
-        ({"fromEntities": ["world-ipv6"]}, Peers(cidrs=(CIDRPeer(ip_network("::/0")),))),
+        ({"fromEntities": ["world-ipv6"]}, Peers(cidrs=(CIDRPeer(ip_network("::/0"), world_only=True),))),
         (
             {"fromCIDRSet": [{"cidr": "10.1.0.0/8", "except": ["10.9.0.0/16"]}]},
             Peers(cidrs=(CIDRPeer(ip_network("10.0.0.0/8"), (ip_network("10.9.0.0/16"),)),)),
@@ -137,15 +137,20 @@ def test_icmp_types_by_number_and_name() -> None:
     fields = [{"type": "EchoReply"}, {"type": 8}, {"family": "IPv6", "type": "EchoRequest"}]
     rule = only(cnp(web(egress=[{"icmps": [{"fields": fields}]}])))
     assert rule.egress[0].ports == (PortRange(1, 0, 0), PortRange(1, 8, 8), PortRange(58, 128, 128))
+    strange = [
+        {"type": "42"},
+        {"type": "ExtendedEcho Reply"},
+        {"family": "IPv6", "type": "DuplicateAddressRequestCodeSuffix"},
+    ]
+    rule = only(cnp(web(egress=[{"icmps": [{"fields": strange}]}])))
+    assert rule.egress[0].ports == (PortRange(1, 42, 42), PortRange(1, 43, 43), PortRange(58, 157, 157))
 
 
 @pytest.mark.parametrize(
     ("section", "element", "part"),
     [
         ("egress", {"toFQDNs": [{"matchName": "a.b"}]}, "toFQDNs"),
-        ("egress", {"toServices": [{"k8sService": {"serviceName": "x"}}]}, "toServices"),
-        ("ingress", {"fromNodes": [{}]}, "fromNodes"),
-        ("ingress", {"fromCIDRSet": [{"cidrGroupRef": "g"}]}, "fromCIDRSet[0].cidrGroupRef"),
+        ("ingress", {"fromGroups": [{"aws": {"region": "x"}}]}, "fromGroups"),
         ("ingress", {"fromEndpoints": [{}], "authentication": {"mode": "required"}}, "authentication"),
         (
             "ingress",
@@ -163,9 +168,11 @@ def test_what_is_not_enforced_yet_opens_nothing_and_says_so(section: str, elemen
 
 
 def test_a_deny_rule_whose_peers_are_not_known_denies_everybody() -> None:
-    rule = only(cnp(web(ingressDeny=[{"fromNodes": [{}]}])))
-    assert rule.ingress[0].peers == Peers(wildcard=True)
-    assert rule.ingress[0].action is Action.DENY
+    policy = cnp(web(egressDeny=[{"toGroups": [{"aws": {"securityGroupsNames": ["a"]}}]}]))
+    rule = only(policy)
+    assert rule.egress[0].peers == Peers(wildcard=True)
+    assert rule.egress[0].action is Action.DENY
+    assert policy.warnings[0].startswith("spec.egressDeny[0].toGroups: groups of a cloud provider")
 
 
 @pytest.mark.parametrize(

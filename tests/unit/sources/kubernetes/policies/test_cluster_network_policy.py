@@ -102,7 +102,7 @@ def test_networks(networks: list[str], everybody: bool) -> None:
 @pytest.mark.parametrize(
     ("peer", "path"),
     [
-        ({"nodes": {}}, "spec.egress[0].to[1].nodes"),
+        ({"nodes": {"matchLabels": {"role": "edge"}}}, "spec.egress[0].to[1].nodes"),
         ({"domainNames": ["example.org"]}, "spec.egress[0].to[1].domainNames"),
         ({"invented": 1}, "spec.egress[0].to[1].invented"),
         ({}, "spec.egress[0].to[1]"),
@@ -116,6 +116,27 @@ def test_peers_that_nobody_can_tell_fail_closed(peer: dict[str, Any], path: str)
     for action in ("Deny", "Pass") if "domainNames" not in peer else ():
         (other,) = rule(egress=[{"action": action, "to": [EVERYWHERE, peer]}]).egress
         assert (other.action, other.peers.wildcard, other.ports, other.unenforced) == (Action.DENY, True, None, (path,))
+
+
+@pytest.mark.parametrize(
+    ("selector", "node_selectors", "labels", "expected"),
+    [
+        ({}, False, ("reserved:host",), True),
+        ({}, False, ("reserved:kube-apiserver", "reserved:remote-node"), True),
+        ({}, False, (f"{NS}=shop",), False),
+        ({"matchLabels": {"role": "edge"}}, True, ("reserved:remote-node", "node:role=edge"), True),
+        ({"matchLabels": {"role": "edge"}}, True, ("reserved:host", "node:role=core"), False),
+        ({"matchLabels": {"role": "edge"}}, True, (f"{NS}=shop", "node:role=edge"), False),
+    ],
+)
+def test_nodes(selector: dict[str, Any], node_selectors: bool, labels: tuple[str, ...], expected: bool) -> None:
+    spec = {"tier": "Admin", "priority": 1, "subject": EVERYWHERE}
+    spec |= {"egress": [{"action": "Pass", "to": [{"nodes": selector}]}]}
+    raw = msgspec.json.encode({"metadata": {"name": "p"}, "spec": spec})
+    row = decode_cluster_network_policy(raw, node_selectors=node_selectors)
+    (found,) = row.rules[0].egress
+    assert (found.action, found.unenforced, row.warnings) == (Action.PASS, (), ())
+    assert any(selects(one, labels) for one in found.peers.selectors) is expected
 
 
 def test_a_protocol_that_nobody_knows_fails_closed() -> None:
