@@ -103,9 +103,8 @@ def build(
     resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
-    compilation = _compilation(compiler, inputs, tables.plan())
-    gates, rows = tables.gates(), tables.policy_map
-    release = Release(rows=rows, reconciler=reconciler, gates=gates, present=maps.present)
+    compilation = _compilation(dict(zip(COMPILED, inputs, strict=True)), tables, compiler)
+    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates(), present=maps.present)
     return PolicyCell(
         cell=Cell(
             name="policy",
@@ -126,11 +125,8 @@ def build(
     )
 
 
-def _compilation(
-    compiler: PolicyCompiler, inputs: Sequence[Table[Any, Any]], outputs: Mapping[str, Writer[Any, Any]]
-) -> Derivation:
-    named = dict(zip(COMPILED, inputs, strict=True))
-    return Derivation("policy", inputs=named, outputs=outputs, compute=compiler.compute)
+def _compilation(inputs: Mapping[str, Table[Any, Any]], tables: _Tables, compiler: PolicyCompiler) -> Derivation:
+    return Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
 
 
 def _resolution(
