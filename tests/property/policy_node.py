@@ -96,7 +96,10 @@ class Node:
             outputs={"cidr-identities": self.cidrs.writer("policy")},
             compute=CIDRIdentities(dual_stack=dual_stack).compute,
         )
-        self.compiler = PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler)
+        self._compile(PolicyCompiler(enforcement=enforcement, dual_stack=dual_stack, **compiler))
+
+    def _compile(self, compiler: PolicyCompiler) -> None:
+        self.compiler = compiler
         self.derivation = Derivation(
             "policy",
             inputs={

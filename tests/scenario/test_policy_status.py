@@ -3,6 +3,7 @@ restart, and what does not fit into the kernel's maps."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,6 +58,12 @@ def status(cluster: Cluster, name: str) -> Any:
     return cluster.get("-n", NS, "ciliumnetworkpolicies", name)["status"]
 
 
+def looked(cluster: Cluster, node: str) -> bool:
+    """Whether the agent has compared what the objects say of its node with what it would say."""
+    document = json.loads(cluster.dbg(node, "status", "-o", "json"))
+    return any(each["name"] == "policy-node-status" and each["pruned"] for each in document["reconcilers"])
+
+
 def refused(cluster: Cluster, pods: dict[str, Any], asker: str, target: str) -> bool:
     answers = [cluster.exec(NS, asker, *curl(ip), check=False) for ip in addresses(pods[target]).values()]
     assert len({target in answer for answer in answers}) == 1, answers
@@ -80,14 +87,17 @@ def test_an_invalid_update_keeps_the_last_valid_one_also_after_a_restart(
     friends.apply(cnp("friends", INVALID))
     kept = f"generation {generation}, the last valid one, stays enforced"
     friends.eventually(lambda: kept in status(friends, "friends")["conditions"][0]["message"], "the status says so")
-    friends.eventually(lambda: columns(friends, "friends") == ["False", "0/2"], "no node has it")
+    friends.eventually(
+        lambda: all(kept in node["error"] for node in status(friends, "friends")["nodes"].values()), "the nodes say so"
+    )
+    assert columns(friends, "friends") == ["False", "0/2"]
     told = status(friends, "friends")
     friends.kill_agent("node1")
     friends.eventually(lambda: kept in friends.dbg("node1", "policy", "get"), "the next agent enforces it, too")
     assert not refused(friends, pods, "friend", "near")
     assert refused(friends, pods, "stranger", "near")
     assert refused(friends, pods, "stranger", "far")
-    friends.eventually(lambda: "policy-node-status" in friends.dbg("node1", "statedb"), "it has looked at the status")
+    friends.eventually(lambda: looked(friends, "node1"), "it has looked at the status")
     assert status(friends, "friends") == told  # nothing new was said
     friends.apply(cnp("friends", FRIENDS))
     friends.eventually(lambda: columns(friends, "friends") == ["True", "2/2"], "valid again")

@@ -58,7 +58,11 @@ def verdict(agent: Inspection, query: Mapping[str, str]) -> Document:
     found = _lookup(agent.maps, number, identity, protocol, port) if number else None
     flags = int(found["flags"]) if found is not None else 0
     default = found is None or bool(flags & VerdictFlags.DEFAULT)
-    localhost = agent.settings.policy.allow_localhost is not AllowLocalhost.POLICY and direction == "ingress"
+    localhost = (
+        direction == "ingress"
+        and agent.settings.policy.allow_localhost is not AllowLocalhost.POLICY
+        and not int(entry["flags"]) & EndpointFlags.HOST
+    )
     if not number:
         said, why = "allowed", "not enforced"
     elif default and localhost and identity == Reserved.HOST:

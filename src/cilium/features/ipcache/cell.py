@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from cilium.datapath.maps import BpfMap
 from cilium.datapath.runtime import Epoch
 from cilium.features.ipcache.compute import IPCache
@@ -39,18 +42,12 @@ def build(
     ipcache: Table[IPNetwork, IPCacheEntry],
 ) -> Cell:
     """`node_labels`, `node_cidrs`: policies select nodes by label, by CIDR; if neither, nodes are not told apart."""
-    nodes = Derivation(
-        "node-identities",
-        inputs={
-            "cilium-nodes": cilium_nodes,
-            "kube-nodes": kube_nodes,
-            "cidr-identities": cidr_identities,
-            "kube-apiservers": kube_apiservers,
-        },
-        outputs={"node-identities": node_identities.writer("ipcache")},
-        compute=NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs).compute,
-    )
     told_apart = node_labels or node_cidrs
+    nodes = _nodes(
+        (cilium_nodes, kube_nodes, cidr_identities, kube_apiservers),
+        node_identities,
+        NodeIdentities(node=node, labels=node_labels, cidrs=node_cidrs),
+    )
     return Cell(
         name="ipcache",
         derivations=(
@@ -80,4 +77,15 @@ def build(
                 patient=True,
             ),
         ),
+    )
+
+
+def _nodes(
+    inputs: Iterable[Table[Any, Any]], output: Table[Identity, NodeIdentity], identities: NodeIdentities
+) -> Derivation:
+    return Derivation(
+        "node-identities",
+        inputs={table.name: table for table in inputs},
+        outputs={"node-identities": output.writer("ipcache")},
+        compute=identities.compute,
     )

@@ -103,14 +103,8 @@ def build(
     resolution = _resolution(policies, referred or {}, tables.resolved, cluster=cluster)
     cidrs = _cidr_identities(trials.enforced, kube_apiservers, tables.cidr_identities, dual_stack=dual_stack)
     inputs = (trials.enforced, identities, endpoint_identities, cilium_endpoints)
-    compilation = Derivation(
-        "policy",
-        inputs=dict(zip(COMPILED, inputs, strict=True)),
-        outputs=tables.plan(),
-        compute=compiler.compute,
-    )
-    gates, rows = tables.gates(), tables.policy_map
-    release = Release(rows=rows, reconciler=reconciler, gates=gates, present=maps.present)
+    compilation = _compilation(dict(zip(COMPILED, inputs, strict=True)), tables, compiler)
+    release = Release(rows=tables.policy_map, reconciler=reconciler, gates=tables.gates(), present=maps.present)
     return PolicyCell(
         cell=Cell(
             name="policy",
@@ -129,6 +123,10 @@ def build(
         trials=trials.rows,
         more_tables=trials.tables,
     )
+
+
+def _compilation(inputs: Mapping[str, Table[Any, Any]], tables: _Tables, compiler: PolicyCompiler) -> Derivation:
+    return Derivation("policy", inputs=inputs, outputs=tables.plan(), compute=compiler.compute)
 
 
 def _resolution(

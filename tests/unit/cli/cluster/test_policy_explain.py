@@ -140,6 +140,21 @@ async def test_the_node_is_let_in_and_another_node_is_not(world: World) -> None:
         assert answer.exit_code == status, answer.output
 
 
+async def test_cidrs_that_mean_nodes_and_nodes_by_their_labels(world: World) -> None:
+    await world.put(Resource.NODES, {"metadata": {"name": "n2", "labels": {"pool": "a"}}})
+    asked = ("explain", "--from", "172.30.0.2", "--to", f"{NS}/web-1", "--port", "80/TCP")
+    for rule, values in (
+        ({"fromCIDR": ["172.30.0.0/24"]}, {"policyCIDRMatchMode": ["nodes"]}),
+        ({"fromNodes": [{"matchLabels": {"pool": "a"}}]}, {"nodeSelectorLabels": True}),
+    ):
+        await world.put(CNP, cnp("p", "web", ingress=[rule]))
+        await world.fill()
+        assert (await world.policy(*asked)).exit_code == 3
+        await world.fill(**values)
+        allowed = await world.policy(*asked)
+        assert allowed.exit_code == 0, allowed.output
+
+
 async def test_policies_on_nodes(world: World) -> None:
     web = {"matchLabels": {"app": "web", "k8s:io.kubernetes.pod.namespace": NS}}
     spec = {

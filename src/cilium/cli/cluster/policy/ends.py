@@ -51,7 +51,8 @@ class End:
     def beside(self, other: End) -> Party:
         """The party as the other end sees it: a node is `host` to what runs on it."""
         if self.is_node and self.node and self.node == other.node:
-            return structs.replace(self.party, labels=(Reserved.HOST.label,))
+            own = (label for label in self.party.labels if label.startswith("node:"))
+            return structs.replace(self.party, labels=(Reserved.HOST.label, *own))
         return self.party
 
 
@@ -121,8 +122,19 @@ def of_node(view: View, node: CiliumNode) -> End:
     known = view.tables.kube_nodes.snapshot().get(node.name)
     if view.settings.policy.node_selectors and known:
         labels = (*labels, *(f"node:{key}={value}" for key, value in known.labels.items()))
-    party = Party(f"node {node.name}", labels, endpoint=False, node_labels=node_labels(known.labels if known else {}))
+    party = Party(
+        f"node {node.name}",
+        labels,
+        networks=node_networks(view, node.internal_ips),
+        endpoint=False,
+        node_labels=node_labels(known.labels if known else {}),
+    )
     return End(party, node=node.name, is_node=True, addresses=node.internal_ips)
+
+
+def node_networks(view: View, addresses: Iterable[IPAddress]) -> tuple[IPNetwork, ...]:
+    """Where rules about CIDRs find a node, if they are to."""
+    return tuple(map(ip_network, addresses)) if view.settings.policy.cidrs_match_nodes else ()
 
 
 def world(name: str, version: int, families: int, *networks: IPNetwork, apiserver: bool = False) -> End:
@@ -154,7 +166,9 @@ def _network(view: View, network: IPNetwork) -> list[End]:
     if pod := view.pods_by_ip.get(address):
         return [replace(of_pod(view, pod), addresses=(address,))]
     if node := view.nodes_by_ip.get(address):
-        return [replace(of_node(view, node), addresses=(address,))]
+        found = of_node(view, node)
+        party = structs.replace(found.party, networks=node_networks(view, (address,)))
+        return [replace(found, party=party, addresses=(address,))]
     if address in view.health_ips:
         return [End(Party(str(address), (Reserved.HEALTH.label,)), addresses=(address,))]
     for service in view.tables.services.snapshot():

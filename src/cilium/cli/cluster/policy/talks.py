@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from cilium.cli.cluster.policy.ends import world
+from cilium.cli.cluster.policy.ends import node_networks, world
 from cilium.cli.cluster.policy.view import View
 from cilium.features.policy.explain.rows import Party, Traffic
 from cilium.tables.types import IPAddress
@@ -121,7 +121,8 @@ def party_of(view: View, flow: Flow, side: str) -> Party | None:
         pod = view.tables.pods.snapshot().get(f"{namespace}/{endpoint['pod_name']}")
         return Party(f"{namespace}/{name}", labels, () if pod is None else tuple(pod.named_ports))
     reserved = next((label.partition(":")[2] for label in labels if label.startswith("reserved:")), "")
-    return Party(reserved or ",".join(labels), labels, endpoint=False)
+    networks = node_networks(view, [ip_address(flow["IP"][side])])
+    return Party(reserved or ",".join(labels), labels, networks=networks, endpoint=False)
 
 
 def _outside(view: View, address: IPAddress) -> Party:

@@ -46,7 +46,7 @@ def contains(peer: CIDRPeer, party: Party) -> bool:
         inside = _of_family(party, peer.cidr.version)
     else:
         inside = any(_within(network, peer.cidr) for network in party.networks)
-    if getattr(peer, "world_only", False) and not party.outside:
+    if peer.world_only and not party.outside:
         return False
     return inside and not any(_overlap(network, hole) for hole in peer.excepts for network in party.networks)
 
