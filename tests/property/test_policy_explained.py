@@ -50,7 +50,7 @@ def decoded(applied: list[dict[str, Any]], audited: Collection[str] = ()) -> lis
     tables.namespaces.writer("test").commit(
         upserts=[Namespace(name, {}, {ANNOTATION: "enabled"} if name in audited else {}) for name in NAMESPACES]
     )
-    return resolved(rows, tables)
+    return resolved(rows, tables, cluster="default")
 
 
 def party(peer: Peer) -> Party:

@@ -51,8 +51,9 @@ class Release:
             # Popped before the revision is read: rows and plan are written in one step, rows first.
             changes = [(stream.pop(), writer) for stream, writer in self._gates]
             endpoints = self._endpoints.pop()
-            await self._reconciler.wait_done(self._rows.revision)
+            # Nothing is popped after the wait: it would take away the wake-up of what came meanwhile.
             self._status.pop()
+            await self._reconciler.wait_done(self._rows.revision)
             self._let_endpoints(endpoints)
             for batch, writer in changes:
                 writer.commit(
