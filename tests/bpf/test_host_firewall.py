@@ -167,9 +167,8 @@ def test_a_pod_speaks_to_everybody_on_its_link(guarded, version: int) -> None:
     assert datapath.run("from_lxc", ask).verdict == OK
 
 
-def test_link_local_addresses_of_ipv4_are_routed(guarded) -> None:
+def test_a_pod_asks_the_link_local_address_of_the_node(guarded) -> None:
     datapath = guarded(ingress=INGRESS)
-    assert datapath.run("from_lxc", tcp(CLIENT[4], "169.254.169.254")).verdict == OK
     assert datapath.run("from_lxc", udp(CLIENT[6], LINK_LOCAL[6])).drop == DENIED
 
 
