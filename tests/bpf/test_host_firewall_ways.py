@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from bpf.nodes import Node, Underlay, batch, device_mac, inside
-from bpf.packets import FAMILIES, WORLD, udp
+from bpf.packets import WORLD, udp
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
