@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from bpf.nodes import Node, Underlay, batch, device_mac, inside
-from bpf.packets import WORLD, udp
+from bpf.balanced import ECHO
+from bpf.nodes import Node, Underlay, batch, device_mac, execute, inside
+from bpf.packets import FAMILIES, WORLD, udp
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
 
 from cilium.datapath.generated.enums import DropReason, EndpointFlags, EventType
 
-INGRESS = 7
+EGRESS, INGRESS = 5, 7
+PROHIBITED = {4: "EHOSTUNREACH", 6: "EACCES"}
 PORT = 5353
 ALL_ON_LINK = {4: "172.18.0.255", 6: "fd12::"}
 """The broadcast address, and the anycast address of the link's routers (RFC 4291 2.6.1)."""
@@ -28,10 +31,11 @@ class Guarded:
     pod: str
     servers: dict[int, socket.socket]
 
-    def close(self, policy: int) -> None:
+    def close(self, ingress: int, egress: int = 0) -> None:
+        policies = {"ingress_policy": ingress, "egress_policy": egress}
         for address in (self.node.address4, self.node.address6, self.node.router4, self.node.router6):
             self.node.datapath.endpoint(
-                address, 1, id=65535, ifindex=0, flags=EndpointFlags.HOST, ingress_policy=policy
+                address, 1, id=65535, ifindex=0, flags=EndpointFlags.HOST, **policies
             )
         list(self.node.datapath.events())
 
@@ -76,7 +80,7 @@ def guarded(request: pytest.FixtureRequest, objects: None) -> Iterator[Guarded]:
     batch(underlay.namespace, "addr add 169.254.169.254/32 dev lo")
     servers = {}
     try:
-        node = Node(underlay, 1, host_firewall=1, services=request.param)
+        node = Node(underlay, 1, host_firewall=1, deny_response=1, services=request.param)
         pod = node.pod(1, 1000)
         batch(
             node.namespace,
@@ -158,3 +162,22 @@ def test_two_empty_tags_hide_nothing(guarded: Guarded) -> None:
     guarded.from_outside(hidden)
     assert until(lambda: guarded.drops() == [DropReason.VLAN_FILTERED])
     assert not guarded.heard(4)
+
+
+@pytest.mark.parametrize("checksums", ["on", "off"])
+@pytest.mark.parametrize("version", FAMILIES)
+def test_denials_are_answered(guarded: Guarded, version: int, checksums: str) -> None:
+    """`checksums`: whether the node's card trusts the kernel with them, as virtual ones do, or has them computed."""
+    execute(guarded.node.namespace, "ethtool", "-K", "eth0", "tx", checksums)
+    outside, node = guarded.node.underlay.namespace, guarded.node
+    node_address = node.address4 if version == 4 else node.address6
+    guarded.close(INGRESS, EGRESS)
+    assert refusals(outside, node_address) == ["ECONNREFUSED", PROHIBITED[version]]
+    assert refusals(node.namespace, WORLD[version]) == ["ECONNREFUSED", PROHIBITED[version]]
+
+
+def refusals(namespace: str, address: str) -> list[str]:
+    return [
+        execute(namespace, sys.executable, "-I", "-S", ECHO, "ask", protocol, address, "4242").stdout.strip()
+        for protocol in ("tcp", "udp")
+    ]
