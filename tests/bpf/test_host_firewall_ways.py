@@ -34,9 +34,7 @@ class Guarded:
     def close(self, ingress: int, egress: int = 0) -> None:
         policies = {"ingress_policy": ingress, "egress_policy": egress}
         for address in (self.node.address4, self.node.address6, self.node.router4, self.node.router6):
-            self.node.datapath.endpoint(
-                address, 1, id=65535, ifindex=0, flags=EndpointFlags.HOST, **policies
-            )
+            self.node.datapath.endpoint(address, 1, id=65535, ifindex=0, flags=EndpointFlags.HOST, **policies)
         list(self.node.datapath.events())
 
     def drops(self) -> list[int]:
