@@ -92,10 +92,10 @@ def _unwritten(policy: PolicyObject, nodes: set[str]) -> PolicyCondition | None:
 
 def _enforced(policy: PolicyObject, reports: Iterable[NodeReport]) -> str:
     """The nodes know what they enforce; an operator that has just started may not."""
-    generations = {report.revision for report in reports if report.enforcing and report.revision}
-    if len(generations) == 1:
+    generations = {report.revision for report in reports if report.enforcing}
+    if len(generations) == 1 and 0 not in generations:
         return f"generation {generations.pop()}, the last valid one, stays enforced"
-    if policy.rules and not policy.enforced:
+    if 0 in generations or (policy.rules and not policy.enforced):
         return "nodes that know no valid generation of it close whom it selects"
     return standing(policy)
 

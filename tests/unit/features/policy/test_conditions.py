@@ -93,6 +93,16 @@ async def test_an_invalid_update_names_the_generation_that_nodes_enforce(derived
     assert (found.since, found.applied) == ("", "0/1")
 
 
+async def test_an_object_of_which_nodes_know_no_valid_generation(derived: Derived) -> None:
+    closed = NodeReport(0, True, False, "spec: no")
+    report = PolicyReport("True", WELL, "t", "1/1", {"n1": closed, "n2": NodeReport(1, True, False, "spec: no")})
+    for generation in (1, 3):
+        derived.put("policies", policy(error="spec: no", generation=generation, report=report))
+        found = unwritten(derived)
+        assert found is not None
+        assert found.message == "spec: no; nodes that know no valid generation of it close whom it selects"
+
+
 async def test_nobody_speaks_for_a_node_that_is_gone(derived: Derived) -> None:
     report = PolicyReport("True", WELL, "t", "2/2", {"n1": FINE, "n2": FINE})
     derived.put("policies", policy(report=report))
