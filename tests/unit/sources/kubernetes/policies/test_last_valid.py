@@ -104,7 +104,7 @@ async def test_files_go_with_their_objects(directory: Path) -> None:
     writer.upsert(decode(raw(GOOD)))
     decode(json.dumps({"metadata": {"name": "gone", "namespace": "shop"}, "spec": GOOD}).encode())
     (directory / "half.part").touch()
-    (directory / "stuck.json").mkdir()  # noqa: ASYNC240 - cannot be unlinked, and stops nobody
+    (directory / "stuck.json").mkdir()
     assert len(list(directory.iterdir())) == 4  # noqa: ASYNC240
     task = asyncio.create_task(memory.follow(table))
     writer.ready()
