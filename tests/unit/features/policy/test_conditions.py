@@ -20,6 +20,10 @@ FINE = NodeReport(revision=2, enforcing=True, ok=True)
 class Writes:
     def __init__(self) -> None:
         self.said: dict[tuple[str, str, str], Any] = {}
+        self.nodes: set[str] = set()
+
+    async def node_exists(self, name: str) -> bool:
+        return name in self.nodes
 
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         if name == "refused":
@@ -130,3 +134,12 @@ async def test_what_is_written() -> None:
     assert writes.said == {
         ("CiliumNetworkPolicy", "shop", "web"): {"conditions": [condition], "applied": "1/2", "nodes": {"n3": None}}
     }
+
+
+async def test_a_node_that_the_operator_has_not_heard_of_yet_keeps_its_word() -> None:
+    """The watch of policies may be ahead of that of nodes, and nodes do not repeat themselves."""
+    writes = Writes()
+    writes.nodes = {"new"}
+    row = PolicyCondition("CiliumNetworkPolicy", "shop", "web", True, WELL, gone=("new", "old"))
+    await ConditionOps(writes).update([row])
+    assert writes.said["CiliumNetworkPolicy", "shop", "web"]["nodes"] == {"old": None}
