@@ -69,20 +69,11 @@ class Node:
         self.endpoint_policies = Table("endpoint-policies", key=lambda row: row.endpoint)
         self.references = Table("rule-references", key=lambda row: row.cookie)
         self.status = Table("policy-status", key=lambda row: row.key)
+        referring = (self.objects, self.namespaces, self.services, self.slices, self.groups)
         self.write = {
             table.name: table.writer("test")
-            for table in (
-                self.objects,
-                self.namespaces,
-                self.services,
-                self.slices,
-                self.groups,
-                self.identities,
-                self.endpoints,
-                self.cilium_endpoints,
-            )
+            for table in (*referring, self.identities, self.endpoints, self.cilium_endpoints)
         }
-        referring = (self.objects, self.namespaces, self.services, self.slices, self.groups)
         self.resolution = Derivation(
             "resolved-policies",
             inputs={table.name: table for table in referring},

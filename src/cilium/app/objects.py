@@ -89,6 +89,9 @@ class ObjectWrites:
         await self._writes.patch_status(NODES, name, body)
 
     # features/policy
+    async def node_exists(self, name: str) -> bool:
+        return await self._writes.find(NODES, name) is not None
+
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         within = f"namespaces/{namespace}/" if namespace else ""
         api, collection = POLICIES[kind]

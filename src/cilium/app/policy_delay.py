@@ -46,7 +46,9 @@ class PolicyDelay:
     def step(self) -> None:
         """Takes in what changed. An object that changes again before it is enforced waits since its first change."""
         now = self._clock()
+        gone: list[str] = []
         for change in self._policies.pop():
+            gone += [change.key] if change.new is None else []
             since, _ = self._heard.get(change.key, (now, 0))
             self._heard[change.key] = since, GONE if change.new is None else change.new.generation
         for answer in self._status.pop():
@@ -56,3 +58,6 @@ class PolicyDelay:
             if answer.new is None or answer.new.generation >= generation:
                 del self._heard[answer.key]
                 self._observe(now - since)
+        for key in gone:
+            if self._heard.get(key, (now, 0))[1] == GONE and key not in self._status_table.snapshot():
+                del self._heard[key]  # it came and went between two looks of the engine

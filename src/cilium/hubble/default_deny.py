@@ -1,7 +1,7 @@
 """Which policies close an endpoint: what to name when no rule allowed a packet.
 
-Owns: `DefaultDeny`, asked when a flow that default deny dropped is decoded. Comes in: policies, the labels of this
-node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction, or would hold if
+Owns: `DefaultDeny`, asked when a flow that default deny dropped is decoded. Comes in: policies in force, the labels of
+this node's endpoints. Goes out: the policies whose default deny holds for an endpoint and a direction, or would hold if
 those in audit mode were enforced.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from cilium.datapath.generated import FlowDirection
 from cilium.state.table import Table
 from cilium.tables.endpoints import EndpointIdentity
+from cilium.tables.identities import Reserved
 from cilium.tables.matching import selects
 from cilium.tables.rules import PolicyObject, RuleReference
 from cilium.tables.types import EndpointId, Labels
@@ -69,10 +70,14 @@ class DefaultDeny:
 
 
 def closes(policy: PolicyObject, labels: Labels, direction: FlowDirection) -> bool:
-    """Whether a rule of the policy that selects these labels asks for default deny in the direction."""
+    """Whether a rule of the policy that is about the endpoint with these labels asks for default deny in the direction.
+
+    Rules about pods never mean the node; of those about nodes, policies in force have only the ones that select this.
+    """
+    node = Reserved.HOST.label in labels
     return any(
         (rule.default_deny_ingress if direction is FlowDirection.INGRESS else rule.default_deny_egress)
-        and not rule.node_subject
-        and selects(rule.subject, labels)
+        and rule.node_subject is node
+        and (node or selects(rule.subject, labels))
         for rule in policy.rules
     )

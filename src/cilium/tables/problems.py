@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from cilium.state import RowChanges
+from cilium.tables.names import object_name
 
 ProblemKey = tuple[str, str, str, str]
 
@@ -52,7 +53,7 @@ class Problem(msgspec.Struct, frozen=True):
         return self.kind, self.namespace, self.name, self.field
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}: {self.field}: {self.message}"
+        return f"{object_name(self.kind, self.namespace, self.name)}: {self.field}: {self.message}"
 
 
 class ProblemBook:

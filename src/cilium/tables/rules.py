@@ -144,8 +144,8 @@ class DirectionRule(msgspec.Struct, frozen=True):
     name: str = ""
     """Of a rule that has one (ClusterNetworkPolicy)."""
     unenforced: tuple[str, ...] = ()
-    """Paths of the parts that a later version implements (L7 rules, FQDNs, authentication). An allow rule opens nothing
-    through them; a deny rule that cannot tell its peers denies every peer."""
+    """Paths of the parts that a later version implements (L7 rules, FQDNs, authentication), or that need a setting. An
+    allow rule opens nothing through them; a deny rule that cannot tell its peers denies every peer."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ class Rule(msgspec.Struct, frozen=True):
     default_deny_ingress: bool = False
     default_deny_egress: bool = False
     node_subject: bool = False
-    """Selects nodes (nodeSelector of a CCNP), not pods: not enforced by this version, selects nothing."""
+    """Selects nodes (nodeSelector of a CCNP), not pods; enforced with the host firewall only."""
     labels: tuple[str, ...] = ()
     description: str = ""
     tier: Tier = Tier.NORMAL

@@ -230,6 +230,19 @@ async def test_a_deleted_policy_counts_when_its_status_goes() -> None:
     assert delays.at(2.25) == [0.25]
 
 
+async def test_a_policy_that_was_gone_before_it_was_enforced_is_forgotten() -> None:
+    """The engine never saw it, and will not answer; one of its name that comes later is another."""
+    delays = Delays()
+    delays.policies.upsert(policy("a"))
+    delays.at(1.0)
+    delays.policies.delete(policy("a").key)
+    assert delays.at(2.0) == []
+    delays.policies.upsert(policy("a"))
+    delays.at(100.0)
+    delays.status.upsert(enforced("a", 1))
+    assert delays.at(100.5) == [0.5]
+
+
 def test_reasons_are_named_as_in_flows() -> None:
     assert metrics.reason_name(DropReason.POLICY_DENY) == "Policy denied by denylist"
     assert metrics.reason_name(DropReason.INVALID_SOURCE_IP) == "Invalid source IP"

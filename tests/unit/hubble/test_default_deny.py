@@ -91,3 +91,17 @@ def test_answers_follow_policies_and_endpoints() -> None:
     assert [one.name for one in ask(7, IN)] == ["both"]
     rows.commit(upserts=[EndpointIdentity(7, 1001, ("k8s:app=db",))])  # type: ignore[arg-type]
     assert [one.name for one in ask(7, IN)] == ["other"]
+
+
+def test_the_node_is_closed_by_rules_about_nodes_alone() -> None:
+    """Of which there are here only those that select this node, by labels that its identity does not bear."""
+    policies: Table[str, PolicyObject] = Table("policies", key=lambda row: row.key)
+    endpoints: Table[int, EndpointIdentity] = Table("endpoint-identities", key=lambda row: row.endpoint)
+    everybody = Rule(subject=Selector(), default_deny_ingress=True)
+    guarded = rule("k8s:guarded", "yes", default_deny_ingress=True, node_subject=True)
+    policies.writer("test").commit(upserts=[policy("pods", everybody), policy("nodes", guarded)])
+    rows = [EndpointIdentity(7, 1000, LABELS), EndpointIdentity(65535, 1, ("reserved:host",))]  # type: ignore[arg-type]
+    endpoints.writer("test").commit(upserts=rows)
+    ask = DefaultDeny(policies, endpoints)
+    assert [one.name for one in ask(65535, IN)] == ["nodes"]
+    assert [one.name for one in ask(7, IN)] == ["pods"]

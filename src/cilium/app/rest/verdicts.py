@@ -27,6 +27,7 @@ from cilium.datapath.maps import BpfMap
 from cilium.settings import AllowLocalhost
 from cilium.tables.endpoints import Endpoint
 from cilium.tables.identities import Reserved
+from cilium.tables.names import object_name
 from cilium.tables.rules import RuleReference
 from cilium.tables.types import IPAddress
 
@@ -93,8 +94,7 @@ def rule_text(rule: RuleReference | None) -> str:
         return ""
     if not rule.kind:
         return rule.section
-    name = f"{rule.namespace}/{rule.name}" if rule.namespace else rule.name
-    return f"{rule.kind} {name} {rule.place}"
+    return f"{object_name(rule.kind, rule.namespace, rule.name)} {rule.place}"
 
 
 def _endpoint(agent: Inspection, name: str) -> Endpoint:

@@ -10,6 +10,7 @@ import click
 from cilium.cli.columns import columns
 from cilium.cli.dbg.client import get, print_json
 from cilium.cli.dbg.render import output
+from cilium.tables.names import object_name
 
 
 @click.group()
@@ -64,4 +65,4 @@ def _rules(document: dict[str, Any]) -> Iterable[tuple[object, ...]]:
 
 
 def _name(document: dict[str, Any]) -> str:
-    return f"{document['kind']} {document['namespace']}/{document['name']}".replace(" /", " ")
+    return object_name(document["kind"], document["namespace"], document["name"])

@@ -13,6 +13,7 @@ from typing import Any
 from cilium.cli.hubble import times
 from cilium.cli.hubble.flags import RESERVED
 from cilium.hubble.texts import MATCHES, POINTS, RULE_LABEL, XLATE_POINTS, drop_reason
+from cilium.tables.names import object_name
 
 DROP, TRACE, POLICY_VERDICT, TRACE_SOCK = 1, 4, 5, 7
 FORWARDED, DROPPED, ERROR, AUDIT, REDIRECTED = 1, 2, 3, 4, 5
@@ -105,7 +106,7 @@ def policies(flow: Any) -> str:
     for direction in ("egress", "ingress"):
         for what in ("allowed", "denied"):
             names = [
-                f"{policy.kind} {policy.namespace + '/' if policy.namespace else ''}{policy.name}{_rule(policy)}"
+                f"{object_name(policy.kind, policy.namespace, policy.name)}{_rule(policy)}"
                 for policy in getattr(flow, f"{direction}_{what}_by")
             ]
             if names:

@@ -27,6 +27,7 @@ from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
 from cilium.tables.identities import IdentityRow, Reserved
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
+from cilium.tables.names import object_name
 from cilium.tables.rules import PolicyObject, SelectorUse
 from cilium.tables.types import EndpointId, Identity, Labels, PolicyId
 
@@ -98,7 +99,7 @@ class PolicyCompiler:
             users = self._repository.users(number)
             if not users:
                 continue  # what a named port means at its pods
-            policies = dict.fromkeys(f"{rule.kind} {rule.namespace}/{rule.name}".replace(" /", " ") for rule in users)
+            policies = dict.fromkeys(object_name(rule.kind, rule.namespace, rule.name) for rule in users)
             members = self._peers.members(number)
             found.append(SelectorUse(selector, tuple(policies), uses, tuple(members)))
         return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -92,10 +93,10 @@ def _unwritten(policy: PolicyObject, nodes: set[str]) -> PolicyCondition | None:
 
 def _enforced(policy: PolicyObject, reports: Iterable[NodeReport]) -> str:
     """The nodes know what they enforce; an operator that has just started may not."""
-    generations = {report.revision for report in reports if report.enforcing and report.revision}
-    if len(generations) == 1:
+    generations = {report.revision for report in reports if report.enforcing}
+    if len(generations) == 1 and 0 not in generations:
         return f"generation {generations.pop()}, the last valid one, stays enforced"
-    if policy.rules and not policy.enforced:
+    if 0 in generations or (policy.rules and not policy.enforced):
         return "nodes that know no valid generation of it close whom it selects"
     return standing(policy)
 
@@ -110,6 +111,9 @@ class Writes(Protocol):
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         """Merge-patches the status of a policy; `namespace` is empty for clusterwide ones."""
 
+    async def node_exists(self, name: str) -> bool:
+        """Whether the API server has a CiliumNode of that name."""
+
 
 class ConditionOps:
     """Operations of the `policy-conditions` reconciler."""
@@ -118,7 +122,8 @@ class ConditionOps:
         self._writes, self._now = writes, now
 
     async def update(self, rows: Sequence[PolicyCondition]) -> Errors:
-        return await each_async(rows, key=lambda row: row.key, call=self._write)
+        there = await self._there({name for row in rows for name in row.gone})
+        return await each_async(rows, key=lambda row: row.key, call=partial(self._write, there=there))
 
     def delete(self, rows: Sequence[PolicyCondition]) -> None:
         """It is written, or went with its object."""
@@ -126,7 +131,11 @@ class ConditionOps:
     def prune(self, rows: Sequence[PolicyCondition]) -> None:
         """Conditions live in the objects themselves."""
 
-    async def _write(self, row: PolicyCondition) -> None:
+    async def _there(self, names: set[str]) -> set[str]:
+        """Of nodes that seem gone, those that are only new: two watches are not in step, and no node says it again."""
+        return {name for name in sorted(names) if await self._writes.node_exists(name)}
+
+    async def _write(self, row: PolicyCondition, *, there: set[str]) -> None:
         condition = {
             "type": "Valid",
             "status": "True" if row.valid else "False",
@@ -137,8 +146,8 @@ class ConditionOps:
         status: dict[str, Any] = {"conditions": [condition]}
         if row.applied:
             status["applied"] = row.applied
-        if row.gone:
-            status["nodes"] = dict.fromkeys(row.gone)
+        if gone := [name for name in row.gone if name not in there]:
+            status["nodes"] = dict.fromkeys(gone)
         await self._writes.patch_policy_status(row.kind, row.namespace, row.name, {"status": status})
 
 

@@ -22,11 +22,6 @@ NOTHING = Rule(subject=Selector(), node_subject=True)
 """Holds the place of a rule: selects the node, and says nothing about it."""
 
 
-def node_labels(labels: Mapping[str, str]) -> Labels:
-    """The labels of a Node, as selectors see them."""
-    return tuple(f"k8s:{key}={value}" for key, value in sorted(labels.items()))
-
-
 def rules_about(policy: PolicyObject, labels: Labels, *, audit: bool = False) -> HostRules:
     """What the object says about a node with these labels. `audit`: nothing at all is dropped on it."""
     found = [rule if rule.node_subject and selects(rule.subject, labels) else NOTHING for rule in policy.rules]

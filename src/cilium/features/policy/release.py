@@ -53,10 +53,11 @@ class Release:
         while True:
             await self._wake.wait()
             # Popped before the revision is read: rows and plan are written in one step, rows first.
+            # Nothing is popped after the wait: it would clear the wake-up of what was planned meanwhile.
+            self._status.pop()
             changes = [(stream.pop(), writer) for stream, writer in self._gates]
             endpoints = self._endpoints.pop()
             await self._reconciler.wait_done(self._rows.revision)
-            self._status.pop()
             self._let_endpoints(endpoints)
             for batch, writer in changes:
                 writer.commit(

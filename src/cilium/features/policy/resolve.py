@@ -21,6 +21,7 @@ from cilium.features.policy.surroundings import Surroundings
 from cilium.state import RowChanges, Snapshot, View
 from cilium.tables.labels import CLUSTER, NAMESPACE
 from cilium.tables.matching import selects
+from cilium.tables.names import object_name
 from cilium.tables.rules import (
     CIDRGroup,
     CIDRGroupPeer,
@@ -128,8 +129,9 @@ class Resolver:
         """Adds the backends of the services that `reference` means."""
         services = [view.snapshots["services"][key] for key in self._services.meant(reference)]
         if not services:
-            named = f"Service {reference.namespace}/{reference.name}" if reference.name else "a Service it selects"
-            warnings.append(f"{reference.path}: there is no such object as {named.replace(' /', ' ')}: selects nobody")
+            name = object_name("Service", reference.namespace, reference.name)
+            named = name if reference.name else "a Service it selects"
+            warnings.append(f"{reference.path}: there is no such object as {named}: selects nobody")
         for service in services:
             if service.selector:
                 selectors.append(self._pods(service))

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from cilium.features.policy.node_rules import node_labels, rules_about
+from cilium.features.policy.node_rules import rules_about
 from cilium.features.policy.rows import HostPolicyTrial, HostRules, TrialState
 from cilium.features.policy.trial_file import TrialFile
 from cilium.features.policy.trials import Candidate, Trials
 from cilium.state import Table, Writer
 from cilium.tables.kubernetes import KubeNode
+from cilium.tables.labels import kubernetes_labels
 from cilium.tables.rules import PolicyObject
 from cilium.tables.types import Labels
 
@@ -94,7 +95,7 @@ class TrialRun:
 
     def _take_changes(self) -> None:
         moved = [change.new for change in self._nodes.pop() if change.key == self._node]
-        labels = node_labels(moved[-1].labels) if moved and moved[-1] is not None else self._labels
+        labels = kubernetes_labels(moved[-1].labels) if moved and moved[-1] is not None else self._labels
         keys = set(self._about_nodes) if labels != self._labels else set()
         self._labels = labels
         for change in self._policies.pop():

@@ -18,6 +18,7 @@ from cilium.sources.kubernetes.errors import ApiError, Unreachable
 from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
 from cilium.sources.kubernetes.policies.selectors import LabelSelector, requirements
 from cilium.sources.kubernetes.writes import Writes
+from cilium.tables.labels import kubernetes_labels
 from cilium.tables.matching import selects
 from cilium.tables.rules import Selector
 
@@ -69,7 +70,7 @@ def overlays(objects: list[Any], labels: Mapping[str, str]) -> tuple[list[Overla
     """Of the objects that select a node with these labels."""
     found: list[Overlay] = []
     problems: list[Problem] = []
-    own = tuple(f"k8s:{key}={value}" for key, value in labels.items())
+    own = kubernetes_labels(labels)
     for item in sorted(objects, key=lambda item: str(item["metadata"]["name"])):
         source = f"CiliumNodeConfig {item['metadata']['namespace']}/{item['metadata']['name']}"
         try:

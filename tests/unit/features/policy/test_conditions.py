@@ -20,6 +20,10 @@ FINE = NodeReport(revision=2, enforcing=True, ok=True)
 class Writes:
     def __init__(self) -> None:
         self.said: dict[tuple[str, str, str], Any] = {}
+        self.nodes: set[str] = set()
+
+    async def node_exists(self, name: str) -> bool:
+        return name in self.nodes
 
     async def patch_policy_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> None:
         if name == "refused":
@@ -93,6 +97,16 @@ async def test_an_invalid_update_names_the_generation_that_nodes_enforce(derived
     assert (found.since, found.applied) == ("", "0/1")
 
 
+async def test_an_object_of_which_nodes_know_no_valid_generation(derived: Derived) -> None:
+    closed = NodeReport(0, True, False, "spec: no")
+    report = PolicyReport("True", WELL, "t", "1/1", {"n1": closed, "n2": NodeReport(1, True, False, "spec: no")})
+    for generation in (1, 3):
+        derived.put("policies", policy(error="spec: no", generation=generation, report=report))
+        found = unwritten(derived)
+        assert found is not None
+        assert found.message == "spec: no; nodes that know no valid generation of it close whom it selects"
+
+
 async def test_nobody_speaks_for_a_node_that_is_gone(derived: Derived) -> None:
     report = PolicyReport("True", WELL, "t", "2/2", {"n1": FINE, "n2": FINE})
     derived.put("policies", policy(report=report))
@@ -120,3 +134,12 @@ async def test_what_is_written() -> None:
     assert writes.said == {
         ("CiliumNetworkPolicy", "shop", "web"): {"conditions": [condition], "applied": "1/2", "nodes": {"n3": None}}
     }
+
+
+async def test_a_node_that_the_operator_has_not_heard_of_yet_keeps_its_word() -> None:
+    """The watch of policies may be ahead of that of nodes, and nodes do not repeat themselves."""
+    writes = Writes()
+    writes.nodes = {"new"}
+    row = PolicyCondition("CiliumNetworkPolicy", "shop", "web", True, WELL, gone=("new", "old"))
+    await ConditionOps(writes).update([row])
+    assert writes.said["CiliumNetworkPolicy", "shop", "web"]["nodes"] == {"old": None}

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from unit.features.policy.hosts import EVERY, FROM_CIDR, FROM_WORLD, TO_CLUSTER, ccnp
 
-from cilium.features.policy.node_rules import NOTHING, enforced, node_labels, rules_about
+from cilium.features.policy.node_rules import NOTHING, enforced, rules_about
 from cilium.features.policy.rows import HostPolicyTrial, HostRules, TrialState
+from cilium.tables.labels import kubernetes_labels
 from cilium.tables.rules import PolicyObject
 
 PODS = {"endpointSelector": {}} | FROM_WORLD
@@ -31,12 +32,12 @@ def trial(policy: PolicyObject, state: TrialState, tried: HostRules, kept: HostR
 )
 def test_which_nodes_are_selected(selector: dict[str, object], selected: bool) -> None:
     policy = ccnp("hosts", 1, {"nodeSelector": selector} | FROM_WORLD)
-    assert bool(rules_about(policy, node_labels({"role": "edge", "zone": "a"})).rules) is selected
+    assert bool(rules_about(policy, kubernetes_labels({"role": "edge", "zone": "a"})).rules) is selected
 
 
 def test_rules_keep_their_place() -> None:
     policy = ccnp("hosts", 1, PODS, EDGE | FROM_CIDR, EVERY | TO_CLUSTER, PODS)
-    about = rules_about(policy, node_labels({}))
+    about = rules_about(policy, kubernetes_labels({}))
     assert about.rules == (NOTHING, NOTHING, policy.rules[2])
     row = enforced(policy, trial(policy, TrialState.KEPT, about, about))
     assert row is not None

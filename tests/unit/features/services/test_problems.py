@@ -196,3 +196,9 @@ def test_events_have_names_that_the_api_takes() -> None:
     names = {event(CONFLICT, uid=uid, node="n1", now=NOW)["metadata"]["name"] for uid in ("a", "b", "a")}
     assert len(names) == 2
     assert all(name.startswith("web.") for name in names)
+
+
+def test_a_problem_names_its_object() -> None:
+    about_all = Problem("CiliumClusterwideNetworkPolicy", "", "nodes", "spec", "does not fit")
+    assert str(about_all) == "CiliumClusterwideNetworkPolicy nodes: spec: does not fit"
+    assert str(CONFLICT).startswith("Service shop/web: ")

@@ -18,9 +18,9 @@ from msgspec import structs
 from cilium.cli.cluster.policy.view import View
 from cilium.features.identity.labels import security_labels
 from cilium.features.policy.explain.rows import Party
-from cilium.features.policy.node_rules import node_labels
 from cilium.tables.identities import Reserved
 from cilium.tables.kubernetes import CiliumNode, Namespace, Pod
+from cilium.tables.labels import kubernetes_labels
 from cilium.tables.services import Service
 from cilium.tables.types import IPAddress, IPNetwork
 
@@ -127,7 +127,7 @@ def of_node(view: View, node: CiliumNode) -> End:
         labels,
         networks=node_networks(view, node.internal_ips),
         endpoint=False,
-        node_labels=node_labels(known.labels if known else {}),
+        node_labels=kubernetes_labels(known.labels if known else {}),
     )
     return End(party, node=node.name, is_node=True, addresses=node.internal_ips)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cilium.tables.names import object_name
+
 TABLES = (
     "policy-status", "pods", "namespaces", "identity-requests", "identities", "ipcache", "ipcache-status", "endpoints",
     "endpoint-policies", "endpoint-map-status", "policy-map-status",
@@ -69,7 +71,7 @@ def lacking(tables: Tables, asked: Wanted, node: str) -> list[str]:
         return ["the agent does not answer"]
     generations = {_key(row): row["generation"] for row in tables["policy-status"]}
     found = [
-        f"{kind} {namespace}/{name} is not enforced".replace(" /", " ")
+        f"{object_name(kind, namespace, name)} is not enforced"
         for (kind, namespace, name), generation in asked.policies.items()
         if generations.get((kind, namespace, name), 0) < generation
     ]

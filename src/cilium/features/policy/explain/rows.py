@@ -8,6 +8,7 @@ import msgspec
 
 from cilium.tables.kubernetes import NamedPort
 from cilium.tables.labels import NAMESPACE
+from cilium.tables.names import object_name
 from cilium.tables.rules import Action, DirectionRule, PolicyObject, Rule, Tier
 from cilium.tables.types import IPNetwork, Labels
 
@@ -161,4 +162,4 @@ class Explanation(msgspec.Struct, frozen=True):
 
 def title(policy: PolicyObject) -> str:
     """`CiliumNetworkPolicy shop/web`."""
-    return f"{policy.kind} {policy.namespace + '/' if policy.namespace else ''}{policy.name}"
+    return object_name(policy.kind, policy.namespace, policy.name)

@@ -9,8 +9,9 @@ from sys import intern
 import msgspec
 
 from cilium.sources.kubernetes.decoders import service_annotations as asked
-from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses, kubernetes_labels
+from cilium.sources.kubernetes.decoders.wire import Metadata, Raw, addresses
 from cilium.sources.kubernetes.errors import ObjectError
+from cilium.tables.labels import kubernetes_labels
 from cilium.tables.problems import Reason
 from cilium.tables.services import (
     Algorithm,

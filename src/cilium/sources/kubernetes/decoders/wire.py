@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 import msgspec
 
 from cilium.sources.kubernetes.errors import ObjectError
-from cilium.tables.types import IPAddress, IPNetwork, Labels
+from cilium.tables.types import IPAddress, IPNetwork
 
 Raw = bytes | msgspec.Raw
 
@@ -51,8 +51,3 @@ def networks(texts: Iterable[str | None], field: str) -> tuple[IPNetwork, ...]:
         return tuple(ip_network(text, strict=False) for text in texts if text)
     except ValueError as error:
         raise ObjectError(field, str(error)) from error
-
-
-def kubernetes_labels(labels: Mapping[str, str]) -> Labels:
-    """`{"app": "web"}` as `k8s:app=web`, sorted."""
-    return tuple(sorted(f"k8s:{key}={value}" for key, value in labels.items()))

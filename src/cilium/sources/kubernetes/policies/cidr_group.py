@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from cilium.sources.kubernetes.decoders.wire import kubernetes_labels
 from cilium.sources.kubernetes.policies.cidrs import network
 from cilium.sources.kubernetes.policies.errors import PolicyError, from_decoder
+from cilium.tables.labels import kubernetes_labels
 from cilium.tables.rules import CIDRGroup
 from cilium.tables.types import IPNetwork
 

@@ -44,10 +44,11 @@ class LastValid:
                 return found
             before = self._load(found.key)
             known = None if before is None else decode(before)
-            if known is not None and not known.error and known.uid == found.uid:
+            if known is None or known.uid != found.uid:
+                if found.generation <= 1:  # it never was valid, and closed nothing
+                    return found
+            elif not known.error:
                 return msgspec.structs.replace(found, rules=known.rules, enforced=known.generation)
-            if found.generation <= 1:  # it never was valid, and closed nothing
-                return found
             return msgspec.structs.replace(found, rules=closed(found, raw))
 
         return remembered
@@ -97,14 +98,18 @@ class LastValid:
         if self._directory is None:
             return
         wanted = {_name(key) for key in keys}
-        for path in self._directory.glob("*.json"):
+        for path in self._directory.glob("*"):  # halves of files, too
             if path.name not in wanted:
                 self._forget(path.name)
 
     def _forget(self, name: str) -> None:
         self._written.pop(name, None)
-        if self._directory is not None:
+        if self._directory is None:
+            return
+        try:
             (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:  # another object is told from this one by its uid
+            log.error("policy not forgotten", path=str(self._directory / name), error=str(error))
 
 
 def _name(key: str) -> str:

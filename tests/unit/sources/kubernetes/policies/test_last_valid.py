@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cilium.settings import PolicySettings
 from cilium.sources.kubernetes.policies import LastValid, decode_ccnp, decode_cnp
 from cilium.sources.kubernetes.policies.last_valid import Decode
 from cilium.state import Table
@@ -82,6 +84,18 @@ def test_what_was_never_valid_closes_nothing(directory: Path) -> None:
     assert life(directory)(raw(BAD, 1)).rules == ()
 
 
+def test_what_another_agent_took_for_valid_stays_closed(directory: Path) -> None:
+    """A setting was switched off, or this version reads more strictly: generation 1 was enforced all the same."""
+    tunnels = {**GOOD, "ingress": [{"toPorts": [{"ports": [{"protocol": "GRE"}]}]}]}
+    lenient = partial(decode_cnp, settings=PolicySettings(extended_protocols=True))
+    assert not LastValid(directory).remembering(lenient)(raw(tunnels)).error
+    found = life(directory)(raw(tunnels))
+    assert "enable-extended-ip-protocols" in found.error
+    (rule,) = found.rules
+    assert (rule.default_deny_ingress, rule.ingress, found.enforced) == (True, (), 0)
+    assert life(directory)(raw(tunnels, uid="v")).rules == ()
+
+
 async def test_files_go_with_their_objects(directory: Path) -> None:
     memory = LastValid(directory)
     decode = memory.remembering(decode_cnp)
@@ -89,13 +103,15 @@ async def test_files_go_with_their_objects(directory: Path) -> None:
     writer = table.writer("test")
     writer.upsert(decode(raw(GOOD)))
     decode(json.dumps({"metadata": {"name": "gone", "namespace": "shop"}, "spec": GOOD}).encode())
-    assert len(list(directory.iterdir())) == 2  # noqa: ASYNC240
+    (directory / "half.part").touch()
+    (directory / "stuck.json").mkdir()
+    assert len(list(directory.iterdir())) == 4  # noqa: ASYNC240
     task = asyncio.create_task(memory.follow(table))
     writer.ready()
     async with asyncio.timeout(5):
-        while len(list(directory.iterdir())) != 1:  # noqa: ASYNC110, ASYNC240 - a directory has nobody to wake
+        while len(list(directory.iterdir())) != 2:  # noqa: ASYNC110, ASYNC240 - a directory has nobody to wake
             await asyncio.sleep(0.001)
         writer.delete("CiliumNetworkPolicy/shop/p")
-        while list(directory.iterdir()):  # noqa: ASYNC110, ASYNC240
+        while len(list(directory.iterdir())) != 1:  # noqa: ASYNC110, ASYNC240
             await asyncio.sleep(0.001)
     task.cancel()
