@@ -11,8 +11,8 @@ from bpf.nodes import execute
 from bpf.packets import CLIENT, FAMILIES, SERVER, checksums_hold, echo, ip, tcp, udp
 from bpf.test_balance_packets import network
 from bpf.test_conntrack import Pair
-from scapy.layers.inet import ICMP, TCP
-from scapy.layers.inet6 import ICMPv6DestUnreach
+from scapy.layers.inet import ICMP, TCP, IPOption_NOP
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6ExtHdrDestOpt, PadN
 from scapy.packet import Packet
 
 from cilium.datapath.generated.enums import DropReason, EndpointFlags, RoutingMode, ServiceScope
@@ -60,6 +60,17 @@ def test_everything_else_is_prohibited(node: Datapath, version: int, ask) -> Non
     error = answer[ICMP if version == 4 else ICMPv6DestUnreach]
     assert (error.type, error.code) == ((3, 13) if version == 4 else (1, 1))
     assert bytes(error)[8:28] == bytes(question.payload)[:20]
+
+
+@pytest.mark.parametrize("size", [0, 1400])
+def test_headers_of_the_question_are_none_of_the_answer(node: Datapath, version: int, size: int) -> None:
+    client, server = CLIENT[version], SERVER[version]
+    question = ip(client, server, **({"options": [IPOption_NOP()] * 40} if version == 4 else {}))
+    if version == 6:
+        question /= IPv6ExtHdrDestOpt(options=[PadN(optdata=b"x" * 190)])
+    question /= TCP(sport=4000, dport=80, flags="S", seq=7) / bytes(size)
+    answer = refused(node.run("from_lxc", question))
+    assert (answer.src, answer.dst, answer[TCP].ack) == (server, client, 8 + size)
 
 
 def test_what_is_never_answered(node: Datapath, version: int) -> None:
