@@ -78,7 +78,7 @@ static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow
 	/* Pods may tunnel among themselves. Any other address may be one more of some node. */
 	if (unlikely(encapsulated(flow) && (!behind_tunnel(peer) || is_node(flow->destination_identity))))
 		return drop(skb, flow, DROP_ENCAPSULATION_TRAFFIC_IS_PROHIBITED);
-	if (config_host_firewall)
+	if (config_host_firewall && !behind_tunnel(peer))
 		heard_by_node(skb, flow);
 	reason = admit(skb, flow);
 	if (reason)

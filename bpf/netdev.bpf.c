@@ -11,9 +11,18 @@
 #include "stages/masquerade.h"
 #include "stages/reject.h"
 
+#define VLAN_ID 0xfff /* in the tag (IEEE 802.1Q 9.6) */
+
 static __always_inline bool is_ip(const struct __sk_buff *skb)
 {
 	return skb->protocol == bpf_htons(ETH_P_IP) || skb->protocol == bpf_htons(ETH_P_IPV6);
+}
+
+/* An empty tag (IEEE 802.1p) in front of another: the stack takes off both, unseen, and what is behind them is for it. */
+static __always_inline bool is_hidden(const struct __sk_buff *skb)
+{
+	return (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD)) &&
+	       skb->vlan_present && !(skb->vlan_tci & VLAN_ID);
 }
 
 static __always_inline bool masquerading(const struct flow *flow)
@@ -129,6 +138,12 @@ static __always_inline int to_node_unnamed(struct __sk_buff *skb, struct flow *f
 	return drop(skb, flow, reason);
 }
 
+/* For nobody of this node, as far as rows tell: the stack passes it on, or takes it all the same. */
+static __always_inline int to_elsewhere(struct __sk_buff *skb, struct flow *flow)
+{
+	return config_host_firewall && taken_by_node(skb, flow) ? to_node_unnamed(skb, flow) : TC_ACT_OK;
+}
+
 /* What reaches this node from outside and may be for a service; `own`: it is addressed to the node itself. */
 static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow, bool own)
 {
@@ -139,10 +154,10 @@ static __always_inline int from_client(struct __sk_buff *skb, struct flow *flow,
 		return config_host_firewall ? to_node(skb, flow) : TC_ACT_OK;
 	/* The stack says so to the client, which must know again what it asked. */
 	if (!own && unlikely(flow->ttl <= 1))
-		return TC_ACT_OK;
+		return to_elsewhere(skb, flow);
 	reason = balance(skb, flow, SERVICE_EXTERNAL, own ? OF_THIS_NODE : NOT_OF_NODE);
 	if (reason == NAT_NOT_OURS)
-		return own ? to_node(skb, flow) : TC_ACT_OK;
+		return own ? to_node(skb, flow) : to_elsewhere(skb, flow);
 	if (reason == DROP_SERVICE_BACKEND_NOT_FOUND && !flow->silent)
 		return refuse(skb, flow, false);
 	return reason ? drop(skb, flow, reason) : to_backend(skb, flow, &client);
@@ -161,9 +176,10 @@ static __always_inline int to_who_asked(struct __sk_buff *skb, struct flow *flow
 	return deliver_by_route(skb, flow);
 }
 
-static __always_inline bool for_node(const struct __sk_buff *skb, const struct flow *flow, const struct endpoint *row)
+static __always_inline bool for_node(struct __sk_buff *skb, const struct flow *flow, const struct endpoint *row)
 {
-	return config_host_firewall && (row ? row->flags & ENDPOINT_HOST : reaches_node(skb, flow));
+	return config_host_firewall && (row ? row->flags & ENDPOINT_HOST :
+					     reaches_node(skb, flow) || taken_by_node(skb, flow));
 }
 
 SEC("tc")
@@ -173,6 +189,8 @@ int from_netdev(struct __sk_buff *skb)
 	const struct endpoint *row;
 	int reason;
 
+	if (config_host_firewall && unlikely(is_hidden(skb)) && guarded_node())
+		return drop(skb, &flow, DROP_VLAN_FILTERED);
 	if (!is_ip(skb))
 		return TC_ACT_OK;
 	reason = parse_network(skb, &flow);
@@ -181,8 +199,10 @@ int from_netdev(struct __sk_buff *skb)
 		return for_node(skb, &flow, row) && !may_be_unreadable(&flow) ? drop(skb, &flow, reason) : TC_ACT_OK;
 	if (config_host_firewall && !row && reaches_node(skb, &flow))
 		return to_node_unnamed(skb, &flow);
-	if (addr_is_reserved(&flow.destination) || (!row && !config_services))
+	if (addr_is_reserved(&flow.destination))
 		return TC_ACT_OK;
+	if (!row && !config_services)
+		return to_elsewhere(skb, &flow);
 	if (row && !(row->flags & ENDPOINT_HOST)) {
 		reason = parse_transport(skb, &flow);
 		return reason ? drop(skb, &flow, reason) : to_local_pod(skb, &flow, row);
@@ -190,8 +210,10 @@ int from_netdev(struct __sk_buff *skb)
 	if (!(config_services || masquerading(&flow) || config_host_firewall))
 		return TC_ACT_OK;
 	reason = parse_transport(skb, &flow);
+	if (reason && !row)
+		return to_elsewhere(skb, &flow);
 	if (reason)
-		return !row || may_be_unreadable(&flow) ? TC_ACT_OK : drop(skb, &flow, reason);
+		return may_be_unreadable(&flow) ? TC_ACT_OK : drop(skb, &flow, reason);
 	reason = row ? unmasquerade(skb, &flow) : NAT_NOT_OURS;
 	if (reason == NAT_NOT_OURS && config_services)
 		return from_client(skb, &flow, row);

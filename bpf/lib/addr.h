@@ -39,6 +39,12 @@ static __always_inline bool addr_is_multicast(const union addr *a)
 	return a->bytes[0] == 0xff || (addr_is_v4(a) && (a->bytes[12] & 0xf0) == 0xe0);
 }
 
+/* 0.0.0.0 and 255.255.255.255: whoever is on the link (RFC 1122 3.2.1.3) */
+static __always_inline bool addr_is_anybody(const union addr *a)
+{
+	return addr_is_v4(a) && (!a->words[3] || !~a->words[3]);
+}
+
 /* fe80::/10 or 169.254.0.0/16 (RFC 4291 2.5.6, RFC 3927) */
 static __always_inline bool addr_is_link_local(const union addr *a)
 {

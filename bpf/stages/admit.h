@@ -72,14 +72,32 @@ STAGE int reverse_allowed(const struct flow *flow)
 	return !policy_verdict(&opening);
 }
 
+/* Policies of the node itself judge neither ICMP errors (who reports "too big" must reach it, and it must reach others) nor
+ * how it refuses. */
+static __always_inline void spare_node(struct local_end *end)
+{
+	if (end->flags & ENDPOINT_HOST)
+		end->ingress_policy = end->egress_policy = 0;
+}
+
+/* The node resets what it does not know, or may not be asked (stages/deny.h). That opens nothing. */
+static __always_inline bool node_refuses(const struct flow *flow)
+{
+	return config_host_firewall && flow->tcp_flags & TCP_RST && flow->from.flags & ENDPOINT_HOST;
+}
+
 /* A connection that is not known: judged, and remembered if it may pass, in the place of the one before it. */
 static __always_inline int admit_new(struct flow *flow, const struct ct_key *key, struct ct_entry *before, __u64 now,
 				     bool source_is_low)
 {
 	enum ct_side side = ct_guess_side(flow);
-	int reason = judge(flow, side);
+	bool refuses = node_refuses(flow);
+	int reason;
 
-	if (reason)
+	if (unlikely(refuses))
+		spare_node(&flow->from);
+	reason = judge(flow, side);
+	if (reason || refuses)
 		return reason;
 	if (unlikely(ct_may_answer(flow)) && !reverse_allowed(flow)) {
 		count_rules(flow->egress_cookie, flow->ingress_cookie, 1, flow->length);
@@ -146,13 +164,6 @@ STAGE bool related(struct __sk_buff *skb, struct flow *flow, __u64 now)
 	flow->ingress_cookie = entry->ingress_cookie;
 	flow->report = sample(flow);
 	return true;
-}
-
-/* Policies of the node itself do not judge ICMP errors: who reports "too big" must reach it, and it must reach others. */
-static __always_inline void spare_node(struct local_end *end)
-{
-	if (end->flags & ENDPOINT_HOST)
-		end->ingress_policy = end->egress_policy = 0;
 }
 
 /* ICMP that opens nothing: an error passes with its connection, all else packet by packet, if a rule allows it. */

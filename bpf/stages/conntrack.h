@@ -153,14 +153,22 @@ static __always_inline void ct_touch(struct ct_entry *entry, const struct flow *
 		entry->expires = expires;
 }
 
-/* Tells the rules of a connection what has passed in one direction since they were last told; returns the packets. */
-static __always_inline __u32 ct_count(struct ct_entry *entry, __u32 i)
+/* Tells the rules of a connection what has passed in one direction since they were last told; returns the packets. None if
+ * another processor made the entry another connection's meanwhile: less has passed then than was told. */
+STAGE __u32 ct_count(struct ct_entry *entry, __u32 i)
 {
-	__u32 packets = (__u32)entry->packets[i] - entry->told_packets[i];
+	__s32 packets;
+	__s64 bytes;
 
+	if (!entry || i > 1)
+		return 0;
+	packets = (__u32)entry->packets[i] - entry->told_packets[i];
+	bytes = entry->bytes[i] - entry->told_bytes[i];
+	if (unlikely(packets < 0 || bytes < 0))
+		packets = 0;
 	if (packets)
-		count_rules(entry->egress_cookie, entry->ingress_cookie, packets, entry->bytes[i] - entry->told_bytes[i]);
-	entry->told_packets[i] += packets;
+		count_rules(entry->egress_cookie, entry->ingress_cookie, packets, bytes);
+	entry->told_packets[i] = entry->packets[i];
 	entry->told_bytes[i] = entry->bytes[i];
 	return packets;
 }

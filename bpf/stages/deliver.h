@@ -61,29 +61,36 @@ static __always_inline int deliver_to_stack(struct __sk_buff *skb, struct flow *
 	return TC_ACT_OK;
 }
 
+/* What the node's routes say (BPF_FIB_LKUP_RET_*); where it goes next is left in `fib`. */
+static __always_inline long ask_routes(struct __sk_buff *skb, const struct flow *flow, struct bpf_fib_lookup *fib)
+{
+	fib->ifindex = skb->ifindex;
+	if (!skb->gso_size)
+		fib->tot_len = skb->len - ETH_HLEN;
+	if (flow->shape & SHAPE_V6) {
+		fib->family = AF_INET6;
+		__builtin_memcpy(fib->ipv6_src, &flow->source, 16);
+		__builtin_memcpy(fib->ipv6_dst, &flow->destination, 16);
+	} else {
+		fib->family = AF_INET;
+		fib->ipv4_src = flow->source.words[3];
+		fib->ipv4_dst = flow->destination.words[3];
+	}
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), FIB_SKIP_NEIGH);
+}
+
 /* The node's routes, asked here rather than by the stack. Whatever needs an answer (too big, unreachable, no
  * forwarding) is left to the stack, which gives it. */
 STAGE int deliver_by_route(struct __sk_buff *skb, struct flow *flow)
 {
-	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex };
+	struct bpf_fib_lookup fib = {};
 	struct bpf_redir_neigh next = {};
 
 	if (!flow)
 		return TC_ACT_SHOT;
 	if (unlikely(flow->ttl <= 1))
 		return deliver_to_stack(skb, flow);
-	if (!skb->gso_size)
-		fib.tot_len = skb->len - ETH_HLEN;
-	if (flow->shape & SHAPE_V6) {
-		fib.family = AF_INET6;
-		__builtin_memcpy(fib.ipv6_src, &flow->source, 16);
-		__builtin_memcpy(fib.ipv6_dst, &flow->destination, 16);
-	} else {
-		fib.family = AF_INET;
-		fib.ipv4_src = flow->source.words[3];
-		fib.ipv4_dst = flow->destination.words[3];
-	}
-	if (bpf_fib_lookup(skb, &fib, sizeof(fib), FIB_SKIP_NEIGH) != BPF_FIB_LKUP_RET_SUCCESS ||
+	if (ask_routes(skb, flow, &fib) != BPF_FIB_LKUP_RET_SUCCESS ||
 	    fib.ifindex == config_host_ifindex || (fib.ifindex == skb->ifindex && flow->point != FROM_NETWORK))
 		return deliver_to_stack(skb, flow);
 	next.nh_family = fib.family;

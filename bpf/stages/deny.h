@@ -8,7 +8,7 @@
 
 static __always_inline bool addr_is_nobody(const union addr *a)
 {
-	return addr_is_reserved(a) || addr_is_multicast(a) || (addr_is_v4(a) && (!a->words[3] || !~a->words[3]));
+	return addr_is_reserved(a) || addr_is_multicast(a) || addr_is_anybody(a);
 }
 
 /* Whether this opens something, or belongs to nothing that is known: no answer is ever answered, nor an error. */

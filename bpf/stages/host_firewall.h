@@ -5,6 +5,7 @@
 
 #include "config/node.h"
 #include "stages/admit.h"
+#include "stages/deliver.h"
 #include "stages/encap.h"
 #include "stages/identity.h"
 #include "stages/neighbour.h"
@@ -49,21 +50,34 @@ static __always_inline bool beyond_policy(const struct flow *flow, const union a
 	return encapsulated(flow) && is_node(identity_of(peer));
 }
 
-/* For the node though none of its rows says so: link-local addresses, multicast, broadcast. */
+/* For the node though none of its rows says so, as the packet tells: link-local addresses, multicast, broadcast. */
 static __always_inline bool reaches_node(const struct __sk_buff *skb, const struct flow *flow)
 {
 	return addr_is_multicast(&flow->destination) || addr_is_link_local(&flow->destination) ||
-	       skb->pkt_type == PACKET_BROADCAST;
+	       addr_is_anybody(&flow->destination) || skb->pkt_type == PACKET_BROADCAST;
+}
+
+/* Likewise, as the routes tell: the broadcast and anycast addresses of a link, an address that has no row. Where no route
+ * leads, the node answers itself. */
+STAGE bool taken_by_node(struct __sk_buff *skb, const struct flow *flow)
+{
+	struct bpf_fib_lookup fib = {};
+	long found;
+
+	if (!flow || !guarded_node())
+		return false;
+	found = ask_routes(skb, flow, &fib);
+	return found == BPF_FIB_LKUP_RET_NOT_FWDED || found == BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
 /* What a pod sends to everybody on its link, or to a link-local address, is heard by the node; but link-local addresses of
  * IPv4 are routed (metadata of clouds). To the pod's own policy its receiver is who it was. */
-static __always_inline void heard_by_node(const struct __sk_buff *skb, struct flow *flow)
+static __always_inline void heard_by_node(struct __sk_buff *skb, struct flow *flow)
 {
 	bool routed = addr_is_v4(&flow->destination) && addr_is_link_local(&flow->destination);
-	const struct endpoint *node = !routed && reaches_node(skb, flow) ? guarded_node() : NULL;
+	const struct endpoint *node = guarded_node();
 
-	if (node)
+	if (node && ((!routed && reaches_node(skb, flow)) || taken_by_node(skb, flow)))
 		flow->to = local_end(node);
 }
 

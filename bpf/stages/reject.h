@@ -7,6 +7,7 @@
 #include "lib/drop.h"
 #include "lib/event.h"
 #include "lib/flow.h"
+#include "lib/parse.h"
 
 #define REJECT_TTL 64
 
@@ -81,6 +82,16 @@ static __always_inline bool write_host_mac(struct __sk_buff *skb)
 	return !bpf_skb_store_bytes(skb, 0, &mac, sizeof(mac), 0);
 }
 
+/* Makes room for an answer of `length` bytes, without what was left to do for the question: a device that was to compute its
+ * checksum would write into the answer. The kernel forgets that together with the header in which it was to begin. */
+static __always_inline bool make_room(struct __sk_buff *skb, const struct flow *flow, __u32 length)
+{
+	__u32 header = (flow->l4_offset & MAX_HEADERS) + 2;
+
+	return !bpf_skb_change_tail(skb, ETH_HLEN + sizeof(struct ipv6hdr) + header, 0) &&
+	       !bpf_skb_adjust_room(skb, -(__s32)header, BPF_ADJ_ROOM_MAC, 0) && !bpf_skb_change_tail(skb, length, 0);
+}
+
 STAGE bool reject4(struct __sk_buff *skb, const struct flow *flow, __u32 code)
 {
 	struct answer4 answer = {};
@@ -117,7 +128,7 @@ STAGE bool reject4(struct __sk_buff *skb, const struct flow *flow, __u32 code)
 	}
 	answer.ip.tot_len = bpf_htons(length);
 	answer.ip.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.ip, sizeof(answer.ip), 0));
-	if (bpf_skb_change_tail(skb, ETH_HLEN + length, 0))
+	if (!make_room(skb, flow, ETH_HLEN + length))
 		return false;
 	if (flow->protocol == IPPROTO_TCP)
 		return !bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer.ip) + sizeof(answer.tcp), 0);
@@ -162,7 +173,7 @@ STAGE bool reject6(struct __sk_buff *skb, const struct flow *flow, __u32 code)
 	answer.ip.payload_len = bpf_htons(length);
 	__builtin_memcpy(&answer.ip.saddr, &flow->destination, 16);
 	__builtin_memcpy(&answer.ip.daddr, &flow->source, 16);
-	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer.ip) + length, 0))
+	if (!make_room(skb, flow, ETH_HLEN + sizeof(answer.ip) + length))
 		return false;
 	if (flow->protocol == IPPROTO_TCP)
 		return !bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer.ip) + sizeof(answer.tcp), 0);

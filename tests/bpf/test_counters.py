@@ -128,6 +128,21 @@ def test_what_a_dead_connection_did_not_tell_is_added_once(pair: Pair) -> None:
     assert counts(datapath) == {}
 
 
+def test_an_entry_that_changed_hands_meanwhile_counts_nothing(pair: Pair) -> None:
+    """Two processors at once: one made it another connection's while the other told the rules of the one before."""
+    datapath = pair.datapath
+    pair.ask()
+    before = counts(datapath)
+    keys, values = datapath.map("cilium_ct").dump()
+    values["told_packets"], values["told_bytes"] = 9, 900
+    datapath.map("cilium_ct").update(keys, values)
+    add_leftovers(datapath.map("cilium_policy_counters"), uncounted(values))
+    pair.ask("FA")
+    assert counts(datapath) == before
+    pair.ask("FA")
+    assert packets(datapath)[LET_OUT] == 2
+
+
 @pytest.mark.parametrize("version", FAMILIES)
 def test_icmp_that_opens_nothing_counts_packet_by_packet(datapath: Datapath, version: int) -> None:
     count_for(datapath, LET_OUT, LET_IN)

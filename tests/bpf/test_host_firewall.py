@@ -167,9 +167,8 @@ def test_a_pod_speaks_to_everybody_on_its_link(guarded, version: int) -> None:
     assert datapath.run("from_lxc", ask).verdict == OK
 
 
-def test_link_local_addresses_of_ipv4_are_routed(guarded) -> None:
+def test_a_pod_asks_the_link_local_address_of_the_node(guarded) -> None:
     datapath = guarded(ingress=INGRESS)
-    assert datapath.run("from_lxc", tcp(CLIENT[4], "169.254.169.254")).verdict == OK
     assert datapath.run("from_lxc", udp(CLIENT[6], LINK_LOCAL[6])).drop == DENIED
 
 
@@ -315,3 +314,14 @@ def test_without_the_firewall_the_network_is_not_judged(guarded, version: int) -
     datapath = guarded(ingress=INGRESS, egress=EGRESS, host_firewall=0)
     assert datapath.run("from_netdev", tcp(WORLD[version], NODE[version])).verdict == OK
     assert datapath.run("to_netdev", tcp(NODE[version], WORLD[version])).verdict == OK
+
+
+@pytest.mark.parametrize("egress", [0, EGRESS])
+@pytest.mark.parametrize("services", [0, 1])
+def test_the_answer_to_a_denial_is_no_connection_of_the_node(guarded, version: int, services: int, egress: int) -> None:
+    """It leaves as if forwarded; who was denied must not be let in as if it replied."""
+    datapath = guarded(ingress=INGRESS, egress=egress, deny_response=1, host_ifindex=1, services=services)
+    node, world_ = NODE[version], WORLD[version]
+    answer = datapath.run("from_netdev", tcp(world_, node))
+    assert datapath.run("to_netdev", answer.data, came_from=1).verdict == OK
+    assert datapath.connections() == []

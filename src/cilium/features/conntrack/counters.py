@@ -22,9 +22,15 @@ class Leftovers(msgspec.Struct, frozen=True):
 
 
 def uncounted(entries: Array) -> Leftovers:
-    """Of these entries of cilium_ct, both directions and both rules."""
-    packets = (entries["packets"].astype(np.uint32) - entries["told_packets"]).sum(axis=1, dtype=np.uint64)
-    sizes = (entries["bytes"] - entries["told_bytes"]).sum(axis=1, dtype=np.uint64)
+    """Of these entries of cilium_ct, both directions and both rules.
+
+    Nothing of what was being made another connection's while it was read: less has passed then than was told.
+    """
+    passed = (entries["packets"].astype(np.uint32) - entries["told_packets"]).astype(np.int32)
+    passed_bytes = (entries["bytes"] - entries["told_bytes"]).astype(np.int64)
+    sound = (passed >= 0) & (passed_bytes >= 0)
+    packets = np.where(sound, passed, 0).sum(axis=1, dtype=np.uint64)
+    sizes = np.where(sound, passed_bytes, 0).sum(axis=1, dtype=np.uint64)
     left = packets != 0
     cookies = np.concatenate([entries["egress_cookie"][left], entries["ingress_cookie"][left]])
     packets, sizes = np.tile(packets[left], 2), np.tile(sizes[left], 2)
