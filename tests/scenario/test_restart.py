@@ -363,7 +363,8 @@ def test_agent_started_without_an_api_server_keeps_the_datapath(
             killed = node.signal(AGENT, signal.SIGKILL)
             tunnel.eventually(lambda: set(node.pids(AGENT)) - set(killed), "another agent starts")
             tunnel.eventually(
-                lambda: "waiting for Node node1" in node.dbg("status", check=False), "it waits for the API server"
+                lambda: "waiting for the CiliumNodeConfigs" in node.dbg("status", check=False),
+                "it waits for the API server",
             )
             assert node.rows() == rows
         finally:

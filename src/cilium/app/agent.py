@@ -90,7 +90,7 @@ async def _run(settings: Settings, argv: Sequence[str], node: str, state: Path) 
 
 async def _settle_settings(settings: Settings, argv: Sequence[str], agent: Inspection, client: Client) -> Settings:
     """With what CiliumNodeConfigs say of this node; what of it cannot be used is told, and the rest is."""
-    _progress(agent, "reading CiliumNodeConfigs")
+    _progress(agent, "waiting for the CiliumNodeConfigs of the API server")
     found, problems = await read_overlays(Writes(client), node=agent.node, namespace=settings.process.namespace)
     if not found and not problems:
         return settings

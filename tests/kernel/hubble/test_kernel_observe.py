@@ -49,15 +49,15 @@ async def test_hubble_observe_shows_what_the_kernel_did(make_datapath: Callable[
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     lines = [re.sub(r"^\w{3} [ \d]\d [\d:.]+: ", "", line) for line in result.output.splitlines()]
-    allowed = "egress allowed by CiliumNetworkPolicy default/client-out"
+    allowed = "egress allowed by CiliumNetworkPolicy default/client-out spec.egress[0]"
     way = "default/here:{} (ID:1111) -> default/there:{} (ID:2222)"
     first, second = way.format(40000, 80), way.format(40001, 81)
     assert lines == [
         f"{first} policy-verdict:L3-Only EGRESS ALLOWED (TCP Flags: SYN) ({allowed})",
         f"{first} policy-verdict:L3-L4 INGRESS ALLOWED (TCP Flags: SYN) "
-        "(ingress allowed by CiliumNetworkPolicy default/echo-in)",
+        "(ingress allowed by CiliumNetworkPolicy default/echo-in spec.ingress[0])",
         f"{first} to-endpoint FORWARDED (TCP Flags: SYN) "
-        f"({allowed}; ingress allowed by CiliumNetworkPolicy default/echo-in)",
+        f"({allowed}; ingress allowed by CiliumNetworkPolicy default/echo-in spec.ingress[0])",
         f"{second} policy-verdict:L3-Only EGRESS ALLOWED (TCP Flags: SYN) ({allowed})",
         f"{second} policy-verdict:none INGRESS DENIED (TCP Flags: SYN)",
         f"{second.replace('->', '<>')} Policy denied DROPPED (TCP Flags: SYN) ({allowed})",
