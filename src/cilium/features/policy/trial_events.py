@@ -14,6 +14,7 @@ from cilium.features.policy.node_rules import rolled_back
 from cilium.features.policy.rows import HostPolicyTrial, TrialState
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
+from cilium.tables.names import event_name
 
 COMPONENT, REASON = "cilium-agent", "HostPolicyRolledBack"
 NAMESPACE = "default"
@@ -57,7 +58,7 @@ def event(row: HostPolicyTrial, *, node: str, now: datetime) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{row.name[:200]}.{digest}", "namespace": row.namespace or NAMESPACE},
+        "metadata": {"name": event_name(row.name, digest), "namespace": row.namespace or NAMESPACE},
         "involvedObject": about | ({"namespace": row.namespace} if row.namespace else {}),
         "type": "Warning",
         "reason": REASON,

@@ -4,8 +4,8 @@ what it had before, for who cannot reach the API server hears of no remedy eithe
 In: the rules that are about this node, whether the API server answers. Out: `host-policy-trials`, each row after it
 is in the state file: an agent that starts in the middle of a trial must know of it. Clock and contact are parameters.
 
-What was rolled back is not tried again until it changes. A removal that was rolled back has nothing left that could
-change: it is tried again with the next change of any other.
+What was rolled back is not tried again until it changes or another object takes its name. A removal that was rolled
+back has nothing left that could change: it is tried again with the next change of any other.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ class Trials:
 
     def pending(self, wanted: Mapping[str, Candidate]) -> list[str]:
         """Keys of what is to be tried, or to be taken over without: what differs from what was tried last."""
-        keys = dict.fromkeys([*self._rows, *wanted])
-        return [key for key in keys if self._tried(key) != (wanted[key].rules if key in wanted else HostRules())]
+        return [key for key in dict.fromkeys([*self._rows, *wanted]) if self._differs(key, wanted.get(key))]
 
     def begin(self, wanted: Mapping[str, Candidate], now: float) -> bool:
         """Lets changes in; the API server must just have answered. Whether there were any."""
@@ -100,9 +99,14 @@ class Trials:
         unseen = [key for key in self._until if self._begun[key] >= self._contact]
         return unseen or list(self._until)
 
-    def _tried(self, key: str) -> HostRules:
-        row = self._rows.get(key)
-        return row.tried if row is not None else HostRules()
+    def _differs(self, key: str, candidate: Candidate | None) -> bool:
+        """From what was tried last; once that was rolled back, another object of its name differs whatever it says."""
+        row, nothing = self._rows.get(key), HostRules()
+        if (nothing if row is None else row.tried) != (nothing if candidate is None else candidate.rules):
+            return True
+        if row is None or candidate is None or row.state is not TrialState.ROLLED_BACK:
+            return False
+        return candidate.policy.uid != row.uid
 
     def _enter(self, key: str, candidate: Candidate | None, now: float) -> None:
         before = self._rows.get(key)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
+from cilium.tables.names import event_name
 from cilium.tables.problems import Problem, ProblemKey
 
 COMPONENT = "cilium-agent"
@@ -90,7 +91,7 @@ def event(row: Problem, *, uid: str, node: str, now: datetime) -> dict[str, Any]
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{row.name[:200]}.{digest}", "namespace": row.namespace or CLUSTER_NAMESPACE},
+        "metadata": {"name": event_name(row.name, digest), "namespace": row.namespace or CLUSTER_NAMESPACE},
         "involvedObject": about,
         "type": "Warning",
         "reason": row.reason.value,

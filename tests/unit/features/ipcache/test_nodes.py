@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from cilium.features.ipcache.nodes import NodeIdentities
-from cilium.state import Derivation, Table
+from cilium.state import Change, Derivation, Table, View
 from cilium.tables.identities import SCOPE_REMOTE_NODE, CIDRIdentity, NodeIdentity
 from cilium.tables.kubernetes import CiliumNode, KubeApiservers, KubeNode
 
@@ -102,3 +102,24 @@ def test_where_cidrs_match_nodes_every_address_has_the_cidrs_around_it() -> None
     world.derivation.step()
     assert world.at("172.30.0.2").labels == ("cidr:0.0.0.0/0", "cidr:172.30.0.2/32", "reserved:remote-node")
     assert world.at("172.30.0.2").identity == four.identity
+
+
+def test_a_change_of_one_node_looks_at_no_other() -> None:
+    """In a cluster of thousands, each of which comes, goes and is labelled."""
+    world = World(cidrs=True)
+    rules = NodeIdentities(node="n1", labels=True, cidrs=True)
+
+    def compute(table: str, change: Change[str, Any]) -> Any:
+        snapshots = {name: each.snapshot() for name, each in world.tables.items()}
+        changes = {name: [change] if name == table else [] for name in snapshots}
+        return rules.compute(View(changes=changes, snapshots=snapshots))["node-identities"]
+
+    world.put("cilium-nodes", *map(cilium_node, range(1, 9)))
+    everything = compute("cidr-identities", Change("10.0.0.0/8", None, cidr("10.0.0.0/8"), 1))
+    assert len({row.node for row in everything.upserts}) == 8
+    world.put("kube-nodes", kube_node(5, role="b"))
+    labelled = compute("kube-nodes", Change("n5", None, kube_node(5, role="b"), 2))
+    assert {row.node for row in labelled.upserts} == {"n5"}
+    world.write["cilium-nodes"].delete("n5")
+    left = compute("cilium-nodes", Change("n5", cilium_node(5), None, 3))
+    assert (left.upserts, set(left.deletes)) == ([], {row.identity for row in everything.upserts if row.node == "n5"})

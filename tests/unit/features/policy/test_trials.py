@@ -106,6 +106,20 @@ def test_with_contact_a_change_is_kept_when_its_time_is_over(life: Life) -> None
     assert (life.state(), life.in_force()) == ("kept 1", OPEN.rules)
 
 
+def test_another_object_of_the_same_name_is_tried_though_it_says_the_same(life: Life) -> None:
+    kept(life, OPEN)
+    life.apply(SHUT)
+    life.after(1)
+    life.contact = False
+    life.after(11)
+    assert life.state() == "rolled-back 2"
+    life.delete()
+    life.apply(msgspec.structs.replace(SHUT, uid="another", generation=1))  # seen in one round
+    life.contact = True
+    life.after(1)
+    assert (life.state(), life.in_force()) == ("trying 1", SHUT.rules)
+
+
 def test_without_contact_the_rules_before_come_back(life: Life) -> None:
     kept(life, OPEN)
     life.apply(SHUT)

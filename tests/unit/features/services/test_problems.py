@@ -192,6 +192,9 @@ def test_events_have_names_that_the_api_takes() -> None:
     found = event(long, uid="", node="n1", now=NOW)
     assert len(found["metadata"]["name"]) <= 253
     assert len(found["message"]) == LONGEST
+    for cut in ("-", "."):
+        problem = Problem("CiliumClusterwideNetworkPolicy", "", "x" * 199 + cut + "y" * 50, "spec", "does not fit")
+        assert event(problem, uid="", node="n1", now=NOW)["metadata"]["name"].startswith("x" * 199 + ".")
     assert "uid" not in found["involvedObject"]
     names = {event(CONFLICT, uid=uid, node="n1", now=NOW)["metadata"]["name"] for uid in ("a", "b", "a")}
     assert len(names) == 2
