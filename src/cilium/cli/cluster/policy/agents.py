@@ -18,6 +18,8 @@ from cilium.sources.kubernetes.exec import execute
 from cilium.sources.kubernetes.writes import Writes
 
 SELECTOR = ("k8s-app", "cilium")
+PATIENCE = "2m"
+"""For the flows of one node: as many as its ring holds take a busy agent longer than a question usually may."""
 Flow = dict[str, Any]
 
 
@@ -60,7 +62,7 @@ class Agents:
 
     async def flows(self, since: str, *filters: str) -> tuple[list[Flow], list[str]]:
         """Flows of all nodes since a moment, and why some nodes have none."""
-        command = ["hubble", "observe", "--since", since, "-o", "json", *filters]
+        command = ["hubble", "observe", "--since", since, "--request-timeout", PATIENCE, "-o", "json", *filters]
         nodes = sorted(self.pods)
         answers = await asyncio.gather(*(self.run(node, command) for node in nodes), return_exceptions=True)
         found: list[Flow] = []
