@@ -57,6 +57,7 @@ class Cluster:
             "endpoint-policies": Table("endpoint-policies", key=lambda row: row.endpoint),
             "policy-status": Table("policy-status", key=lambda row: row.key),
             "rule-references": Table("rule-references", key=lambda row: row.cookie),
+            "judged-identities": Table("judged-identities", key=lambda row: row.id),
         }
         self.rows = outputs["policy-map"]
         self.derivation = Derivation(

@@ -104,6 +104,7 @@ class Node:
                 "endpoint-policies": self.endpoint_policies.writer("policy"),
                 "rule-references": self.references.writer("policy"),
                 "policy-status": self.status.writer("policy"),
+                "judged-identities": Table("judged-identities", key=lambda row: row.id).writer("policy"),
             },
             compute=self.compiler.compute,
         )

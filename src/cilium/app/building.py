@@ -150,6 +150,7 @@ def build_identities(built: Built, policy: policy_cell.PolicyCell) -> tuple[Cell
         cilium_nodes=kubernetes.cilium_nodes,
         devices=tables.devices,
         cidr_identities=policy.cidr_identities,
+        judged_identities=policy.judged_identities,
         kube_apiservers=kubernetes.kube_apiservers,
         kube_nodes=kubernetes.kube_nodes,
         node_identities=tables.node_identities,

@@ -45,6 +45,16 @@ class IdentityRow(msgspec.Struct, frozen=True):
     source: str
 
 
+class JudgedIdentity(msgspec.Struct, frozen=True):
+    """Table `judged-identities`, key `id`: identities of this node's own making (CIDRs, nodes) of which the kernel's
+    policy maps know what rules say. Writer: features/policy.
+
+    Nobody may be given an identity that is not here: in the policy maps it would be one of those whom no rule names.
+    """
+
+    id: Identity
+
+
 class CIDRIdentity(msgspec.Struct, frozen=True):
     """Table `cidr-identities`, key `prefix`: every CIDR that a policy names. Writer: features/policy.
 
@@ -69,3 +79,8 @@ class NodeIdentity(msgspec.Struct, frozen=True):
     """`reserved:remote-node`, `node:KEY=VALUE`, and the named CIDRs around its addresses (`cidr:10.0.0.0/8`)."""
     addresses: tuple[IPAddress, ...] = ()
     """Where it is met; none for `host`, whose addresses are this node's own affair."""
+
+
+def is_own(identity: Identity) -> bool:
+    """Whether this node has made it: of a CIDR or of a node."""
+    return int(identity) >= SCOPE_CIDR

@@ -14,7 +14,7 @@ from cilium.state import Derivation, Reconciler, Table
 from cilium.state.cell import Cell
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.identities import CIDRIdentity, NodeIdentity
+from cilium.tables.identities import CIDRIdentity, JudgedIdentity, NodeIdentity
 from cilium.tables.ipcache import IPCacheEntry
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers, KubeNode
 from cilium.tables.types import EndpointId, Identity, IPAddress, IPNetwork
@@ -34,6 +34,7 @@ def build(
     cilium_nodes: Table[str, CiliumNode],
     devices: Table[int, Device],
     cidr_identities: Table[IPNetwork, CIDRIdentity],
+    judged_identities: Table[Identity, JudgedIdentity],
     kube_apiservers: Table[str, KubeApiservers],
     kube_nodes: Table[str, KubeNode],
     node_identities: Table[Identity, NodeIdentity],
@@ -62,6 +63,7 @@ def build(
                     "devices": devices,
                     "cidr-identities": cidr_identities,
                     "kube-apiservers": kube_apiservers,
+                    "judged-identities": judged_identities,
                     **({"node-identities": node_identities} if told_apart else {}),
                 },
                 outputs={"ipcache": ipcache.writer("ipcache")},

@@ -1,7 +1,8 @@
 """Which identity every known address has, and behind which node it lives.
 
 In: endpoints of this node and their identities, CiliumEndpoints and CiliumNodes of the others, this node's devices,
-CIDRs that policies name, the addresses of API servers, identities of nodes (nodes.py). Out: `ipcache`. Several sources
+CIDRs that policies name, the addresses of API servers, identities of nodes (nodes.py), and of which of these the policy
+maps know (`judged-identities`). Out: `ipcache`. Several sources
 may speak of one prefix; the strongest is heard, the others are remembered: when a pod's address leaves, the CIDR that
 contains exactly it comes back.
 """
@@ -63,6 +64,7 @@ class IPCache:
         self._apiservers: set[IPNetwork] = set()
         self._nodes: dict[IPNetwork, Identity] = {}
         """Identities of other nodes' addresses, where policies tell nodes apart."""
+        self._cidrs: dict[Identity, IPNetwork] = {}
 
     def compute(self, view: View) -> Mapping[str, RowChanges[Any, Any]]:
         touched: set[IPNetwork] = set()
@@ -71,11 +73,10 @@ class IPCache:
             ("devices", self._of_device),
             ("cilium-nodes", self._of_node),
             ("cilium-endpoints", self._of_remote),
-            ("cidr-identities", self._of_cidr),
         ):
             for change in view.changes.get(name, ()):
                 touched |= self._set((name, change.key), claims(change))
-        touched |= self._take_apiservers(view) | self._take_nodes(view)
+        touched |= self._take_cidrs(view) | self._take_apiservers(view) | self._take_nodes(view)
         upserts, deletes = [], []
         for prefix in touched:
             owners = self._by_prefix.get(prefix)
@@ -94,13 +95,38 @@ class IPCache:
         self._apiservers = {host_prefix(address) for row in rows for address in row.addresses}
         return (before ^ self._apiservers) & self._by_prefix.keys()
 
+    def _take_cidrs(self, view: View) -> set[IPNetwork]:
+        """A CIDR is claimed once the policy maps know its identity: until then its addresses are who they were."""
+        prefixes: dict[IPNetwork, None] = {}
+        for change in view.changes["cidr-identities"]:
+            prefixes[change.key] = None
+            if change.old is not None:
+                self._cidrs.pop(change.old.identity, None)
+        for change in view.changes["cidr-identities"]:
+            if change.new is not None:
+                self._cidrs[change.new.identity] = change.key
+        for change in view.changes["judged-identities"]:
+            if change.key in self._cidrs:
+                prefixes[self._cidrs[change.key]] = None
+        touched: set[IPNetwork] = set()
+        for prefix in prefixes:
+            row: CIDRIdentity | None = view.snapshots["cidr-identities"].get(prefix)
+            judged = row is not None and row.identity in view.snapshots["judged-identities"]
+            claims = [claim(prefix, row.identity, Strength.CIDR)] if row is not None and judged else []
+            touched |= self._set(("cidr-identities", prefix), claims)
+        return touched
+
     def _take_nodes(self, view: View) -> set[IPNetwork]:
         """Returns the claimed prefixes whose node has another identity now."""
-        if not view.changes.get("node-identities"):
+        if "node-identities" not in view.snapshots:
+            return set()
+        if not view.changes["node-identities"] and not view.changes["judged-identities"]:
             return set()
         rows: Iterable[NodeIdentity] = view.snapshots["node-identities"]
-        before = self._nodes
-        self._nodes = {host_prefix(address): row.identity for row in rows for address in row.addresses}
+        judged, before = view.snapshots["judged-identities"], self._nodes
+        self._nodes = {
+            host_prefix(address): row.identity for row in rows if row.identity in judged for address in row.addresses
+        }
         return {prefix for prefix, _ in before.items() ^ self._nodes.items()} & self._by_prefix.keys()
 
     def _strongest(self, prefix: IPNetwork, claims: Iterable[Claim]) -> IPCacheEntry:
@@ -187,7 +213,3 @@ class IPCache:
                 owner=pod.key,
                 tunnel_endpoint=pod.node_ip,
             )
-
-    def _of_cidr(self, change: Change[IPNetwork, CIDRIdentity]) -> Iterable[Claim]:
-        if change.new is not None:
-            yield claim(change.key, change.new.identity, Strength.CIDR)

@@ -25,7 +25,7 @@ from cilium.state import Derivation, Reconciler, Table, Writer
 from cilium.state.cell import Cell
 from cilium.state.status import RowStatus
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
-from cilium.tables.identities import CIDRIdentity, IdentityRow
+from cilium.tables.identities import CIDRIdentity, IdentityRow, JudgedIdentity
 from cilium.tables.kubernetes import CiliumEndpoint, KubeApiservers
 from cilium.tables.rules import PolicyObject, RuleReference, SelectorUse
 from cilium.tables.types import EndpointId, Identity, IPNetwork
@@ -42,6 +42,7 @@ class PolicyCell:
     policy_map: Table[int, PolicyMapRow]
     endpoint_policies: Table[EndpointId, EndpointPolicy]
     cidr_identities: Table[IPNetwork, CIDRIdentity]
+    judged_identities: Table[Identity, JudgedIdentity]
     rule_references: Table[int, RuleReference]
     status: Table[str, PolicyStatus]
     map_status: Table[int, RowStatus[int]]
@@ -58,6 +59,7 @@ class PolicyCell:
         return [
             self.resolved,
             self.cidr_identities,
+            self.judged_identities,
             self.endpoint_policies,
             self.rule_references,
             self.status,
@@ -116,6 +118,7 @@ def build(
         policy_map=tables.policy_map,
         endpoint_policies=tables.endpoint_policies,
         cidr_identities=tables.cidr_identities,
+        judged_identities=tables.judged,
         rule_references=tables.rule_references,
         status=tables.status,
         map_status=reconciler.status,
@@ -174,6 +177,10 @@ class _Tables:
         )
         self.endpoint_policies = _endpoint_policies("endpoint-policies")
         self.status = _policy_status("policy-status")
+        self.judged: Table[Identity, JudgedIdentity] = Table("judged-identities", key=lambda row: row.id)
+        self._planned_judged: Table[Identity, JudgedIdentity] = Table(
+            "judged-identities-planned", key=lambda row: row.id
+        )
         self._planned_policies = _endpoint_policies("endpoint-policies-planned")
         self._planned_status = _policy_status("policy-status-planned")
 
@@ -184,11 +191,13 @@ class _Tables:
             "endpoint-policies": self._planned_policies.writer("policy"),
             "policy-status": self._planned_status.writer("policy"),
             "rule-references": self.rule_references.writer("policy"),
+            "judged-identities": self._planned_judged.writer("policy"),
         }
 
     def gates(self) -> list[tuple[Table[Any, Any], Writer[Any, Any]]]:
         return [
             (self._planned_policies, self.endpoint_policies.writer("policy")),
+            (self._planned_judged, self.judged.writer("policy")),
             (self._planned_status, self.status.writer("policy")),
         ]
 

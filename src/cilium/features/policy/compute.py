@@ -1,7 +1,7 @@
 """The compiler: rules, identities and endpoints become the rows of the policy maps.
 
 In: `policies`, `identities`, `endpoint-identities`, `cilium-endpoints`. Out: `policy-map`, and, as planned (the kernel
-has to follow first, see release.py), `endpoint-policies` and `policy-status`; `rule-references`.
+has to follow first, see release.py), `endpoint-policies`, `policy-status` and `judged-identities`; `rule-references`.
 
 A policy is built from differences: a changed rule concerns the identities it is about, a changed identity the
 policies whose rules are about it.
@@ -25,7 +25,7 @@ from cilium.features.policy.subjects import PROTOCOLS, Subject, SubjectKey, is_i
 from cilium.settings import PolicyEnforcement
 from cilium.state import Change, RowChanges, View
 from cilium.tables.endpoints import EndpointIdentity, EndpointPolicy
-from cilium.tables.identities import IdentityRow, Reserved
+from cilium.tables.identities import IdentityRow, JudgedIdentity, Reserved, is_own
 from cilium.tables.kubernetes import CiliumEndpoint, NamedPort
 from cilium.tables.names import object_name
 from cilium.tables.rules import PolicyObject, SelectorUse
@@ -90,6 +90,7 @@ class PolicyCompiler:
                 deletes=[key for key, policy in status.items() if policy is None],
             ),
             "rule-references": RowChanges(upserts=references, deletes=forgotten),
+            "judged-identities": _own(view),
         }
 
     def selectors(self) -> list[SelectorUse]:
@@ -252,6 +253,15 @@ class PolicyCompiler:
             revision=revision,
             audit=self._audit or (self._host_audit and int(row.identity) == Reserved.HOST),
         )
+
+
+def _own(view: View) -> RowChanges[Identity, JudgedIdentity]:
+    """Identities of this node's own making that came and went, and are compiled."""
+    changes = [change for change in view.changes["identities"] if is_own(change.key)]
+    return RowChanges(
+        upserts=[JudgedIdentity(change.key) for change in changes if change.new is not None],
+        deletes=[change.key for change in changes if change.new is None],
+    )
 
 
 def named_port_label(port: NamedPort) -> str:

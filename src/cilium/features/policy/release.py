@@ -1,8 +1,9 @@
 """Lets rows out once the kernel holds what they name.
 
 In: planned rows, and the reconciler of the policy maps. Out: the same rows, after its round: an endpoint gets a policy
-only when the policy is there, and a status speaks only of what is enforced. An endpoint whose new policy does not fit
-into the maps keeps its old one until it does; one that had none gets what there is: the rest of it is closed.
+only when the policy is there, a status speaks only of what is enforced, and nobody is given an identity of which the
+maps know nothing yet. An endpoint whose new policy does not fit into the maps keeps its old one until it does; one that
+had none gets what there is: the rest of it is closed.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ Gate = tuple[Table[Any, Any], Writer[Any, Any]]
 
 
 class Release:
-    """`gates`: that of endpoint policies, and the others. `present`: (ingress, egress) policies that endpoints have in
-    the kernel, for those of whom this life has not said anything yet."""
+    """`gates`: that of endpoint policies, that of identities (what the maps are about to forget is withdrawn at once),
+    and the others. `present`: (ingress, egress) policies that endpoints have in the kernel, for those of whom this life
+    has not said anything yet."""
 
     def __init__(
         self,
@@ -35,12 +37,13 @@ class Release:
         present: Callable[[], Mapping[int, tuple[int, int]]],
     ) -> None:
         self._present = present
-        endpoints, *others = gates
+        endpoints, identities, *others = gates
         self._rows, self._reconciler = rows, reconciler
         self._wake = asyncio.Event()
         self._status = reconciler.status.changes(wake=self._wake)
         self._planned = [table for table, _ in gates]
         self._gates = [(table.changes(wake=self._wake), writer) for table, writer in others]
+        self._identities, self._judged = identities[0].changes(wake=self._wake), identities[1]
         self._endpoints, self._given = endpoints[0].changes(wake=self._wake), endpoints[1]
         self._waiting: dict[Any, EndpointPolicy] = {}
         """Planned rows of endpoints that keep an old policy."""
@@ -56,9 +59,11 @@ class Release:
             # Nothing is popped after the wait: it would clear the wake-up of what was planned meanwhile.
             self._status.pop()
             changes = [(stream.pop(), writer) for stream, writer in self._gates]
-            endpoints = self._endpoints.pop()
+            endpoints, identities = self._endpoints.pop(), self._identities.pop()
+            self._judged.commit(deletes=[change.key for change in identities if change.new is None])
             await self._reconciler.wait_done(self._rows.revision)
             self._let_endpoints(endpoints)
+            self._judged.commit(upserts=[change.new for change in identities if change.new is not None])
             for batch, writer in changes:
                 writer.commit(
                     upserts=[change.new for change in batch if change.new is not None],

@@ -12,7 +12,7 @@ from cilium.features.ipcache.compute import IPCache
 from cilium.state import Derivation, Table
 from cilium.tables.devices import Device
 from cilium.tables.endpoints import Endpoint, EndpointIdentity
-from cilium.tables.identities import NodeIdentity
+from cilium.tables.identities import JudgedIdentity, NodeIdentity
 from cilium.tables.kubernetes import CiliumEndpoint, CiliumNode, KubeApiservers
 
 
@@ -34,6 +34,7 @@ class World:
             "cidr-identities": Table("cidr-identities", key=lambda row: row.prefix),
             "kube-apiservers": Table("kube-apiservers", key=lambda row: row.name),
             "node-identities": Table("node-identities", key=lambda row: row.identity),
+            "judged-identities": Table("judged-identities", key=lambda row: row.id),
         }
         self.writers = {name: table.writer("test") for name, table in self.tables.items()}
         self.out: Table[Any, Any] = Table("ipcache", key=lambda row: row.prefix)
@@ -41,6 +42,11 @@ class World:
             "ipcache", inputs=self.tables, outputs={"ipcache": self.out.writer("test")},
             compute=IPCache(node="n1", node_ips=frozenset({ip_address("172.30.0.1")})).compute,
         )  # fmt: skip
+
+    def judge(self, *identities: int) -> None:
+        """The policy maps know them now."""
+        self.writers["judged-identities"].commit([JudgedIdentity(number) for number in identities])  # type: ignore[arg-type]  # plain int
+        self.derivation.step()
 
     def put(self, table: str, row: Any) -> None:
         self.writers[table].upsert(row)
@@ -77,6 +83,8 @@ async def test_a_node_that_policies_tell_apart(world: World) -> None:
     world.put("kube-apiservers", KubeApiservers("kubernetes", (address,)))
     world.put("node-identities", NodeIdentity(0x2000005, "n2", (), (address,)))  # type: ignore[arg-type]  # plain int
     world.put("node-identities", NodeIdentity(0x2000006, "n2", (), (ip_address("10.0.1.1"),)))  # type: ignore[arg-type]
+    assert world.at("172.30.0.2/32") == (7, ""), "until the policy maps know it, it is what it was"
+    world.judge(0x2000005, 0x2000006)
     assert world.at("172.30.0.2/32") == (0x2000005, "")
     assert world.at("10.0.1.1/32") == (0x2000006, "172.30.0.2")
     world.put("cilium-endpoints", remote("a", "172.30.0.2", 300))
@@ -106,6 +114,7 @@ async def test_both_families_of_a_node(world: World) -> None:
 
 
 async def test_the_stronger_source_is_heard_and_the_weaker_comes_back(world: World) -> None:
+    world.judge(1 << 24 | 1)
     world.put("cidr-identities", CIDR(ip_network("10.0.1.5/32"), 1 << 24 | 1))
     world.put("cilium-endpoints", remote("a", "10.0.1.5", 300))
     assert world.at("10.0.1.5/32") == (300, "172.30.0.2")
@@ -153,6 +162,23 @@ async def test_a_node_with_an_api_server_is_more_than_a_node(world: World) -> No
 
 
 async def test_an_api_server_elsewhere_has_the_identity_of_its_cidr(world: World) -> None:
+    world.judge(1 << 24 | 9)
     world.put("cidr-identities", CIDR(ip_network("192.0.2.1/32"), 1 << 24 | 9))
     world.put("kube-apiservers", KubeApiservers("kubernetes", (ip_address("192.0.2.1"),)))
     assert world.at("192.0.2.1/32") == (1 << 24 | 9, "")
+
+
+async def test_a_cidr_is_claimed_once_policies_know_it(world: World) -> None:
+    """Before, whoever denies a wider CIDR would not deny this one."""
+    wide, narrow = 1 << 24 | 1, 1 << 24 | 2
+    world.put("cidr-identities", CIDR(ip_network("10.0.0.0/8"), wide))
+    world.put("cidr-identities", CIDR(ip_network("10.1.0.0/16"), narrow))
+    assert world.at("10.0.0.0/8") is None
+    world.judge(wide)
+    assert (world.at("10.0.0.0/8"), world.at("10.1.0.0/16")) == ((wide, ""), None)
+    world.judge(narrow)
+    assert world.at("10.1.0.0/16") == (narrow, "")
+    world.drop("judged-identities", narrow)
+    assert world.at("10.1.0.0/16") is None, "the maps are about to forget it"
+    world.drop("cidr-identities", ip_network("10.0.0.0/8"))
+    assert world.at("10.0.0.0/8") is None

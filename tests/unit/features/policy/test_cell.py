@@ -233,3 +233,26 @@ async def test_a_full_map_keeps_old_verdicts_is_told_and_heals_by_itself() -> No
         await until(
             lambda: engine.endpoint_policies.snapshot()[EndpointId(1)].ingress != before, engine.endpoint_policies
         )
+
+
+async def test_an_identity_of_a_cidr_is_given_to_nobody_before_the_maps_know_it() -> None:
+    maps = kernel()
+    agent = Agent(maps)
+    agent.fill(policy(egress=[{"toEntities": ["all"]}], egressDeny=[{"toCIDR": ["10.0.0.0/8"]}]))
+    agent.ready()
+    narrow = Identity(1 << 24 | 5)
+    async with running(agent) as engine:
+        await engine.endpoint_policies.wait_initialized()
+        denied = engine.endpoint_policies.snapshot()[EndpointId(1)].egress
+        judged = engine.judged_identities.changes()
+        judged.pop()
+        agent.write["identities"].upsert(IdentityRow(narrow, ("cidr:10.0.0.0/8", "cidr:10.1.0.0/16"), "cidr"))
+        while narrow not in engine.judged_identities.snapshot():
+            await asyncio.wait_for(judged.wait(), 5)
+            judged.pop()
+        assert (denied, narrow) in maps["entries"].dump()[0].tolist()
+        agent.write["identities"].delete(narrow)
+        while narrow in engine.judged_identities.snapshot():
+            await asyncio.wait_for(judged.wait(), 5)
+            judged.pop()
+        assert (denied, narrow) in maps["entries"].dump()[0].tolist(), "withdrawn first, forgotten then"

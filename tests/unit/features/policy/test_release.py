@@ -42,14 +42,16 @@ async def test_what_is_planned_while_the_kernel_is_written_goes_out() -> None:
     rows, _ = table("rows")
     (planned, plan), (given, give) = table("planned-status"), table("status")
     (endpoints, endpoint), (let, let_writer) = table("planned-endpoints"), table("endpoints")
+    (identities, identity), (_, judge) = table("planned-identities"), table("identities")
     release = Release(
         rows=rows,
         reconciler=kernel,  # type: ignore[arg-type]  # what Release asks of it is there
-        gates=[(endpoints, let_writer), (planned, give)],
+        gates=[(endpoints, let_writer), (identities, judge), (planned, give)],
         present=dict,
     )
     plan.ready()
     endpoint.ready()
+    identity.ready()
     task = asyncio.create_task(release.run())
     try:
         plan.upsert(Row(1))
