@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from pyroaring import BitMap
 
+from cilium.features.policy.rows import PolicyMembers
 from cilium.state import Reconciler, Table, Writer
 from cilium.state.status import Kind
 from cilium.tables.endpoints import EndpointPolicy
@@ -45,6 +47,8 @@ class Release:
         self._gates = [(table.changes(wake=self._wake), writer) for table, writer in others]
         self._identities, self._judged = identities[0].changes(wake=self._wake), identities[1]
         self._endpoints, self._given = endpoints[0].changes(wake=self._wake), endpoints[1]
+        self._unjudged: dict[Any, Any] = {}
+        """Identities that wait for rows in the maps."""
         self._waiting: dict[Any, EndpointPolicy] = {}
         """Planned rows of endpoints that keep an old policy."""
         self._done = [writer.initializer("policy maps") for _, writer in gates]
@@ -60,10 +64,10 @@ class Release:
             self._status.pop()
             changes = [(stream.pop(), writer) for stream, writer in self._gates]
             endpoints, identities = self._endpoints.pop(), self._identities.pop()
-            self._judged.commit(deletes=[change.key for change in identities if change.new is None])
+            self._withdraw([change.key for change in identities if change.new is None])
             await self._reconciler.wait_done(self._rows.revision)
             self._let_endpoints(endpoints)
-            self._judged.commit(upserts=[change.new for change in identities if change.new is not None])
+            self._let_identities([change.new for change in identities if change.new is not None])
             for batch, writer in changes:
                 writer.commit(
                     upserts=[change.new for change in batch if change.new is not None],
@@ -72,6 +76,26 @@ class Release:
             for done in self._done:
                 done()
             self._done = []
+
+    def _withdraw(self, keys: list[Any]) -> None:
+        for key in keys:
+            self._unjudged.pop(key, None)
+        self._judged.commit(deletes=keys)
+
+    def _let_identities(self, rows: list[Any]) -> None:
+        """Those of whom the maps lack a row wait until there is room for it."""
+        self._unjudged |= {row.id: row for row in rows}
+        if not self._unjudged:
+            return
+        lacking = self._lacking()
+        self._judged.commit(upserts=[row for number, row in self._unjudged.items() if number not in lacking])
+        self._unjudged = {number: row for number, row in self._unjudged.items() if number in lacking}
+
+    def _lacking(self) -> BitMap:
+        """Identities of rows that are not in the kernel."""
+        rows = self._rows.snapshot()
+        failed = (rows.get(row.key) for row in self._reconciler.status.snapshot() if row.kind is Kind.ERROR)
+        return BitMap().union(*(row.identities for row in failed if isinstance(row, PolicyMembers)))
 
     def _let_endpoints(self, changes: list[Any]) -> None:
         planned = self._waiting | {change.key: change.new for change in changes if change.new is not None}

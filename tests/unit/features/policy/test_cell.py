@@ -17,6 +17,7 @@ from cilium.features.policy import reporting
 from cilium.features.policy.cell import PolicyCell, build
 from cilium.sources.kubernetes.policies import decode_cnp, merge_generation
 from cilium.state import Table
+from cilium.state.status import Kind
 from cilium.tables.endpoints import EndpointIdentity
 from cilium.tables.identities import IdentityRow
 from cilium.tables.rules import PolicyObject
@@ -256,3 +257,11 @@ async def test_an_identity_of_a_cidr_is_given_to_nobody_before_the_maps_know_it(
             await asyncio.wait_for(judged.wait(), 5)
             judged.pop()
         assert (denied, narrow) in maps["entries"].dump()[0].tolist(), "withdrawn first, forgotten then"
+        await until(lambda: (denied, narrow) not in maps["entries"].dump()[0].tolist(), engine.map_status)
+        maps["entries"].capacity = len(maps["entries"])
+        agent.write["identities"].upsert(IdentityRow(narrow, ("cidr:10.0.0.0/8", "cidr:10.1.0.0/16"), "cidr"))
+        await until(lambda: any(row.kind is Kind.ERROR for row in engine.map_status.snapshot()), engine.map_status)
+        assert narrow not in engine.judged_identities.snapshot(), "there is no room for what denies it"
+        maps["entries"].capacity = 100
+        await until(lambda: narrow in engine.judged_identities.snapshot(), engine.judged_identities)
+        assert (denied, narrow) in maps["entries"].dump()[0].tolist()
