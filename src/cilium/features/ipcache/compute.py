@@ -2,9 +2,8 @@
 
 In: endpoints of this node and their identities, CiliumEndpoints and CiliumNodes of the others, this node's devices,
 CIDRs that policies name, the addresses of API servers, identities of nodes (nodes.py), and of which of these the policy
-maps know (`judged-identities`). Out: `ipcache`. Several sources
-may speak of one prefix; the strongest is heard, the others are remembered: when a pod's address leaves, the CIDR that
-contains exactly it comes back.
+maps know (`judged-identities`). Out: `ipcache`. Several sources may speak of one prefix; the strongest is heard, the
+others are remembered: when a pod's address leaves, the CIDR that contains exactly it comes back.
 """
 
 from __future__ import annotations
