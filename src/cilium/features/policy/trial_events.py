@@ -5,20 +5,17 @@ In: `host-policy-trials`. Out: Events of core/v1.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from cilium.features.policy.node_rules import rolled_back
 from cilium.features.policy.rows import HostPolicyTrial, TrialState
+from cilium.protocols.kubernetes.events import CLUSTER_NAMESPACE, warning
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
-from cilium.tables.names import event_name
 
-COMPONENT, REASON = "cilium-agent", "HostPolicyRolledBack"
-NAMESPACE = "default"
-"""Of Events about objects that have none."""
+REASON = "HostPolicyRolledBack"
 
 
 class Writes(Protocol):
@@ -46,27 +43,19 @@ class TrialEvents:
         """Events age."""
 
     async def _tell(self, row: HostPolicyTrial) -> None:
-        await self._writes.create_event(row.namespace or NAMESPACE, event(row, node=self._node, now=self._now()))
+        await self._writes.create_event(
+            row.namespace or CLUSTER_NAMESPACE, event(row, node=self._node, now=self._now())
+        )
         self._told[row.key] = row
 
 
 def event(row: HostPolicyTrial, *, node: str, now: datetime) -> dict[str, Any]:
-    words = "\n".join((row.key, row.uid, str(row.generation), node))
-    digest = hashlib.sha256(words.encode()).hexdigest()[:16]
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    about = {"kind": row.kind, "apiVersion": "cilium.io/v2", "name": row.name, "uid": row.uid}
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": event_name(row.name, digest), "namespace": row.namespace or NAMESPACE},
-        "involvedObject": about | ({"namespace": row.namespace} if row.namespace else {}),
-        "type": "Warning",
-        "reason": REASON,
-        "message": f"{node}: {rolled_back(row)}",
-        "source": {"component": COMPONENT, "host": node},
-        "reportingComponent": COMPONENT,
-        "reportingInstance": node,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "count": 1,
+    about = {
+        "kind": row.kind,
+        "apiVersion": "cilium.io/v2",
+        "namespace": row.namespace,
+        "name": row.name,
+        "uid": row.uid,
     }
+    unique = (row.key, row.uid, str(row.generation), node)
+    return warning(about, reason=REASON, message=f"{node}: {rolled_back(row)}", unique=unique, node=node, now=now)

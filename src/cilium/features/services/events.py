@@ -6,17 +6,15 @@ of what it says, so of many agents that tell one problem the first does it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from cilium.protocols.kubernetes.events import CLUSTER_NAMESPACE, warning
 from cilium.state.outcomes import each_async
 from cilium.state.reconciler import Errors
-from cilium.tables.names import event_name
 from cilium.tables.problems import Problem, ProblemKey
 
-COMPONENT = "cilium-agent"
 VERSIONS = {
     "Service": "v1",
     "Pod": "v1",
@@ -26,10 +24,6 @@ VERSIONS = {
     "NetworkPolicy": "networking.k8s.io/v1",
     "ClusterNetworkPolicy": "policy.networking.k8s.io/v1alpha2",
 }
-CLUSTER_NAMESPACE = "default"
-"""Of Events about objects that have no namespace."""
-LONGEST = 1024
-"""Characters of a message that the API takes."""
 
 
 class Writes(Protocol):
@@ -78,28 +72,8 @@ class ProblemEvents:
 
 
 def event(row: Problem, *, uid: str, node: str, now: datetime) -> dict[str, Any]:
-    words = "\n".join((row.kind, row.namespace, row.name, uid, row.reason, row.field, row.message))
-    digest = hashlib.sha256(words.encode()).hexdigest()[:16]
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    about = {
-        "kind": row.kind,
-        "apiVersion": VERSIONS.get(row.kind, ""),
-        **({"namespace": row.namespace} if row.namespace else {}),
-        "name": row.name,
-        **({"uid": uid} if uid else {}),
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": event_name(row.name, digest), "namespace": row.namespace or CLUSTER_NAMESPACE},
-        "involvedObject": about,
-        "type": "Warning",
-        "reason": row.reason.value,
-        "message": f"{row.field}: {row.message}"[:LONGEST],
-        "source": {"component": COMPONENT, "host": node},
-        "reportingComponent": COMPONENT,
-        "reportingInstance": node,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "count": 1,
-    }
+    version = VERSIONS.get(row.kind, "")
+    about = {"kind": row.kind, "apiVersion": version, "namespace": row.namespace, "name": row.name, "uid": uid}
+    unique = (row.kind, row.namespace, row.name, uid, row.reason, row.field, row.message)
+    message = f"{row.field}: {row.message}"
+    return warning(about, reason=row.reason.value, message=message, unique=unique, node=node, now=now)

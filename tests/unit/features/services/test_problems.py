@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from cilium.features.services.events import LONGEST, ProblemEvents, event
+from cilium.features.services.events import ProblemEvents, event
 from cilium.features.services.problems import Problems
+from cilium.protocols.kubernetes.events import LONGEST
 from cilium.state import Derivation, Kind, RowStatus, Table
 from cilium.tables.problems import Problem, Reason
 from cilium.tables.services import Frontend, Scope
