@@ -26,7 +26,9 @@ class KubeletConfig:
     directory: str = "/var/lib/kubelet"
     cni_config: str = "/etc/cni/net.d"
     cni_bin: str = "/opt/cni/bin"
-    cluster_dns: str | None = None
+    cluster_dns: tuple[str, ...] = ()  # cluster IPs of the cluster's name servers; none: pods ask the node's
+    images: str = ""  # a file that extends the registry of stand-ins
+    runtime: str = "process"  # or "containerd"
     heartbeat: float = 30.0  # seconds between lease renewals
 
     @classmethod
@@ -34,7 +36,8 @@ class KubeletConfig:
         """Raises OSError, ValueError with the offending key."""
         raw = json.loads(path.read_text())
         try:
-            return cls(**{**raw, "addresses": tuple(raw["addresses"])})
+            lists = {name: tuple(raw.get(name, ())) for name in ("addresses", "cluster_dns")}
+            return cls(**{**raw, **lists})
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -36,7 +36,7 @@ def resolver(pod: Object, config: KubeletConfig) -> str:
     nameservers, searches = [], []
     policy = spec.get("dnsPolicy") or "ClusterFirst"
     if policy == "ClusterFirst" and config.cluster_dns:
-        nameservers = [config.cluster_dns]
+        nameservers = list(config.cluster_dns)
         searches = [f"{namespace}.svc.cluster.local", "svc.cluster.local", "cluster.local"]
     elif policy != "None":
         node = Path("/etc/resolv.conf").read_text().splitlines()
