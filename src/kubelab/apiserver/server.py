@@ -25,9 +25,9 @@ from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
+from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.persistence import Database
-from kubelab.apiserver.proxy import KubeletProxy
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import Renderer
 from kubelab.apiserver.routes import Routes
@@ -78,13 +78,13 @@ class ApiServer:
         self.authority = Authority(data_dir / "pki")
         self.tokens = Tokens(self.authority.signing_key())
         self.addresses: list[Address] = []
-        self._proxy = KubeletProxy(self.store)
+        self._kubelets = Kubelets(self.store)
         renderer = Renderer(self.tables)
         handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
         self._routes = Routes(
             registry=self.registry,
             handlers=handlers,
-            subresources=Subresources(self.store, handlers, self.tokens, self._proxy),
+            subresources=Subresources(self.store, handlers, self.tokens, self._kubelets),
             openapi=OpenApi(self.registry, self.schemas),
             authenticator=Authenticator(self.tokens, self.store),
             authorizer=authorizer or AllowAuthenticated(),
@@ -123,7 +123,7 @@ class ApiServer:
     async def stop(self) -> None:
         """End watches first, so that connections can close, then the listeners, then the file."""
         self.store.close_watches()
-        await self._proxy.close()
+        await self._kubelets.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
