@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelab.lab import state
-from kubelab.lab.api import LabApi, Object
+from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
 from kubelab.lab.nodes import Nodes
@@ -132,16 +132,11 @@ class Lab:
         self.api().wait("/api/v1/nodes", registered, 30, f"registration of {nodes} nodes")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Until every node says that it is ready, which takes a CNI plugin. Raises LabError."""
+        """Until every node that is not stopped says that it is ready, which takes a CNI plugin. Raises LabError."""
+        running = {record.name for record in self._paths.require().nodes if not record.stopped}
 
         def ready(items: list[Object]) -> bool:
-            return bool(items) and all(
-                any(
-                    c["type"] == "Ready" and c["status"] == "True"
-                    for c in (item.get("status") or {}).get("conditions") or []
-                )
-                for item in items
-            )
+            return running <= {item["metadata"]["name"] for item in items if is_ready(item)}
 
         self.api().wait("/api/v1/nodes", ready, timeout, "readiness of the nodes")
 
