@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from kubelab.apiserver.errors import NotFound
-from kubelab.controllers import events, fit, objects, placement
+from kubelab.controllers import events, objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
+from kubelab.controllers.scheduling import fit, placement
 
 SCHEDULER = "default-scheduler"
 

@@ -16,6 +16,7 @@ from kubelab.apiserver.store import Propagation, Store
 from kubelab.apiserver.watch import Change
 from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
@@ -28,11 +29,11 @@ class GarbageCollector(Controller):
 
     name = "garbage-collector"
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, *, pods: PodIndex, now: Callable[[], datetime]) -> None:
         self._places: dict[str, Place] = {}
         self._dependents: dict[str, set[str]] = {}
         self._owners: dict[str, tuple[str, ...]] = {}
-        super().__init__(store, now=now)
+        super().__init__(store, pods=pods, now=now)
 
     def watches(self) -> Mapping[str, Mapper]:
         return {}

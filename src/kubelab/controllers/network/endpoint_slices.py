@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
-from kubelab.controllers.endpoint_addresses import Backend, backends_of, families_of, selector_of
+from kubelab.controllers.network.endpoint_addresses import Backend, backends_of, families_of, selector_of
 from kubelab.controllers.objects import Object
 
 RESOURCE = "endpointslices.discovery.k8s.io"

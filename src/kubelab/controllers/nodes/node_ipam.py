@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from kubelab.apiserver.store import Store
 from kubelab.controllers import events, objects
 from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
 
 Network = IPv4Network | IPv6Network
@@ -53,8 +54,10 @@ def pod_cidrs(node: Object) -> list[Network]:
 class NodeIpamController(Controller):
     name = "node-ipam-controller"
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime], cidrs: tuple[ClusterCIDR, ...]) -> None:
-        super().__init__(store, now=now)
+    def __init__(
+        self, store: Store, *, pods: PodIndex, now: Callable[[], datetime], cidrs: tuple[ClusterCIDR, ...]
+    ) -> None:
+        super().__init__(store, pods=pods, now=now)
         self._cidrs = cidrs
 
     def watches(self) -> Mapping[str, Mapper]:

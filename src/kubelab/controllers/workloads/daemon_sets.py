@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kubelab.apiserver.errors import ApiError, NotFound
-from kubelab.controllers import events, objects, placement
+from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
+from kubelab.controllers.scheduling import placement
+from kubelab.controllers.workloads import revisions
+from kubelab.controllers.workloads.revisions import HASH_LABEL
 
-RESOURCE, REVISIONS = "daemonsets.apps", "controllerrevisions.apps"
-HASH_LABEL = "controller-revision-hash"
+RESOURCE = "daemonsets.apps"
 
 _EVERY_NODE = [
     {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
@@ -69,7 +71,7 @@ class DaemonSetController(Controller):
         if daemon_set is None or objects.is_deleting(daemon_set):
             return None
         digest = objects.template_hash(daemon_set["spec"]["template"])
-        await self._record_revision(daemon_set, digest)
+        present = await revisions.record(self.store, daemon_set, {HASH_LABEL: digest}, digest=digest)
         failure: ApiError | None = None
         try:
             await self._place(daemon_set, digest)
@@ -77,17 +79,18 @@ class DaemonSetController(Controller):
         except ApiError as error:
             failure = error
         wait = await self._report(daemon_set, digest)
+        live = {objects.labels_of(pod).get(HASH_LABEL, "") for here in self._pods(daemon_set).values() for pod in here}
+        kept = {present["metadata"]["name"], *(f"{name}-{digest}" for digest in live)}
+        await revisions.forget(self.store, daemon_set, kept)
         if failure is not None:
             raise failure
         return wait
 
     def _pods(self, daemon_set: Object) -> dict[str, list[Object]]:
         """Node -> the pods of this set bound to it."""
-        uid = objects.uid_of(daemon_set)
         found: dict[str, list[Object]] = {}
-        for pod in self.store.peek_all("pods", namespace=daemon_set["metadata"]["namespace"]):
-            if (objects.controller_of(pod) or {}).get("uid") == uid:
-                found.setdefault((pod.get("spec") or {}).get("nodeName", ""), []).append(pod)
+        for pod in self.pods.of(daemon_set):
+            found.setdefault((pod.get("spec") or {}).get("nodeName", ""), []).append(pod)
         return found
 
     async def _place(self, daemon_set: Object, digest: str) -> None:
@@ -125,9 +128,9 @@ class DaemonSetController(Controller):
         try:
             created = await self.store.create("pods", pod, namespace=namespace)
         except ApiError as error:
-            await self._event(daemon_set, "FailedCreate", f"Error creating: {error}", warning=True)
+            await self.event(daemon_set, "FailedCreate", f"Error creating: {error}", warning=True)
             raise
-        await self._event(daemon_set, "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
+        await self.event(daemon_set, "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
 
     async def _delete(self, daemon_set: Object, pod: Object, reason: str, message: str) -> None:
         namespace, name = objects.key_of(pod)
@@ -135,7 +138,7 @@ class DaemonSetController(Controller):
             await self.store.delete("pods", name, namespace=namespace, uid=objects.uid_of(pod))
         except NotFound:
             return
-        await self._event(daemon_set, reason, message)
+        await self.event(daemon_set, reason, message)
 
     async def _update(self, daemon_set: Object, digest: str) -> None:
         """Delete pods of old templates within maxUnavailable; `_place` then fills their nodes."""
@@ -185,58 +188,8 @@ class DaemonSetController(Controller):
         }
         always = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
         status = {name: count for name, count in status.items() if count or name in always}
-        namespace, name = objects.key_of(daemon_set)
-        current = self.store.peek(RESOURCE, name, namespace=namespace)
-        if current is not None and current.get("status") != status:
-            await self.store.update(RESOURCE, {**current, "status": status}, subresource="status")
+        await self.write_status(daemon_set, status)
         return min((wait for wait in waits if wait), default=None)
-
-    async def _record_revision(self, daemon_set: Object, digest: str) -> None:
-        """History for `kubectl rollout history` and `undo`; the revision in use has the highest number."""
-        if self.store.registry.get(REVISIONS) is None:
-            return
-        namespace, name = objects.key_of(daemon_set)
-        uid = objects.uid_of(daemon_set)
-        mine = [
-            entry
-            for entry in self.store.peek_all(REVISIONS, namespace=namespace)
-            if (objects.controller_of(entry) or {}).get("uid") == uid
-        ]
-        newest = max((entry["revision"] for entry in mine), default=0)
-        present = next((entry for entry in mine if objects.labels_of(entry).get(HASH_LABEL) == digest), None)
-        if present is None:
-            labels = {**(daemon_set["spec"]["template"].get("metadata") or {}).get("labels", {}), HASH_LABEL: digest}
-            revision = {
-                "apiVersion": "apps/v1",
-                "kind": "ControllerRevision",
-                "metadata": {
-                    "name": f"{name}-{digest}",
-                    "namespace": namespace,
-                    "labels": labels,
-                    "ownerReferences": [objects.owner_reference(daemon_set)],
-                },
-                "data": {"spec": {"template": {**daemon_set["spec"]["template"], "$patch": "replace"}}},
-                "revision": newest + 1,
-            }
-            await self.store.create(REVISIONS, revision, namespace=namespace)
-        elif present["revision"] < newest:
-            path = {"revision": newest + 1}
-            await self.store.patch(REVISIONS, present["metadata"]["name"], path, namespace=namespace)
-        limit = daemon_set["spec"].get("revisionHistoryLimit", 10)
-        stale = sorted((entry for entry in mine if entry is not present), key=lambda entry: int(entry["revision"]))
-        for entry in stale[: max(0, len(stale) - limit)]:
-            await self.store.delete(REVISIONS, entry["metadata"]["name"], namespace=namespace)
-
-    async def _event(self, daemon_set: Object, reason: str, message: str, *, warning: bool = False) -> None:
-        await events.record(
-            self.store,
-            daemon_set,
-            kind="Warning" if warning else "Normal",
-            reason=reason,
-            message=message,
-            component=self.name,
-            now=self.now(),
-        )
 
 
 def _path(pod: Object) -> str:

@@ -11,9 +11,10 @@ from datetime import timedelta
 
 from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.selectors import from_spec
-from kubelab.controllers import events, objects, rollout
+from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
+from kubelab.controllers.workloads import rollout
 
 RESOURCE, SETS = "deployments.apps", "replicasets.apps"
 HASH_LABEL = "pod-template-hash"
@@ -185,14 +186,7 @@ class DeploymentController(Controller):
 
     def _pods_of(self, sets: list[Object]) -> int:
         """Pods of these sets that still run, also those that are ending."""
-        uids = {objects.uid_of(entry) for entry in sets}
-        if not uids:
-            return 0
-        namespace = sets[0]["metadata"]["namespace"]
-        pods = self.store.peek_all("pods", namespace=namespace)
-        return sum(
-            (objects.controller_of(pod) or {}).get("uid") in uids and not objects.is_finished(pod) for pod in pods
-        )
+        return sum(not objects.is_finished(pod) for entry in sets for pod in self.pods.of(entry))
 
     async def _scale_paused(self, deployment: Object, sets: list[Object]) -> None:
         """A paused Deployment rolls nothing out, but its newest set follows its size."""
@@ -210,14 +204,7 @@ class DeploymentController(Controller):
         patch = {"spec": {"replicas": goal}, "metadata": {"annotations": {DESIRED: wanted}}}
         await self.store.patch(SETS, name, patch, namespace=namespace)
         message = f"Scaled {'up' if goal > before else 'down'} replica set {name} from {before} to {goal}"
-        await events.record(
-            self.store,
-            deployment,
-            reason="ScalingReplicaSet",
-            message=message,
-            component=self.name,
-            now=self.now(),
-        )
+        await self.event(deployment, "ScalingReplicaSet", message)
 
     async def _forget(self, deployment: Object, old: list[Object]) -> None:
         """Keep as many empty old sets as the revision history asks for."""

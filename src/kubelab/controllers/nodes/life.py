@@ -15,6 +15,7 @@ from kubelab.apiserver.errors import NotFound
 from kubelab.apiserver.store import Store
 from kubelab.controllers import events, objects
 from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
 
 LEASES, LEASE_NAMESPACE = "leases.coordination.k8s.io", "kube-node-lease"
@@ -51,10 +52,16 @@ class NodeController(Controller):
     name = "node-controller"
 
     def __init__(
-        self, store: Store, *, now: Callable[[], datetime], clock: Callable[[], float], grace: float = 100.0
+        self,
+        store: Store,
+        *,
+        pods: PodIndex,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+        grace: float = 100.0,
     ) -> None:
         """`grace`: seconds of `clock` without a sign of life after which a node counts as silent."""
-        super().__init__(store, now=now)
+        super().__init__(store, pods=pods, now=now)
         self._clock, self._grace = clock, grace
         self._seen: dict[str, tuple[tuple[str, str, str], float]] = {}
         self._due: dict[str, float] = {}

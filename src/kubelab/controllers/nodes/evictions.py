@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from kubelab.apiserver.errors import NotFound
-from kubelab.controllers import events, objects, placement
+from kubelab.controllers import events, objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
+from kubelab.controllers.scheduling import placement
 
 
 def patience(pod: Object, node: Object, now: datetime) -> float | None:

@@ -1,21 +1,22 @@
-"""ReplicaSets: as many pods of one template as asked for.
+"""ReplicaSets and ReplicationControllers: as many pods of one template as asked for.
 
-In: ReplicaSets and pods. Out: pods created, adopted, released and deleted; the ReplicaSet's status.
+In: ReplicaSets, ReplicationControllers and pods. Out: pods created, adopted, released and deleted; their status.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import ClassVar
 
 from kubelab.apiserver.errors import ApiError, NotFound
-from kubelab.apiserver.selectors import from_spec
-from kubelab.controllers import events, objects
+from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
+from kubelab.controllers.workloads import adoption
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-RESOURCE = "replicasets.apps"
 
 
 def deletion_rank(pod: Object) -> tuple[int, int, int, int, str]:
@@ -55,60 +56,35 @@ def status_of(replica_set: Object, pods: list[Object], now: datetime, old: Objec
 
 
 class ReplicaSetController(Controller):
+    """Also serves ReplicationControllers, which differ in their selector only."""
+
     name = "replicaset-controller"
+    resource: ClassVar[str] = "replicasets.apps"
+    kind: ClassVar[str] = "ReplicaSet"
 
     def watches(self) -> Mapping[str, Mapper]:
-        return {RESOURCE: objects.own_key, "pods": self._of_pod}
+        return {self.resource: objects.own_key, "pods": self._of_pod}
 
     def _of_pod(self, pod: Object) -> Iterable[Key]:
-        owner = objects.controller_of(pod)
-        if owner is not None:
-            return objects.controlled_by("ReplicaSet", pod)
-        namespace, labels = pod["metadata"]["namespace"], objects.labels_of(pod)
-        candidates = self.store.peek_all(RESOURCE, namespace=namespace) if labels else []
-        return [objects.key_of(candidate) for candidate in candidates if self._selects(candidate, pod)]
-
-    @staticmethod
-    def _selects(replica_set: Object, pod: Object) -> bool:
-        selector = from_spec(replica_set["spec"].get("selector"))
-        return selector is not None and bool(selector.requirements) and selector.matches(objects.labels_of(pod))
+        if objects.controller_of(pod) is not None:
+            return objects.controlled_by(self.kind, pod)
+        namespace = pod["metadata"]["namespace"]
+        candidates = self.store.peek_all(self.resource, namespace=namespace) if objects.labels_of(pod) else []
+        return [objects.key_of(candidate) for candidate in candidates if adoption.selects(candidate, pod)]
 
     async def reconcile(self, key: Key) -> float | None:
         namespace, name = key
-        replica_set = self.store.peek(RESOURCE, name, namespace=namespace)
+        replica_set = self.store.peek(self.resource, name, namespace=namespace)
         if replica_set is None:
             return None
-        pods = await self._claim(replica_set)
-        active = [pod for pod in pods if objects.is_active(pod)]
+        pods = await adoption.claim(self, replica_set)
         failure: ApiError | None = None
         if not objects.is_deleting(replica_set):
             try:
-                await self._scale(replica_set, active)
+                await self._scale(replica_set, [pod for pod in pods if objects.is_active(pod)])
             except ApiError as error:
                 failure = error
         return await self._report(replica_set, failure)
-
-    async def _claim(self, replica_set: Object) -> list[Object]:
-        """Own pods; matching pods without a controller are adopted, own pods that match no more are released."""
-        namespace, uid = replica_set["metadata"]["namespace"], objects.uid_of(replica_set)
-        claimed = []
-        for pod in self.store.peek_all("pods", namespace=namespace):
-            owner, matches = objects.controller_of(pod), self._selects(replica_set, pod)
-            mine = owner is not None and owner["uid"] == uid
-            if mine and not matches:
-                rest = [entry for entry in objects.owners_of(pod) if entry["uid"] != uid]
-                await self._set_owners(pod, rest)
-            elif mine:
-                claimed.append(pod)
-            elif owner is None and matches and objects.is_active(pod) and not objects.is_deleting(replica_set):
-                owners = [*objects.owners_of(pod), objects.owner_reference(replica_set)]
-                claimed.append(await self._set_owners(pod, owners))
-        return claimed
-
-    async def _set_owners(self, pod: Object, owners: list[Object]) -> Object:
-        metadata = pod["metadata"]
-        patch = {"metadata": {"ownerReferences": owners or None, "uid": metadata["uid"]}}
-        return await self.store.patch("pods", metadata["name"], patch, namespace=metadata["namespace"])
 
     async def _scale(self, replica_set: Object, active: list[Object]) -> None:
         wanted = replica_set["spec"].get("replicas", 1)
@@ -121,25 +97,31 @@ class ReplicaSetController(Controller):
             try:
                 created = await self.store.create("pods", pod, namespace=namespace)
             except ApiError as error:
-                await self._event(replica_set, "FailedCreate", f"Error creating: {error}", warning=True)
+                await self.event(replica_set, "FailedCreate", f"Error creating: {error}", warning=True)
                 raise
-            await self._event(replica_set, "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
-        for pod in sorted(active, key=deletion_rank)[: max(0, -missing)]:
+            await self.event(replica_set, "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
+        if missing >= 0:
+            return
+        for pod in sorted(active, key=self._ranking(replica_set, active))[:-missing]:
             try:
                 await self.store.delete("pods", pod["metadata"]["name"], namespace=namespace, uid=objects.uid_of(pod))
             except NotFound:
                 continue
-            await self._event(replica_set, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+            await self.event(replica_set, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+
+    def _ranking(self, replica_set: Object, active: list[Object]) -> Callable[[Object], tuple[object, ...]]:
+        """Of pods that are otherwise alike, those whose node has more of them go first."""
+        crowd = Counter((pod.get("spec") or {}).get("nodeName", "") for pod in active)
+
+        def rank(pod: Object) -> tuple[object, ...]:
+            *first, age = deletion_rank(pod)
+            return (*first, -crowd[(pod.get("spec") or {}).get("nodeName", "")], age)
+
+        return rank
 
     async def _report(self, replica_set: Object, failure: ApiError | None) -> float | None:
         """Write the status; afterwards a failure of scaling is raised, so that it is retried."""
-        namespace, name = objects.key_of(replica_set)
-        uid = objects.uid_of(replica_set)
-        pods = [
-            pod
-            for pod in self.store.peek_all("pods", namespace=namespace)
-            if objects.is_active(pod) and (objects.controller_of(pod) or {}).get("uid") == uid
-        ]
+        pods = [pod for pod in self.pods.of(replica_set) if objects.is_active(pod)]
         old = replica_set.get("status") or {}
         status, wait = status_of(replica_set, pods, self.now(), old)
         kept = [entry for entry in old.get("conditions") or () if entry["type"] != "ReplicaFailure"]
@@ -149,21 +131,13 @@ class ReplicaSetController(Controller):
         status.pop("conditions", None)
         if kept:
             status["conditions"] = kept
-        if status != old:
-            current = self.store.peek(RESOURCE, name, namespace=namespace)
-            if current is not None and objects.uid_of(current) == uid:
-                await self.store.update(RESOURCE, {**current, "status": status}, subresource="status")
+        await self.write_status(replica_set, status)
         if failure is not None:
             raise failure
         return wait
 
-    async def _event(self, replica_set: Object, reason: str, message: str, *, warning: bool = False) -> None:
-        await events.record(
-            self.store,
-            replica_set,
-            kind="Warning" if warning else "Normal",
-            reason=reason,
-            message=message,
-            component=self.name,
-            now=self.now(),
-        )
+
+class ReplicationControllerController(ReplicaSetController):
+    name = "replication-controller"
+    resource = "replicationcontrollers"
+    kind = "ReplicationController"

@@ -12,6 +12,7 @@ from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.store import Store
 from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
 
 CA_NAME, CA_KEY = "kube-root-ca.crt", "ca.crt"
@@ -20,9 +21,9 @@ CA_NAME, CA_KEY = "kube-root-ca.crt", "ca.crt"
 class ServiceAccountController(Controller):
     name = "serviceaccount-controller"
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime], ca: str = "") -> None:
+    def __init__(self, store: Store, *, pods: PodIndex, now: Callable[[], datetime], ca: str = "") -> None:
         """`ca` is the PEM text of the API server's CA; empty publishes none."""
-        super().__init__(store, now=now)
+        super().__init__(store, pods=pods, now=now)
         self._ca = ca
 
     def watches(self) -> Mapping[str, Mapper]:
