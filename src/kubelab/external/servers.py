@@ -16,7 +16,7 @@ import structlog
 
 from kubelab.external.dns_message import MessageError, decode, encode, refuse
 from kubelab.external.zone import Zone, answer
-from kubelab.standin.server import Conversation, Identity, plain_address
+from kubelab.standin.conversation import Conversation, Identity, plain_address
 
 log = structlog.get_logger(__name__)
 
