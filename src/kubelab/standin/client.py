@@ -1,7 +1,7 @@
 """Requests that stand-ins make themselves: HTTP GET, gRPC's health check, Redis commands.
 
-In: a name or address with a port. Out: what came back; OSError (also for a time-out) when nothing did. Calls block: they
-are for programs with one client at a time, and short.
+In: a name or address with a port. Out: what came back; OSError (also for a time-out) when nothing did. Calls block:
+they are short, and for programs with one client at a time.
 """
 
 from __future__ import annotations

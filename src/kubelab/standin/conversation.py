@@ -1,7 +1,7 @@
 """What a stand-in says on a TCP connection, without its socket: HTTP/1, gRPC's health protocol, or lines.
 
-In: bytes of a peer. Out: bytes to send. What an HTTP request is answered is up to a function of `Request` to `Response`;
-`echo` tells who answers and what was asked. `GET /bytes/N` is answered by N bytes.
+In: bytes of a peer. Out: bytes to send. What an HTTP request is answered is up to a function of `Request` to
+`Response`; `echo` tells who answers and what was asked. `GET /bytes/N` is answered by N bytes.
 
 Only modules written in C are imported here, see `run.py`.
 """
@@ -130,6 +130,13 @@ def unquote(text: str) -> str:
 def escape(text: str) -> str:
     """For HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def page(title: str, body: str, status: str = "200 OK") -> Response:
+    """An HTML page; the body is HTML."""
+    head = f"<!DOCTYPE html>\n<html><head><title>{escape(title)}</title></head>"
+    text = f"{head}\n<body><h1>{escape(title)}</h1>\n{body}</body></html>\n"
+    return Response(text, status, "text/html; charset=utf-8")
 
 
 def echo(request: Request) -> Response:
@@ -275,7 +282,12 @@ class Conversation:
         close = "close" in wanted if version == b"HTTP/1.1" else "keep-alive" not in wanted
         request = Request(self, method.decode("latin-1"), target.decode("latin-1"), version.decode(), headers, body)
         say(f"{self.peer[0]} {request.method} {request.target}")
-        self._write(version, self._respond_to(request), close=close, head=method == b"HEAD")
+        try:
+            response = self._respond_to(request)
+        except Exception as error:  # whatever a request brings, the server lives
+            say(f"{request.target}: {type(error).__name__}: {error}")
+            response = Response("internal error\n", "500 Internal Server Error", "text/plain")
+        self._write(version, response, close=close, head=method == b"HEAD")
 
     def _respond(self, version: bytes, status: str, content: bytes, *, close: bool) -> None:
         self._write(version, Response(content, status), close=close)

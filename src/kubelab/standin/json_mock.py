@@ -2,9 +2,9 @@
 
     run.py json-mock      on PORT (80)
 
-`/public` and `/private` hold one entry each, more come by POST; `/client-ip` tells the client's address as a socket of
-both families names it; `/auth-header-required` answers 401 without `Authorization: Bearer 123456`; `/headers` tells what
-was sent. What does not exist is 404 with an empty object.
+`/public` and `/private` hold one entry each, more come by POST; `/client-ip` tells the client's address as a socket
+of both families names it; `/auth-header-required` answers 401 without `Authorization: Bearer 123456`; `/headers`
+tells what was sent. What does not exist is 404 with an empty object.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def _body(request: Request) -> Entry:
     try:
         sent = json.loads(request.body or b"{}")
     except ValueError:
-        return dict(request_form(request))
+        return dict(_form(request))
     return sent if isinstance(sent, dict) else {}
 
 
-def request_form(request: Request) -> dict[str, str]:
+def _form(request: Request) -> dict[str, str]:
     """Fields of a form: what curl -d sends."""
     form = Request(request.talk, "GET", f"/?{request.body.decode('latin-1')}", request.version, {}, b"")
     return form.parameters

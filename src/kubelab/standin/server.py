@@ -19,7 +19,7 @@ from kubelab.standin.conversation import MAX_SHOWN, Conversation, Identity, echo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from kubelab.standin.conversation import Answer
@@ -28,11 +28,21 @@ CHUNK = 64 * 1024
 BACKLOG = 1024
 
 
+class Words:
+    """What is said beside HTTP: to each datagram, and to each TCP connection at once, which ends it."""
+
+    def __init__(
+        self, datagram: Callable[[bytes, tuple[str, int]], bytes] | None = None, greeting: bytes = b""
+    ) -> None:
+        self.datagram, self.greeting = datagram, greeting
+
+
 class Server:
     """All sockets of the process in one epoll loop."""
 
-    def __init__(self, identity: Identity, answer: Answer = echo) -> None:
+    def __init__(self, identity: Identity, answer: Answer = echo, words: Words | None = None) -> None:
         self._identity, self._answer = identity, answer
+        self._words = words or Words()
         self._poll = select.epoll()
         self._listeners: dict[int, tuple[_socket.socket, int]] = {}
         self._datagrams: dict[int, tuple[_socket.socket, int]] = {}
@@ -84,6 +94,10 @@ class Server:
         own = plain_address(sock.getsockname()[0])
         talk = Conversation((plain_address(peer[0]), peer[1]), port, self._identity, self._answer, own)
         self._connections[fd] = sock, talk
+        if self._words.greeting:
+            talk.output, talk.closing = self._words.greeting, True
+            self._poll.register(fd, select.EPOLLOUT)
+            return
         self._poll.register(fd, select.EPOLLIN)
 
     def _datagram(self, sock: _socket.socket, port: int) -> None:
@@ -91,8 +105,11 @@ class Server:
             data, control, _, peer = sock.recvmsg(65535, 256)
         except OSError:
             return
-        fields = {**self._identity.fields, "protocol": "UDP", "port": port, "client": plain_address(peer[0])}
-        answer = to_json({**fields, "clientPort": peer[1], "received": data[:MAX_SHOWN].decode("utf-8", "replace")})
+        if self._words.datagram is not None:
+            answer = self._words.datagram(data, (plain_address(peer[0]), peer[1]))
+        else:
+            fields = {**self._identity.fields, "protocol": "UDP", "port": port, "client": plain_address(peer[0])}
+            answer = to_json({**fields, "clientPort": peer[1], "received": data[:MAX_SHOWN].decode("utf-8", "replace")})
         source = [
             # The interface is left to routing: only the address is kept.
             (level, kind, value[:16] + b"\0\0\0\0")
@@ -129,10 +146,10 @@ def end(number: int, frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def serve(places: Sequence[str], answer: Answer = echo) -> NoReturn:
+def serve(places: Sequence[str], answer: Answer = echo, words: Words | None = None) -> NoReturn:
     """Answers at `PORT/protocol` or `ADDRESS:PORT/protocol` until SIGTERM; a port that is taken ends the process."""
     heed()
-    server = Server(Identity(posix.environ), answer)
+    server = Server(Identity(posix.environ), answer, words)
     for place in places:
         where, _, protocol = place.partition("/")
         address, _, port = where.rpartition(":")

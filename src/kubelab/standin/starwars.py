@@ -17,6 +17,7 @@ from kubelab.standin.server import serve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 TEXT = "text/plain"
@@ -61,7 +62,7 @@ def explode(number: int, frame: object) -> NoReturn:
 
 
 def answer(request: Request) -> Response:
-    methods = {
+    methods: dict[str, tuple[str, Callable[[], str], str]] = {
         "/v1": ("GET", description, "200 OK"),
         "/v1/healthz": ("GET", str, "200 OK"),
         "/v1/request-landing": ("POST", lambda: "Ship landed\n", "200 OK"),
