@@ -27,6 +27,11 @@ def standin_argv(name: str, arguments: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-S", "-E", "-I", str(_DIRECTORY / "run.py"), name, *arguments]
 
 
+def is_standin(argv: Sequence[str]) -> bool:
+    """Whether a command line is one of ``standin_argv``."""
+    return str(_DIRECTORY / "run.py") in argv
+
+
 def standins() -> list[str]:
     """Names of all stand-ins."""
     found = (path.stem for path in _DIRECTORY.glob("*.py") if path.stem not in _PARTS)

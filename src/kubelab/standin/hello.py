@@ -83,9 +83,9 @@ def whoami(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Requ
         if request.path == "/health":
             return Response("", kind=TEXT)
         if request.path == "/api":
-            fields: dict[str, Json] = {"hostname": host(), "ip": [own], "headers": request.headers, "url": request.target,
-                      "host": request.headers.get("host", ""), "method": request.method,
-                      "remoteAddr": f"{peer[0]}:{peer[1]}"}  # fmt: skip
+            fields: dict[str, Json] = {"hostname": host(), "ip": [own], "headers": request.headers}
+            fields |= {"url": request.target, "host": request.headers.get("host", ""), "method": request.method}
+            fields |= {"remoteAddr": f"{peer[0]}:{peer[1]}"}
             return Response(dumps({**fields, "name": name} if name else fields))
         lines = [f"Name: {name}"] if name else []
         remote = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
@@ -135,8 +135,9 @@ def hello_kubernetes(flags: Flags, variables: dict[str, str]) -> tuple[str, Call
 def httpbin(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Request], Response]]:
     def answer(request: Request) -> Response:
         first, _, rest = request.path.strip("/").partition("/")
-        fields: dict[str, Json] = {"args": request.parameters, "headers": request.headers, "origin": request.talk.peer[0],
-                  "url": f"http://{request.headers.get('host', '')}{request.target}"}  # fmt: skip
+        url = f"http://{request.headers.get('host', '')}{request.target}"
+        fields: dict[str, Json] = {"args": request.parameters, "headers": request.headers, "url": url}
+        fields |= {"origin": request.talk.peer[0]}
         if first == "status" and rest.isdecimal() and len(rest) == 3:
             return Response("", status(int(rest)), TEXT)
         if first in ("get", "post", "put", "patch", "delete", "anything"):

@@ -24,8 +24,8 @@ from kubelab.underlay import cgroups
 class ProcessContainer:
     """Implements ``contract.Running``."""
 
-    def __init__(self, process: Process, inside: Inside, identity: str) -> None:
-        self._process, self._inside, self._id = process, inside, identity
+    def __init__(self, process: Process, inside: Inside, identity: str, notice: str = "") -> None:
+        self._process, self._inside, self._id, self._notice = process, inside, identity, notice
 
     @classmethod
     def of(cls, process: Process, launched: Launch) -> ProcessContainer:
@@ -37,7 +37,9 @@ class ProcessContainer:
             uid=launched.uid,
             gid=launched.gid,
         )
-        return cls(process, inside, f"kubelab://{uuid.uuid4().hex}")
+        replaced = launched.fallback is not None and process.executes(launched.fallback)
+        notice = launched.fallback_notice if replaced else launched.notice
+        return cls(process, inside, f"kubelab://{uuid.uuid4().hex}", notice)
 
     @classmethod
     def adopt(cls, record: Object) -> ProcessContainer | None:
@@ -50,6 +52,10 @@ class ProcessContainer:
     @property
     def id(self) -> str:
         return self._id
+
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        return ("StandIn", self._notice) if self._notice else None
 
     async def wait(self) -> Exit:
         code = await self._process.wait()
