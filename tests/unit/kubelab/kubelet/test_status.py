@@ -9,6 +9,7 @@ import pytest
 from kubelab.kubelet.streaming.channels import exited
 
 from kubelab.kubelet.status import ContainerState, Facts, merge_conditions, phase, pod_status
+from kubelab.kubelet.streaming.channels import exited
 
 WAITING = ContainerState()
 RUNNING = ContainerState(kind="running", ready=True, started=True)
