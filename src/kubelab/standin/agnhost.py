@@ -61,7 +61,7 @@ def netexec(request: Request) -> Response:
         case "/dial":
             return _dial(values)
         case "/exit" | "/shutdown":
-            raise SystemExit(int(values.get("code", "0") or 0))
+            posix._exit(int(values.get("code", "0") or 0))
     return Response("404 page not found\n", "404 Not Found", TEXT)
 
 
@@ -168,7 +168,7 @@ def main(arguments: list[str]) -> None:
     if name == "netexec":
         http, udp = flags.get("http-port", "http"), flags.get("udp-port", "udp")
         places = [f"{http or '8080'}/tcp", *([] if udp == "-1" else [f"{udp or '8081'}/udp"])]
-        serve(places, netexec, Words(datagram))
+        serve(places, netexec, Words(datagram), patient=True)
     if name == "serve-hostname":
         port, raw = flags.get("port") or "9376", flags.on("tcp") or flags.on("udp")
         kinds = [kind for kind in ("tcp", "udp") if flags.on(kind)] or ["tcp"]

@@ -139,4 +139,4 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"usage: run.py bookinfo {' | '.join(SERVICES)} [VERSION] [PORT]\n")
         raise SystemExit(2)
     port = next((word for word in arguments if word.isdecimal()), str(PORT))
-    serve([f"{port}/tcp"], lambda request: SERVICES[name](request, version))
+    serve([f"{port}/tcp"], lambda request: SERVICES[name](request, version), patient=True)

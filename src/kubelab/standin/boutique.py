@@ -71,6 +71,6 @@ def main(arguments: list[str]) -> NoReturn:
     if name == "loadgenerator":
         generate()
     if name == "frontend":
-        serve([f"{variable('PORT', '8080')}/tcp"], frontend)
+        serve([f"{variable('PORT', '8080')}/tcp"], frontend, patient=True)
     ports = variable("KUBELAB_PORTS", "").split()
     serve([f"{variable('PORT', '')}/tcp"] if variable("PORT", "") else ports or ["8080/tcp"])

@@ -157,9 +157,18 @@ class Conversation:
     """
 
     def __init__(
-        self, peer: tuple[str, int], port: int, identity: Identity, answer: Answer = echo, own: str = ""
+        self,
+        peer: tuple[str, int],
+        port: int,
+        identity: Identity,
+        answer: Answer = echo,
+        own: str = "",
+        later: Callable[[Request], None] | None = None,
     ) -> None:
+        """With ``later`` requests go there, one at a time, and come back by ``finish``: answers may take their time."""
         self.output = b""
+        self.waiting: Request | None = None
+        self._later = later
         self.closing = False
         self.peer, self.port, self.own, self._identity, self._respond_to = peer, port, own, identity, answer
         self._input = b""
@@ -187,7 +196,7 @@ class Conversation:
             self.output, self._http2.output, self._input = self.output + self._http2.output, b"", b""
             self.closing = self.closing or self._http2.closing
         elif self._http:
-            while not self.closing and self._request():
+            while not self.closing and self.waiting is None and self._request():
                 pass
         elif self._http is False:
             self._lines(finished=not data)
@@ -278,16 +287,34 @@ class Conversation:
                 return body, rest
 
     def _answer(self, method: bytes, target: bytes, version: bytes, headers: dict[str, str], body: bytes) -> None:
-        wanted = headers.get("connection", "").lower()
-        close = "close" in wanted if version == b"HTTP/1.1" else "keep-alive" not in wanted
         request = Request(self, method.decode("latin-1"), target.decode("latin-1"), version.decode(), headers, body)
         say(f"{self.peer[0]} {request.method} {request.target}")
+        if self._later is None:
+            self._tell(request, self.response(request))
+        else:
+            self.waiting = request
+            self._later(request)
+
+    def response(self, request: Request) -> Response:
+        """Whatever a request brings, the server lives."""
         try:
-            response = self._respond_to(request)
-        except Exception as error:  # whatever a request brings, the server lives
+            return self._respond_to(request)
+        except Exception as error:
             say(f"{request.target}: {type(error).__name__}: {error}")
-            response = Response("internal error\n", "500 Internal Server Error", "text/plain")
-        self._write(version, response, close=close, head=method == b"HEAD")
+            return Response("internal error\n", "500 Internal Server Error", "text/plain")
+
+    def finish(self, response: Response) -> None:
+        """The answer to what is waited for; what came meanwhile is its turn."""
+        request, self.waiting = self.waiting, None
+        if request is not None:
+            self._tell(request, response)
+            while not self.closing and self.waiting is None and self._input and self._request():
+                pass
+
+    def _tell(self, request: Request, response: Response) -> None:
+        wanted, version = request.headers.get("connection", "").lower(), request.version.encode()
+        close = "close" in wanted if version == b"HTTP/1.1" else "keep-alive" not in wanted
+        self._write(version, response, close=close, head=request.method == "HEAD")
 
     def _respond(self, version: bytes, status: str, content: bytes, *, close: bool) -> None:
         self._write(version, Response(content, status), close=close)

@@ -63,4 +63,4 @@ def answer(request: Request) -> Response:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    serve(["80/tcp"], answer)
+    serve(["80/tcp"], answer, patient=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows the Python half of signal only
 import _socket
+import _thread
 import errno
 import posix
 import select
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from kubelab.standin.conversation import Answer
+    from kubelab.standin.conversation import Answer, Request, Response
 
 CHUNK = 64 * 1024
 BACKLOG = 1024
@@ -40,8 +41,13 @@ class Words:
 class Server:
     """All sockets of the process in one epoll loop."""
 
-    def __init__(self, identity: Identity, answer: Answer = echo, words: Words | None = None) -> None:
-        self._identity, self._answer = identity, answer
+    def __init__(
+        self, identity: Identity, answer: Answer = echo, words: Words | None = None, *, patient: bool = False
+    ) -> None:
+        """``patient``: answers wait for others, so each is made in a thread of its own."""
+        self._identity, self._answer, self._patient = identity, answer, patient
+        self._wake = posix.eventfd(0, posix.EFD_NONBLOCK | posix.EFD_CLOEXEC)
+        self._answered: list[tuple[int, Conversation, Response]] = []
         self._words = words or Words()
         self._poll = select.epoll()
         self._listeners: dict[int, tuple[_socket.socket, int]] = {}
@@ -75,9 +81,12 @@ class Server:
         say(f"listening on {sock.getsockname()[1]}/{protocol}")
 
     def serve(self) -> NoReturn:
+        self._poll.register(self._wake, select.EPOLLIN)
         while True:
             for fd, _ in self._poll.poll():
-                if fd in self._listeners:
+                if fd == self._wake:
+                    self._collect()
+                elif fd in self._listeners:
                     self._accept(*self._listeners[fd])
                 elif fd in self._datagrams:
                     self._datagram(*self._datagrams[fd])
@@ -92,13 +101,34 @@ class Server:
         sock = _socket.socket(fileno=fd)
         sock.setblocking(False)
         own = plain_address(sock.getsockname()[0])
-        talk = Conversation((plain_address(peer[0]), peer[1]), port, self._identity, self._answer, own)
+        client = plain_address(peer[0]), peer[1]
+        talk = Conversation(client, port, self._identity, self._answer, own, self._later(fd) if self._patient else None)
         self._connections[fd] = sock, talk
         if self._words.greeting:
             talk.output, talk.closing = self._words.greeting, True
             self._poll.register(fd, select.EPOLLOUT)
             return
         self._poll.register(fd, select.EPOLLIN)
+
+    def _later(self, fd: int) -> Callable[[Request], None]:
+        def work(request: Request) -> None:
+            self._answered.append((fd, request.talk, request.talk.response(request)))
+            posix.eventfd_write(self._wake, 1)
+
+        def begin(request: Request) -> None:
+            _thread.start_new_thread(work, (request,))
+
+        return begin
+
+    def _collect(self) -> None:
+        """Answers that threads have made; who has gone meanwhile gets none."""
+        posix.eventfd_read(self._wake)
+        while self._answered:
+            fd, talk, response = self._answered.pop(0)
+            found = self._connections.get(fd)
+            if found is not None and found[1] is talk:
+                talk.finish(response)
+                self._transfer(fd, *found)
 
     def _datagram(self, sock: _socket.socket, port: int) -> None:
         try:
@@ -146,10 +176,12 @@ def end(number: int, frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def serve(places: Sequence[str], answer: Answer = echo, words: Words | None = None) -> NoReturn:
+def serve(
+    places: Sequence[str], answer: Answer = echo, words: Words | None = None, *, patient: bool = False
+) -> NoReturn:
     """Answers at `PORT/protocol` or `ADDRESS:PORT/protocol` until SIGTERM; a port that is taken ends the process."""
     heed()
-    server = Server(Identity(posix.environ), answer, words)
+    server = Server(Identity(posix.environ), answer, words, patient=patient)
     for place in places:
         where, _, protocol = place.partition("/")
         address, _, port = where.rpartition(":")

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from kubelab.kubelet.streaming.channels import exited
-
 from kubelab.kubelet.status import ContainerState, Facts, merge_conditions, phase, pod_status
 from kubelab.kubelet.streaming.channels import exited
 
