@@ -10,38 +10,26 @@ the PID namespace, builds its mounts and executes the command. Errors travel thr
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
+import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
-from kubelab.kubelet.processes import Process, readable
+from kubelab.kubelet.runtime.contract import LaunchError, Mount
+from kubelab.kubelet.runtime.process.processes import Process, readable
 from kubelab.underlay import cgroups, syscalls
 from kubelab.underlay.node import LOWER
 
-Propagation = Literal["None", "HostToContainer", "Bidirectional"]
 _PROPAGATION = {"None": syscalls.MS_PRIVATE, "HostToContainer": syscalls.MS_SLAVE, "Bidirectional": 0}
 
 
-class LaunchError(Exception):
-    """The container could not be started; the text says at which step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A path of the node that appears in the container."""
-
-    source: str
-    target: str
-    readonly: bool = False
-    propagation: Propagation = "None"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
-    """Everything that starting a container needs."""
+class Launch:
+    """Everything that the two forks need to know."""
 
     argv: list[str]
     fallback: list[str] | None  # executed when argv[0] does not exist on this machine
@@ -57,9 +45,11 @@ class ContainerSpec:
     uid: int = 0
     gid: int = 0
     readonly_root: bool = False
+    stdio: int | None = None  # becomes stdin; with ``tty`` it is a terminal and becomes all three
+    tty: bool = False
 
 
-async def launch(spec: ContainerSpec) -> Process:
+async def launch(spec: Launch) -> Process:
     """Starts the container. Raises LaunchError when any step up to exec fails."""
     for part in ("upper", "work", "root"):
         (spec.directory / part).mkdir(parents=True, exist_ok=True)
@@ -101,7 +91,7 @@ async def _read_all(fd: int) -> bytes:
         data += chunk
 
 
-def _first(spec: ContainerSpec, errors: int, pids: int) -> NoReturn:
+def _first(spec: Launch, errors: int, pids: int) -> NoReturn:
     try:
         cgroups.join(spec.cgroup)
         if spec.netns is not None:
@@ -123,14 +113,16 @@ def _first(spec: ContainerSpec, errors: int, pids: int) -> NoReturn:
     os._exit(0)
 
 
-def _second(spec: ContainerSpec, errors: int) -> NoReturn:
+def _second(spec: Launch, errors: int) -> NoReturn:
     step = "log"
     try:
-        _attach_output(spec.log)
+        _attach_output(spec)
         step = "mounts"
         build_root(spec)
         step = "exec"
         os.setsid()
+        if spec.tty:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         _reset_signals()
         os.umask(0o022)
         os.chdir(spec.cwd)
@@ -145,7 +137,7 @@ def _second(spec: ContainerSpec, errors: int) -> NoReturn:
     os._exit(127)
 
 
-def execute(spec: ContainerSpec) -> NoReturn:
+def execute(spec: Launch) -> NoReturn:
     """Replaces the process. Raises FileNotFoundError when neither command nor fallback exists."""
     try:
         os.execvpe(spec.argv[0], spec.argv, spec.environment)
@@ -156,7 +148,7 @@ def execute(spec: ContainerSpec) -> NoReturn:
         os.execve(spec.fallback[0], spec.fallback, spec.environment)
 
 
-def build_root(spec: ContainerSpec) -> None:
+def build_root(spec: Launch) -> None:
     """Makes the container's mount tree and moves into it."""
     clones = [(mount, _clone(mount)) for mount in (*system_mounts(), *spec.mounts)]
     # From here on nothing we do reaches the node; the detached copies keep their own propagation.
@@ -208,10 +200,9 @@ def place(target: str, *, is_directory: bool) -> None:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o644))
 
 
-def _attach_output(log: Path) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(null, 0)
+def _attach_output(spec: Launch) -> None:
+    os.dup2(os.open("/dev/null", os.O_RDONLY) if spec.stdio is None else spec.stdio, 0)
+    out = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if not spec.tty else 0
     os.dup2(out, 1)
     os.dup2(out, 2)
 
