@@ -31,6 +31,7 @@ from kubelab.controllers.upkeep.namespaces import NamespaceController
 from kubelab.controllers.upkeep.service_accounts import ServiceAccountController
 from kubelab.controllers.workloads.daemon_sets import DaemonSetController
 from kubelab.controllers.workloads.deployments import DeploymentController
+from kubelab.controllers.workloads.disruption_budgets import DisruptionController
 from kubelab.controllers.workloads.replica_sets import ReplicaSetController, ReplicationControllerController
 from kubelab.controllers.workloads.stateful_sets import StatefulSetController
 
@@ -76,6 +77,7 @@ class ControllerManager:
             ReplicationControllerController(store, pods=pods, now=now),
             StatefulSetController(store, pods=pods, now=now),
             DaemonSetController(store, pods=pods, now=now),
+            DisruptionController(store, pods=pods, now=now),
             JobController(store, pods=pods, now=now, first_backoff=options.job_backoff),
             CronJobController(store, pods=pods, now=now),
             Scheduler(store, pods=pods, now=now),

@@ -30,10 +30,12 @@ def default_job_spec(spec: Object) -> None:
 
 
 def job_spec_causes(spec: Object, path: str) -> list[Cause]:
-    causes = []
-    for field in ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"):
-        if (spec.get(field) or 0) < 0:
-            causes.append(invalid_value(f"{path}.{field}", spec[field], "must be greater than or equal to 0"))
+    numbers = ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
+    causes = [
+        invalid_value(f"{path}.{field}", spec[field], "must be greater than or equal to 0")
+        for field in numbers
+        if (spec.get(field) or 0) < 0
+    ]
     mode = spec.get("completionMode")
     if mode not in ("NonIndexed", "Indexed"):
         causes.append(unsupported(f"{path}.completionMode", mode, ("Indexed", "NonIndexed")))

@@ -150,5 +150,7 @@ def _share_causes(value: object, field: str) -> list[Cause]:
         return [invalid_value(field, value, "must be greater than or equal to 0")]
     text = str(value)
     if not text.endswith("%") or not text[:-1].isdecimal():
-        return [invalid_value(field, value, "a valid percent string must be a numeric string followed by an ending '%'")]
+        return [
+            invalid_value(field, value, "a valid percent string must be a numeric string followed by an ending '%'")
+        ]
     return [invalid_value(field, value, "must not be greater than 100%")] if int(text[:-1]) > 100 else []

@@ -4,10 +4,10 @@ from typing import Any
 
 from kubelab.apiserver import selectors
 from kubelab.apiserver.errors import Cause
-from kubelab.apiserver.strategies.base import Object, Reader
+from kubelab.apiserver.strategies.base import Object
 from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
-from kubelab.apiserver.strategies.storage import default_claim_spec
 from kubelab.apiserver.strategies.pods import default_template, pod_spec_causes
+from kubelab.apiserver.strategies.storage import default_claim_spec
 
 _ROLLING: dict[str, Any] = {"maxUnavailable": "25%", "maxSurge": "25%"}
 

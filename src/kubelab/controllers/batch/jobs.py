@@ -241,7 +241,9 @@ class JobController(Controller):
         else:
             wanted = min(parallel, max(0, completions - succeeded))
         if len(active) > wanted:
-            await self._delete(found.job, sorted(active, key=objects.deletion_rank)[: len(active) - wanted], counted=False)
+            await self._delete(
+                found.job, sorted(active, key=objects.deletion_rank)[: len(active) - wanted], counted=False
+            )
         elif wanted > holding:
             await self._create(found, wanted - holding)
 
