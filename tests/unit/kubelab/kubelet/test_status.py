@@ -8,6 +8,7 @@ import pytest
 
 from kubelab.kubelet.entrypoint import command_line, image_name
 from kubelab.kubelet.status import ContainerState, Facts, merge_conditions, phase, pod_status
+from kubelab.kubelet.streaming.channels import exited
 
 WAITING = ContainerState()
 RUNNING = ContainerState(kind="running", ready=True, started=True)
