@@ -10,10 +10,13 @@ from typing import Any
 from aiohttp import web
 
 from kubelab.apiserver import errors, jsonpath, selectors
-from kubelab.apiserver.decoding import decode
+from kubelab.apiserver.bodies import APPLY
+from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
-from kubelab.apiserver.handlers import ResourceHandlers, dry_run
+from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubelets import Kubelets
+from kubelab.apiserver.options import dry_run, field_manager, force
+from kubelab.apiserver.ownership.apply import Applier
 from kubelab.apiserver.patches import json_patch, merge_patch
 from kubelab.apiserver.proxy import KubeletProxy
 from kubelab.apiserver.requests import Target
@@ -71,7 +74,11 @@ class Subresources:
         raw = await request.read()
         obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
         scale = scale_of(obj, target.resource)
-        if request.method == "PUT":
+        applies = request.content_type == APPLY
+        forced = force(request, applies=applies)
+        if applies:
+            wanted, _ = decode_apply(raw)
+        elif request.method == "PUT":
             wanted = self._handlers.decoder.object(raw, request.content_type)
         else:
             patch = decode(raw, "application/json")
@@ -85,10 +92,22 @@ class Subresources:
             raise errors.invalid(group="autoscaling", kind="Scale", name=target.name, causes=[cause])
         change: Object = {}
         _put(change, _scale_paths(target.resource)[0], replicas)
+        if applies:
+            applier = Applier(field_manager(request), force=forced, subresource="scale")
+            updated, _ = await self._store.apply(
+                target.resource.key, target.name, change, applier, namespace=target.namespace, dry_run=dry_run(request)
+            )
+            return json_response(scale_of(updated, target.resource))
         if version := (wanted.get("metadata") or {}).get("resourceVersion"):
             change["metadata"] = {"resourceVersion": version}
         updated = await self._store.patch(
-            target.resource.key, target.name, change, namespace=target.namespace, dry_run=dry_run(request)
+            target.resource.key,
+            target.name,
+            change,
+            namespace=target.namespace,
+            manager=field_manager(request),
+            through="scale",
+            dry_run=dry_run(request),
         )
         return json_response(scale_of(updated, target.resource))
 
