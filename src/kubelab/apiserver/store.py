@@ -43,6 +43,7 @@ from typing import Literal
 import msgspec
 
 from kubelab.apiserver import errors, selectors
+from kubelab.apiserver.admission.base import Admission, Chain, Write
 from kubelab.apiserver.errors import BadRequest, Conflict, NotFound
 from kubelab.apiserver.patches import merge_patch
 from kubelab.apiserver.persistence import Database, StoredObject
@@ -74,11 +75,13 @@ class Store:
         registry: Registry,
         *,
         strategies: Strategies = plain,
+        admission: Admission = Chain(),
         database: Database | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.registry = registry
         self._strategies = strategies
+        self.admission = admission
         self._database = database or Database(None)
         self._now = now
         self._objects: dict[str, dict[Key, Entry]] = {}
@@ -188,9 +191,12 @@ class Store:
         key = (metadata.get("namespace", ""), metadata["name"])
         if key in self._objects.get(resource, {}):
             raise errors.already_exists(group=known.group, plural=known.plural, name=metadata["name"])
+        write = Write(known, obj, None, self)
         strategy.default(obj)
+        self.admission.mutate(write)
         strategy.prepare_create(obj, self)
         self._refuse_if(known, obj, strategy.validate(obj, None))
+        self.admission.validate(write)
         if dry_run:
             return obj
         return self._commit("ADDED", known, obj, None).object
@@ -314,10 +320,13 @@ class Store:
                 if "status" in old:
                     obj["status"] = old["status"]
             self._keep_metadata(obj, old)
+            self.admission.mutate(Write(known, obj, old, self))
             strategy.prepare_update(obj, old, self)
             self._refuse_if(known, obj, strategy.validate(obj, old))
         else:
             self._keep_metadata(obj, old)
+        if subresource != "server":
+            self.admission.validate(Write(known, obj, old, self, subresource))
         metadata = obj["metadata"]
         metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
         metadata.pop("generation", None)
