@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,15 +16,13 @@ from typing import Protocol
 
 import structlog
 
-from kubelab.kubelet import execution, logs, probes
+from kubelab.kubelet import logs, probes
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.launch import ContainerSpec, LaunchError, launch
-from kubelab.kubelet.processes import Process
+from kubelab.kubelet.runtime.contract import Exit, LaunchError, Running
 from kubelab.kubelet.status import ContainerState, now
 from kubelab.kubelet.volumes import VolumeError
-from kubelab.underlay import cgroups
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +38,8 @@ class Host(Protocol):
 
     ip: str
 
-    async def describe(self, container: Object, attempt: int) -> ContainerSpec: ...
+    async def start(self, container: Object, attempt: int) -> Running: ...
+    async def adopt(self, record: Object) -> Running | None: ...
     def changed(self) -> None: ...
     def event(self, kind: str, reason: str, message: str) -> None: ...
 
@@ -51,8 +48,7 @@ class Host(Protocol):
 class Record:
     """What a later kubelet must know to adopt the container."""
 
-    pid: int
-    started: int
+    process: Object | None  # the runtime's record
     attempt: int
     state: dict[str, object]
 
@@ -64,9 +60,7 @@ class Container:
         self.spec, self._host, self._directory, self._inotify, self._policy = spec, host, directory, inotify, policy
         self.state = ContainerState()
         self.attempt = 0
-        self.process: Process | None = None
-        self.cgroup: Path | None = None
-        self.launched: ContainerSpec | None = None
+        self.process: Running | None = None
         self._stopping = False
         self._killed_by = ""
         self._backoff = 0.0
@@ -108,31 +102,26 @@ class Container:
 
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
         """Runs a command inside, for exec probes and hooks."""
-        if self.process is None or self.launched is None or not self.running:
+        if self.process is None or not self.running:
             return 1, "the container is not running"
-        return await execution.run(self.process.pid, self.launched, command, timeout)
+        return await self.process.execute(command, timeout)
 
     # -- the parts of a life ------------------------------------------------------------------------------------
 
     async def _start(self) -> bool:
         try:
-            spec = await self._host.describe(self.spec, self.attempt)
+            self.process = await self._host.start(self.spec, self.attempt)
         except (MissingReferenceError, VolumeError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
-        self.launched, self.cgroup = spec, spec.cgroup
-        identity = f"kubelab://{uuid.uuid4().hex}"
-        try:
-            process = await launch(spec)
         except LaunchError as error:
-            self.state = replace(self.state, container_id=identity, started_at=now())
-            self._ended(128, "StartError", str(error))
+            self.state = replace(self.state, started_at=now())
+            self._ended(Exit(128, reason=error.reason), str(error))
             self._host.event("Warning", "Failed", f"Error: {error}")
             return True
-        self.process = process
         probed = "startupProbe" in self.spec
         self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
-                             container_id=identity, started=not probed,
+                             container_id=self.process.id, started=not probed,
                              ready=not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self._save()
         self._host.event("Normal", "Started", f"Started container {self.name}")
@@ -149,21 +138,22 @@ class Container:
         if hook:
             await self.execute(hook["command"], 30)
         try:
-            code = await self.process.wait()
+            end = await self.process.wait()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if time.monotonic() - born > BACKOFF_RESET:
             self._backoff = 0.0
-        known = self.process.exit_known
-        reason, self._killed_by = self._killed_by, ""
-        self._ended(code, None if known else "ContainerStatusUnknown", reason)
+        message, self._killed_by = self._killed_by, ""
+        self._ended(end, message)
 
-    def _ended(self, code: int, reason: str | None, message: str) -> None:
-        self.state = self.state.terminated(code, reason, message)
-        if self.cgroup is not None:
-            cgroups.kill(self.cgroup)  # with its PID namespace gone only what escaped it can be left
+    def _ended(self, end: Exit, message: str) -> None:
+        reason = end.reason if end.known else "ContainerStatusUnknown"
+        self.state = self.state.terminated(end.code, reason or None, message)
+        if self.process is not None:
+            self.process.release()  # with its first process gone only what escaped it can be left
+            self.process = None
         self._save()
         # Whoever follows the log waits for its file to change.
         self.log_path(self.attempt).open("a").close()
@@ -202,20 +192,11 @@ class Container:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 
-    async def _terminate(self, process: Process, grace: float) -> None:
+    async def _terminate(self, process: Running, grace: float) -> None:
         hook = ((self.spec.get("lifecycle") or {}).get("preStop") or {}).get("exec")
         if hook and grace > 0:
             await self.execute(hook["command"], grace)
-        # The first process of a PID namespace ignores what it does not catch: waiting for it would be in vain.
-        if grace > 0 and process.heeds(signal.SIGTERM):
-            process.signal(signal.SIGTERM)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), grace)
-                return
-        process.signal(signal.SIGKILL)
-        if self.cgroup is not None:
-            cgroups.kill(self.cgroup)
-        await process.wait()
+        await process.stop(grace)
 
     # -- probes -------------------------------------------------------------------------------------------------
 
@@ -266,9 +247,7 @@ class Container:
 
     def _save(self) -> None:
         process = self.process
-        record = Record(
-            process.pid if process else 0, process.started if process else 0, self.attempt, asdict(self.state)
-        )
+        record = Record(process.record() if process else None, self.attempt, asdict(self.state))
         path = self._directory / "state.json"
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(record)))
@@ -289,10 +268,8 @@ class Container:
         record = self._record
         if record is None or not self.running:
             return self.state.kind == "terminated"
-        self.launched = await self._host.describe(self.spec, self.attempt)
-        self.cgroup = self.launched.cgroup
-        self.process = Process.adopt(record.pid, record.started)
+        self.process = await self._host.adopt(record.process) if record.process else None
         if self.process is None:
-            self._ended(137, "ContainerStatusUnknown", "the container ended while the kubelet was away")
+            self._ended(Exit(137, known=False), "the container ended while the kubelet was away")
         log.info("container adopted", container=self.name, running=self.running)
         return True

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from kubelab.kubelet import cni, sandbox
+from kubelab.kubelet import runtime
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.environment import decode
@@ -22,8 +22,7 @@ from kubelab.kubelet.node import NodeReporter
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
 from kubelab.kubelet.volumes import Sources
-from kubelab.kubelet.worker import CGROUP_ROOT, PodWorker, Surroundings
-from kubelab.underlay import cgroups
+from kubelab.kubelet.worker import PodWorker, Surroundings
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +44,13 @@ class Kubelet:
         self._config, self._client = config, client
         self._directory = Path(config.directory)
         self._inotify = Inotify()
-        self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
+        self._runtime = runtime.make(config)
         self._network_changed = asyncio.Condition()
         self._reporter = Reporter(client, config.node)
-        self._node = NodeReporter(client, config)
+        self._node = NodeReporter(client, config, self._runtime.version)
         self._around = Surroundings(
             config=config,
-            plugins=self._plugins,
+            runtime=self._runtime,
             network_changed=self._network_changed,
             inotify=self._inotify,
             reporter=self._reporter,
@@ -61,7 +60,6 @@ class Kubelet:
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        cgroups.create(CGROUP_ROOT)
         server = KubeletServer(self.workers, self._inotify)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -75,6 +73,7 @@ class Kubelet:
                 tasks.create_task(self._watch_data("secrets"), name="secrets")
                 tasks.create_task(self._watch_pods(), name="pods")
         finally:
+            await self._runtime.close()
             self._inotify.close()
 
     # -- pods ---------------------------------------------------------------------------------------------------
@@ -129,13 +128,7 @@ class Kubelet:
 
     async def _collect_garbage(self, keep: set[str]) -> None:
         """Removes what an earlier kubelet left of pods that no longer exist, attachments included."""
-        for group in CGROUP_ROOT.glob("pod*"):
-            if group.name.removeprefix("pod") not in keep:
-                cgroups.remove(group)
-        for place in self._plugins.cached():
-            if place.uid not in keep:
-                log.info("leftover sandbox removed", pod=f"{place.namespace}/{place.pod}")
-                await sandbox.undo(self._plugins, place)
+        await self._runtime.collect(keep)
         for directory in (self._directory / "pods").glob("*"):
             if directory.name not in keep:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -156,7 +149,7 @@ class Kubelet:
             directory.mkdir(parents=True, exist_ok=True)
         subscriptions = [self._inotify.subscribe(str(directory)) for directory in directories]
         while True:
-            self._node.network(self._plugins.ready())
+            self._node.network(self._runtime.ready())
             async with self._network_changed:
                 self._network_changed.notify_all()
             waits = [asyncio.create_task(subscription.changed()) for subscription in subscriptions]

@@ -46,8 +46,8 @@ def node_object(config: KubeletConfig) -> Object:
     }
 
 
-def node_status(config: KubeletConfig, network: str | None, old: Object) -> Object:
-    """The node's status; ``network`` is None or the reason why pods cannot be attached."""
+def node_status(config: KubeletConfig, runtime: str, network: str | None, old: Object) -> Object:
+    """The node's status; ``network`` is None or the reason why pods cannot be attached; ``runtime`` is named in it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
     capacity = {
         "cpu": str(os.cpu_count() or 1),
@@ -80,7 +80,7 @@ def node_status(config: KubeletConfig, network: str | None, old: Object) -> Obje
         "nodeInfo": {
             "kubeletVersion": VERSION,
             "kubeProxyVersion": VERSION,
-            "containerRuntimeVersion": "kubelab://1",
+            "containerRuntimeVersion": runtime,
             "kernelVersion": platform.release(),
             "osImage": _os_name(),
             "operatingSystem": "linux",
@@ -94,8 +94,8 @@ def node_status(config: KubeletConfig, network: str | None, old: Object) -> Obje
 class NodeReporter:
     """Keeps Node and Lease up to date."""
 
-    def __init__(self, client: ApiClient, config: KubeletConfig) -> None:
-        self._client, self._config = client, config
+    def __init__(self, client: ApiClient, config: KubeletConfig, runtime: str) -> None:
+        self._client, self._config, self._runtime = client, config, runtime
         self._path = f"/api/v1/nodes/{config.node}"
         self._network: str | None = "cni plugin not initialized"
         self._said: dict[str, str] = {}
@@ -147,7 +147,7 @@ class NodeReporter:
             await self._client.patch(
                 self._path, {"metadata": {"labels": meta["labels"], "annotations": meta["annotations"]}}
             )
-        status = node_status(self._config, self._network, node.get("status") or {})
+        status = node_status(self._config, self._runtime, self._network, node.get("status") or {})
         await self._client.patch(f"{self._path}/status", {"status": status})
         self._said = {entry["type"]: entry["status"] for entry in status["conditions"]}
 

@@ -96,7 +96,7 @@ class KubeletServer:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         container = self._container(request)
-        if container.process is None or container.launched is None or not container.running:
+        if container.process is None or not container.running:
             raise web.HTTPBadRequest(text=f"container {container.name} is not running")
         query = request.query
         command = query.getall("command", [])
@@ -110,7 +110,7 @@ class KubeletServer:
         )
         socket = web.WebSocketResponse(protocols=streams.PROTOCOLS, max_msg_size=0, autoclose=False)
         await socket.prepare(request)
-        await streams.execute(socket, container.process.pid, container.launched, command, wanted)
+        await streams.execute(socket, container.process, command, wanted)
         return socket
 
 

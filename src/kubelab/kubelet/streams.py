@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
-import os
-import pty
-import signal
-import struct
-import termios
 from dataclasses import dataclass
 
 from aiohttp import WSMsgType, web
 
-from kubelab.kubelet import execution
-from kubelab.kubelet.launch import ContainerSpec
+from kubelab.kubelet.runtime.contract import Running, Session
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
@@ -37,20 +30,16 @@ class Wanted:
     tty: bool
 
 
-async def execute(
-    socket: web.WebSocketResponse, pid: int, spec: ContainerSpec, command: list[str], wanted: Wanted
-) -> None:
+async def execute(socket: web.WebSocketResponse, container: Running, command: list[str], wanted: Wanted) -> None:
     """Runs the command and carries its streams until it ends or the client leaves, which kills it."""
-    argv = execution.argv(pid, spec, command)
-    environment = {**spec.environment, "TERM": "xterm"} if wanted.tty else spec.environment
-    session = await (_Terminal.open if wanted.tty else _Pipes.open)(argv, environment)
+    session = await container.open(command, tty=wanted.tty)
     incoming = asyncio.create_task(_incoming(socket, session, wanted))
     outgoing = [
         asyncio.create_task(_outgoing(socket, channel, reader))
         for channel, reader in session.readers()
         if (wanted.stdout if channel == STDOUT else wanted.stderr)
     ]
-    ended = asyncio.create_task(session.process.wait())
+    ended = asyncio.create_task(session.wait())
     try:
         await asyncio.wait({incoming, ended}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -61,9 +50,8 @@ async def execute(
     finally:
         for task in (incoming, ended, *outgoing):
             task.cancel()
-        session.kill()
-        await asyncio.gather(incoming, ended, *outgoing, return_exceptions=True)
         session.close()
+        await asyncio.gather(incoming, ended, *outgoing, return_exceptions=True)
 
 
 def status(code: int, command: list[str]) -> dict[str, object]:
@@ -82,7 +70,7 @@ def status(code: int, command: list[str]) -> dict[str, object]:
     }
 
 
-async def _incoming(socket: web.WebSocketResponse, session: _Pipes | _Terminal, wanted: Wanted) -> None:
+async def _incoming(socket: web.WebSocketResponse, session: Session, wanted: Wanted) -> None:
     async for message in socket:
         if message.type is not WSMsgType.BINARY or not message.data:
             continue
@@ -111,99 +99,3 @@ async def _outgoing(socket: web.WebSocketResponse, channel: int, reader: asyncio
 async def _send(socket: web.WebSocketResponse, channel: int, data: bytes) -> None:
     with contextlib.suppress(ConnectionError, RuntimeError):
         await socket.send_bytes(bytes([channel]) + data)
-
-
-class _Pipes:
-    """A command on three pipes."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    @classmethod
-    async def open(cls, argv: list[str], environment: dict[str, str]) -> _Pipes:
-        pipe = asyncio.subprocess.PIPE
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
-            )
-        )
-
-    def readers(self) -> list[tuple[int, asyncio.StreamReader]]:
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        return [(STDOUT, self.process.stdout), (STDERR, self.process.stderr)]
-
-    async def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            self.process.stdin.write(data)
-            await self.process.stdin.drain()
-
-    def end_input(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Pipes have no size."""
-
-    def kill(self) -> None:
-        _kill_group(self.process)
-
-    def close(self) -> None:
-        self.end_input()
-
-
-class _Terminal:
-    """A command on a pseudo-terminal."""
-
-    def __init__(self, process: asyncio.subprocess.Process, primary: int, reader: asyncio.StreamReader,
-                 transport: asyncio.ReadTransport) -> None:  # fmt: skip
-        self.process, self._primary, self._reader, self._transport = process, primary, reader, transport
-
-    @classmethod
-    async def open(cls, argv: list[str], environment: dict[str, str]) -> _Terminal:
-        primary, secondary = pty.openpty()
-
-        def take_terminal() -> None:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=secondary, stdout=secondary, stderr=secondary, env=environment,
-            start_new_session=True, preexec_fn=take_terminal,
-        )  # fmt: skip
-        os.close(secondary)
-        reader = asyncio.StreamReader()
-        pipe = os.fdopen(os.dup(primary), "rb", 0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe
-        )
-        return cls(process, primary, reader, transport)
-
-    def readers(self) -> list[tuple[int, asyncio.StreamReader]]:
-        return [(STDOUT, self._reader)]
-
-    async def write(self, data: bytes) -> None:
-        while data:
-            try:
-                data = data[os.write(self._primary, data) :]
-            except BlockingIOError:
-                await asyncio.sleep(0.01)
-
-    def end_input(self) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._primary, b"\x04")  # end of transmission, what a user types
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self._primary, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def kill(self) -> None:
-        _kill_group(self.process)
-
-    def close(self) -> None:
-        self._transport.close()
-        os.close(self._primary)
-
-
-def _kill_group(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)

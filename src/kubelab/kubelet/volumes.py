@@ -15,7 +15,7 @@ from pathlib import Path
 from kubelab.kubelet import environment
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.environment import Fetch, MissingReferenceError
-from kubelab.kubelet.launch import Mount
+from kubelab.kubelet.runtime.contract import Mount
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 

@@ -12,22 +12,18 @@ from pathlib import Path
 
 import structlog
 
-from kubelab.kubelet import cni, environment, etc_files, sandbox
+from kubelab.kubelet import environment, etc_files
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
-from kubelab.kubelet.entrypoint import command_line, identity
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.launch import ContainerSpec, Mount
 from kubelab.kubelet.reports import Reporter
+from kubelab.kubelet.runtime.contract import ContainerSpec, LaunchError, Mount, Running, Runtime, Sandbox, SandboxError
 from kubelab.kubelet.status import Facts, now, phase, pod_status
 from kubelab.kubelet.volumes import Sources, VolumeError, Volumes
-from kubelab.underlay import cgroups
-from kubelab.underlay.namespaces import ChildError
 
 log = structlog.get_logger(__name__)
 
-CGROUP_ROOT = Path("/sys/fs/cgroup/kubepods")
 RETRY_MIN, RETRY_MAX = 0.2, 5.0
 DEFAULT_GRACE = 30.0
 
@@ -37,7 +33,7 @@ class Surroundings:
     """What all workers of a kubelet share."""
 
     config: KubeletConfig
-    plugins: cni.Cni
+    runtime: Runtime
     network_changed: asyncio.Condition
     inotify: Inotify
     reporter: Reporter
@@ -55,7 +51,7 @@ class PodWorker:
         self.directory = Path(around.config.directory) / "pods" / self.uid
         self._volumes = Volumes(pod, self.directory / "volumes", around.sources)
         self._ips: tuple[str, ...] = ()
-        self._sandbox: sandbox.Sandbox | None = None
+        self._sandbox: Sandbox | None = None
         self._started = (pod.get("status") or {}).get("startTime") or now()
         self._reason = self._message = ""
         self._phase: str | None = None
@@ -116,34 +112,31 @@ class PodWorker:
     def event(self, kind: str, reason: str, message: str) -> None:
         self._around.reporter.event(self.pod, kind, reason, message)
 
-    async def describe(self, container: Object, attempt: int) -> ContainerSpec:
-        """The launch spec of one container. Raises MissingReferenceError, VolumeError."""
-        config, spec, meta = self._around.config, self.pod["spec"], self.pod["metadata"]
-        variables = await environment.build(self.pod, container, config, list(self._ips), self._around.sources.fetch)
+    async def start(self, container: Object, attempt: int) -> Running:
+        """Starts one container. Raises MissingReferenceError, VolumeError, LaunchError."""
+        config, spec = self._around.config, self.pod["spec"]
+        if self._sandbox is None:
+            raise LaunchError("the pod has no sandbox")
+        fetch = self._around.sources.fetch
         directory = self.directory / "containers" / container["name"]
-        layer = directory / "layer" / str(attempt)
         shutil.rmtree(directory / "layer" / str(attempt - 1), ignore_errors=True)
-        security = {**(spec.get("securityContext") or {}), **(container.get("securityContext") or {})}
-        argv, fallback = command_line(container, variables)
-        if fallback is not None or not (container.get("command") or container.get("args")):
-            variables.update(identity(self.pod, container, config.node))
         etc = [Mount(str(self.directory / "etc" / name), f"/etc/{name}") for name in etc_files.NAMES]
-        return ContainerSpec(
-            argv=argv,
-            fallback=fallback,
-            environment=variables,
-            directory=layer,
-            cgroup=CGROUP_ROOT / f"pod{self.uid}" / container["name"],
+        described = ContainerSpec(
+            pod=self.pod,
+            container=container,
+            attempt=attempt,
+            sandbox=self._sandbox,
+            environment=await environment.build(self.pod, container, config, list(self._ips), fetch),
+            directory=directory / "layer" / str(attempt),
             log=directory / f"{attempt}.log",
             mounts=(*etc, *self._volumes.mounts(container)),
-            netns=self._sandbox.netns if self._sandbox else None,
-            hostname=None if self.host_network else spec.get("hostname") or meta["name"],
-            host_pid=bool(spec.get("hostPID")),
-            cwd=container.get("workingDir") or "/",
-            uid=int(security.get("runAsUser") or 0),
-            gid=int(security.get("runAsGroup") or 0),
-            readonly_root=bool(security.get("readOnlyRootFilesystem")),
+            hostname=None if self.host_network else spec.get("hostname") or self.pod["metadata"]["name"],
         )
+        return await self._around.runtime.start(described)
+
+    async def adopt(self, record: Object) -> Running | None:
+        """The container that an earlier kubelet recorded."""
+        return await self._around.runtime.adopt(record)
 
     # -- the pod's life -----------------------------------------------------------------------------------------
 
@@ -183,19 +176,16 @@ class PodWorker:
 
     async def _attach(self) -> None:
         """The sandbox, found or made, however long it takes."""
-        if self.host_network:
-            self._use_addresses(self._around.config.addresses)
-            return
-        record, delay = self.directory / "sandbox.json", RETRY_MIN
-        self._sandbox = sandbox.Sandbox.read(record)
+        runtime, delay = self._around.runtime, RETRY_MIN
+        self._sandbox = await runtime.find(self.pod, self.directory)
         while self._sandbox is None:
-            reason = self._around.plugins.ready()
+            reason = runtime.ready()
             try:
-                if reason is None:
-                    self._sandbox = await sandbox.create(self.pod, self._around.plugins, record)
+                if reason is None or self.host_network:
+                    self._sandbox = await runtime.create(self.pod, self.directory)
                     break
                 self.event("Warning", "NetworkNotReady", f"network is not ready: {reason}")
-            except (cni.CniError, ChildError, OSError) as error:
+            except SandboxError as error:
                 self.event("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             self.changed()
             await self._network_change(delay if reason is None else 60.0)
@@ -253,13 +243,10 @@ class PodWorker:
         await asyncio.gather(life, return_exceptions=True)
 
     async def _remove(self) -> None:
-        """Takes sandbox, cgroups and files away, then tells the API that the pod is gone."""
+        """Takes sandbox and files away, then tells the API that the pod is gone."""
         if not self.gone:
             self.changed()
-        if self._sandbox is not None:
-            place = sandbox.attachment(self.pod, self._sandbox.container_id, self._sandbox.netns)
-            await sandbox.undo(self._around.plugins, place)
-        cgroups.remove(CGROUP_ROOT / f"pod{self.uid}")
+        await self._around.runtime.remove(self.pod, self._sandbox)
         shutil.rmtree(self.directory, ignore_errors=True)
         await self._around.reporter.gone(self.pod, delete=not self.gone)
 

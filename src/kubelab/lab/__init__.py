@@ -2,6 +2,7 @@
 
 from kubelab.lab.errors import LabError
 from kubelab.lab.lab import Lab
+from kubelab.lab.options import LabOptions
 from kubelab.lab.preflight import Finding, preflight
 
-__all__ = ["Finding", "Lab", "LabError", "preflight"]
+__all__ = ["Finding", "Lab", "LabError", "LabOptions", "preflight"]

@@ -1,9 +1,9 @@
 """The lab's control plane in one process: API server and controllers.
 
-    python -m kubelab.lab.control_plane CONFIG
+    python -m kubelab.lab.control_plane CONFIG DESCRIPTOR
 
-In: a JSON file with data directory, addresses, pod CIDRs. Out: an API server, ready when it says so on the descriptor
-given by ``--ready-fd``.
+In: a JSON file with data directory, addresses and the lab's options; the number of a descriptor. Out: an API server,
+which serves when it has written so to that descriptor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sys
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.node_ipam import ClusterCIDR
 from kubelab.lab.logging import configure_logging
+from kubelab.lab.options import LabOptions
 
 
 async def serve(config: dict[str, Any], ready: int) -> None:
@@ -30,9 +30,9 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         data_dir=Path(config["data_dir"]),
         binds=[(address, int(config["port"])) for address in config["addresses"]],
     )
-    cidrs = tuple(ClusterCIDR(ip_network(pool), mask) for pool, mask in config["pod_cidrs"])
-    options = ControllerOptions(cluster_cidrs=cidrs, ca=server.authority.certificate.decode())
-    controllers = ControllerManager(server.store, options)
+    controllers = ControllerManager(
+        server.store, controller_options(LabOptions.from_json(config["options"]), ca=server.authority.certificate)
+    )
     try:
         await server.start()
     except RuntimeError as error:
@@ -48,6 +48,12 @@ async def serve(config: dict[str, Any], ready: int) -> None:
             await task
     finally:
         await server.stop()
+
+
+def controller_options(lab: LabOptions, *, ca: bytes) -> ControllerOptions:
+    """What controllers are told of the lab."""
+    cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
+    return ControllerOptions(cluster_cidrs=cidrs, ca=ca.decode())
 
 
 def main() -> int:

@@ -9,12 +9,14 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 from kubelab.lab.errors import LabError
+from kubelab.lab.options import LabOptions
 from kubelab.underlay import syscalls
 from kubelab.underlay.addresses import Plan
 from kubelab.underlay.node import NodeSpace
@@ -24,18 +26,61 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRecord:
+    """One node, in the lab from the moment before it is built until it is removed."""
+
+    name: str
+    number: int  # from 1: its place in the address plan
+    zone: str
+    stopped: bool = False  # on purpose: nothing of it runs
+
+    @classmethod
+    def of(cls, number: int, options: LabOptions) -> Self:
+        return cls(name=f"node{number}", number=number, zone=options.zone(number))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabState:
-    """What ``up`` decided; ``complete`` once everything stands."""
+    """What ``up`` decided and became of it; ``complete`` once everything stands."""
 
     name: str
     index: int
-    nodes: int
+    options: LabOptions
+    nodes: tuple[NodeRecord, ...] = ()
     pids: dict[str, tuple[int, int]]  # process name -> pid, start time
     complete: bool = False
 
     @property
     def plan(self) -> Plan:
         return Plan(self.index)
+
+    def node(self, name: str) -> NodeRecord:
+        """Raises LabError naming the nodes that there are."""
+        for record in self.nodes:
+            if record.name == name:
+                return record
+        raise LabError(f"node {name}: lab {self.name} has {', '.join(record.name for record in self.nodes)}, external")
+
+    def with_node(self, record: NodeRecord) -> LabState:
+        """Added, or in the place of the one of this name."""
+        others = tuple(other for other in self.nodes if other.name != record.name)
+        return replace(self, nodes=tuple(sorted((*others, record), key=lambda one: one.number)))
+
+    def with_pid(self, process: str, record: tuple[int, int]) -> LabState:
+        return replace(self, pids={**self.pids, process: record})
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "options": self.options.as_json()}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> LabState:
+        """Raises KeyError, TypeError, ValueError, LabError."""
+        parts = {
+            "options": LabOptions.from_json(raw["options"]),
+            "nodes": tuple(NodeRecord(**record) for record in raw["nodes"]),
+            "pids": {name: (pid, start) for name, (pid, start) in raw["pids"].items()},
+        }
+        return cls(**{**raw, **parts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +110,11 @@ class LabPaths:
         return self.directory / "control-plane"
 
     @property
+    def images(self) -> Path:
+        """The lab's copy of what its user adds to the registry of stand-ins."""
+        return self.directory / "images.yaml"
+
+    @property
     def namespaces(self) -> Path:
         return self.directory / "ns"
 
@@ -74,17 +124,30 @@ class LabPaths:
     def read(self) -> LabState | None:
         """The recorded state, None when there is none. Raises LabError when it is damaged."""
         try:
-            raw = json.loads(self.state.read_text())
-            return LabState(**{**raw, "pids": {name: (pid, start) for name, (pid, start) in raw["pids"].items()}})
+            return LabState.from_json(json.loads(self.state.read_text()))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, LabError) as error:
             raise LabError(f"lab {self.name}: {self.state} is damaged ({error}): take the lab down") from error
+
+    def require(self) -> LabState:
+        """The recorded state. Raises LabError when there is none."""
+        found = self.read()
+        if found is None:
+            raise LabError(f"lab {self.name} is not up")
+        return found
 
     def write(self, state: LabState) -> None:
         fresh = self.state.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(state), indent=2))
+        fresh.write_text(json.dumps(state.as_json(), indent=2))
         fresh.rename(self.state)
+
+    def change(self, change: Callable[[LabState], LabState]) -> LabState:
+        """Reads, changes and writes the recorded state while nobody else does. Raises LabError."""
+        with lock(f"{self.name}/state", timeout=10):
+            changed = change(self.require())
+            self.write(changed)
+            return changed
 
     def mount(self) -> None:
         """The lab's tmpfs; private, because namespaces are pinned below it."""
@@ -127,7 +190,7 @@ def others(name: str) -> list[int]:
 
 @contextmanager
 def lock(name: str, *, timeout: float = 0.0) -> Iterator[None]:
-    """One ``up`` or ``down`` per lab at a time. Raises LabError when another process has it for ``timeout`` seconds.
+    """One change of a lab at a time. Raises LabError when another process has it for ``timeout`` seconds.
 
     The lock is an abstract unix socket (unix(7)): it needs no file and goes with its process.
     """
@@ -139,6 +202,6 @@ def lock(name: str, *, timeout: float = 0.0) -> Iterator[None]:
                 break
             except OSError:
                 if time.monotonic() >= deadline:
-                    raise LabError(f"lab {name}: another up or down of it is running: wait for it to end") from None
+                    raise LabError(f"lab {name}: another command is changing it: wait for it to end") from None
                 time.sleep(0.01)
         yield

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kernel.kubelab.conftest import Ground, unique
 
-from kubelab.lab import Lab, LabError
+from kubelab.lab import Lab, LabError, LabOptions
 from kubelab.lab.state import LabState
 from kubelab.underlay import cgroups, network
 
@@ -112,9 +112,9 @@ def unkillable(ground: Ground) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 def test_down_names_who_does_not_end_and_can_be_repeated(
     ground: Ground, unkillable: tuple[subprocess.Popen[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubelab.lab.lab.REMOVAL", 0.2)
+    monkeypatch.setattr("kubelab.lab.removal.REMOVAL", 0.2)
     process, state = unkillable
-    ground.paths.write(LabState(name=ground.name, index=ground.plan.index, nodes=1, pids={}))
+    ground.paths.write(LabState(name=ground.name, index=ground.plan.index, options=LabOptions(), pids={}))
     lab, cgroup = Lab(ground.name), ground.space.cgroup / "system"
     with pytest.raises(LabError) as refused:
         lab.down()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cilium.settings import Settings
     from kubelab.lab.lab import Lab
+    from kubelab.lab.options import LabOptions
 
 name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
 
@@ -59,12 +60,14 @@ def lab() -> None:
 def up(name: str, nodes: int, values: Path | None, xdp: bool) -> None:
     """Bring a lab up and wait until pods can be run."""
     from kubelab.lab.lab import Lab
+    from kubelab.lab.options import LabOptions
 
     started = time.monotonic()
     with errors():
+        options = LabOptions(nodes=nodes, xdp=xdp)
         settings = load_settings(values)
         created = Lab(name)
-        _start(created, settings, nodes, xdp, _progress(started))
+        _start(created, settings, options, _progress(started))
         try:
             _wait_for_cilium(created, nodes, _progress(started))
         except BaseException:
@@ -101,9 +104,8 @@ def status(name: str) -> None:
     click.echo(f"lab {name}: API server {found.server}, networks {', '.join(found.subnets)}")
     rows = [(node.name, ", ".join(node.addresses), "running" if node.kubelet else "stopped") for node in found.nodes]
     click.echo(columns(("NODE", "ADDRESSES", "KUBELET"), rows))
-    dead = sorted(process for process, alive in found.processes.items() if not alive)
-    if dead:
-        click.echo(f"not running: {', '.join(dead)}")
+    if found.dead:
+        click.echo(f"not running: {', '.join(found.dead)}")
         sys.exit(1)
 
 
@@ -146,19 +148,14 @@ def preflight() -> None:
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def bring_up(lab: Lab, settings: Settings, *, nodes: int) -> None:
+def bring_up(lab: Lab, settings: Settings, options: LabOptions) -> None:
     """A lab with Cilium in which pods can be run. What was made stays if it fails. Raises LabError, SettingsError."""
-    _start(lab, settings, nodes, xdp=False, progress=lambda _: None)
-    _wait_for_cilium(lab, nodes, lambda _: None)
+    _start(lab, settings, options, progress=lambda _: None)
+    _wait_for_cilium(lab, options.nodes, lambda _: None)
 
 
-def _start(lab: Lab, settings: Settings, nodes: int, xdp: bool, progress: Callable[[str], None]) -> None:
-    lab.up(
-        nodes=nodes,
-        manifests=lambda made: install(settings, made.status().subnets),
-        xdp=xdp,
-        progress=progress,
-    )
+def _start(lab: Lab, settings: Settings, options: LabOptions, progress: Callable[[str], None]) -> None:
+    lab.up(options, manifests=lambda made: install(settings, made.status().subnets), progress=progress)
 
 
 def load_settings(values: Path | None, defaults: dict[str, Any] | None = None) -> Settings:

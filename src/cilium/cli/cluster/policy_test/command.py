@@ -120,6 +120,7 @@ def _lab(name: str | None, nodes: int, values: Path | None, keep: bool) -> Itera
     from cilium.cli.cluster.lab import bring_up, load_settings
     from kubelab.lab.errors import LabError
     from kubelab.lab.lab import Lab
+    from kubelab.lab.options import LabOptions
 
     if name is not None:
         if values is not None:
@@ -130,9 +131,9 @@ def _lab(name: str | None, nodes: int, values: Path | None, keep: bool) -> Itera
         return
     own = Lab(f"test-{os.getpid()}")
     started = time.monotonic()
-    settings = load_settings(values, VALUES)
+    settings, options = load_settings(values, VALUES), LabOptions(nodes=nodes)
     try:
-        bring_up(own, settings, nodes=nodes)
+        bring_up(own, settings, options)
         click.echo(f"lab {own.name}: {nodes} node(s) in {time.monotonic() - started:.1f} s")
         yield own
     finally:

@@ -15,33 +15,19 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
-from kubelab.kubelet.processes import Process, readable
+from kubelab.kubelet.runtime.contract import LaunchError, Mount
+from kubelab.kubelet.runtime.process.processes import Process, readable
 from kubelab.underlay import cgroups, syscalls
 from kubelab.underlay.node import LOWER
 
-Propagation = Literal["None", "HostToContainer", "Bidirectional"]
 _PROPAGATION = {"None": syscalls.MS_PRIVATE, "HostToContainer": syscalls.MS_SLAVE, "Bidirectional": 0}
 
 
-class LaunchError(Exception):
-    """The container could not be started; the text says at which step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A path of the node that appears in the container."""
-
-    source: str
-    target: str
-    readonly: bool = False
-    propagation: Propagation = "None"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
-    """Everything that starting a container needs."""
+class Launch:
+    """Everything that the two forks need to know."""
 
     argv: list[str]
     fallback: list[str] | None  # executed when argv[0] does not exist on this machine
@@ -59,7 +45,7 @@ class ContainerSpec:
     readonly_root: bool = False
 
 
-async def launch(spec: ContainerSpec) -> Process:
+async def launch(spec: Launch) -> Process:
     """Starts the container. Raises LaunchError when any step up to exec fails."""
     for part in ("upper", "work", "root"):
         (spec.directory / part).mkdir(parents=True, exist_ok=True)
@@ -101,7 +87,7 @@ async def _read_all(fd: int) -> bytes:
         data += chunk
 
 
-def _first(spec: ContainerSpec, errors: int, pids: int) -> NoReturn:
+def _first(spec: Launch, errors: int, pids: int) -> NoReturn:
     try:
         cgroups.join(spec.cgroup)
         if spec.netns is not None:
@@ -123,7 +109,7 @@ def _first(spec: ContainerSpec, errors: int, pids: int) -> NoReturn:
     os._exit(0)
 
 
-def _second(spec: ContainerSpec, errors: int) -> NoReturn:
+def _second(spec: Launch, errors: int) -> NoReturn:
     step = "log"
     try:
         _attach_output(spec.log)
@@ -145,7 +131,7 @@ def _second(spec: ContainerSpec, errors: int) -> NoReturn:
     os._exit(127)
 
 
-def execute(spec: ContainerSpec) -> NoReturn:
+def execute(spec: Launch) -> NoReturn:
     """Replaces the process. Raises FileNotFoundError when neither command nor fallback exists."""
     try:
         os.execvpe(spec.argv[0], spec.argv, spec.environment)
@@ -156,7 +142,7 @@ def execute(spec: ContainerSpec) -> NoReturn:
         os.execve(spec.fallback[0], spec.fallback, spec.environment)
 
 
-def build_root(spec: ContainerSpec) -> None:
+def build_root(spec: Launch) -> None:
     """Makes the container's mount tree and moves into it."""
     clones = [(mount, _clone(mount)) for mount in (*system_mounts(), *spec.mounts)]
     # From here on nothing we do reaches the node; the detached copies keep their own propagation.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
 
 from kubelab.kubelet import cni
 from kubelab.kubelet.config import Object
+from kubelab.kubelet.runtime.contract import Sandbox
 from kubelab.underlay import namespaces
 
 log = structlog.get_logger(__name__)
@@ -22,25 +23,16 @@ log = structlog.get_logger(__name__)
 NETNS_DIRECTORY = Path("/run/netns")
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """An attached sandbox."""
+def read(path: Path) -> Sandbox | None:
+    """The one an earlier kubelet made, if it still is there."""
+    if not path.exists():
+        return None
+    raw = json.loads(path.read_text())
+    return Sandbox(raw["container_id"], raw["netns"], tuple(raw["ips"])) if Path(raw["netns"]).exists() else None
 
-    container_id: str
-    netns: str
-    ips: tuple[str, ...]
 
-    @classmethod
-    def read(cls, path: Path) -> Sandbox | None:
-        """The one an earlier kubelet made, if it still is there."""
-        if not path.exists():
-            return None
-        raw = json.loads(path.read_text())
-        found = cls(raw["container_id"], raw["netns"], tuple(raw["ips"]))
-        return found if Path(found.netns).exists() else None
-
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)))
+def _write(path: Path, sandbox: Sandbox) -> None:
+    path.write_text(json.dumps(asdict(sandbox)))
 
 
 def attachment(pod: Object, container_id: str, netns: str) -> cni.Attachment:
@@ -77,7 +69,7 @@ async def create(pod: Object, plugins: cni.Cni, record: Path) -> Sandbox:
         await undo(plugins, place)
         raise
     sandbox = Sandbox(container_id, str(netns), tuple(ips))
-    sandbox.write(record)
+    _write(record, sandbox)
     return sandbox
 
 

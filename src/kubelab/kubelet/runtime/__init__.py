@@ -1,0 +1,15 @@
+"""The seam between the kubelet and what runs its containers: ``contract``; ``make`` picks an implementation."""
+
+from __future__ import annotations
+
+from kubelab.kubelet.config import KubeletConfig
+from kubelab.kubelet.runtime.contract import Runtime
+
+
+def make(config: KubeletConfig) -> Runtime:
+    """The runtime that the configuration names. Raises ValueError."""
+    if config.runtime == "process":
+        from kubelab.kubelet.runtime.process.runtime import ProcessRuntime
+
+        return ProcessRuntime(config)
+    raise ValueError(f"runtime: {config.runtime!r}: the kubelet knows process")

@@ -1,0 +1,83 @@
+"""A container of the process runtime while it runs.
+
+In: its first process and where commands enter it. Out: its end, signals, commands inside; a record to adopt it by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import uuid
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from kubelab.kubelet.config import Object
+from kubelab.kubelet.runtime.contract import Exit, LaunchError, Session, Stats
+from kubelab.kubelet.runtime.process import execution, sessions
+from kubelab.kubelet.runtime.process.execution import Inside
+from kubelab.kubelet.runtime.process.launch import Launch
+from kubelab.kubelet.runtime.process.processes import Process
+from kubelab.underlay import cgroups
+
+
+class ProcessContainer:
+    """Implements ``contract.Running``."""
+
+    def __init__(self, process: Process, inside: Inside, identity: str) -> None:
+        self._process, self._inside, self._id = process, inside, identity
+
+    @classmethod
+    def of(cls, process: Process, launched: Launch) -> ProcessContainer:
+        inside = Inside(
+            pid=process.pid,
+            cgroup=str(launched.cgroup),
+            environment=launched.environment,
+            cwd=launched.cwd,
+            uid=launched.uid,
+            gid=launched.gid,
+        )
+        return cls(process, inside, f"kubelab://{uuid.uuid4().hex}")
+
+    @classmethod
+    def adopt(cls, record: Object) -> ProcessContainer | None:
+        process = Process.adopt(record["inside"]["pid"], record["started"])
+        return None if process is None else cls(process, Inside(**record["inside"]), record["id"])
+
+    def record(self) -> Object:
+        return {"id": self._id, "started": self._process.started, "inside": asdict(self._inside)}
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    async def wait(self) -> Exit:
+        code = await self._process.wait()
+        return Exit(code, self._process.exit_known)
+
+    async def stop(self, grace: float) -> None:
+        # The first process of a PID namespace ignores what it does not catch: waiting for it would be in vain.
+        if grace > 0 and self._process.heeds(signal.SIGTERM):
+            self._process.signal(signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace)
+                return
+        self._process.signal(signal.SIGKILL)
+        self.release()
+        await self._process.wait()
+
+    async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
+        return await execution.run(self._inside, command, timeout)
+
+    async def open(self, command: list[str], *, tty: bool) -> Session:
+        environment = {**self._inside.environment, "TERM": "xterm"} if tty else self._inside.environment
+        return await (sessions.Terminal.open if tty else sessions.Pipes.open)(self._inside.argv(command), environment)
+
+    async def attach(self, *, stdin: bool) -> Session:
+        raise LaunchError("attach: the process runtime does not offer it")
+
+    async def stats(self) -> Stats:
+        return Stats()
+
+    def release(self) -> None:
+        cgroups.kill(Path(self._inside.cgroup))

@@ -1,0 +1,51 @@
+"""Commands inside running containers: entering a container's cgroup and namespaces.
+
+In: the container's first process and what a command gets of its container. Out: argument lists for subprocesses;
+output for probes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """How to get into a container; of plain types, because the next kubelet reads it from a file."""
+
+    pid: int
+    cgroup: str
+    environment: dict[str, str]
+    cwd: str
+    uid: int
+    gid: int
+
+    def argv(self, command: list[str]) -> list[str]:
+        """A command line that runs ``command`` in the container; the environment is the container's."""
+        enter = ["--mount", "--net", "--pid", "--uts", f"--wdns={self.cwd}"]
+        script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
+        identity = [f"--setuid={self.uid}", f"--setgid={self.gid}"] if self.uid or self.gid else []
+        return ["/bin/sh", "-c", script, self.cgroup, f"--target={self.pid}", *enter, *identity, "--", *command]
+
+
+async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, str]:
+    """Runs a command to its end; (exit code, what it said). A command that takes longer is killed: exit code 124."""
+    process = await asyncio.create_subprocess_exec(
+        *inside.argv(command),
+        env=inside.environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), timeout)
+    except (TimeoutError, asyncio.CancelledError) as error:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return 124, f"no result within {timeout:g} s"
+    return process.returncode or 0, output.decode(errors="replace")

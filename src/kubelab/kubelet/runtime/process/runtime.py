@@ -1,0 +1,108 @@
+"""The process runtime: sandboxes by CNI plugins, containers by fork and exec.
+
+In: the kubelet's requests. Out: processes in ``/sys/fs/cgroup/kubepods/pod<uid>/<container>``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from kubelab.kubelet import cni
+from kubelab.kubelet.config import KubeletConfig, Object
+from kubelab.kubelet.entrypoint import command_line, identity
+from kubelab.kubelet.runtime.contract import ContainerSpec, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.dialing import dial
+from kubelab.kubelet.runtime.process import sandbox as sandboxes
+from kubelab.kubelet.runtime.process.container import ProcessContainer
+from kubelab.kubelet.runtime.process.launch import Launch, launch
+from kubelab.underlay import cgroups
+from kubelab.underlay.namespaces import ChildError
+
+log = structlog.get_logger(__name__)
+
+CGROUP_ROOT = Path("/sys/fs/cgroup/kubepods")
+
+
+class ProcessRuntime:
+    """Implements ``contract.Runtime``."""
+
+    version = "kubelab://1"
+    log_format: LogFormat = "plain"
+
+    def __init__(self, config: KubeletConfig) -> None:
+        self._config = config
+        self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
+        cgroups.create(CGROUP_ROOT)
+
+    def ready(self) -> str | None:
+        return self._plugins.ready()
+
+    async def find(self, pod: Object, directory: Path) -> Sandbox | None:
+        if pod["spec"].get("hostNetwork"):
+            return Sandbox("", None, self._config.addresses)
+        return sandboxes.read(directory / "sandbox.json")
+
+    async def create(self, pod: Object, directory: Path) -> Sandbox:
+        try:
+            return await sandboxes.create(pod, self._plugins, directory / "sandbox.json")
+        except (cni.CniError, ChildError, OSError) as error:
+            raise SandboxError(str(error)) from error
+
+    async def remove(self, pod: Object, sandbox: Sandbox | None) -> None:
+        cgroups.remove(CGROUP_ROOT / f"pod{pod['metadata']['uid']}")
+        if sandbox is not None and sandbox.netns is not None:
+            place = sandboxes.attachment(pod, sandbox.container_id, sandbox.netns)
+            await sandboxes.undo(self._plugins, place)
+
+    async def collect(self, keep: set[str]) -> None:
+        for uid in _uids() - keep:
+            cgroups.remove(CGROUP_ROOT / f"pod{uid}")
+        for place in self._plugins.cached():
+            if place.uid not in keep:
+                log.info("leftover sandbox removed", pod=f"{place.namespace}/{place.pod}")
+                await sandboxes.undo(self._plugins, place)
+
+    async def start(self, spec: ContainerSpec) -> ProcessContainer:
+        described = self._describe(spec)
+        return ProcessContainer.of(await launch(described), described)
+
+    async def adopt(self, record: Object) -> ProcessContainer | None:
+        return ProcessContainer.adopt(record)
+
+    async def dial(self, sandbox: Sandbox, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await dial(sandbox, port)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _describe(self, spec: ContainerSpec) -> Launch:
+        pod, container = spec.pod, spec.container
+        argv, fallback = command_line(container, spec.environment)
+        environment = dict(spec.environment)
+        if fallback is not None or not (container.get("command") or container.get("args")):
+            environment.update(identity(pod, container, self._config.node))
+        security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+        return Launch(
+            argv=argv,
+            fallback=fallback,
+            environment=environment,
+            directory=spec.directory,
+            cgroup=CGROUP_ROOT / f"pod{pod['metadata']['uid']}" / container["name"],
+            log=spec.log,
+            mounts=spec.mounts,
+            netns=spec.sandbox.netns,
+            hostname=spec.hostname,
+            host_pid=bool(pod["spec"].get("hostPID")),
+            cwd=container.get("workingDir") or "/",
+            uid=int(security.get("runAsUser") or 0),
+            gid=int(security.get("runAsGroup") or 0),
+            readonly_root=bool(security.get("readOnlyRootFilesystem")),
+        )
+
+
+def _uids() -> set[str]:
+    """Of pods that have a cgroup."""
+    return {group.name.removeprefix("pod") for group in CGROUP_ROOT.glob("pod*")}

@@ -1,0 +1,82 @@
+"""The lab's nodes: built, entered, their kubelets started.
+
+In: records of nodes in the lab's state. Out: namespaces with a kubelet inside; command lines that enter them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kubelab.kubelet.config import KubeletConfig
+from kubelab.lab import processes
+from kubelab.lab.daemons import API_PORT, EXTERNAL, Daemons
+from kubelab.lab.errors import LabError
+from kubelab.lab.pki import Credentials
+from kubelab.lab.state import LabPaths, LabState, NodeRecord
+from kubelab.underlay import cgroups, network, node
+
+IMAGES = "images.yaml"
+"""In a node's kubelet directory: the user's registry of stand-ins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """All nodes of one lab."""
+
+    paths: LabPaths
+    daemons: Daemons
+
+    def build(self, record: NodeRecord, credentials: Credentials) -> None:
+        """Records it, makes its namespaces, place in the underlay, credentials. Raises ChildError, NetworkError, OSError."""
+        state, space = self.paths.change(lambda current: current.with_node(record)), self.paths.space(record.name)
+        node.create(space, state.plan.node(record.number), state.plan)
+        if state.options.xdp:
+            network.like_network_cards(self.paths.name, [record.name])
+        credentials.write_kubelet(space.kubelet / "pki", record.name)
+        if self.paths.images.exists():
+            shutil.copy(self.paths.images, space.kubelet / IMAGES)
+
+    def start_kubelet(self, name: str) -> None:
+        """For the first time or after it was stopped; pods that run are adopted. Raises LabError."""
+        state, space = self.paths.require(), self.paths.space(name)
+        self._config(state, state.node(name)).write(space.kubelet / "config.json")
+        argv = space.argv([sys.executable, "-m", "kubelab.kubelet", f"{node.KUBELET_DIRECTORY}/config.json"])
+        process = f"kubelet-{name}"
+        self.daemons.record(process, processes.start(argv, self.daemons.log(process)))
+
+    def argv(self, name: str, command: Sequence[str]) -> list[str]:
+        """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of
+        its network. Raises LabError for an unknown node."""
+        if name == EXTERNAL:
+            return ["nsenter", f"--net={network.netns(self.paths.name, name)}", *command]
+        record = self.paths.require().node(name)
+        return self.paths.space(record.name).argv(list(command))
+
+    def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
+        """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
+        group = cgroups.node_path(self.paths.name, name) / "kubepods" / f"pod{pod_uid}" / container
+        first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
+        if first is None:
+            raise LabError(f"container {container} of pod {pod_uid} does not run on {name}")
+        script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
+        enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
+        return ["sh", "-c", script, str(group), *enter, *command]
+
+    def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:
+        space, inside = self.paths.space(record.name), node.KUBELET_DIRECTORY
+        return KubeletConfig(
+            node=record.name,
+            addresses=state.plan.node(record.number),
+            server=f"https://{state.plan.host[0]}:{API_PORT}",
+            ca=f"{inside}/pki/ca.crt",
+            certificate=f"{inside}/pki/kubelet.crt",
+            key=f"{inside}/pki/kubelet.key",
+            socket=f"{inside}/kubelet.sock",
+            socket_outside=str(space.kubelet / "kubelet.sock"),
+            cluster_dns=state.options.name_servers,
+            images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
+            runtime=state.options.runtime,
+        )

@@ -1,0 +1,79 @@
+"""What is known of a lab without asking its API server.
+
+In: the recorded state. Out: which of its processes run, where its nodes are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kubelab.lab import processes
+from kubelab.lab.daemons import API_PORT
+from kubelab.lab.options import LabOptions
+from kubelab.lab.state import LabPaths
+from kubelab.underlay import cgroups, network
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One node of a status."""
+
+    name: str
+    addresses: tuple[str, ...]
+    zone: str
+    kubelet: bool  # runs
+    stopped: bool  # on purpose
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """A lab, or what is left of one (`present`), or nothing."""
+
+    name: str
+    present: bool = False
+    complete: bool = False
+    server: str = ""
+    subnets: tuple[str, ...] = ()
+    nodes: tuple[NodeState, ...] = ()
+    processes: dict[str, bool] = field(default_factory=dict)
+    options: LabOptions | None = None
+
+    @property
+    def dead(self) -> list[str]:
+        """Processes that should run and do not."""
+        stopped = {f"kubelet-{node.name}" for node in self.nodes if node.stopped}
+        return sorted(name for name, alive in self.processes.items() if not alive and name not in stopped)
+
+
+def present(paths: LabPaths) -> bool:
+    """Whether anything of the lab is on this machine."""
+    return paths.directory.exists() or bool(network.pinned(paths.name)) or cgroups.lab_path(paths.name).exists()
+
+
+def status(paths: LabPaths) -> LabStatus:
+    """Raises LabError when the recorded state is damaged."""
+    found = paths.read()
+    if found is None:
+        return LabStatus(paths.name, present=bool(network.pinned(paths.name)) or cgroups.lab_path(paths.name).exists())
+    plan = found.plan
+    running = {name: processes.alive(record) for name, record in found.pids.items()}
+    nodes = tuple(
+        NodeState(
+            record.name,
+            plan.node(record.number),
+            record.zone,
+            kubelet=running.get(f"kubelet-{record.name}", False),
+            stopped=record.stopped,
+        )
+        for record in found.nodes
+    )
+    return LabStatus(
+        paths.name,
+        present=True,
+        complete=found.complete,
+        server=f"https://{plan.host[0]}:{API_PORT}",
+        subnets=(str(plan.v4), str(plan.v6)),
+        nodes=nodes,
+        processes=running,
+        options=found.options,
+    )
