@@ -75,13 +75,13 @@ class Store:
         registry: Registry,
         *,
         strategies: Strategies = plain,
-        admission: Admission = Chain(),
         database: Database | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.registry = registry
         self._strategies = strategies
-        self.admission = admission
+        self.admission: Admission = Chain()
+        """What may change or refuse writes; the server puts its plugins here."""
         self._database = database or Database(None)
         self._now = now
         self._objects: dict[str, dict[Key, Entry]] = {}
@@ -172,6 +172,10 @@ class Store:
     # ---- writing -------------------------------------------------------------------------------------------------
 
     async def create(self, resource: str, obj: Object, *, namespace: str = "", dry_run: bool = False) -> Object:
+        return self.create_now(resource, obj, namespace=namespace, dry_run=dry_run)
+
+    def create_now(self, resource: str, obj: Object, *, namespace: str = "", dry_run: bool = False) -> Object:
+        """`create` for commit listeners, which cannot wait."""
         known = self._resource(resource)
         strategy = self._strategies(known)
         obj = copy.deepcopy(obj)

@@ -54,7 +54,7 @@ class Rule:
             ("ResourceNames", self.names),
             ("Verbs", self.verbs),
         )
-        shown = (f"{name}:[{' '.join(f'"{v}"' for v in values)}]" for name, values in parts if values)
+        shown = (name + ":[" + " ".join(f'"{v}"' for v in values) + "]" for name, values in parts if values)
         return "{" + ", ".join(shown) + "}"
 
 

@@ -26,7 +26,7 @@ async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
 def context(server: ApiServer, directory: Path, *, known: bool = True) -> ssl.SSLContext:
     made = ssl.create_default_context(cadata=server.authority.certificate.decode())
     if known:
-        pair = server.authority.client("admin")
+        pair = server.authority.client("admin", groups=["system:masters"])
         path = directory / "client.pem"
         path.write_bytes(pair.certificate + pair.key)
         made.load_cert_chain(path)
@@ -227,12 +227,13 @@ async def test_scale_binding_and_eviction(http, server):
 async def test_reviews_answer_and_store_nothing(http, server):
     base = "/apis/authentication.k8s.io/v1"
     me = await body(http, "POST", f"{base}/selfsubjectreviews", status=201, json={})
-    assert me["status"]["userInfo"] == {"username": "admin", "groups": ["system:authenticated"]}
+    assert me["status"]["userInfo"] == {"username": "admin", "groups": ["system:masters", "system:authenticated"]}
     refused = await body(http, "POST", f"{base}/tokenreviews", status=201, json={"spec": {"token": "a.b.c"}})
-    assert refused["status"]["authenticated"] is False
+    assert "invalid bearer token" in refused["status"]["error"]
+    assert not refused["status"].get("authenticated")
     access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     spec = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
     assert (await body(http, "POST", access, status=201, json={"spec": spec}))["status"] == {"allowed": True}
-    await body(http, "POST", access, status=400, json={"spec": {}})
+    await body(http, "POST", access, status=422, json={"spec": {}})
     await body(http, "GET", access, status=405)
     assert server.store.peek_all("tokenreviews.authentication.k8s.io") == []
