@@ -20,7 +20,16 @@ ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
 SLICES = {4: "kubernetes", 6: "kubernetes-ipv6"}
 """Names by family."""
 PRIORITY_CLASSES = "priorityclasses.scheduling.k8s.io"
-SYSTEM_PRIORITIES = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
+SYSTEM_PRIORITIES = {
+    "system-node-critical": (
+        2000001000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    "system-cluster-critical": (
+        2000000000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+}
 KUBERNETES_SERVICE: dict[str, Any] = {
     "metadata": {
         "name": "kubernetes",
@@ -50,12 +59,7 @@ async def create_policy(store: Store) -> None:
         await _ensure(store, CLUSTER_ROLES, role if rules is None else {**role, "rules": rules})
     for binding in roles.cluster_role_bindings():
         await _ensure(store, CLUSTER_BINDINGS, binding)
-    for name, value in SYSTEM_PRIORITIES.items():
-        description = "Used for system critical pods that must not be moved from their current node."
-        if name == "system-cluster-critical":
-            description = (
-                "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."
-            )
+    for name, (value, description) in SYSTEM_PRIORITIES.items():
         priority = {"metadata": {"name": name}, "value": value, "description": description}
         await _ensure(store, PRIORITY_CLASSES, priority)
 

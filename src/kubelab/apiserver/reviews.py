@@ -40,7 +40,7 @@ class Reviews:
                 status = self._access(resource, spec, user)
             case _:
                 if not spec.get("user") and not spec.get("groups"):
-                    why = "Invalid value: \"\": at least one of user or group must be specified"
+                    why = 'Invalid value: "": at least one of user or group must be specified'
                     raise _faulty(resource, Cause("spec.user", "FieldValueInvalid", why))
                 if resource.kind == "LocalSubjectAccessReview":
                     _check_namespace(resource, spec, namespace)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
+from kubelab.controllers.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.controller import Controller
 from kubelab.controllers.daemon_sets import DaemonSetController
 from kubelab.controllers.deployments import DeploymentController
@@ -27,8 +28,10 @@ from kubelab.controllers.namespaces import NamespaceController
 from kubelab.controllers.node_ipam import ClusterCIDR, NodeIpamController
 from kubelab.controllers.nodes import NodeController
 from kubelab.controllers.replica_sets import ReplicaSetController
+from kubelab.controllers.resource_quotas import ResourceQuotaController
 from kubelab.controllers.scheduler import Scheduler
 from kubelab.controllers.service_accounts import ServiceAccountController
+from kubelab.controllers.token_secrets import Issue, TokenSecretController
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,8 @@ class ControllerOptions:
     """Seconds without a sign of life after which a node is not ready."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
+    issue_token: Issue | None = None
+    """Makes the tokens of Secrets that ask for one; none: these Secrets stay empty."""
 
 
 class ControllerManager:
@@ -57,6 +62,9 @@ class ControllerManager:
         self.controllers: tuple[Controller, ...] = (
             NamespaceController(store, now=now),
             ServiceAccountController(store, now=now, ca=options.ca),
+            ClusterRoleAggregationController(store, now=now),
+            ResourceQuotaController(store, now=now),
+            *self._token_secrets(store, options, now),
             NodeController(store, now=now, clock=clock, grace=options.node_grace),
             *([NodeIpamController(store, now=now, cidrs=options.cluster_cidrs)] if options.cluster_cidrs else []),
             DeploymentController(store, now=now),
@@ -71,6 +79,14 @@ class ControllerManager:
         )
         self._stopped = False
         store.on_commit(self._observe)
+
+    @staticmethod
+    def _token_secrets(
+        store: Store, options: ControllerOptions, now: Callable[[], datetime]
+    ) -> tuple[TokenSecretController, ...]:
+        if options.issue_token is None:
+            return ()
+        return (TokenSecretController(store, now=now, issue=options.issue_token, ca=options.ca),)
 
     def _observe(self, resource: Resource, change: Change) -> None:
         if not self._stopped:

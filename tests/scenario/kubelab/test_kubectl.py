@@ -173,6 +173,9 @@ async def test_imperative_commands_send_what_the_server_reads(kubectl: Kubectl, 
     token = await kubectl("create", "token", "sa")
     assert token.count(".") == 2
     with_token = token_config(tmp_path, token.strip())
+    with pytest.raises(KubectlError, match='"system:serviceaccount:default:sa" cannot list resource "deployments"'):
+        await kubectl("get", "deploy", "-o", "name", "--kubeconfig", with_token)
+    await kubectl("create", "rolebinding", "sees", "--clusterrole=view", "--serviceaccount=default:sa")
     assert "deployment.apps/web" in await kubectl("get", "deploy", "-o", "name", "--kubeconfig", with_token)
     await kubectl("delete", "serviceaccount", "sa")
     with pytest.raises(KubectlError, match=r"must be logged in|Unauthorized"):

@@ -4,10 +4,12 @@
     chain             the plugins of this server, in order
     service_account   every pod has an account that exists, and its token
     priority          priorityClassName becomes a number
-    tolerations       300 seconds of patience with nodes that do not answer
     limit_ranger      defaults and bounds of a namespace's LimitRanges
     storage_class     claims without a class get the default one
     pod_security      Pod Security Standards by the labels of namespaces
     node_restriction  kubelets write their own node and their own pods
     resource_quota    counts and sums of a namespace
+
+Namespaces that end, and the 300 seconds of patience that pods have with nodes that do not answer, are in the store and
+in the strategy of pods: they need no plugin.
 """

@@ -54,7 +54,9 @@ class NodeAuthorizer:
             return Decision(False, "can only read resources of this type")
         if not asked.name:
             return Decision(asked.verb in ("list", "watch") and asked.resource in ("secrets", "configmaps"))
-        return Decision(True) if self._refers(node, (asked.resource, asked.namespace, asked.name)) else _unrelated(asked)
+        return (
+            Decision(True) if self._refers(node, (asked.resource, asked.namespace, asked.name)) else _unrelated(asked)
+        )
 
     def _refers(self, node: str, reference: Reference) -> bool:
         return any(reference in references for references in self._nodes.get(node, {}).values())
