@@ -310,7 +310,7 @@ async def test_get_watch_prints_rows_as_they_change(kubectl: Kubectl, server: Ap
 
 async def test_a_restart_keeps_objects_certificates_and_watches_resume(tmp_path: Path) -> None:
     async with ApiServer(data_dir=tmp_path / "data") as first:
-        first.write_kubeconfig(tmp_path / "config", user="kubernetes-admin")
+        first.write_kubeconfig(tmp_path / "config", user="kubernetes-admin", groups=["system:masters"])
         address = first.addresses[0]
         kubectl = runner(tmp_path)
         await kubectl("apply", "-f", "-", stdin=APP)
