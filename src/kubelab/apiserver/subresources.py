@@ -1,7 +1,7 @@
 """Subresources: status, scale, finalize, binding, eviction, token, and the doors to the kubelet.
 
-Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. Goes out: responses. `bind_pod` and
-`evict_pod` are also for in-process callers.
+Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. Goes out: responses. `bind_pod` is
+also for in-process callers.
 """
 
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from aiohttp import web
 from kubelab.apiserver import errors, jsonpath, selectors
 from kubelab.apiserver.decoding import decode
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
+from kubelab.apiserver.evictions import evict
 from kubelab.apiserver.handlers import ResourceHandlers, dry_run
 from kubelab.apiserver.patches import json_patch, merge_patch
 from kubelab.apiserver.proxy import KubeletProxy
@@ -87,8 +88,17 @@ class Subresources:
 
     async def _evict(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
-        options = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
-        await self._store.delete("pods", target.name, namespace=target.namespace, grace_seconds=options)
+        options = body.get("deleteOptions") or {}
+        preconditions = options.get("preconditions") or {}
+        await evict(
+            self._store,
+            target.namespace,
+            target.name,
+            grace_seconds=options.get("gracePeriodSeconds"),
+            uid=preconditions.get("uid"),
+            version=preconditions.get("resourceVersion"),
+            dry_run=dry_run(request) or "All" in (options.get("dryRun") or ()),
+        )
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
