@@ -1,7 +1,7 @@
 """Subresources: status, scale, finalize, binding, eviction, token, and the doors to the kubelet.
 
-Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. Goes out: responses. `bind_pod` is
-also for in-process callers.
+Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. Goes out: responses. `bind_pod` and
+`evict_pod` are also for in-process callers.
 """
 
 from datetime import UTC, datetime
@@ -10,10 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from kubelab.apiserver import errors, jsonpath, selectors
-from kubelab.apiserver.decoding import decode
+from kubelab.apiserver.bodies import APPLY
+from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
 from kubelab.apiserver.evictions import evict
-from kubelab.apiserver.handlers import ResourceHandlers, dry_run
+from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.kubelets import Kubelets
+from kubelab.apiserver.options import dry_run, field_manager, force
+from kubelab.apiserver.ownership.apply import Applier
 from kubelab.apiserver.patches import json_patch, merge_patch
 from kubelab.apiserver.proxy import KubeletProxy
 from kubelab.apiserver.requests import Target
@@ -22,16 +26,22 @@ from kubelab.apiserver.responses import json_response
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.token_requests import answer_token_request
 from kubelab.apiserver.tokens import Tokens
+from kubelab.apiserver.web_proxy import WebProxy
 
 Object = dict[str, Any]
+_NO_EPHEMERAL_CONTAINERS = (
+    "ephemeral containers are not supported by the kubelets of this cluster: use kubectl exec, or debug a copy of the "
+    "pod (kubectl debug --copy-to)"
+)
 
 
 class Subresources:
-    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, proxy: KubeletProxy) -> None:
+    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, kubelets: Kubelets) -> None:
         self._store = store
         self._handlers = handlers
         self._tokens = tokens
-        self._proxy = proxy
+        self._proxy = KubeletProxy(store, kubelets)
+        self._web_proxy = WebProxy(store, kubelets)
 
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Dispatch by name. Raises MethodNotAllowed."""
@@ -53,13 +63,23 @@ class Subresources:
                 return await self._proxy.logs(request, target)
             case (("exec" | "attach"), ("GET" | "POST")):
                 return await self._proxy.stream(request, target)
+            case "portforward", ("GET" | "POST"):
+                return await self._proxy.forward(request, target)
+            case "proxy", _:
+                return await self._web_proxy.handle(request, target)
+            case "ephemeralcontainers", _:
+                raise MethodNotAllowed(_NO_EPHEMERAL_CONTAINERS)
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
     async def _write_scale(self, request: web.Request, target: Target) -> web.Response:
         raw = await request.read()
         obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
         scale = scale_of(obj, target.resource)
-        if request.method == "PUT":
+        applies = request.content_type == APPLY
+        forced = force(request, applies=applies)
+        if applies:
+            wanted, _ = decode_apply(raw)
+        elif request.method == "PUT":
             wanted = self._handlers.decoder.object(raw, request.content_type)
         else:
             patch = decode(raw, "application/json")
@@ -73,10 +93,22 @@ class Subresources:
             raise errors.invalid(group="autoscaling", kind="Scale", name=target.name, causes=[cause])
         change: Object = {}
         _put(change, _scale_paths(target.resource)[0], replicas)
+        if applies:
+            applier = Applier(field_manager(request), force=forced, subresource="scale")
+            updated, _ = await self._store.apply(
+                target.resource.key, target.name, change, applier, namespace=target.namespace, dry_run=dry_run(request)
+            )
+            return json_response(scale_of(updated, target.resource))
         if version := (wanted.get("metadata") or {}).get("resourceVersion"):
             change["metadata"] = {"resourceVersion": version}
         updated = await self._store.patch(
-            target.resource.key, target.name, change, namespace=target.namespace, dry_run=dry_run(request)
+            target.resource.key,
+            target.name,
+            change,
+            namespace=target.namespace,
+            manager=field_manager(request),
+            through="scale",
+            dry_run=dry_run(request),
         )
         return json_response(scale_of(updated, target.resource))
 
