@@ -23,6 +23,8 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_GRACE = 30
+_GIVEN = ("nodeName", "priority", "preemptionPolicy")
+"""What the server gave the pod: an update may leave it out."""
 
 
 class PodStrategy(NamedStrategy):
@@ -33,8 +35,6 @@ class PodStrategy(NamedStrategy):
             spec.setdefault("serviceAccountName", "default")
             spec["serviceAccount"] = spec["serviceAccountName"]
             spec.setdefault("enableServiceLinks", True)
-            spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-            spec.setdefault("priority", 0)
 
     def prepare_create(self, obj: Object, store: Reader) -> None:
         spec = obj.get("spec")
@@ -44,11 +44,15 @@ class PodStrategy(NamedStrategy):
         for key in _NODE_TOLERATIONS:
             if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
                 tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        spec.setdefault("priority", 0)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
-        if isinstance(obj.get("spec"), dict) and "nodeName" in old["spec"]:
-            obj["spec"].setdefault("nodeName", old["spec"]["nodeName"])
+        if isinstance(obj.get("spec"), dict):
+            for field in _GIVEN:
+                if field in old["spec"]:
+                    obj["spec"].setdefault(field, old["spec"][field])
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)
