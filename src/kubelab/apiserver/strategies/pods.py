@@ -23,9 +23,13 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_GRACE = 30
+DEFAULT_TOLERATION_SECONDS = 300
+"""For which a pod stays on a node that is not ready."""
 
 
 class PodStrategy(NamedStrategy):
+    toleration_seconds = DEFAULT_TOLERATION_SECONDS
+
     def default(self, obj: Object) -> None:
         default_pod_spec(obj.get("spec"))
         spec = obj.get("spec")
@@ -43,7 +47,8 @@ class PodStrategy(NamedStrategy):
         tolerations = spec.setdefault("tolerations", [])
         for key in _NODE_TOLERATIONS:
             if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-                tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+                toleration = {"key": key, "operator": "Exists", "effect": "NoExecute"}
+                tolerations.append({**toleration, "tolerationSeconds": self.toleration_seconds})
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
