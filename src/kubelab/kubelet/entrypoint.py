@@ -18,6 +18,8 @@ from kubelab.kubelet.environment import expand
 def command_line(container: Object, environment: dict[str, str]) -> tuple[list[str], list[str] | None]:
     """(argv, fallback). Containers without declared ports have no fallback when they name a command: a stand-in
     without ports would hide the mistake."""
+    if not container.get("command") and image_name(container.get("image", "")) == "coredns":
+        return [sys.executable, "-m", "kubelab.dns", *(container.get("args") or [])], None
     command = [expand(part, environment) for part in container.get("command") or []]
     arguments = [expand(part, environment) for part in container.get("args") or []]
     stand_in = stand_in_line(container)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kubelab.lab import state
+from kubelab.lab import addons, state
 from kubelab.lab.api import LabApi, Object
 from kubelab.lab.daemons import API_PORT, Daemons
 from kubelab.lab.errors import LabError
@@ -71,7 +71,7 @@ class Lab:
                 self._build(options, progress)
                 wanted = manifests(self) if callable(manifests) else manifests
                 progress("applying manifests")
-                self.api().apply(wanted)
+                self.api().apply([*wanted, *addons.manifests(options)])
                 self._await_nodes(options.nodes, progress)
                 self._paths.change(lambda current: replace(current, complete=True))
 
