@@ -14,6 +14,7 @@ from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
 from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.options import dry_run, field_manager, force
 from kubelab.apiserver.ownership.apply import Applier
 from kubelab.apiserver.patches import json_patch, merge_patch
@@ -23,17 +24,23 @@ from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.responses import json_response
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.tokens import Tokens
+from kubelab.apiserver.web_proxy import WebProxy
 
 Object = dict[str, Any]
+_NO_EPHEMERAL_CONTAINERS = (
+    "ephemeral containers are not supported by the kubelets of this cluster: use kubectl exec, or debug a copy of the "
+    "pod (kubectl debug --copy-to)"
+)
 _MIN_TOKEN_SECONDS, _DEFAULT_TOKEN_SECONDS = 600, 3600
 
 
 class Subresources:
-    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, proxy: KubeletProxy) -> None:
+    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, kubelets: Kubelets) -> None:
         self._store = store
         self._handlers = handlers
         self._tokens = tokens
-        self._proxy = proxy
+        self._proxy = KubeletProxy(store, kubelets)
+        self._web_proxy = WebProxy(store, kubelets)
 
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Dispatch by name. Raises MethodNotAllowed."""
@@ -55,6 +62,12 @@ class Subresources:
                 return await self._proxy.logs(request, target)
             case (("exec" | "attach"), ("GET" | "POST")):
                 return await self._proxy.stream(request, target)
+            case "portforward", ("GET" | "POST"):
+                return await self._proxy.forward(request, target)
+            case "proxy", _:
+                return await self._web_proxy.handle(request, target)
+            case "ephemeralcontainers", _:
+                raise MethodNotAllowed(_NO_EPHEMERAL_CONTAINERS)
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
     async def _write_scale(self, request: web.Request, target: Target) -> web.Response:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cilium.cli.cluster.lab import error_in, errors, install, load_settings, refuse_overlaps
+from cilium.cli.cluster.lab.common import errors
+from cilium.cli.cluster.lab.install import error_in, install, load_settings, refuse_overlaps
 from cilium.cli.cluster.main import main
 from cilium.settings import Settings, SettingsError, from_values
 from kubelab.lab.errors import LabError
@@ -44,6 +45,13 @@ def test_a_mistake_in_the_values_names_file_and_path(tmp_path: Path) -> None:
     answer = CliRunner().invoke(main, ["lab", "up", "--values", str(path)])
     assert answer.exit_code == 1
     assert "bpf.ctTcpMx: unknown setting" in answer.output
+
+
+def test_pods_have_the_families_of_the_lab(tmp_path: Path) -> None:
+    assert load_settings(None, families=(6,)).families.versions == (6,)
+    assert load_settings(values(tmp_path, {"ipv6": {"enabled": False}})).families.versions == (4,)
+    with pytest.raises(SettingsError, match=r"(?s)values\.yaml.*ipv4\.enabled: the lab does not have this family"):
+        load_settings(values(tmp_path, {"ipv4": {"enabled": True}}), families=(6,))
 
 
 @pytest.mark.parametrize(
