@@ -20,7 +20,7 @@ from kubelab.kubelet import logs, probes
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import Exit, LaunchError, Running
+from kubelab.kubelet.runtime.contract import Exit, LaunchError, Running, WaitingError
 from kubelab.kubelet.status import ContainerState, now
 from kubelab.kubelet.volumes import VolumeError
 
@@ -31,6 +31,7 @@ BACKOFF_RESET = 60.0
 """Seconds: shorter than on a real cluster (10 s, 300 s, 600 s), in the same proportion of waiting to trying."""
 
 CONFIG_RETRY = 2.0
+IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
 
 
 class Host(Protocol):
@@ -64,6 +65,7 @@ class Container:
         self._stopping = False
         self._killed_by = ""
         self._backoff = 0.0
+        self._image_backoff = IMAGE_BACKOFF_MIN
         self._wake = asyncio.Event()
         directory.mkdir(parents=True, exist_ok=True)
         self._record = self._recall()
@@ -114,6 +116,9 @@ class Container:
         except (MissingReferenceError, VolumeError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
+        except WaitingError as error:
+            await self._hold(error)
+            return False
         except LaunchError as error:
             self.state = replace(self.state, started_at=now())
             self._ended(Exit(128, reason=error.reason), str(error))
@@ -121,9 +126,13 @@ class Container:
             return True
         probed = "startupProbe" in self.spec
         self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
-                             container_id=self.process.id, started=not probed,
+                             container_id=self.process.id, image_id=self.process.image_id, started=not probed,
                              ready=not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self._save()
+        if self.process.image_id:
+            present = f'Container image "{self.spec["image"]}" already present on machine'
+            self._host.event("Normal", "Pulled", present)
+            self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
         self._host.changed()
         return True
@@ -187,6 +196,17 @@ class Container:
         self.state = replace(self.state, kind="waiting", reason=reason, message=message)
         self._host.changed()
         await self._sleep(delay)
+
+    async def _hold(self, error: WaitingError) -> None:
+        """Says so, of an image after a while that it waits for it; it may come at any time."""
+        waited = self.state.reason in ("ErrImagePull", "ImagePullBackOff")
+        if error.reason != "ErrImagePull" or not waited:
+            self._image_backoff = IMAGE_BACKOFF_MIN
+            await self._cannot(error.reason, str(error), IMAGE_BACKOFF_MIN)
+            return
+        self._image_backoff = min(self._image_backoff * 2, IMAGE_BACKOFF_MAX)
+        message = f'Back-off pulling image "{self.spec["image"]}": ErrImagePull: {error}'
+        await self._cannot("ImagePullBackOff", message, self._image_backoff)
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kubelab.lab import state
+from kubelab.lab import containerd, images, state
 from kubelab.lab.api import LabApi, Object
 from kubelab.lab.daemons import API_PORT, Daemons
 from kubelab.lab.errors import LabError
@@ -65,6 +65,8 @@ class Lab:
             raise LabError("cables for XDP are made by ethtool, which is not there: apt-get install ethtool")
         if options.images is not None and not options.images.is_file():
             raise LabError(f"images: {options.images}: no such file")
+        if options.runtime == "containerd" and (missing := containerd.lacks()):
+            raise LabError(f"runtime containerd: {missing}")
         with state.lock(self.name):
             self._refuse_second()
             with self._all_or_nothing(progress):
@@ -159,6 +161,17 @@ class Lab:
     def stop(self, process: str, *, kill: bool = False) -> None:
         """Ends ``control-plane``, ``external`` or ``kubelet-<node>`` and waits for its end. Raises LabError."""
         self._daemons.stop(process, kill=kill)
+
+    # -- images -------------------------------------------------------------------------------------------------
+
+    def load_image(self, tar: Path, tag: str | None = None) -> list[str]:
+        """Imports a tar of images on every node, also on those that are added later; their names. Raises LabError."""
+        with state.lock(self.name):
+            return images.load(self._paths, tar, tag)
+
+    def images(self) -> list[images.LabImage]:
+        """What was loaded. Raises LabError."""
+        return images.listing(self._paths)
 
     # -- down ---------------------------------------------------------------------------------------------------
 

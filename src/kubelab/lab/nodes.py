@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubelab.kubelet.config import KubeletConfig
-from kubelab.lab import processes
+from kubelab.lab import containerd, images, processes
 from kubelab.lab.daemons import API_PORT, EXTERNAL, Daemons
 from kubelab.lab.errors import LabError
 from kubelab.lab.pki import Credentials
@@ -42,10 +42,24 @@ class Nodes:
     def start_kubelet(self, name: str) -> None:
         """For the first time or after it was stopped; pods that run are adopted. Raises LabError."""
         state, space = self.paths.require(), self.paths.space(name)
+        if state.options.runtime == "containerd":
+            self.start_containerd(name)
         self._config(state, state.node(name)).write(space.kubelet / "config.json")
         argv = space.argv([sys.executable, "-m", "kubelab.kubelet", f"{node.KUBELET_DIRECTORY}/config.json"])
         process = f"kubelet-{name}"
         self.daemons.record(process, processes.start(argv, self.daemons.log(process)))
+
+    def start_containerd(self, name: str) -> None:
+        """For the first time or after it was stopped, unless it runs; containers go on without it. Raises LabError."""
+        process, pids = f"containerd-{name}", self.paths.require().pids
+        if process in pids and processes.alive(pids[process]):
+            return
+        space, log = self.paths.space(name), self.daemons.log(process)
+        record = containerd.start(space, log)
+        self.daemons.record(process, record)
+        containerd.await_ready(space, record, log)
+        for archive in images.archives(self.paths):
+            containerd.import_image(space, archive)
 
     def argv(self, name: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of

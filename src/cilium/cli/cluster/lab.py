@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cilium.settings import Settings
     from kubelab.lab.lab import Lab
-    from kubelab.lab.options import LabOptions
+    from kubelab.lab.options import LabOptions, Runtime
 
 name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
 
@@ -57,14 +57,21 @@ def lab() -> None:
     is_flag=True,
     help="Programs on the nodes' devices can send, as on network cards (loadBalancer.acceleration).",
 )
-def up(name: str, nodes: int, values: Path | None, xdp: bool) -> None:
+@click.option(
+    "--runtime",
+    default="process",
+    show_default=True,
+    type=click.Choice(("process", "containerd")),
+    help="What runs containers: processes of this machine, or containerd and runc with images from files.",
+)
+def up(name: str, nodes: int, values: Path | None, xdp: bool, runtime: Runtime) -> None:
     """Bring a lab up and wait until pods can be run."""
     from kubelab.lab.lab import Lab
     from kubelab.lab.options import LabOptions
 
     started = time.monotonic()
     with errors():
-        options = LabOptions(nodes=nodes, xdp=xdp)
+        options = LabOptions(nodes=nodes, xdp=xdp, runtime=runtime)
         settings = load_settings(values)
         created = Lab(name)
         _start(created, settings, options, _progress(started))

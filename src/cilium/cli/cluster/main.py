@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster import lab, status
+from cilium.cli.cluster import lab, lab_image, status
 from cilium.cli.cluster.policy.commands import policy
 from cilium.cli.cluster.policy_test import command
 
@@ -23,6 +23,7 @@ def version() -> None:
 
 
 lab.lab.add_command(command.test)
+lab.lab.add_command(lab_image.image)
 main.add_command(lab.lab)
 main.add_command(status.status)
 main.add_command(policy)

@@ -12,4 +12,8 @@ def make(config: KubeletConfig) -> Runtime:
         from kubelab.kubelet.runtime.process.runtime import ProcessRuntime
 
         return ProcessRuntime(config)
-    raise ValueError(f"runtime: {config.runtime!r}: the kubelet knows process")
+    if config.runtime == "containerd":
+        from kubelab.kubelet.runtime.containerd.split import SplitRuntime
+
+        return SplitRuntime(config)
+    raise ValueError(f"runtime: {config.runtime!r}: the kubelet knows process and containerd")

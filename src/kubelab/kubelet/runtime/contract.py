@@ -29,6 +29,14 @@ class LaunchError(Exception):
     reason = "StartError"
 
 
+class WaitingError(Exception):
+    """A container cannot be made for now, as for lack of its image; it waits. ``reason`` is what its status says."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A path of the node that appears in the container."""
@@ -103,6 +111,10 @@ class Running(Protocol):
     def id(self) -> str:
         """As the pod's status shows it: ``scheme://id``."""
 
+    @property
+    def image_id(self) -> str:
+        """Of the image it runs, as the pod's status shows it; empty where there are no images."""
+
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
 
@@ -130,12 +142,18 @@ class Running(Protocol):
 class Runtime(Protocol):
     """Makes sandboxes and containers on this node."""
 
+    async def open(self) -> None:
+        """Before anything else, ``version`` too: waits for the runtime to come up."""
+
     @property
     def version(self) -> str:
         """``nodeInfo.containerRuntimeVersion``: ``scheme://version``."""
 
-    @property
-    def log_format(self) -> LogFormat: ...
+    def log_format(self, directory: Path) -> LogFormat:
+        """Of the logs of the pod whose directory it is."""
+
+    async def images(self) -> list[Object]:
+        """The node's images, as its status lists them."""
 
     def ready(self) -> str | None:
         """None when pods can be attached to the network, otherwise the reason why not."""
@@ -153,7 +171,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError."""
+        """Starts a container. Raises LaunchError, WaitingError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

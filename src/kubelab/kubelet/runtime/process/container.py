@@ -51,6 +51,10 @@ class ProcessContainer:
     def id(self) -> str:
         return self._id
 
+    @property
+    def image_id(self) -> str:
+        return ""
+
     async def wait(self) -> Exit:
         code = await self._process.wait()
         return Exit(code, self._process.exit_known)

@@ -6,6 +6,7 @@ In: the kubelet's requests. Out: processes in ``/sys/fs/cgroup/kubepods/pod<uid>
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import structlog
@@ -24,21 +25,34 @@ from kubelab.underlay.namespaces import ChildError
 log = structlog.get_logger(__name__)
 
 CGROUP_ROOT = Path("/sys/fs/cgroup/kubepods")
+MACHINE = {
+    "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+}
+"""The environment that an image would bring."""
 
 
 class ProcessRuntime:
     """Implements ``contract.Runtime``."""
 
     version = "kubelab://1"
-    log_format: LogFormat = "plain"
 
     def __init__(self, config: KubeletConfig) -> None:
         self._config = config
         self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
         cgroups.create(CGROUP_ROOT)
 
+    async def open(self) -> None:
+        """Nothing to wait for."""
+
     def ready(self) -> str | None:
         return self._plugins.ready()
+
+    def log_format(self, directory: Path) -> LogFormat:
+        return "plain"
+
+    async def images(self) -> list[Object]:
+        return []
 
     async def find(self, pod: Object, directory: Path) -> Sandbox | None:
         if pod["spec"].get("hostNetwork"):
@@ -80,8 +94,8 @@ class ProcessRuntime:
 
     def _describe(self, spec: ContainerSpec) -> Launch:
         pod, container = spec.pod, spec.container
-        argv, fallback = command_line(container, spec.environment)
-        environment = dict(spec.environment)
+        environment = {**MACHINE, **spec.environment}
+        argv, fallback = command_line(container, environment)
         if fallback is not None or not (container.get("command") or container.get("args")):
             environment.update(identity(pod, container, self._config.node))
         security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
