@@ -10,6 +10,7 @@ from typing import Any
 
 from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.store import Store
+from kubelab.apiserver.strategies.services import ServiceRanges
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
@@ -23,18 +24,18 @@ KUBERNETES_SERVICE: dict[str, Any] = {
     },
     "spec": {
         "type": "ClusterIP",
-        "clusterIP": "10.96.0.1",
-        "clusterIPs": ["10.96.0.1"],
         "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
     },
 }
 
 
-async def create_namespaces(store: Store) -> None:
-    """Idempotent: what is there stays as it is."""
+async def create_namespaces(store: Store, service_ranges: ServiceRanges) -> None:
+    """Idempotent: what is there stays as it is. The Service `kubernetes` has the first address of the first range."""
     for name in NAMESPACES:
         await _ensure(store, "namespaces", {"metadata": {"name": name}})
-    await _ensure(store, "services", KUBERNETES_SERVICE)
+    address = str(service_ranges[0][1])
+    spec = {**KUBERNETES_SERVICE["spec"], "clusterIP": address, "clusterIPs": [address]}
+    await _ensure(store, "services", {**KUBERNETES_SERVICE, "spec": spec})
 
 
 async def publish_addresses(store: Store, addresses: Iterable[tuple[str, int]]) -> None:

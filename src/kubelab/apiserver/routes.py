@@ -120,7 +120,7 @@ class Routes:
     async def _review(self, request: web.Request, target: Target) -> web.Response:
         if request.method != "POST" or target.name:
             raise MethodNotAllowed("the server does not allow this method on the requested resource")
-        body, warnings = await self._handlers.read_object(request, target)
+        body, warnings = await self._handlers.bodies.read(request, target)
         answer = self._reviews.answer(target.resource, body, request[_USER], namespace=target.namespace)
         return json_response(answer, status=201, warnings=warnings)
 

@@ -25,15 +25,16 @@ from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
+from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.persistence import Database
-from kubelab.apiserver.proxy import KubeletProxy
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import Renderer
 from kubelab.apiserver.routes import Routes
 from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.catalog import StrategyCatalog
+from kubelab.apiserver.strategies.services import SERVICE_RANGES, ServiceRanges
 from kubelab.apiserver.subresources import Subresources
 from kubelab.apiserver.tables import Tables
 from kubelab.apiserver.tls import Authority
@@ -48,15 +49,14 @@ _ALWAYS_NAMED = (
     "kubernetes.default.svc.cluster.local",
     "127.0.0.1",
     "::1",
-    "10.96.0.1",
-    "fd00:10:96::1",
 )
 
 log = structlog.get_logger(__name__)
 
 
 class ApiServer:
-    """See the module docstring. `binds` with port 0 take a free port; `addresses` tells which."""
+    """See the module docstring. `binds` with port 0 take a free port; `addresses` tells which. `service_ranges`: one
+    per family of the cluster, the primary first."""
 
     def __init__(
         self,
@@ -64,27 +64,29 @@ class ApiServer:
         data_dir: Path,
         binds: Sequence[Address] = (("127.0.0.1", 0),),
         tls_names: Iterable[str] = (),
+        service_ranges: ServiceRanges = SERVICE_RANGES,
         authorizer: Authorizer | None = None,
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._binds = list(binds)
-        self._names = list(tls_names)
+        self._ranges = service_ranges
+        self._names = [*tls_names, *(str(network[1]) for network in service_ranges)]
         self.registry = Registry(builtin_resources())
         self.schemas = Schemas()
         self.tables = Tables()
-        strategies = StrategyCatalog(self.schemas)
+        strategies = StrategyCatalog(self.schemas, service_ranges)
         self.store = Store(self.registry, strategies=strategies, database=Database(data_dir / "objects.sqlite"))
         self.crds = CustomResources(self.store, self.registry, self.schemas, self.tables)
         self.authority = Authority(data_dir / "pki")
         self.tokens = Tokens(self.authority.signing_key())
         self.addresses: list[Address] = []
-        self._proxy = KubeletProxy(self.store)
+        self._kubelets = Kubelets(self.store)
         renderer = Renderer(self.tables)
         handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
         self._routes = Routes(
             registry=self.registry,
             handlers=handlers,
-            subresources=Subresources(self.store, handlers, self.tokens, self._proxy),
+            subresources=Subresources(self.store, handlers, self.tokens, self._kubelets),
             openapi=OpenApi(self.registry, self.schemas),
             authenticator=Authenticator(self.tokens, self.store),
             authorizer=authorizer or AllowAuthenticated(),
@@ -100,7 +102,7 @@ class ApiServer:
     async def start(self) -> None:
         """Serve. Raises RuntimeError naming the address that is taken."""
         self.crds.load()
-        await create_namespaces(self.store)
+        await create_namespaces(self.store, self._ranges)
         # Handlers of idle watches must end when their client goes, not at their next write.
         self._runner = web.AppRunner(
             self._routes.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
@@ -123,7 +125,7 @@ class ApiServer:
     async def stop(self) -> None:
         """End watches first, so that connections can close, then the listeners, then the file."""
         self.store.close_watches()
-        await self._proxy.close()
+        await self._kubelets.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -16,19 +16,21 @@ from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
 from kubelab.controllers.controller import Controller
-from kubelab.controllers.daemon_sets import DaemonSetController
-from kubelab.controllers.deployments import DeploymentController
-from kubelab.controllers.endpoint_slices import EndpointSliceController
-from kubelab.controllers.endpoints import EndpointsController
-from kubelab.controllers.event_expiry import EventExpiryController
-from kubelab.controllers.evictions import EvictionController
-from kubelab.controllers.garbage import GarbageCollector
-from kubelab.controllers.namespaces import NamespaceController
-from kubelab.controllers.node_ipam import ClusterCIDR, NodeIpamController
-from kubelab.controllers.nodes import NodeController
-from kubelab.controllers.replica_sets import ReplicaSetController
-from kubelab.controllers.scheduler import Scheduler
-from kubelab.controllers.service_accounts import ServiceAccountController
+from kubelab.controllers.index import PodIndex
+from kubelab.controllers.network.endpoint_slices import EndpointSliceController
+from kubelab.controllers.network.endpoints import EndpointsController
+from kubelab.controllers.nodes.evictions import EvictionController
+from kubelab.controllers.nodes.life import NodeController
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR, NodeIpamController
+from kubelab.controllers.scheduling.scheduler import Scheduler
+from kubelab.controllers.upkeep.event_expiry import EventExpiryController
+from kubelab.controllers.upkeep.garbage import GarbageCollector
+from kubelab.controllers.upkeep.namespaces import NamespaceController
+from kubelab.controllers.upkeep.service_accounts import ServiceAccountController
+from kubelab.controllers.workloads.daemon_sets import DaemonSetController
+from kubelab.controllers.workloads.deployments import DeploymentController
+from kubelab.controllers.workloads.replica_sets import ReplicaSetController, ReplicationControllerController
+from kubelab.controllers.workloads.stateful_sets import StatefulSetController
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +56,28 @@ class ControllerManager:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        pods = PodIndex(store)
+        store.on_commit(pods.observe)
         self.controllers: tuple[Controller, ...] = (
-            NamespaceController(store, now=now),
-            ServiceAccountController(store, now=now, ca=options.ca),
-            NodeController(store, now=now, clock=clock, grace=options.node_grace),
-            *([NodeIpamController(store, now=now, cidrs=options.cluster_cidrs)] if options.cluster_cidrs else []),
-            DeploymentController(store, now=now),
-            ReplicaSetController(store, now=now),
-            DaemonSetController(store, now=now),
-            Scheduler(store, now=now),
-            EvictionController(store, now=now),
-            EndpointSliceController(store, now=now),
-            EndpointsController(store, now=now),
-            GarbageCollector(store, now=now),
-            EventExpiryController(store, now=now),
+            NamespaceController(store, pods=pods, now=now),
+            ServiceAccountController(store, pods=pods, now=now, ca=options.ca),
+            NodeController(store, pods=pods, now=now, clock=clock, grace=options.node_grace),
+            *(
+                [NodeIpamController(store, pods=pods, now=now, cidrs=options.cluster_cidrs)]
+                if options.cluster_cidrs
+                else []
+            ),
+            DeploymentController(store, pods=pods, now=now),
+            ReplicaSetController(store, pods=pods, now=now),
+            ReplicationControllerController(store, pods=pods, now=now),
+            StatefulSetController(store, pods=pods, now=now),
+            DaemonSetController(store, pods=pods, now=now),
+            Scheduler(store, pods=pods, now=now),
+            EvictionController(store, pods=pods, now=now),
+            EndpointSliceController(store, pods=pods, now=now),
+            EndpointsController(store, pods=pods, now=now),
+            GarbageCollector(store, pods=pods, now=now),
+            EventExpiryController(store, pods=pods, now=now),
         )
         self._stopped = False
         store.on_commit(self._observe)

@@ -56,7 +56,7 @@ def full_name(name: str) -> str:
     """As container runtimes complete what people shorten: registry, `library/`, tag. Raises ValueError."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of an image, like registry.example/shop:1")
-    head, slash, rest = name.partition("/")
+    head, slash, _ = name.partition("/")
     if not slash or not ("." in head or ":" in head or head == "localhost"):
         name = f"docker.io/{name}" if slash else f"docker.io/library/{name}"
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"

@@ -1,6 +1,6 @@
-"""`python -m kubelab.external [--http NAME=ADDRESS:PORT]… [--dns ADDRESS:PORT]… [--zone ORIGIN]`.
+"""`python -m kubelab.external [--family 4|6]… [--http NAME=ADDRESS:PORT]… [--dns ADDRESS:PORT]… [--zone ORIGIN]`.
 
-Without arguments: the addresses every lab's external namespace has. Runs until SIGTERM.
+Without places: the addresses of these families that every lab's external namespace has. Runs until SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 
-from kubelab.external.servers import BindError, World
+from kubelab.dns.listeners import BindError
+from kubelab.external.servers import World
 from kubelab.external.zone import Zone, zone
-from kubelab.underlay.addresses import WORLD_V4, WORLD_V6
+from kubelab.underlay.addresses import WORLD, Family
 
 ORIGIN = "world.test"
+FAMILIES: tuple[Family, ...] = (4, 6)
 SITES = ("web", "api", "ns")
 """Names of the world's addresses, in their order; the last one is the name server."""
 
@@ -28,19 +30,20 @@ def split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def default_zone(origin: str = ORIGIN) -> Zone:
+def default_zone(origin: str = ORIGIN, families: Sequence[Family] = FAMILIES) -> Zone:
     """Every site under its name, all web servers under `any`, and `www` as an alias."""
-    hosts: dict[str, Iterable[str]] = {name: (v4, v6) for name, v4, v6 in zip(SITES, WORLD_V4, WORLD_V6, strict=True)}
-    hosts["any"] = (*WORLD_V4[:2], *WORLD_V6[:2])
+    hosts: dict[str, Iterable[str]] = {
+        name: tuple(WORLD[family][place] for family in families) for place, name in enumerate(SITES)
+    }
+    hosts["any"] = tuple(address for family in families for address in WORLD[family][:2])
     hosts["www"] = (f"=web.{origin}.",)
     hosts["*.wild"] = hosts["web"]
     return zone(origin, hosts)
 
 
-def sites() -> list[tuple[str, str, int]]:
+def sites(families: Sequence[Family] = FAMILIES) -> list[tuple[str, str, int]]:
     """(name, address, port) of the web servers that every lab has."""
-    pairs = zip(SITES[:2], WORLD_V4, WORLD_V6, strict=False)
-    return [(name, address, 80) for name, v4, v6 in pairs for address in (v4, v6)]
+    return [(name, WORLD[family][place], 80) for place, name in enumerate(SITES[:2]) for family in families]
 
 
 async def run(web: Sequence[tuple[str, str, int]], names: Sequence[tuple[str, int]], zones: Sequence[Zone]) -> None:
@@ -59,19 +62,21 @@ async def run(web: Sequence[tuple[str, str, int]], names: Sequence[tuple[str, in
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kubelab.external", description="The world outside of a lab.")
+    parser.add_argument("--family", action="append", type=int, choices=FAMILIES, dest="families")
     parser.add_argument("--http", action="append", default=[], metavar="NAME=ADDRESS:PORT")
     parser.add_argument("--dns", action="append", default=[], metavar="ADDRESS:PORT")
     parser.add_argument("--zone", default=ORIGIN, metavar="ORIGIN")
     arguments = parser.parse_args(argv)
+    families: Sequence[Family] = arguments.families or FAMILIES
     try:
         chosen = [(name, *split(place)) for name, _, place in (text.partition("=") for text in arguments.http)]
         names = [split(text) for text in arguments.dns]
     except ValueError as error:
         parser.error(str(error))
     if not chosen and not names:
-        chosen, names = sites(), [(WORLD_V4[2], 53), (WORLD_V6[2], 53)]
+        chosen, names = sites(families), [(WORLD[family][-1], 53) for family in families]
     try:
-        asyncio.run(run(chosen, names, [default_zone(arguments.zone)]))
+        asyncio.run(run(chosen, names, [default_zone(arguments.zone, families)]))
     except BindError as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class KubeletConfig:
     images: str = ""  # a file that extends the registry of stand-ins
     runtime: str = "process"  # or "containerd"
     runtime_socket: str = "/run/containerd/containerd.sock"
+    labels: dict[str, str] = field(default_factory=dict)  # of the Node, beside those that every node has
     heartbeat: float = 30.0  # seconds between lease renewals
 
     @classmethod

@@ -43,6 +43,7 @@ def node_object(config: KubeletConfig) -> Object:
                 "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(
                     os.uname().machine, os.uname().machine
                 ),
+                **config.labels,
             },
             "annotations": {SOCKET_ANNOTATION: config.socket_outside},
         },

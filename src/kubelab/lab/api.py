@@ -20,6 +20,12 @@ from kubelab.lab.errors import LabError
 Object = dict[str, Any]
 
 
+def is_ready(item: Object) -> bool:
+    """Whether a node or a pod says so."""
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
 class ApiRefusedError(LabError):
     """The server refused a request; ``code`` is the HTTP status, ``reason`` what the server said."""
 

@@ -19,20 +19,20 @@ from typing import Any
 
 from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
-from kubelab.controllers.node_ipam import ClusterCIDR
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
 
 
 async def serve(config: dict[str, Any], ready: int) -> None:
     """Runs until SIGTERM. Exits with a message naming an address that is taken."""
+    lab = LabOptions.from_json(config["options"])
     server = ApiServer(
         data_dir=Path(config["data_dir"]),
         binds=[(address, int(config["port"])) for address in config["addresses"]],
+        service_ranges=lab.service_ranges,
     )
-    controllers = ControllerManager(
-        server.store, controller_options(LabOptions.from_json(config["options"]), ca=server.authority.certificate)
-    )
+    controllers = ControllerManager(server.store, controller_options(lab, ca=server.authority.certificate))
     try:
         await server.start()
     except RuntimeError as error:

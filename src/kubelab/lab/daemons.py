@@ -15,9 +15,16 @@ from kubelab.lab import processes
 from kubelab.lab.errors import LabError
 from kubelab.lab.state import LabPaths
 from kubelab.underlay import cgroups, network
+from kubelab.underlay.addresses import Plan
 
 API_PORT = 6443
 CONTROL_PLANE, EXTERNAL = "control-plane", "external"
+
+
+def server_url(plan: Plan) -> str:
+    """Where the API server is."""
+    host = plan.host[0]
+    return f"https://[{host}]:{API_PORT}" if ":" in host else f"https://{host}:{API_PORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,8 @@ class Daemons:
 
     def start_external(self) -> None:
         inside = f"--net={network.netns(self.paths.name, EXTERNAL)}"
-        self._start(EXTERNAL, ["nsenter", inside, sys.executable, "-m", "kubelab.external"])
+        families = [f"--family={family}" for family in self.paths.require().options.families]
+        self._start(EXTERNAL, ["nsenter", inside, sys.executable, "-m", "kubelab.external", *families])
 
     def stop(self, process: str, *, kill: bool = False) -> None:
         """Ends a recorded process and waits for its end. Raises LabError."""

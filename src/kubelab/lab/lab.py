@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelab.lab import containerd, images, state
-from kubelab.lab.api import LabApi, Object
-from kubelab.lab.daemons import API_PORT, Daemons
+from kubelab.lab.api import LabApi, Object, is_ready
+from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
 from kubelab.lab.nodes import Nodes
 from kubelab.lab.options import LabOptions
@@ -106,15 +106,14 @@ class Lab:
         paths = self._paths
         progress("building the underlay")
         with state.lock(".subnets", timeout=30):
-            plan = choose(state.others(self.name), machine_routes())
+            plan = choose(state.others(self.name), machine_routes(), options.families)
             paths.mount()
             paths.write(LabState(name=self.name, index=plan.index, options=options, pids={}))
         if options.images is not None:
             shutil.copy(options.images, paths.images)
         network.create(self.name, plan)
         credentials = Credentials(paths.control_plane)
-        server = f"https://{plan.host[0]}:{API_PORT}"
-        credentials.write_admin(paths.kubeconfig, server, cluster=f"kubelab-{self.name}")
+        credentials.write_admin(paths.kubeconfig, server_url(plan), cluster=f"kubelab-{self.name}")
         progress("starting the control plane")
         self._daemons.configure_control_plane()
         ready = self._daemons.start_control_plane()
@@ -135,16 +134,11 @@ class Lab:
         self.api().wait("/api/v1/nodes", registered, 30, f"registration of {nodes} nodes")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Until every node says that it is ready, which takes a CNI plugin. Raises LabError."""
+        """Until every node that is not stopped says that it is ready, which takes a CNI plugin. Raises LabError."""
+        running = {record.name for record in self._paths.require().nodes if not record.stopped}
 
         def ready(items: list[Object]) -> bool:
-            return bool(items) and all(
-                any(
-                    c["type"] == "Ready" and c["status"] == "True"
-                    for c in (item.get("status") or {}).get("conditions") or []
-                )
-                for item in items
-            )
+            return running <= {item["metadata"]["name"] for item in items if is_ready(item)}
 
         self.api().wait("/api/v1/nodes", ready, timeout, "readiness of the nodes")
 

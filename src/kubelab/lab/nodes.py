@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from kubelab.kubelet.config import KubeletConfig
 from kubelab.lab import containerd, images, processes
-from kubelab.lab.daemons import API_PORT, EXTERNAL, Daemons
+from kubelab.lab.daemons import EXTERNAL, Daemons, server_url
 from kubelab.lab.errors import LabError
 from kubelab.lab.pki import Credentials
 from kubelab.lab.state import LabPaths, LabState, NodeRecord
 from kubelab.underlay import cgroups, network, node
 
+REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 IMAGES = "images.yaml"
 """In a node's kubelet directory: the user's registry of stand-ins."""
 
@@ -30,7 +32,7 @@ class Nodes:
     daemons: Daemons
 
     def build(self, record: NodeRecord, credentials: Credentials) -> None:
-        """Records it, makes its namespaces, place in the underlay, credentials. Raises ChildError, NetworkError, OSError."""
+        """Records it, makes namespaces, plugs them in, issues credentials. Raises ChildError, NetworkError, OSError."""
         state, space = self.paths.change(lambda current: current.with_node(record)), self.paths.space(record.name)
         node.create(space, state.plan.node(record.number), state.plan)
         if state.options.xdp:
@@ -84,7 +86,7 @@ class Nodes:
         return KubeletConfig(
             node=record.name,
             addresses=state.plan.node(record.number),
-            server=f"https://{state.plan.host[0]}:{API_PORT}",
+            server=server_url(state.plan),
             ca=f"{inside}/pki/ca.crt",
             certificate=f"{inside}/pki/kubelet.crt",
             key=f"{inside}/pki/kubelet.key",
@@ -93,4 +95,5 @@ class Nodes:
             cluster_dns=state.options.name_servers,
             images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
             runtime=state.options.runtime,
+            labels={REGION: state.name, ZONE: record.zone, INSTANCE_TYPE: "kubelab"},
         )

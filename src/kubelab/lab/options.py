@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from kubelab.lab.errors import LabError
-from kubelab.underlay.addresses import MAX_NODES
+from kubelab.underlay.addresses import MAX_NODES, Family, Network
 
-Family = Literal[4, 6]
 Runtime = Literal["process", "containerd"]
-Network = IPv4Network | IPv6Network
 
 POD_CIDRS = (("10.244.0.0/16", 24), ("fd00:10:244::/48", 64))
 """Pools and the prefix length of each node's block."""

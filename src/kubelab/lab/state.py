@@ -52,7 +52,7 @@ class LabState:
 
     @property
     def plan(self) -> Plan:
-        return Plan(self.index)
+        return Plan(self.index, self.options.families)
 
     def node(self, name: str) -> NodeRecord:
         """Raises LabError naming the nodes that there are."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kubelab.lab import processes
-from kubelab.lab.daemons import API_PORT
+from kubelab.lab.daemons import server_url
 from kubelab.lab.options import LabOptions
 from kubelab.lab.state import LabPaths
 from kubelab.underlay import cgroups, network
@@ -71,8 +71,8 @@ def status(paths: LabPaths) -> LabStatus:
         paths.name,
         present=True,
         complete=found.complete,
-        server=f"https://{plan.host[0]}:{API_PORT}",
-        subnets=(str(plan.v4), str(plan.v6)),
+        server=server_url(plan),
+        subnets=tuple(map(str, plan.subnets)),
         nodes=nodes,
         processes=running,
         options=found.options,

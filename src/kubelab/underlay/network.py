@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kubelab.underlay import namespaces, syscalls
-from kubelab.underlay.addresses import WORLD_V4, WORLD_V6, Plan
+from kubelab.underlay.addresses import Plan
 
 NETNS_DIRECTORY = Path("/run/netns")
 MTU = 1500
@@ -69,16 +69,11 @@ def create(lab: str, plan: Plan) -> None:
     batch(
         [
             f"link set {plan.host_link} mtu {MTU} up",
-            f"addr add {plan.host[0]}/24 dev {plan.host_link}",
-            f"addr add {plan.host[1]}/64 dev {plan.host_link} nodad",
+            *(_own(address, plan.host_link) for address in plan.host),
         ]
     )
     plug(lab, "external", external)
-    _configure(
-        external,
-        plan.router,
-        [f"addr add {v4}/32 dev lo" for v4 in WORLD_V4] + [f"addr add {v6}/128 dev lo nodad" for v6 in WORLD_V6],
-    )
+    _configure(external, plan.router, [f"addr add {address} dev lo {_now(address)}" for address in plan.world])
 
 
 def plug(lab: str, port: str, member: Path) -> None:
@@ -106,15 +101,25 @@ def like_network_cards(lab: str, ports: Iterable[str]) -> None:
                 raise NetworkError(f"ethtool -K {port} {' '.join(feature)}: {done.stderr.strip()}")
 
 
-def configure_node(lab: str, node: str, addresses: tuple[str, str], plan: Plan) -> None:
+def configure_node(lab: str, node: str, addresses: tuple[str, ...], plan: Plan) -> None:
     """Plugs a node in: addresses on eth0, default routes through the external router."""
     member = netns(lab, node)
     plug(lab, node, member)
-    routes = [f"route add 0.0.0.0/0 via {plan.router[0]}", f"route add ::/0 via {plan.router[1]}"]
+    routes = [f"route add {'::/0' if ':' in router else '0.0.0.0/0'} via {router}" for router in plan.router]
     _configure(member, addresses, routes)
 
 
-def _configure(member: Path, addresses: tuple[str, str], more: list[str]) -> None:
+def _own(address: str, device: str) -> str:
+    """The command that gives a device its address in the underlay's subnet."""
+    return f"addr add {address}/{64 if ':' in address else 24} dev {device} {_now(address)}"
+
+
+def _now(address: str) -> str:
+    """Usable at once: nobody else can have it."""
+    return "nodad" if ":" in address else ""
+
+
+def _configure(member: Path, addresses: tuple[str, ...], more: list[str]) -> None:
     def sysctls() -> None:
         syscalls.enter(str(member), syscalls.CLONE_NEWNET)
         for key, value in (
@@ -136,8 +141,7 @@ def _configure(member: Path, addresses: tuple[str, str], more: list[str]) -> Non
         [
             "link set lo up",
             f"link set eth0 mtu {MTU} up",
-            f"addr add {addresses[0]}/24 dev eth0",
-            f"addr add {addresses[1]}/64 dev eth0 nodad",
+            *(_own(address, "eth0") for address in addresses),
             *more,
         ],
         within=member,

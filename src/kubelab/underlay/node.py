@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubelab.underlay import cgroups, namespaces, network, syscalls
-from kubelab.underlay.addresses import DNS_V4, DNS_V6, Plan
+from kubelab.underlay.addresses import Plan
 
 LOWER = "/run/kubelab/root"
 """In a node: the machine's root, from which containers are layered."""
@@ -62,7 +62,7 @@ class NodeSpace:
         return ["sh", "-c", script, str(cgroup), f"--net={self.net}", *enter, "--wdns=/", "--", *command]
 
 
-def create(space: NodeSpace, addresses: tuple[str, str], plan: Plan) -> None:
+def create(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None:
     """Makes and pins the node's namespaces, plugs it into the underlay. Raises ChildError, NetworkError, OSError."""
     for part in ("upper", "work", "root", "kubelet"):
         (space.directory / part).mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def create(space: NodeSpace, addresses: tuple[str, str], plan: Plan) -> None:
     network.configure_node(space.lab, space.name, addresses, plan)
 
 
-def build_root(space: NodeSpace, addresses: tuple[str, str], plan: Plan) -> None:
+def build_root(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None:
     """Makes the node's mount tree and moves into it; runs in the node's fresh namespaces."""
     outside = outside_mounts()
     root = str(space.directory / "root")
@@ -119,13 +119,13 @@ def _mount_sys(root: str) -> None:
             syscalls.mount(kind, root + path, kind)
 
 
-def _write_etc(root: Path, name: str, addresses: tuple[str, str], plan: Plan) -> None:
+def _write_etc(root: Path, name: str, addresses: tuple[str, ...], plan: Plan) -> None:
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
     lines += [f"{address} {name}" for address in addresses] + [f"{address} kubernetes" for address in plan.host]
     files = {
         "hosts": lines,
         "hostname": [name],
-        "resolv.conf": [f"nameserver {DNS_V4}", f"nameserver {DNS_V6}"],
+        "resolv.conf": [f"nameserver {address}" for address in plan.name_servers],
     }
     for file, content in files.items():
         path = root / "etc" / file

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster import lab, lab_image, status
+from cilium.cli.cluster import status
+from cilium.cli.cluster.lab.command import lab
 from cilium.cli.cluster.policy.commands import policy
-from cilium.cli.cluster.policy_test import command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,8 +22,6 @@ def version() -> None:
     click.echo(f"cilium {package_version('cilium')}")
 
 
-lab.lab.add_command(command.test)
-lab.lab.add_command(lab_image.image)
-main.add_command(lab.lab)
+main.add_command(lab)
 main.add_command(status.status)
 main.add_command(policy)

@@ -40,6 +40,8 @@ class Node:
     definitions: Mapping[str, Schema] = field(repr=False)
     extra: Schema = field(default_factory=dict)
     structural: bool = False
+    name: str = ""
+    "Of the definition that this is, if it has one."
 
     def child(self, name: str) -> "Node | None":
         """The node of property `name`, or of any property of a map; None when there is none."""
@@ -57,6 +59,11 @@ class Node:
     def properties(self) -> Mapping[str, Schema]:
         found: Mapping[str, Schema] = self.schema.get("properties", {})
         return found
+
+    @property
+    def is_map(self) -> bool:
+        """Its fields are entries, whose names no schema declares."""
+        return not self.properties
 
     @property
     def closed(self) -> bool:
@@ -77,12 +84,12 @@ class Node:
 
     @property
     def merge_key(self) -> str | None:
-        key: str | None = self._own("x-kubernetes-patch-merge-key")
+        key: str | None = self.extension("x-kubernetes-patch-merge-key")
         return key
 
     @property
     def merges(self) -> bool:
-        return "merge" in (self._own("x-kubernetes-patch-strategy") or "").split(",")
+        return "merge" in (self.extension("x-kubernetes-patch-strategy") or "").split(",")
 
     def merged(self) -> "Node":
         """For elements of a merging list: the node of one element."""
@@ -92,13 +99,15 @@ class Node:
         """Another schema of the same place (a branch of allOf, anyOf, oneOf, not)."""
         return self._resolve(schema)
 
-    def _own(self, name: str) -> Any:
+    def extension(self, name: str) -> Any:
+        """An `x-kubernetes-…` mark of this place: what stands beside a reference goes before what it points to."""
         return self.extra.get(name, self.schema.get(name))
 
     def _resolve(self, schema: Schema) -> "Node":
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            return Node(self.definitions.get(reference.removeprefix(_REF), {}), self.definitions, schema)
+            name = reference.removeprefix(_REF)
+            return Node(self.definitions.get(name, {}), self.definitions, schema, name=name)
         return Node(schema, self.definitions, structural=self.structural)
 
 
@@ -116,7 +125,7 @@ class Schemas:
         name = self._names.get((group, version, kind))
         if not name:
             return None
-        return Node(self._definitions[name], self._definitions, structural=name in self._custom)
+        return Node(self._definitions[name], self._definitions, structural=name in self._custom, name=name)
 
     def definition(self, name: str) -> Node:
         return Node(self._definitions[name], self._definitions)

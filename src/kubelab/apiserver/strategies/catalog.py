@@ -8,7 +8,7 @@ from kubelab.apiserver.strategies.common import NamedStrategy
 from kubelab.apiserver.strategies.custom import CustomStrategy
 from kubelab.apiserver.strategies.definitions import CRDS, DefinitionStrategy
 from kubelab.apiserver.strategies.pods import PodStrategy
-from kubelab.apiserver.strategies.services import ServiceStrategy
+from kubelab.apiserver.strategies.services import SERVICE_RANGES, ServiceRanges, ServiceStrategy
 
 _BUILTIN: dict[str, type[NamedStrategy]] = {
     "namespaces": cluster.NamespaceStrategy,
@@ -33,8 +33,8 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
 class StrategyCatalog:
     """Strategies are made anew for each write of a custom resource: its schema may have changed."""
 
-    def __init__(self, schemas: Schemas) -> None:
-        self._schemas = schemas
+    def __init__(self, schemas: Schemas, service_ranges: ServiceRanges = SERVICE_RANGES) -> None:
+        self._schemas, self._service_ranges = schemas, service_ranges
         self._known: dict[str, Strategy] = {}
 
     def __call__(self, resource: Resource) -> Strategy:
@@ -45,4 +45,6 @@ class StrategyCatalog:
         if strategy is None:
             node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
             strategy = self._known[resource.key] = _BUILTIN.get(resource.key, NamedStrategy)(resource, node)
+            if isinstance(strategy, ServiceStrategy):
+                strategy.ranges = self._service_ranges
         return strategy

@@ -31,6 +31,8 @@ class NamespaceStrategy(NamedStrategy):
 
 
 class NodeStrategy(NamedStrategy):
+    creates_status = True
+
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})
         if spec.get("podCIDR") and not spec.get("podCIDRs"):

@@ -1,20 +1,23 @@
 """Services: defaults, allocation of cluster IPs and node ports, validation.
 
-Owns: the ranges 10.96.0.0/16, fd00:10:96::/112 and 30000-32767. What is taken is read from the stored Services, so
-there is no second book that could disagree. Explicit addresses are honoured when they are free and in range.
+Owns: one range of addresses per family of the cluster, and the ports 30000-32767. What is taken is read from the stored
+Services, so there is no second book that could disagree. Explicit addresses are honoured when they are free and in
+range.
 """
 
 import ipaddress
 import random
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from kubelab.apiserver.errors import Cause, invalid
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import NamedStrategy, duplicate, invalid_value, required, unsupported
 
-IPV4_RANGE = ipaddress.IPv4Network("10.96.0.0/16")
-IPV6_RANGE = ipaddress.IPv6Network("fd00:10:96::/112")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+ServiceRanges = tuple[Network, ...]
+SERVICE_RANGES: ServiceRanges = (ipaddress.IPv4Network("10.96.0.0/16"), ipaddress.IPv6Network("fd00:10:96::/112"))
+"""Of the cluster's families, the primary first."""
 NODE_PORTS = range(30000, 32768)
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
@@ -24,6 +27,8 @@ _RESERVED = 256
 
 
 class ServiceStrategy(NamedStrategy):
+    ranges: ServiceRanges = SERVICE_RANGES
+
     def default(self, obj: Object) -> None:
         spec = obj.get("spec")
         if not isinstance(spec, dict):
@@ -88,7 +93,7 @@ class ServiceStrategy(NamedStrategy):
             for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
                 spec.pop(field, None)
         else:
-            causes += _allocate_addresses(spec, others)
+            causes += _allocate_addresses(spec, others, self.ranges)
         if spec["type"] == "NodePort" or (spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts")):
             causes += _allocate_ports(spec, others)
         if _wants_health_port(spec):
@@ -135,9 +140,12 @@ def _spec_causes(spec: Object) -> Iterator[Cause]:
             yield invalid_value(f"{where}.targetPort", target, "must be between 1 and 65535, inclusive")
 
 
-def _allocate_addresses(spec: Object, others: list[Object]) -> list[Cause]:
+def _allocate_addresses(spec: Object, others: list[Object], ranges: ServiceRanges) -> list[Cause]:
     asked = list(spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else []))
-    families = _families(spec, asked)
+    known = {f"IPv{network.version}": network for network in ranges}
+    families = _families(spec, asked, list(known))
+    if foreign := [*_foreign(spec, families, known)]:
+        return foreign
     spec.setdefault("ipFamilyPolicy", "SingleStack" if len(families) == 1 else "RequireDualStack")
     spec["ipFamilies"] = families
     if asked and asked[0] == "None":
@@ -147,7 +155,7 @@ def _allocate_addresses(spec: Object, others: list[Object]) -> list[Cause]:
     addresses: list[str] = []
     causes: list[Cause] = []
     for index, family in enumerate(families):
-        network = IPV4_RANGE if family == "IPv4" else IPV6_RANGE
+        network = known[family]
         address = asked[index] if index < len(asked) else _free_address(network, taken)
         fault = _address_fault(address, network, taken)
         if fault:
@@ -160,19 +168,29 @@ def _allocate_addresses(spec: Object, others: list[Object]) -> list[Cause]:
     return causes
 
 
-def _families(spec: Object, asked: list[str]) -> list[str]:
-    """The address families in order: as given, else of the given addresses, else IPv4 first."""
+def _foreign(spec: Object, families: list[str], known: Container[str]) -> Iterator[Cause]:
+    """What a Service wants of families that the cluster does not have."""
+    for index, family in enumerate(families):
+        if family not in known:
+            yield invalid_value(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+    if spec.get("ipFamilyPolicy") == "RequireDualStack" and len(families) < 2:
+        reason = "this cluster is not configured for dual-stack services"
+        yield invalid_value("spec.ipFamilyPolicy", "RequireDualStack", reason)
+
+
+def _families(spec: Object, asked: list[str], known: list[str]) -> list[str]:
+    """The address families in order: as given, else of the given addresses, else the cluster's primary."""
     families = list(spec.get("ipFamilies") or ())
     if not families:
-        families = ["IPv6" if ":" in ip else "IPv4" for ip in asked if ip != "None"] or ["IPv4"]
+        families = ["IPv6" if ":" in ip else "IPv4" for ip in asked if ip != "None"] or known[:1]
     if spec.get("ipFamilyPolicy") in ("PreferDualStack", "RequireDualStack") and len(families) == 1:
-        families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+        families += [family for family in known if family != families[0]]
     return families[:1] if spec.get("ipFamilyPolicy") == "SingleStack" else families[:2]
 
 
-def _free_address(network: ipaddress.IPv4Network | ipaddress.IPv6Network, taken: set[str]) -> str:
+def _free_address(network: Network, taken: set[str]) -> str:
     size = network.num_addresses
-    start = random.randrange(_RESERVED, size - 1)
+    start = random.randrange(min(_RESERVED, size // 16), size - 1)
     for offset in range(size):
         place = (start + offset) % (size - 2) + 1
         address = str(network[place])
@@ -181,7 +199,7 @@ def _free_address(network: ipaddress.IPv4Network | ipaddress.IPv6Network, taken:
     return "None"
 
 
-def _address_fault(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network, taken: set[str]) -> str:
+def _address_fault(address: str, network: Network, taken: set[str]) -> str:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubelab.apiserver import errors
-from kubelab.apiserver.strategies.services import IPV4_RANGE, IPV6_RANGE
+from kubelab.apiserver.strategies.services import SERVICE_RANGES
 
 PORTS = [{"port": 80}]
 
@@ -31,8 +31,8 @@ async def refused(store, resource: str, obj: dict[str, Any]) -> errors.Invalid:
 async def test_services_get_addresses_of_both_families(store):
     created = await store.create("services", service(ipFamilyPolicy="RequireDualStack"), namespace="default")
     four, six = created["spec"]["clusterIPs"]
-    assert ipaddress.ip_address(four) in IPV4_RANGE
-    assert ipaddress.ip_address(six) in IPV6_RANGE
+    assert ipaddress.ip_address(four) in SERVICE_RANGES[0]
+    assert ipaddress.ip_address(six) in SERVICE_RANGES[1]
     assert created["spec"]["clusterIP"] == four
     assert created["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
     assert created["spec"]["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]

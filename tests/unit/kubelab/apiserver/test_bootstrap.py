@@ -6,6 +6,7 @@ from typing import Any
 
 from kubelab.apiserver.bootstrap import ENDPOINT_SLICES, create_namespaces, publish_addresses
 from kubelab.apiserver.store import Store
+from kubelab.apiserver.strategies.services import SERVICE_RANGES
 
 
 def published(store: Store) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def published(store: Store) -> dict[str, Any]:
 
 
 async def test_the_service_kubernetes_has_the_api_servers_addresses(store: Store) -> None:
-    await create_namespaces(store)
+    await create_namespaces(store, SERVICE_RANGES)
     await publish_addresses(
         store, [("127.0.0.1", 6443), ("192.0.2.1", 6443), ("2001:db8::1", 6443), ("::1", 6443), ("0.0.0.0", 6443)]
     )
@@ -34,7 +35,7 @@ async def test_the_service_kubernetes_has_the_api_servers_addresses(store: Store
 
 
 async def test_a_restart_elsewhere_replaces_them_and_one_in_place_writes_nothing(store: Store) -> None:
-    await create_namespaces(store)
+    await create_namespaces(store, SERVICE_RANGES)
     await publish_addresses(store, [("192.0.2.1", 6443), ("2001:db8::1", 6443)])
     before = store.version
     await publish_addresses(store, [("192.0.2.1", 6443), ("2001:db8::1", 6443)])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from unit.kubelab.controllers.cluster import Cluster, Object, deployment
 
-from kubelab.controllers import fit, placement
+from kubelab.controllers.scheduling import fit, placement
 
 
 async def pod(cluster: Cluster, name: str, labels: dict[str, str] | None = None, **spec: Any) -> Object:

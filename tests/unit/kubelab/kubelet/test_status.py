@@ -8,7 +8,7 @@ import pytest
 
 from kubelab.kubelet.entrypoint import command_line, image_name
 from kubelab.kubelet.status import ContainerState, Facts, merge_conditions, phase, pod_status
-from kubelab.kubelet.streams import status
+from kubelab.kubelet.streaming.channels import exited
 
 WAITING = ContainerState()
 RUNNING = ContainerState(kind="running", ready=True, started=True)
@@ -71,7 +71,7 @@ def test_terminated_state_on_the_wire() -> None:
 
 @pytest.mark.parametrize(("code", "number"), [(5, "5"), (-9, "137")])
 def test_exec_failure_carries_the_exit_code(code: int, number: str) -> None:
-    assert status(code, ["x"])["details"] == {"causes": [{"reason": "ExitCode", "message": number}]}
+    assert exited(code)["details"] == {"causes": [{"reason": "ExitCode", "message": number}]}
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,14 @@ def test_addresses_of_a_plan_are_distinct_and_inside() -> None:
 def test_impossible_nodes_are_refused(number: int) -> None:
     with pytest.raises(ValueError, match="1 to 100"):
         Plan(1).node(number)
+
+
+def test_a_lab_of_one_family_has_addresses_of_that_family_only() -> None:
+    plan = choose([], [], (6,))
+    for addresses in (plan.host, plan.router, plan.node(1), plan.world, plan.name_servers, map(str, plan.subnets)):
+        assert all(":" in address for address in addresses)
+    assert len(plan.node(1)) == 1
+
+
+def test_the_primary_family_comes_first() -> None:
+    assert Plan(1, (6, 4)).node(2) == ("fd00:172:30:1::12", "172.30.1.12")

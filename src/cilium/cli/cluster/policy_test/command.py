@@ -117,7 +117,7 @@ def _notes(loaded: Test) -> None:
 @contextmanager
 def _lab(name: str | None, nodes: int, values: Path | None, keep: bool) -> Iterator[Lab]:
     """The lab of that name, or one of the test's own, which goes afterwards. Raises LabError."""
-    from cilium.cli.cluster.lab import bring_up, load_settings
+    from cilium.cli.cluster.lab.install import bring_up, load_settings
     from kubelab.lab.errors import LabError
     from kubelab.lab.lab import Lab
     from kubelab.lab.options import LabOptions

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from kubelab.kubelet.config import Object
 
 PROCESS, CONTAINERD = "process", "containerd"
-OWN = ("quay.io/cilium/", "registry.k8s.io/coredns/", "kubelab.io/")
+OWN = ("cilium", "quay.io/cilium/", "registry.k8s.io/coredns/", "kubelab.io/")
 """Images that exist nowhere: what they name is installed on the machine."""
 
 Imported = Callable[[str], Awaitable[bool]]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kubelab.kubelet.config import KubeletConfig, Object
+from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.runtime.containerd.choice import CONTAINERD, PROCESS, choose
 from kubelab.kubelet.runtime.containerd.runtime import ContainerdRuntime
 from kubelab.kubelet.runtime.contract import ContainerSpec, LogFormat, Running, Runtime, Sandbox
@@ -22,8 +23,8 @@ MARK = "runtime"
 class SplitRuntime:
     """Implements ``contract.Runtime``."""
 
-    def __init__(self, config: KubeletConfig) -> None:
-        self._processes, self._containers = ProcessRuntime(config), ContainerdRuntime(config)
+    def __init__(self, config: KubeletConfig, inotify: Inotify) -> None:
+        self._processes, self._containers = ProcessRuntime(config, inotify), ContainerdRuntime(config)
         self._runtimes: dict[str, Runtime] = {PROCESS: self._processes, CONTAINERD: self._containers}
         self._pods: dict[str, str] = {}
 

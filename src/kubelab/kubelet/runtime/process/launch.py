@@ -10,8 +10,10 @@ the PID namespace, builds its mounts and executes the command. Errors travel thr
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
+import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,8 @@ class Launch:
     uid: int = 0
     gid: int = 0
     readonly_root: bool = False
+    stdio: int | None = None  # becomes stdin; with ``tty`` it is a terminal and becomes all three
+    tty: bool = False
 
 
 async def launch(spec: Launch) -> Process:
@@ -112,11 +116,13 @@ def _first(spec: Launch, errors: int, pids: int) -> NoReturn:
 def _second(spec: Launch, errors: int) -> NoReturn:
     step = "log"
     try:
-        _attach_output(spec.log)
+        _attach_output(spec)
         step = "mounts"
         build_root(spec)
         step = "exec"
         os.setsid()
+        if spec.tty:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         _reset_signals()
         os.umask(0o022)
         os.chdir(spec.cwd)
@@ -194,10 +200,9 @@ def place(target: str, *, is_directory: bool) -> None:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o644))
 
 
-def _attach_output(log: Path) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(null, 0)
+def _attach_output(spec: Launch) -> None:
+    os.dup2(os.open("/dev/null", os.O_RDONLY) if spec.stdio is None else spec.stdio, 0)
+    out = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if not spec.tty else 0
     os.dup2(out, 1)
     os.dup2(out, 2)
 

@@ -6,7 +6,9 @@ In: the kubelet's requests. Out: processes in ``/sys/fs/cgroup/kubepods/pod<uid>
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -14,8 +16,10 @@ import structlog
 from kubelab.kubelet import cni
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.entrypoint import command_line, identity
+from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.runtime.contract import ContainerSpec, LogFormat, Sandbox, SandboxError
 from kubelab.kubelet.runtime.dialing import dial
+from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
 from kubelab.kubelet.runtime.process.container import ProcessContainer
 from kubelab.kubelet.runtime.process.launch import Launch, launch
@@ -37,8 +41,8 @@ class ProcessRuntime:
 
     version = "kubelab://1"
 
-    def __init__(self, config: KubeletConfig) -> None:
-        self._config = config
+    def __init__(self, config: KubeletConfig, inotify: Inotify) -> None:
+        self._config, self._inotify = config, inotify
         self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
         cgroups.create(CGROUP_ROOT)
 
@@ -81,10 +85,19 @@ class ProcessRuntime:
 
     async def start(self, spec: ContainerSpec) -> ProcessContainer:
         described = self._describe(spec)
-        return ProcessContainer.of(await launch(described), described)
+        if not interactive.wanted(spec.container):
+            return ProcessContainer.of(await launch(described), described, self._inotify)
+        cgroup = described.cgroup.with_name(f".{spec.container['name']}.stdio")
+        described.directory.mkdir(parents=True, exist_ok=True)
+        end = await interactive.prepare(spec.container, described.directory, spec.log, cgroup)
+        try:
+            described = replace(described, stdio=end)
+            return ProcessContainer.of(await launch(described), described, self._inotify)
+        finally:
+            os.close(end)
 
     async def adopt(self, record: Object) -> ProcessContainer | None:
-        return ProcessContainer.adopt(record)
+        return ProcessContainer.adopt(record, self._inotify)
 
     async def dial(self, sandbox: Sandbox, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await dial(sandbox, port)
@@ -113,6 +126,7 @@ class ProcessRuntime:
             cwd=container.get("workingDir") or "/",
             uid=int(security.get("runAsUser") or 0),
             gid=int(security.get("runAsGroup") or 0),
+            tty=bool(container.get("tty")),
             readonly_root=bool(security.get("readOnlyRootFilesystem")),
         )
 

@@ -1,0 +1,20 @@
+"""cilium lab: a Kubernetes of several nodes on this machine, with Cilium installed as on any cluster.
+
+The only place where Cilium and kubelab meet: settings become manifests, manifests are given to the lab.
+"""
+
+from __future__ import annotations
+
+import click
+
+from cilium.cli.cluster.lab import image, life, node
+from cilium.cli.cluster.policy_test.command import test
+
+
+@click.group()
+def lab() -> None:
+    """A Kubernetes of several nodes on this machine, made of namespaces."""
+
+
+for command in (life.up, life.down, life.status, life.env, life.preflight, node.node, image.image, test):
+    lab.add_command(command)

@@ -1,0 +1,1 @@
+"""What keeps the store tidy: owners, namespaces, service accounts, events."""
