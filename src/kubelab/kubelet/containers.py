@@ -117,7 +117,7 @@ class Container:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
         except WaitingError as error:
-            await self._hold(error)
+            await self._without_image(error)
             return False
         except LaunchError as error:
             self.state = replace(self.state, started_at=now())
@@ -193,20 +193,28 @@ class Container:
     async def _cannot(self, reason: str, message: str, delay: float) -> None:
         if self.state.message != message:
             self._host.event("Warning", "Failed", f"Error: {message}")
+        await self._hold(reason, message, delay)
+
+    async def _without_image(self, error: WaitingError) -> None:
+        """Says what the container waits for; an image may be there at any time."""
+        reason, message, delay = error.reason, str(error), IMAGE_BACKOFF_MIN
+        if reason == "ErrImagePull" and self.state.reason in (reason, "ImagePullBackOff"):
+            reason, message = "ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}": {reason}: {error}'
+            delay = self._image_backoff = min(self._image_backoff * 2, IMAGE_BACKOFF_MAX)
+        else:
+            self._image_backoff = IMAGE_BACKOFF_MIN
+        if self.state.reason != reason:
+            if reason == "ImagePullBackOff":
+                self._host.event("Normal", "BackOff", f'Back-off pulling image "{self.spec["image"]}"')
+            else:
+                self._host.event("Warning", reason if reason == "ErrImageNeverPull" else "Failed", message)
+            self._host.event("Warning", "Failed", f"Error: {reason}")
+        await self._hold(reason, message, delay)
+
+    async def _hold(self, reason: str, message: str, delay: float) -> None:
         self.state = replace(self.state, kind="waiting", reason=reason, message=message)
         self._host.changed()
         await self._sleep(delay)
-
-    async def _hold(self, error: WaitingError) -> None:
-        """Says so, of an image after a while that it waits for it; it may come at any time."""
-        waited = self.state.reason in ("ErrImagePull", "ImagePullBackOff")
-        if error.reason != "ErrImagePull" or not waited:
-            self._image_backoff = IMAGE_BACKOFF_MIN
-            await self._cannot(error.reason, str(error), IMAGE_BACKOFF_MIN)
-            return
-        self._image_backoff = min(self._image_backoff * 2, IMAGE_BACKOFF_MAX)
-        message = f'Back-off pulling image "{self.spec["image"]}": ErrImagePull: {error}'
-        await self._cannot("ImagePullBackOff", message, self._image_backoff)
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
