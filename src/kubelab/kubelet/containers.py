@@ -20,7 +20,7 @@ from kubelab.kubelet import logs, probes
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import Exit, LaunchError, Running, WaitingError
+from kubelab.kubelet.runtime.contract import Exit, ImageError, LaunchError, Running
 from kubelab.kubelet.status import ContainerState, now
 from kubelab.kubelet.volumes import VolumeError
 
@@ -116,7 +116,7 @@ class Container:
         except (MissingReferenceError, VolumeError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
-        except WaitingError as error:
+        except ImageError as error:
             await self._without_image(error)
             return False
         except LaunchError as error:
@@ -134,6 +134,8 @@ class Container:
             self._host.event("Normal", "Pulled", present)
             self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
+        if self.process.notice is not None:
+            self._host.event("Normal", *self.process.notice)
         self._host.changed()
         return True
 
@@ -195,7 +197,7 @@ class Container:
             self._host.event("Warning", "Failed", f"Error: {message}")
         await self._hold(reason, message, delay)
 
-    async def _without_image(self, error: WaitingError) -> None:
+    async def _without_image(self, error: ImageError) -> None:
         """Says what the container waits for; an image may be there at any time."""
         reason, message, delay = error.reason, str(error), IMAGE_BACKOFF_MIN
         if reason == "ErrImagePull" and self.state.reason in (reason, "ImagePullBackOff"):

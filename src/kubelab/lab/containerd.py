@@ -68,6 +68,11 @@ exec containerd --config {KUBELET_DIRECTORY}/containerd.toml
 """
 
 
+def container_group(node: Path, identifier: str) -> Path:
+    """The cgroup of a container, below that of its node."""
+    return (node / GROUP).parent / identifier
+
+
 def lacks() -> str:
     """What this machine has not got of it; empty when it has everything."""
     missing = [name for name in COMMANDS if shutil.which(name) is None]

@@ -5,10 +5,13 @@ In: records of nodes in the lab's state. Out: namespaces with a kubelet inside; 
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from kubelab.kubelet.config import KubeletConfig
 from kubelab.lab import containerd, images, processes
@@ -73,13 +76,21 @@ class Nodes:
 
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
-        group = cgroups.node_path(self.paths.name, name) / "kubepods" / f"pod{pod_uid}" / container
+        group = self._container_group(name, pod_uid, container)
         first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
         if first is None:
             raise LabError(f"container {container} of pod {pod_uid} does not run on {name}")
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
         enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
         return ["sh", "-c", script, str(group), *enter, *command]
+
+    def _container_group(self, name: str, pod_uid: str, container: str) -> Path:
+        """The kubelet's, of a process; runc's, of a container of containerd, which the kubelet has recorded."""
+        node_group = cgroups.node_path(self.paths.name, name)
+        record = self.paths.space(name).kubelet / "pods" / pod_uid / "containers" / container / "state.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return containerd.container_group(node_group, json.loads(record.read_text())["process"]["container"])
+        return node_group / "kubepods" / f"pod{pod_uid}" / container
 
     def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:
         space, inside = self.paths.space(record.name), node.KUBELET_DIRECTORY

@@ -29,10 +29,10 @@ class LaunchError(Exception):
     reason = "StartError"
 
 
-class WaitingError(Exception):
-    """A container cannot be made for now, as for lack of its image; it waits. ``reason`` is what its status says."""
+class ImageError(Exception):
+    """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, message: str, reason: str = "ErrImagePull") -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -115,6 +115,10 @@ class Running(Protocol):
     def image_id(self) -> str:
         """Of the image it runs, as the pod's status shows it; empty where there are no images."""
 
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        """Reason and message of an Event about what was started, None for nothing to tell."""
+
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
 
@@ -171,7 +175,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError, WaitingError."""
+        """Starts a container. Raises LaunchError, ImageError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

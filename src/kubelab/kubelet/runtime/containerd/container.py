@@ -58,6 +58,10 @@ class ContainerdContainer:
     def image_id(self) -> str:
         return self._image_id
 
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        return None
+
     async def wait(self) -> Exit:
         pause = _PAUSE_MIN
         while self._exit is None:

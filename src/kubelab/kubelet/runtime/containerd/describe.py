@@ -12,7 +12,7 @@ from typing import Any
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import expand
-from kubelab.kubelet.runtime.contract import ContainerSpec, Mount, WaitingError
+from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, Mount
 
 UID = "io.kubernetes.pod.uid"
 POD, NAMESPACE, CONTAINER = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.container.name"
@@ -62,7 +62,7 @@ def sandbox_config(pod: Object, directory: Path, attempt: int) -> Any:
 
 
 def container_config(spec: ContainerSpec, image: Any, directory: Path) -> Any:
-    """`image`: the one on the node; `directory`: the sandbox's. Raises WaitingError for what may not be started."""
+    """`image`: the one on the node; `directory`: the sandbox's. Raises ImageError for what may not be started."""
     container, variables = spec.container, spec.environment
     return cri.ContainerConfig(
         metadata=cri.ContainerMetadata(name=container["name"], attempt=spec.attempt),
@@ -172,8 +172,8 @@ def _refuse_root(security: Object, container: Object, image: Any) -> None:
         raise _config_error(f'container has runAsNonRoot and image will run as root (container: "{name}")')
 
 
-def _config_error(text: str) -> WaitingError:
-    return WaitingError("CreateContainerConfigError", text)
+def _config_error(text: str) -> ImageError:
+    return ImageError(text, "CreateContainerConfigError")
 
 
 def _groups(spec: Object) -> list[int]:

@@ -1,6 +1,6 @@
 """Which image a container gets: one that was imported, for no registry can be reached from a node.
 
-In: the image's name and pull policy. Out: the image as the runtime knows it, or WaitingError with the way out.
+In: the image's name and pull policy. Out: the image as the runtime knows it, or ImageError with the way out.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from typing import Any
 
 from kubelab.cri.client import CriClient, CriError
 from kubelab.kubelet.config import Object
-from kubelab.kubelet.runtime.contract import WaitingError
+from kubelab.kubelet.runtime.contract import ImageError
 
 REMEDY = "images of this node are imported from files: cilium lab image load TAR"
 
 
 async def image_of(client: CriClient, container: Object) -> Any:
-    """The container's image. Raises WaitingError.
+    """The container's image. Raises ImageError.
 
     Policy Always means, where nothing can be pulled, the last one imported under the name: the one there is.
     """
@@ -24,14 +24,14 @@ async def image_of(client: CriClient, container: Object) -> Any:
         image = await client.image(name)
     except CriError as error:
         if error.unavailable:
-            raise WaitingError("ImageInspectError", f'Failed to inspect image "{name}": {error}') from error
-        raise WaitingError("InvalidImageName", f'Failed to apply default image tag "{name}": {error}') from error
+            raise ImageError(f'Failed to inspect image "{name}": {error}', "ImageInspectError") from error
+        raise ImageError(f'Failed to apply default image tag "{name}": {error}', "InvalidImageName") from error
     if image is not None:
         return image
     if container.get("imagePullPolicy") == "Never":
         message = f'Container image "{name}" is not present with pull policy of Never; {REMEDY}'
-        raise WaitingError("ErrImageNeverPull", message)
-    raise WaitingError("ErrImagePull", f'Failed to pull image "{name}": not found; {REMEDY}')
+        raise ImageError(message, "ErrImageNeverPull")
+    raise ImageError(f'Failed to pull image "{name}": not found; {REMEDY}')
 
 
 def listed(images: list[Any]) -> list[Object]:

@@ -45,7 +45,7 @@ class SplitRuntime:
         return self._runtimes[_read(directory) or PROCESS].log_format(directory)
 
     async def find(self, pod: Object, directory: Path) -> Sandbox | None:
-        name = _read(directory) or await choose(pod, self._containers.knows)
+        name = _read(directory) or await choose(pod, self._containers.knows, self._processes.stands_in)
         self._pods[pod["metadata"]["uid"]] = name
         _write(directory, name)
         return await self._runtimes[name].find(pod, directory)
