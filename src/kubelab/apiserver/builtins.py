@@ -218,6 +218,7 @@ def _reviews() -> list[Resource]:
         row(authentication, "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
         row(authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=("create",)),
         row(authorization, "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)),
+        row(authorization, "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False, verbs=("create",)),
         row(authorization, "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
     ]
 

@@ -31,9 +31,15 @@ _DEFAULT_GRACE = 30
 _LARGEST = 2**31 - 1
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NOT_NEGATIVE = "must be greater than or equal to 0"
+_GIVEN = ("nodeName", "priority", "preemptionPolicy")
+"""What the server gave the pod: an update may leave it out."""
+DEFAULT_TOLERATION_SECONDS = 300
+"""For which a pod stays on a node that is not ready."""
 
 
 class PodStrategy(NamedStrategy):
+    toleration_seconds = DEFAULT_TOLERATION_SECONDS
+
     def default(self, obj: Object) -> None:
         default_pod_spec(obj.get("spec"))
         spec = obj.get("spec")
@@ -42,21 +48,22 @@ class PodStrategy(NamedStrategy):
             spec["serviceAccount"] = spec["serviceAccountName"]
             spec.setdefault("enableServiceLinks", True)
             default_requests(spec)
-            spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-            spec.setdefault("priority", 0)
 
     def prepare_create(self, obj: Object, store: Reader) -> None:
         spec = obj.get("spec")
         if not isinstance(spec, dict):
             return
-        _tolerate_nodes(spec)
+        _tolerate_nodes(spec, self.toleration_seconds)
+        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        spec.setdefault("priority", 0)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
         if isinstance(obj.get("spec"), dict):
-            _tolerate_nodes(obj["spec"])
-            if "nodeName" in old["spec"]:
-                obj["spec"].setdefault("nodeName", old["spec"]["nodeName"])
+            _tolerate_nodes(obj["spec"], self.toleration_seconds)
+            for field in _GIVEN:
+                if field in old["spec"]:
+                    obj["spec"].setdefault(field, old["spec"][field])
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)
@@ -76,12 +83,12 @@ class PodStrategy(NamedStrategy):
         return int(own if asked is None else asked)
 
 
-def _tolerate_nodes(spec: Object) -> None:
-    """A pod stays five minutes on a node that is away, if it says nothing else."""
+def _tolerate_nodes(spec: Object, seconds: int) -> None:
+    """A pod stays so long on a node that is away, if it says nothing else."""
     tolerations = spec.setdefault("tolerations", [])
     for key in _NODE_TOLERATIONS:
         if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds})
 
 
 def _frozen(spec: Object) -> Object:
