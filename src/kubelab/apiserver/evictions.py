@@ -1,91 +1,121 @@
-"""Evictions: deletions that ask the PodDisruptionBudgets first.
+"""Evictions: deletions that ask the pods' disruption budget first.
 
-Owns: the subresource `pods/eviction`. Comes in: the pod and the options. Goes out: a deleted pod, and its budget with
-one disruption less; TooManyRequests when the budget has none left.
-Source: Kubernetes documentation "API-initiated Eviction".
+In: a pod's name and an Eviction. Out: the pod marked for deletion and the budget lowered by one, in one step of the
+event loop; or TooManyRequests, which clients such as `kubectl drain` answer by trying again.
+Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget".
 """
 
 from datetime import UTC, datetime
 from typing import Any
 
-from kubelab.apiserver import selectors
-from kubelab.apiserver.errors import Cause, Forbidden, InternalError, TooManyRequests
+from kubelab.apiserver.errors import Cause, InternalError, TooManyRequests
+from kubelab.apiserver.selectors import from_spec
 from kubelab.apiserver.store import Store
-from kubelab.apiserver.strategies.base import labels_of
 
 Object = dict[str, Any]
 BUDGETS = "poddisruptionbudgets.policy"
-_RETRY_SECONDS = 10
+REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
+RETRY_AFTER = 10
+"""Seconds to wait while a budget's status is not yet of its spec."""
 
 
 async def evict(
-    store: Store,
-    namespace: str,
-    name: str,
-    *,
-    grace_seconds: int | None = None,
-    uid: str | None = None,
-    version: str | None = None,
-    dry_run: bool = False,
+    store: Store, namespace: str, name: str, options: Object | None = None, *, dry_run: bool = False
 ) -> None:
-    """Raises NotFound, Conflict (preconditions), TooManyRequests."""
+    """Raises NotFound, Conflict (preconditions), TooManyRequests (the budget forbids it), InternalError."""
+    options = options or {}
     pod = await store.get("pods", name, namespace=namespace)
-    budgets = [b for b in store.peek_all(BUDGETS, namespace=namespace) if _covers(b, pod)]
-    if _ignores_budgets(pod):
-        budgets = []
-    if len(budgets) > 1:
-        why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
-        raise InternalError(why)
-    if budgets and not _may_go_unhealthy(budgets[0], pod):
-        await _take(store, budgets[0], pod, dry_run=dry_run)
+    preconditions = options.get("preconditions") or {}
+    uid, version = preconditions.get("uid"), preconditions.get("resourceVersion")
+    await store.delete("pods", name, namespace=namespace, uid=uid, version=version, dry_run=True)
+    budget = None if _free(pod) else _budget_of(store, pod)
+    lowered = _lowered(pod, budget) if budget is not None else None
+    if dry_run:
+        return
+    if budget is not None and lowered is not None:
+        await store.update(BUDGETS, {**budget, "status": lowered}, subresource="status")
+    if "deletionTimestamp" not in pod["metadata"]:
+        await _mark(store, pod)
     await store.delete(
-        "pods", name, namespace=namespace, grace_seconds=grace_seconds, uid=uid, version=version, dry_run=dry_run
+        "pods",
+        name,
+        namespace=namespace,
+        grace_seconds=options.get("gracePeriodSeconds"),
+        propagation=options.get("propagationPolicy"),
     )
 
 
-def _ignores_budgets(pod: Object) -> bool:
-    """Pods that do not run, or are on their way out, disrupt nothing."""
-    phase = (pod.get("status") or {}).get("phase")
-    return phase in ("Succeeded", "Failed", "Pending") or "deletionTimestamp" in pod["metadata"]
+def _free(pod: Object) -> bool:
+    """Whether the pod serves nobody, so that no budget is touched."""
+    return "deletionTimestamp" in pod["metadata"] or (pod.get("status") or {}).get("phase") in (
+        "Succeeded",
+        "Failed",
+        "Pending",
+    )
 
 
-def _covers(budget: Object, pod: Object) -> bool:
-    selector = selectors.from_spec((budget.get("spec") or {}).get("selector"))
-    return selector is not None and selector.matches(labels_of(pod))
+def _budget_of(store: Store, pod: Object) -> Object | None:
+    found = []
+    for budget in store.peek_all(BUDGETS, namespace=pod["metadata"]["namespace"]):
+        selector = from_spec(budget["spec"].get("selector"))
+        if selector is not None and selector.matches(pod["metadata"].get("labels")):
+            found.append(budget)
+    if len(found) > 1:
+        raise InternalError(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        )
+    return found[0] if found else None
 
 
-def _may_go_unhealthy(budget: Object, pod: Object) -> bool:
-    """A pod that is not ready may go when the others are enough, or always, as the budget says."""
+def _ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or ()
-    if any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions):
-        return False
-    if (budget.get("spec") or {}).get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
-        return True
-    status = budget.get("status") or {}
-    return bool(status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0)
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
-async def _take(store: Store, budget: Object, pod: Object, *, dry_run: bool) -> None:
-    """Use one of the disruptions that the budget allows."""
+def _lowered(pod: Object, budget: Object) -> Object | None:
+    """The budget's status after this eviction, None if it costs nothing. Raises TooManyRequests."""
     name, status = budget["metadata"]["name"], budget.get("status") or {}
-    if status.get("observedGeneration", 0) < budget["metadata"].get("generation", 0):
-        why = f"The disruption budget {name} is still being processed by the server."
-        raise _too_many(why)
-    allowed = status.get("disruptionsAllowed", 0)
-    if allowed < 0:
-        raise Forbidden(f'{BUDGETS} "{name}" is forbidden: pdb disruptions allowed is negative')
-    if allowed == 0:
+    if not _ready(pod):
         healthy, desired = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
-        raise _too_many(f"The disruption budget {name} needs {desired} healthy pods and has {healthy} currently")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    disrupted = {**(status.get("disruptedPods") or {}), pod["metadata"]["name"]: now}
-    changed = {**budget, "status": {**status, "disruptionsAllowed": allowed - 1, "disruptedPods": disrupted}}
-    await store.update(BUDGETS, changed, subresource="status", dry_run=dry_run)
+        if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow" or (healthy >= desired and desired > 0):
+            return None
+    if status.get("observedGeneration", 0) < budget["metadata"].get("generation", 0):
+        raise TooManyRequests(
+            REFUSED,
+            causes=[
+                Cause("", "DisruptionBudget", f"The disruption budget {name} is still being processed by the server.")
+            ],
+            retry_after=RETRY_AFTER,
+        )
+    if status.get("disruptionsAllowed", 0) <= 0:
+        needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+        text = f"The disruption budget {name} needs {needs} healthy pods and has {has} currently"
+        raise TooManyRequests(REFUSED, causes=[Cause("", "DisruptionBudget", text)])
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = [
+        {**entry, "status": "False", "reason": "InsufficientPods"}
+        if entry["type"] == "DisruptionAllowed" and status["disruptionsAllowed"] == 1
+        else entry
+        for entry in status.get("conditions") or ()
+    ]
+    return {
+        **status,
+        "conditions": conditions,
+        "disruptionsAllowed": status["disruptionsAllowed"] - 1,
+        "disruptedPods": {**(status.get("disruptedPods") or {}), pod["metadata"]["name"]: moment},
+    }
 
 
-def _too_many(cause: str) -> TooManyRequests:
-    return TooManyRequests(
-        "Cannot evict pod as it would violate the pod's disruption budget.",
-        causes=[Cause("", "DisruptionBudget", cause)],
-        retry_after=_RETRY_SECONDS if "processed" in cause else 0,
-    )
+async def _mark(store: Store, pod: Object) -> None:
+    """Say on the pod why it goes."""
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    new = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastTransitionTime": moment,
+    }
+    status = pod.get("status") or {}
+    others = [entry for entry in status.get("conditions") or () if entry["type"] != "DisruptionTarget"]
+    await store.update("pods", {**pod, "status": {**status, "conditions": [*others, new]}}, subresource="status")

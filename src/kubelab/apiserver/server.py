@@ -40,6 +40,7 @@ from kubelab.apiserver.routes import Routes
 from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.catalog import StrategyCatalog
+from kubelab.apiserver.strategies.pods import DEFAULT_TOLERATION_SECONDS
 from kubelab.apiserver.strategies.services import SERVICE_RANGES, ServiceRanges
 from kubelab.apiserver.subresources import Subresources
 from kubelab.apiserver.tables import Tables
@@ -62,7 +63,8 @@ log = structlog.get_logger(__name__)
 
 class ApiServer:
     """See the module docstring. `binds` with port 0 take a free port; `addresses` tells which. `service_ranges`: one
-    per family of the cluster, the primary first."""
+    per family of the cluster, the primary first. `default_toleration_seconds`: for which pods stay on a node that is
+    not ready."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class ApiServer:
         binds: Sequence[Address] = (("127.0.0.1", 0),),
         tls_names: Iterable[str] = (),
         service_ranges: ServiceRanges = SERVICE_RANGES,
+        default_toleration_seconds: int = DEFAULT_TOLERATION_SECONDS,
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._binds = list(binds)
@@ -79,7 +82,7 @@ class ApiServer:
         self.registry = Registry(builtin_resources())
         self.schemas = Schemas()
         self.tables = Tables()
-        strategies = StrategyCatalog(self.schemas, service_ranges)
+        strategies = StrategyCatalog(self.schemas, service_ranges, default_toleration_seconds)
         self.store = Store(self.registry, strategies=strategies, database=Database(data_dir / "objects.sqlite"))
         self.crds = CustomResources(self.store, self.registry, self.schemas, self.tables)
         self.authority = Authority(data_dir / "pki")

@@ -9,11 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from kubelab.apiserver import errors, jsonpath, selectors
+from kubelab.apiserver import errors, evictions, jsonpath, selectors
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
-from kubelab.apiserver.evictions import evict
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.options import dry_run, field_manager, force
@@ -121,16 +120,8 @@ class Subresources:
     async def _evict(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         options = body.get("deleteOptions") or {}
-        preconditions = options.get("preconditions") or {}
-        await evict(
-            self._store,
-            target.namespace,
-            target.name,
-            grace_seconds=options.get("gracePeriodSeconds"),
-            uid=preconditions.get("uid"),
-            version=preconditions.get("resourceVersion"),
-            dry_run=dry_run(request) or "All" in (options.get("dryRun") or ()),
-        )
+        dry = dry_run(request) or "All" in (options.get("dryRun") or ())
+        await evictions.evict(self._store, target.namespace, target.name, options, dry_run=dry)
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
