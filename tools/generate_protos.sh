@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates the Python code of src/cilium/api/proto/**/*.proto beside the files.
+# Generates the Python code of every *.proto below the roots, beside the files.
 # With --check: changes nothing, exits 1 when what is committed differs from what the .proto files say.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,12 +8,13 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 cd src
-mapfile -t protos < <(find cilium/api/proto -name '*.proto' | sort)
+roots=(cilium/api/proto kubelab/cri/proto)
+mapfile -t protos < <(find "${roots[@]}" -name '*.proto' | sort)
 mapfile -t services < <(grep -l '^service ' "${protos[@]}")
 "$python" -m grpc_tools.protoc -I . --python_out="$out" --pyi_out="$out" "${protos[@]}"
 "$python" -m grpc_tools.protoc -I . --grpc_python_out="$out" "${services[@]}"
 
-generated() { (cd "$1" && find cilium/api/proto -name '*_pb2*.py' -o -path 'cilium/api/proto/*' -name '*_pb2.pyi') | sort; }
+generated() { (cd "$1" && find "${roots[@]}" -name '*_pb2*.py' -o -name '*_pb2.pyi') | sort; }
 if [[ ${1:-} == --check ]]; then
     status=0
     diff <(generated "$out") <(generated .) || status=1

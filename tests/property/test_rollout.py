@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubelab.controllers.rollout import Budget, Replicas, budget_of, rolling
+from kubelab.controllers.workloads.rollout import Budget, Replicas, budget_of, rolling
 
 
 @st.composite

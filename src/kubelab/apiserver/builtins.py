@@ -13,14 +13,21 @@ def _status(kind: str) -> Subresource:
     return Subresource("status", kind, _READ_WRITE)
 
 
+def _proxy(kind: str) -> Subresource:
+    return Subresource("proxy", f"{kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
+
+
 _SCALE = Subresource("scale", "Scale", _READ_WRITE, group="autoscaling", version="v1")
 
 _POD_SUBRESOURCES = (
     Subresource("attach", "PodAttachOptions", ("create", "get")),
     Subresource("binding", "Binding", ("create",)),
+    Subresource("ephemeralcontainers", "Pod", _READ_WRITE),
     Subresource("eviction", "Eviction", ("create",), group="policy", version="v1"),
     Subresource("exec", "PodExecOptions", ("create", "get")),
     Subresource("log", "Pod", ("get",)),
+    Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
+    _proxy("Pod"),
     _status("Pod"),
 )
 _POD_FIELDS = (
@@ -92,7 +99,7 @@ def _core() -> list[Resource]:
             "Node",
             short="no",
             namespaced=False,
-            subresources=(_status("Node"),),
+            subresources=(_proxy("Node"), _status("Node")),
             selectable=("spec.unschedulable",),
         ),
         _row(
@@ -111,7 +118,7 @@ def _core() -> list[Resource]:
             "Service",
             short="svc",
             categories=("all",),
-            subresources=(_status("Service"),),
+            subresources=(_proxy("Service"), _status("Service")),
             selectable=("spec.clusterIP", "spec.type"),
         ),
     ]
@@ -250,6 +257,7 @@ def _reviews() -> list[Resource]:
         _row(authentication, "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
         _row(authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=("create",)),
         _row(authorization, "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)),
+        _row(authorization, "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False, verbs=("create",)),
         _row(authorization, "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
     ]
 

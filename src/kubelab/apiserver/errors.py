@@ -10,7 +10,7 @@ catch by class:
     ├── NotFound 404           ├── Invalid 422
     ├── MethodNotAllowed 405   ├── TooManyRequests 429
     ├── NotAcceptable 406      └── InternalError 500, Unavailable 503
-    └── UnsupportedMediaType 415
+    └── UnsupportedMediaType 415, GatewayTimeout 504, ServerFault 500 (without a reason)
 
 Source: Kubernetes API conventions, "Response Status Kind".
 """
@@ -53,6 +53,7 @@ class ApiError(Exception):
         name: str = "",
         causes: Sequence[Cause] = (),
         retry_after: int = 0,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -61,6 +62,7 @@ class ApiError(Exception):
         self.name = name
         self.causes = tuple(causes)
         self.retry_after = retry_after
+        self.metadata = metadata or {}
 
     def status(self) -> dict[str, Any]:
         """The error as a `v1.Status` object."""
@@ -81,10 +83,10 @@ class ApiError(Exception):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
+            **({"reason": self.reason} if self.reason else {}),
         }
         if details:
             status["details"] = details
@@ -150,8 +152,24 @@ class InternalError(ApiError):
     code, reason = 500, "InternalError"
 
 
+class ServerFault(ApiError):
+    """500 without a reason: what the real server has no name for."""
+
+    code, reason = 500, ""
+
+
 class Unavailable(ApiError):
     code, reason = 503, "ServiceUnavailable"
+
+
+class GatewayTimeout(ApiError):
+    code, reason = 504, "Timeout"
+
+
+def too_large(wanted: int, current: int) -> GatewayTimeout:
+    """A version was asked for that this server has not reached."""
+    cause = Cause("", "ResourceVersionTooLarge", "Too large resource version")
+    return GatewayTimeout(f"Too large resource version: {wanted}, current: {current}", causes=[cause], retry_after=1)
 
 
 def qualified(plural: str, group: str) -> str:

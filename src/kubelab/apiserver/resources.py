@@ -47,6 +47,8 @@ class Resource:
     "True: defined by a CRD."
     selectable: tuple[str, ...] = ()
     "Field selectors beyond metadata.name and metadata.namespace, as dotted paths."
+    aliases: tuple[str, ...] = ()
+    "Further groups under which the same objects are served (events)."
     scale: tuple[str, str, str] | None = None
     'CRDs only: paths of wanted replicas, observed replicas and (or "") the selector.'
 

@@ -18,18 +18,24 @@ from typing import Self
 import structlog
 from aiohttp import web
 
-from kubelab.apiserver.authentication import AllowAuthenticated, Authenticator, Authorizer
-from kubelab.apiserver.bootstrap import create_namespaces, publish_addresses
+from kubelab.apiserver.accounts import DefaultAccounts
+from kubelab.apiserver.admission.chain import plugins
+from kubelab.apiserver.authentication import Authenticator
+from kubelab.apiserver.authorization.chain import Chain, Masters
+from kubelab.apiserver.authorization.node import NodeAuthorizer
+from kubelab.apiserver.authorization.rbac import RbacAuthorizer
+from kubelab.apiserver.bootstrap import create_namespaces, create_policy, publish_addresses
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
+from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.persistence import Database
-from kubelab.apiserver.proxy import KubeletProxy
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import Renderer
+from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.routes import Routes
 from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
@@ -68,7 +74,6 @@ class ApiServer:
         tls_names: Iterable[str] = (),
         service_ranges: ServiceRanges = SERVICE_RANGES,
         default_toleration_seconds: int = DEFAULT_TOLERATION_SECONDS,
-        authorizer: Authorizer | None = None,
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._binds = list(binds)
@@ -83,16 +88,22 @@ class ApiServer:
         self.authority = Authority(data_dir / "pki")
         self.tokens = Tokens(self.authority.signing_key())
         self.addresses: list[Address] = []
-        self._proxy = KubeletProxy(self.store)
+        self._kubelets = Kubelets(self.store)
+        rbac = RbacAuthorizer(self.store)
+        authorizer = Chain([Masters(), NodeAuthorizer(self.store), rbac])
+        authenticator = Authenticator(self.tokens, self.store)
+        self.store.admission = plugins(rbac, authorizer)
+        DefaultAccounts(self.store)
         renderer = Renderer(self.tables)
         handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
         self._routes = Routes(
             registry=self.registry,
             handlers=handlers,
-            subresources=Subresources(self.store, handlers, self.tokens, self._proxy),
+            subresources=Subresources(self.store, handlers, self.tokens, self._kubelets),
             openapi=OpenApi(self.registry, self.schemas),
-            authenticator=Authenticator(self.tokens, self.store),
-            authorizer=authorizer or AllowAuthenticated(),
+            authenticator=authenticator,
+            authorizer=authorizer,
+            reviews=Reviews(authenticator, authorizer, rbac),
         )
         self._runner: web.AppRunner | None = None
 
@@ -106,6 +117,7 @@ class ApiServer:
         """Serve. Raises RuntimeError naming the address that is taken."""
         self.crds.load()
         await create_namespaces(self.store, self._ranges)
+        await create_policy(self.store)
         # Handlers of idle watches must end when their client goes, not at their next write.
         self._runner = web.AppRunner(
             self._routes.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
@@ -128,7 +140,7 @@ class ApiServer:
     async def stop(self) -> None:
         """End watches first, so that connections can close, then the listeners, then the file."""
         self.store.close_watches()
-        await self._proxy.close()
+        await self._kubelets.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

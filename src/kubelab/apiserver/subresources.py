@@ -9,28 +9,38 @@ from typing import Any
 
 from aiohttp import web
 
-from kubelab.apiserver import errors, jsonpath, selectors
-from kubelab.apiserver.decoding import decode
+from kubelab.apiserver import errors, evictions, jsonpath, selectors
+from kubelab.apiserver.bodies import APPLY
+from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
-from kubelab.apiserver.handlers import ResourceHandlers, dry_run
+from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.kubelets import Kubelets
+from kubelab.apiserver.options import dry_run, field_manager, force
+from kubelab.apiserver.ownership.apply import Applier
 from kubelab.apiserver.patches import json_patch, merge_patch
 from kubelab.apiserver.proxy import KubeletProxy
 from kubelab.apiserver.requests import Target
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.responses import json_response
 from kubelab.apiserver.store import Store
+from kubelab.apiserver.token_requests import answer_token_request
 from kubelab.apiserver.tokens import Tokens
+from kubelab.apiserver.web_proxy import WebProxy
 
 Object = dict[str, Any]
-_MIN_TOKEN_SECONDS, _DEFAULT_TOKEN_SECONDS = 600, 3600
+_NO_EPHEMERAL_CONTAINERS = (
+    "ephemeral containers are not supported by the kubelets of this cluster: use kubectl exec, or debug a copy of the "
+    "pod (kubectl debug --copy-to)"
+)
 
 
 class Subresources:
-    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, proxy: KubeletProxy) -> None:
+    def __init__(self, store: Store, handlers: ResourceHandlers, tokens: Tokens, kubelets: Kubelets) -> None:
         self._store = store
         self._handlers = handlers
         self._tokens = tokens
-        self._proxy = proxy
+        self._proxy = KubeletProxy(store, kubelets)
+        self._web_proxy = WebProxy(store, kubelets)
 
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Dispatch by name. Raises MethodNotAllowed."""
@@ -52,13 +62,23 @@ class Subresources:
                 return await self._proxy.logs(request, target)
             case (("exec" | "attach"), ("GET" | "POST")):
                 return await self._proxy.stream(request, target)
+            case "portforward", ("GET" | "POST"):
+                return await self._proxy.forward(request, target)
+            case "proxy", _:
+                return await self._web_proxy.handle(request, target)
+            case "ephemeralcontainers", _:
+                raise MethodNotAllowed(_NO_EPHEMERAL_CONTAINERS)
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
 
     async def _write_scale(self, request: web.Request, target: Target) -> web.Response:
         raw = await request.read()
         obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
         scale = scale_of(obj, target.resource)
-        if request.method == "PUT":
+        applies = request.content_type == APPLY
+        forced = force(request, applies=applies)
+        if applies:
+            wanted, _ = decode_apply(raw)
+        elif request.method == "PUT":
             wanted = self._handlers.decoder.object(raw, request.content_type)
         else:
             patch = decode(raw, "application/json")
@@ -72,10 +92,22 @@ class Subresources:
             raise errors.invalid(group="autoscaling", kind="Scale", name=target.name, causes=[cause])
         change: Object = {}
         _put(change, _scale_paths(target.resource)[0], replicas)
+        if applies:
+            applier = Applier(field_manager(request), force=forced, subresource="scale")
+            updated, _ = await self._store.apply(
+                target.resource.key, target.name, change, applier, namespace=target.namespace, dry_run=dry_run(request)
+            )
+            return json_response(scale_of(updated, target.resource))
         if version := (wanted.get("metadata") or {}).get("resourceVersion"):
             change["metadata"] = {"resourceVersion": version}
         updated = await self._store.patch(
-            target.resource.key, target.name, change, namespace=target.namespace, dry_run=dry_run(request)
+            target.resource.key,
+            target.name,
+            change,
+            namespace=target.namespace,
+            manager=field_manager(request),
+            through="scale",
+            dry_run=dry_run(request),
         )
         return json_response(scale_of(updated, target.resource))
 
@@ -87,30 +119,14 @@ class Subresources:
 
     async def _evict(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
-        options = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
-        await self._store.delete("pods", target.name, namespace=target.namespace, grace_seconds=options)
+        options = body.get("deleteOptions") or {}
+        dry = dry_run(request) or "All" in (options.get("dryRun") or ())
+        await evictions.evict(self._store, target.namespace, target.name, options, dry_run=dry)
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
-        account = await self._store.get("serviceaccounts", target.name, namespace=target.namespace)
-        spec = body.get("spec") or {}
-        seconds = spec.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
-        if seconds < _MIN_TOKEN_SECONDS:
-            message = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
-            cause = errors.Cause("spec.expirationSeconds", "FieldValueInvalid", message)
-            raise errors.invalid(group="authentication.k8s.io", kind="TokenRequest", name=target.name, causes=[cause])
-        token, expiry = self._tokens.issue(
-            account, seconds=seconds, audiences=spec.get("audiences"), bound=spec.get("boundObjectRef")
-        )
-        stamp = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        answer = {
-            "kind": "TokenRequest",
-            "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": target.name, "namespace": target.namespace, "creationTimestamp": None},
-            "spec": {**spec, "expirationSeconds": seconds},
-            "status": {"token": token, "expirationTimestamp": stamp},
-        }
+        answer = answer_token_request(self._store, self._tokens, body, namespace=target.namespace, name=target.name)
         return json_response(answer, status=201)
 
 

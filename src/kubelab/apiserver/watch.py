@@ -8,6 +8,7 @@ Waiting costs nothing: streams sleep until a commit wakes them.
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -79,6 +80,21 @@ class Channel:
         if version < self.floor:
             raise Expired(f"too old resource version: {version} ({self.floor})")
         return [c for c in self._changes if c.entry.version > version]
+
+    def undo(self, entries: Mapping[tuple[str, str], Entry], version: int) -> dict[tuple[str, str], Entry]:
+        """What `entries` were at `version`. Raises Expired when the way back is forgotten."""
+        if version < self.floor:
+            raise Expired("The resourceVersion for the provided list is too old.")
+        before = dict(entries)
+        for change in reversed(self._changes):
+            if change.entry.version <= version:
+                break
+            key = (change.namespace, change.entry.object["metadata"]["name"])
+            if change.previous is None:
+                before.pop(key, None)
+            else:
+                before[key] = change.previous
+        return before
 
     def attach(self, watch: "Watch") -> None:
         self._watches.add(watch)

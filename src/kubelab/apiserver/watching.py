@@ -6,12 +6,14 @@ version is too old). A bookmark goes out once a minute at most, and only if vers
 """
 
 import asyncio
+import random
 from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
 
-from kubelab.apiserver.errors import ApiError, BadRequest
+from kubelab.apiserver.errors import ApiError, BadRequest, too_large
+from kubelab.apiserver.options import WatchOptions, number, watch_options
 from kubelab.apiserver.requests import Negotiation, Target
 from kubelab.apiserver.responses import Renderer, as_version
 from kubelab.apiserver.store import Store
@@ -34,9 +36,11 @@ class Watcher:
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
         response.enable_chunked_encoding()
-        deadline = _timeout(query)
+        deadline, options = _timeout(query), watch_options(query)
+        if options.initial and (wanted := number(query.get("resourceVersion", ""))) > self._store.version:
+            raise too_large(wanted, self._store.version)
         try:
-            watch = self._open(query, target)
+            watch = self._open(options, target)
         except ApiError as error:
             if error.code != 410:
                 raise
@@ -45,7 +49,7 @@ class Watcher:
             return response
         with watch:
             await response.prepare(request)
-            stream = _Stream(self._store, self._renderer, target, negotiation, query)
+            stream = _Stream(self._store, self._renderer, target, negotiation, options, query)
             try:
                 async with asyncio.timeout(deadline):
                     await stream.pump(watch, response)
@@ -55,17 +59,16 @@ class Watcher:
                 await response.write(_error_line(error))
         return response
 
-    def _open(self, query: Mapping[str, str], target: Target) -> Watch:
-        version = query.get("resourceVersion", "")
-        initial = query.get("sendInitialEvents") == "true"
-        if not version.isdigit() and version:
-            raise BadRequest(f"resourceVersion: Invalid value: {version!r}: want a number")
-        since = None if initial or version in ("", "0") else int(version)
-        labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+    def _open(self, options: WatchOptions, target: Target) -> Watch:
+        fields = options.fields
         if target.name:
             fields = f"{fields},metadata.name={target.name}".strip(",")
         return self._store.watch(
-            target.resource.key, namespace=target.namespace or None, labels=labels, fields=fields, since=since
+            target.resource.key,
+            namespace=target.namespace or None,
+            labels=options.labels,
+            fields=fields,
+            since=self._store.version if options.since == -1 else options.since,
         )
 
 
@@ -78,6 +81,7 @@ class _Stream:
         renderer: Renderer,
         target: Target,
         negotiation: Negotiation,
+        options: WatchOptions,
         query: Mapping[str, str],
     ) -> None:
         self._store = store
@@ -85,8 +89,8 @@ class _Stream:
         self._target = target
         self._form = negotiation.form
         self._include = query.get("includeObject", "Metadata")
-        self._bookmarks = query.get("allowWatchBookmarks") == "true"
-        self._initial_end = query.get("sendInitialEvents") == "true"
+        self._bookmarks = options.bookmarks
+        self._initial_end = options.initial and options.bookmarks
         self._headers = True
         self._sent = 0
 
@@ -131,11 +135,12 @@ class _Stream:
         return msgspec.json.encode({"type": event.type, "object": obj}) + b"\n"
 
 
-def _timeout(query: Mapping[str, str]) -> float | None:
+def _timeout(query: Mapping[str, str]) -> float:
     text = query.get("timeoutSeconds", "")
     if text and not text.isdigit():
         raise BadRequest(f"timeoutSeconds: Invalid value: {text!r}: want a number of seconds")
-    return float(text) if text and text != "0" else None
+    # Without a wish the real server ends a watch after 30 to 60 minutes, so that clients spread anew.
+    return float(text) if text and text != "0" else random.uniform(1800, 3600)
 
 
 def _error_line(error: ApiError) -> bytes:

@@ -18,6 +18,8 @@ from kubelab.apiserver.errors import ApiError, Conflict
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
+from kubelab.controllers import events
+from kubelab.controllers.index import PodIndex
 from kubelab.controllers.queue import WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -33,8 +35,9 @@ class Controller(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, store: Store, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, *, pods: PodIndex, now: Callable[[], datetime]) -> None:
         self.store = store
+        self.pods = pods
         self.now = now
         self.queue: WorkQueue[Key] = WorkQueue()
         self._watches = self.watches()
@@ -79,6 +82,29 @@ class Controller(ABC):
         """Work until there is nothing to do now: for tests and for orderly starts."""
         while not self.queue.idle:
             await self._work(await self.queue.get())
+
+    async def event(self, obj: Object, reason: str, message: str, *, warning: bool = False) -> None:
+        """Say what happened to `obj`."""
+        await events.record(
+            self.store,
+            obj,
+            kind="Warning" if warning else "Normal",
+            reason=reason,
+            message=message,
+            component=self.name,
+            now=self.now(),
+        )
+
+    async def write_status(self, obj: Object, status: Object) -> Object | None:
+        """Write `status` to the object as it is stored now, if it is still the same and says something else."""
+        resource = self.store.registry.find_kind(obj["apiVersion"].rpartition("/")[0], obj["kind"])
+        namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+        current = self.store.peek(resource.key, name, namespace=namespace) if resource is not None else None
+        if resource is None or current is None or current["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return None
+        if (current.get("status") or {}) == status:
+            return current
+        return await self.store.update(resource.key, {**current, "status": status}, subresource="status")
 
     async def _work(self, key: Key) -> None:
         try:

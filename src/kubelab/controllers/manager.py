@@ -15,20 +15,28 @@ from datetime import UTC, datetime
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
+from kubelab.controllers.batch.cron_jobs import CronJobController
+from kubelab.controllers.batch.jobs import JobController
 from kubelab.controllers.controller import Controller
-from kubelab.controllers.daemon_sets import DaemonSetController
-from kubelab.controllers.deployments import DeploymentController
-from kubelab.controllers.endpoint_slices import EndpointSliceController
-from kubelab.controllers.endpoints import EndpointsController
-from kubelab.controllers.event_expiry import EventExpiryController
-from kubelab.controllers.evictions import EvictionController
-from kubelab.controllers.garbage import GarbageCollector
-from kubelab.controllers.namespaces import NamespaceController
-from kubelab.controllers.node_ipam import ClusterCIDR, NodeIpamController
-from kubelab.controllers.nodes import NodeController
-from kubelab.controllers.replica_sets import ReplicaSetController
-from kubelab.controllers.scheduler import Scheduler
-from kubelab.controllers.service_accounts import ServiceAccountController
+from kubelab.controllers.index import PodIndex
+from kubelab.controllers.network.endpoint_slices import EndpointSliceController
+from kubelab.controllers.network.endpoints import EndpointsController
+from kubelab.controllers.nodes.evictions import EvictionController
+from kubelab.controllers.nodes.life import NodeController
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR, NodeIpamController
+from kubelab.controllers.scheduling.scheduler import Scheduler
+from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
+from kubelab.controllers.upkeep.event_expiry import EventExpiryController
+from kubelab.controllers.upkeep.garbage import GarbageCollector
+from kubelab.controllers.upkeep.namespaces import NamespaceController
+from kubelab.controllers.upkeep.resource_quotas import ResourceQuotaController
+from kubelab.controllers.upkeep.service_accounts import ServiceAccountController
+from kubelab.controllers.upkeep.token_secrets import Issue, TokenSecretController
+from kubelab.controllers.workloads.daemon_sets import DaemonSetController
+from kubelab.controllers.workloads.deployments import DeploymentController
+from kubelab.controllers.workloads.disruption_budgets import DisruptionController
+from kubelab.controllers.workloads.replica_sets import ReplicaSetController, ReplicationControllerController
+from kubelab.controllers.workloads.stateful_sets import StatefulSetController
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +47,12 @@ class ControllerOptions:
     """Pods' CIDRs for Node.spec.podCIDRs, one per family, the primary first; none: nodes get no pod CIDRs."""
     node_grace: float = 100.0
     """Seconds without a sign of life after which a node is not ready."""
+    job_backoff: float = 10.0
+    """Seconds between the first failure of a Job's pod and its successor; doubled with each further failure."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
+    issue_token: Issue | None = None
+    """Makes the tokens of Secrets that ask for one; none: these Secrets stay empty."""
 
 
 class ControllerManager:
@@ -54,20 +66,38 @@ class ControllerManager:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        pods = PodIndex(store)
+        store.on_commit(pods.observe)
         self.controllers: tuple[Controller, ...] = (
-            NamespaceController(store, now=now),
-            ServiceAccountController(store, now=now, ca=options.ca),
-            NodeController(store, now=now, clock=clock, grace=options.node_grace),
-            *([NodeIpamController(store, now=now, cidrs=options.cluster_cidrs)] if options.cluster_cidrs else []),
-            DeploymentController(store, now=now),
-            ReplicaSetController(store, now=now),
-            DaemonSetController(store, now=now),
-            Scheduler(store, now=now),
-            EvictionController(store, now=now),
-            EndpointSliceController(store, now=now),
-            EndpointsController(store, now=now),
-            GarbageCollector(store, now=now),
-            EventExpiryController(store, now=now),
+            NamespaceController(store, pods=pods, now=now),
+            ServiceAccountController(store, pods=pods, now=now, ca=options.ca),
+            *(
+                [TokenSecretController(store, pods=pods, now=now, issue=options.issue_token, ca=options.ca)]
+                if options.issue_token
+                else []
+            ),
+            ClusterRoleAggregationController(store, pods=pods, now=now),
+            ResourceQuotaController(store, pods=pods, now=now),
+            NodeController(store, pods=pods, now=now, clock=clock, grace=options.node_grace),
+            *(
+                [NodeIpamController(store, pods=pods, now=now, cidrs=options.cluster_cidrs)]
+                if options.cluster_cidrs
+                else []
+            ),
+            DeploymentController(store, pods=pods, now=now),
+            ReplicaSetController(store, pods=pods, now=now),
+            ReplicationControllerController(store, pods=pods, now=now),
+            StatefulSetController(store, pods=pods, now=now),
+            DaemonSetController(store, pods=pods, now=now),
+            DisruptionController(store, pods=pods, now=now),
+            JobController(store, pods=pods, now=now, first_backoff=options.job_backoff),
+            CronJobController(store, pods=pods, now=now),
+            Scheduler(store, pods=pods, now=now),
+            EvictionController(store, pods=pods, now=now),
+            EndpointSliceController(store, pods=pods, now=now),
+            EndpointsController(store, pods=pods, now=now),
+            GarbageCollector(store, pods=pods, now=now),
+            EventExpiryController(store, pods=pods, now=now),
         )
         self._stopped = False
         store.on_commit(self._observe)

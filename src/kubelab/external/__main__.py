@@ -11,7 +11,8 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 
-from kubelab.external.servers import BindError, World
+from kubelab.dns.listeners import BindError
+from kubelab.external.servers import World
 from kubelab.external.zone import Zone, zone
 from kubelab.underlay.addresses import WORLD, Family
 

@@ -7,25 +7,18 @@ In: addresses, zones. Out: open asyncio servers until `close`. HTTP is spoken by
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import cast
 
 import structlog
 
-from kubelab.external.dns_message import MessageError, decode, encode, refuse
+from kubelab.dns.listeners import BindError, Listener
+from kubelab.dns.wire import Protocol, Query, decode, encode
 from kubelab.external.zone import Zone, answer
-from kubelab.standin.server import Conversation, Identity, plain_address
+from kubelab.standin.conversation import Conversation, Identity, plain_address
 
 log = structlog.get_logger(__name__)
-
-IDLE_TIMEOUT = 30.0
-"""Seconds after which a DNS connection without a question is closed (RFC 7766)."""
-
-
-class BindError(Exception):
-    """An address cannot be listened on; the text names it and why."""
 
 
 class WebProtocol(asyncio.Protocol):
@@ -56,46 +49,10 @@ class WebProtocol(asyncio.Protocol):
             self._transport.close()
 
 
-def respond(zones: Sequence[Zone], data: bytes, *, udp: bool) -> bytes | None:
+def respond(zones: Sequence[Zone], data: bytes, *, protocol: Protocol) -> bytes | None:
     """The bytes that answer a query; None when nothing can be said."""
-    try:
-        query = decode(data)
-    except MessageError as error:
-        return refuse(error)
-    return encode(query, answer(zones, query), limit=query.size if udp else None)
-
-
-class NameProtocol(asyncio.DatagramProtocol):
-    """DNS over UDP."""
-
-    def __init__(self, zones: Sequence[Zone]) -> None:
-        self._zones = zones
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
-        response = respond(self._zones, data, udp=True)
-        if response is not None:
-            self._transport.sendto(response, peer)
-
-
-async def _names_over_tcp(zones: Sequence[Zone], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """DNS over TCP: messages behind two bytes of length (RFC 1035 4.2.2)."""
-    try:
-        while True:
-            async with asyncio.timeout(IDLE_TIMEOUT):
-                (length,) = struct.unpack("!H", await reader.readexactly(2))
-                data = await reader.readexactly(length)
-            response = respond(zones, data, udp=False)
-            if response is None:
-                return
-            writer.write(struct.pack("!H", len(response)) + response)
-            await writer.drain()
-    except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-        return
-    finally:
-        writer.close()
+    query = decode(data, protocol=protocol)
+    return encode(query, answer(zones, query)) if isinstance(query, Query) else query
 
 
 class World:
@@ -125,22 +82,14 @@ class World:
 
     async def names(self, zones: Sequence[Zone], address: str, port: int) -> int:
         """Serve DNS over UDP and TCP on one port. Returns it. Raises BindError."""
-        loop = asyncio.get_running_loop()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await _names_over_tcp(zones, reader, writer)
+        async def serve(data: bytes, _peer: str, _port: int, protocol: Protocol) -> bytes | None:
+            return respond(zones, data, protocol=protocol)
 
-        try:
-            server = await asyncio.start_server(serve, address, port)
-            chosen = int(server.sockets[0].getsockname()[1])
-            self._stack.push_async_callback(self._end, server)
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda: NameProtocol(zones), local_addr=(address, chosen)
-            )
-        except OSError as error:
-            raise BindError(f"DNS on {address} port {port}: {error.strerror}") from error
-        self._stack.callback(transport.close)
-        log.info("serving DNS", zones=[zone.origin for zone in zones], address=address, port=chosen)
+        listener = await Listener.open(address, port, serve)
+        self._stack.push_async_callback(listener.close)
+        chosen = listener.port
+        log.info("serving DNS", zones=[str(zone.origin) for zone in zones], address=address, port=chosen)
         return chosen
 
     @staticmethod

@@ -8,103 +8,105 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
 
-from kubelab.external.dns_message import Query, Rcode, Record, Response, Type
+import dns.name
+import dns.rdataclass
+from dns.name import Name
+from dns.rcode import Rcode
+from dns.rdataclass import RdataClass
+from dns.rdatatype import RdataType
 
-IN, ANY_CLASS = 1, 255
+from kubelab.dns import records
+from kubelab.dns.records import RRset
+from kubelab.dns.wire import Query, Response
+
+TIMERS = (3600, 600, 86400)
 NEGATIVE_TTL = 5
 MAX_CHAIN = 8
-
-
-def absolute(name: str) -> str:
-    return name if name.endswith(".") else f"{name}."
 
 
 @dataclass(frozen=True)
 class Zone:
     """`origin` with its records; names are compared without regard to case."""
 
-    origin: str
-    records: tuple[Record, ...]
-    ttl: int = 30
-    _by_name: dict[str, list[Record]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    origin: Name
+    records: tuple[RRset, ...]
+    _by_name: dict[Name, list[RRset]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        origin = self.origin.lower()
         for record in self.records:
-            name = record.name.lower()
-            if name != origin and not name.endswith(f".{origin}"):
+            if not self.contains(record.name):
                 raise ValueError(f"{record.name} lies outside of the zone {self.origin}")
-            self._by_name.setdefault(name, []).append(record)
+            self._by_name.setdefault(record.name, []).append(record)
 
     @property
-    def authority(self) -> Record:
+    def authority(self) -> RRset:
         """The SOA that negative answers carry."""
-        data = (f"ns.{self.origin}", f"hostmaster.{self.origin}", 1, 3600, 600, 86400, NEGATIVE_TTL)
-        return Record(self.origin, Type.SOA, NEGATIVE_TTL, data)
+        server = dns.name.from_text("ns", self.origin)
+        return records.soa(self.origin, NEGATIVE_TTL, 1, server, (*TIMERS, NEGATIVE_TTL))
 
-    def contains(self, name: str) -> bool:
-        lower, origin = name.lower(), self.origin.lower()
-        return lower == origin or lower.endswith(f".{origin}")
+    def contains(self, name: Name) -> bool:
+        return name.is_subdomain(self.origin)
 
-    def lookup(self, name: str) -> list[Record] | None:
+    def lookup(self, name: Name) -> list[RRset] | None:
         """The records of a name, possibly made from a wildcard; empty: the name exists without; None: it does not."""
-        lower, origin = name.lower(), self.origin.lower()
-        if lower in self._by_name:
-            return self._by_name[lower]
-        if lower == origin or any(known.endswith(f".{lower}") for known in self._by_name):
+        if name in self._by_name:
+            return self._by_name[name]
+        if name == self.origin or any(known.is_subdomain(name) for known in self._by_name):
             return []
-        parent = lower
-        while parent != origin:
-            parent = parent.partition(".")[2]
-            wildcard = self._by_name.get(f"*.{parent}")
+        parent = name
+        while parent != self.origin:
+            parent = parent.parent()
+            wildcard = self._by_name.get(dns.name.from_text("*", parent))
             if wildcard is not None:
-                return [Record(name, record.type, record.ttl, record.data) for record in wildcard]
+                return [_renamed(record, name) for record in wildcard]
             if parent in self._by_name:
                 return None  # the closest name that exists has no wildcard below it
         return None
 
 
+def _renamed(record: RRset, name: Name) -> RRset:
+    (copy,) = records.with_ttl([record], record.ttl)
+    copy.name = name
+    return copy
+
+
 def zone(origin: str, hosts: Mapping[str, Iterable[str]], *, ttl: int = 30) -> Zone:
     """A zone of addresses. `hosts` maps names within it to addresses of both families; `=name` makes an alias."""
-    apex = absolute(origin)
-    records = [Record(apex, Type.NS, ttl, f"ns.{apex}")]
+    apex = dns.name.from_text(origin)
+    found = [records.rrset(apex, ttl, RdataType.NS, [str(dns.name.from_text("ns", apex))])]
     for host, values in hosts.items():
-        name = apex if host == "@" else f"{host}.{apex}"
-        for value in values:
-            if value.startswith("="):
-                records.append(Record(name, Type.CNAME, ttl, absolute(value[1:])))
-            else:
-                address = ip_address(value)
-                kind = Type.A if isinstance(address, IPv4Address) else Type.AAAA
-                records.append(Record(name, kind, ttl, address))
-    return Zone(apex, tuple(records), ttl)
+        name = apex if host == "@" else dns.name.from_text(host, apex)
+        aliases = [value[1:] for value in values if value.startswith("=")]
+        found += [records.rrset(name, ttl, RdataType.CNAME, [str(dns.name.from_text(alias))]) for alias in aliases]
+        addresses = [value for value in values if not value.startswith("=")]
+        for kind in (RdataType.A, RdataType.AAAA):
+            found += records.addresses(name, ttl, kind, addresses)
+    return Zone(apex, tuple(found))
 
 
 def answer(zones: Sequence[Zone], query: Query) -> Response:
     """The response of a server that knows these zones and nothing else."""
-    if query.opcode != 0:
-        return Response(Rcode.NOTIMP)
-    name = absolute(query.name)
-    found = max((entry for entry in zones if entry.contains(name)), key=lambda entry: len(entry.origin), default=None)
-    if found is None or query.klass not in (IN, ANY_CLASS):
+    name = query.name
+    around = (entry for entry in zones if entry.contains(name))
+    found = max(around, key=lambda entry: len(entry.origin.labels), default=None)
+    if found is None or query.klass not in (RdataClass.IN, dns.rdataclass.ANY):
         return Response(Rcode.REFUSED)
-    answers: list[Record] = []
+    answers: list[RRset] = []
     for _ in range(MAX_CHAIN):
-        records = found.lookup(name)
-        if records is None:
-            return Response(Rcode.NXDOMAIN, True, answers, [found.authority])
-        wanted = [record for record in records if query.type in (record.type, Type.ANY)]
-        if name.lower() == found.origin.lower() and query.type in (Type.SOA, Type.ANY):
+        known = found.lookup(name)
+        if known is None:
+            return Response(Rcode.NXDOMAIN, answers, [found.authority], authoritative=True)
+        wanted = [record for record in known if query.type in (record.rdtype, RdataType.ANY)]
+        if name == found.origin and query.type in (RdataType.SOA, RdataType.ANY):
             wanted.append(found.authority)
         if wanted:
-            return Response(Rcode.NOERROR, True, [*answers, *wanted])
-        alias = next((record for record in records if record.type == Type.CNAME), None)
+            return Response(Rcode.NOERROR, [*answers, *wanted], authoritative=True)
+        alias = next((record for record in known if record.rdtype == RdataType.CNAME), None)
         if alias is None:
-            return Response(Rcode.NOERROR, True, answers, [found.authority])
+            return Response(Rcode.NOERROR, answers, [found.authority], authoritative=True)
         answers.append(alias)
-        name = str(alias.data)
+        name = alias[0].target
         if not found.contains(name):
-            return Response(Rcode.NOERROR, True, answers)
-    return Response(Rcode.NOERROR, True, answers)
+            break
+    return Response(Rcode.NOERROR, answers, authoritative=True)

@@ -44,7 +44,7 @@ class Kubelet:
         self._config, self._client = config, client
         self._directory = Path(config.directory)
         self._inotify = Inotify()
-        self._runtime = runtime.make(config)
+        self._runtime = runtime.make(config, self._inotify)
         self._network_changed = asyncio.Condition()
         self._reporter = Reporter(client, config.node)
         self._node = NodeReporter(client, config, self._runtime.version)
@@ -60,7 +60,7 @@ class Kubelet:
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        server = KubeletServer(self.workers, self._inotify)
+        server = KubeletServer(self._config.node, self.workers, self._inotify)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks

@@ -3,7 +3,11 @@
 GET /healthz
 GET /pods
 GET /containerLogs/{namespace}/{pod}/{container}?follow&tailLines&sinceSeconds&sinceTime&previous&timestamps&limitBytes
-GET /exec/{namespace}/{pod}/{container}?command=..&stdin&stdout&stderr&tty   (WebSocket, v5/v4.channel.k8s.io)
+GET or POST /exec/{namespace}/{pod}/{container}?command=..&input&output&error&tty      (WebSocket or SPDY/3.1)
+GET or POST /attach/{namespace}/{pod}/{container}?input&output&error&tty
+GET or POST /portForward/{namespace}/{pod}?port
+GET /stats/summary
+ANY /proxy/{scheme}/{host}/{port}/{path}    a request into the pod network
 """
 
 from __future__ import annotations
@@ -16,17 +20,26 @@ from pathlib import Path
 
 from aiohttp import web
 
-from kubelab.kubelet import logs, streams
+from kubelab.kubelet import logs
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.inotify import Inotify
+from kubelab.kubelet.pages import Pages
+from kubelab.kubelet.runtime.contract import Running
+from kubelab.kubelet.stats import Summaries
+from kubelab.kubelet.streaming import forward, remote
+from kubelab.kubelet.streaming.channels import SUCCESS, Wanted, exited, flag
 from kubelab.kubelet.worker import PodWorker
+
+_EITHER = ("GET", "POST")
 
 
 class KubeletServer:
     """Routes over the workers of a kubelet."""
 
-    def __init__(self, workers: Mapping[str, PodWorker], inotify: Inotify) -> None:
+    def __init__(self, node: str, workers: Mapping[str, PodWorker], inotify: Inotify) -> None:
+        self._summaries = Summaries(node)
         self._workers, self._inotify = workers, inotify
+        self._pages = Pages()
 
     async def run(self, path: Path) -> None:
         """Serves until cancelled."""
@@ -36,7 +49,11 @@ class KubeletServer:
                 web.get("/healthz", self._health),
                 web.get("/pods", self._pods),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
-                web.get("/exec/{namespace}/{pod}/{container}", self._exec),
+                *(web.route(method, "/exec/{namespace}/{pod}/{container}", self._exec) for method in _EITHER),
+                *(web.route(method, "/attach/{namespace}/{pod}/{container}", self._attach) for method in _EITHER),
+                *(web.route(method, "/portForward/{namespace}/{pod}", self._forward) for method in _EITHER),
+                web.get("/stats/summary", self._stats),
+                web.route("*", "/proxy/{scheme}/{host}/{port}{path:.*}", self._pages.handle),
             ]
         )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
@@ -47,6 +64,7 @@ class KubeletServer:
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
+            await self._pages.close()
             _remove(path)
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -56,17 +74,14 @@ class KubeletServer:
         items = [worker.pod for worker in self._workers.values()]
         return web.json_response({"kind": "PodList", "apiVersion": "v1", "items": items})
 
+    async def _stats(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._summaries.summary(list(self._workers.values())))
+
     def _container(self, request: web.Request) -> Container:
-        wanted = f"{request.match_info['namespace']}/{request.match_info['pod']}"
-        name = request.match_info["container"]
-        # Of two pods of one name, one is on its way out: the younger is meant.
-        for worker in reversed(list(self._workers.values())):
-            if worker.name == wanted:
-                container = worker.container(name)
-                if container is None:
-                    raise web.HTTPNotFound(text=f"pod {wanted} has no container {name}")
-                return container
-        raise web.HTTPNotFound(text=f"pod {wanted} is not on this node")
+        worker, name = self._worker(request), request.match_info["container"]
+        if (container := worker.container(name)) is None:
+            raise web.HTTPNotFound(text=f"pod {worker.name} has no container {name}")
+        return container
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         container = self._container(request)
@@ -96,31 +111,51 @@ class KubeletServer:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         container = self._container(request)
-        if container.process is None or not container.running:
-            raise web.HTTPBadRequest(text=f"container {container.name} is not running")
-        query = request.query
-        command = query.getall("command", [])
+        running = _running(container)
+        command = request.query.getall("command", [])
         if not command:
             raise web.HTTPBadRequest(text="exec: query parameter command: at least one is needed")
-        wanted = streams.Wanted(
-            stdin=flag(query, "stdin", "input"),
-            stdout=flag(query, "stdout", "output"),
-            stderr=flag(query, "stderr", "error"),
-            tty=flag(query, "tty"),
-        )
-        socket = web.WebSocketResponse(protocols=streams.PROTOCOLS, max_msg_size=0, autoclose=False)
-        await socket.prepare(request)
-        await streams.execute(socket, container.process, command, wanted)
-        return socket
+        wanted = _wanted(request)
+        return await remote.serve(request, wanted, lambda: running.open(command, tty=wanted.tty), exited)
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        container = self._container(request)
+        running = _running(container)
+        wanted = _wanted(request)
+        if wanted.tty and not container.spec.get("tty"):
+            raise web.HTTPBadRequest(text=f"container {container.name} has no terminal: its tty is false")
+        stdin = wanted.stdin and bool(container.spec.get("stdin"))
+        return await remote.serve(request, wanted, lambda: running.attach(stdin=stdin), lambda _: SUCCESS)
+
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
+        worker = self._worker(request)
+        return await forward.serve(request, worker.name, worker.uid, worker.dial)
+
+    def _worker(self, request: web.Request) -> PodWorker:
+        wanted = f"{request.match_info['namespace']}/{request.match_info['pod']}"
+        # Of two pods of one name, one is on its way out: the younger is meant.
+        for worker in reversed(list(self._workers.values())):
+            if worker.name == wanted:
+                return worker
+        raise web.HTTPNotFound(text=f"pod {wanted} is not on this node")
+
+
+def _running(container: Container) -> Running:
+    """Raises HTTPInternalServerError, as kubelets do, for a container that does not run."""
+    if container.process is None or not container.running:
+        raise web.HTTPInternalServerError(text=f'container not found ("{container.name}")')
+    return container.process
+
+
+def _wanted(request: web.Request) -> Wanted:
+    wanted = Wanted.read(request.query)
+    if not (wanted.stdin or wanted.stdout or wanted.stderr):
+        raise web.HTTPBadRequest(text="you must specify at least 1 of stdin, stdout, stderr")
+    return wanted
 
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
-
-
-def flag(query: Mapping[str, str], *names: str) -> bool:
-    """A boolean query parameter under any of its names."""
-    return any(query.get(name, "").lower() in ("1", "true") for name in names)
 
 
 def log_options(query: Mapping[str, str]) -> logs.LogOptions:

@@ -52,7 +52,7 @@ class PodWorker:
         self._volumes = Volumes(pod, self.directory / "volumes", around.sources)
         self._ips: tuple[str, ...] = ()
         self._sandbox: Sandbox | None = None
-        self._started = (pod.get("status") or {}).get("startTime") or now()
+        self.started = (pod.get("status") or {}).get("startTime") or now()
         self._reason = self._message = ""
         self._phase: str | None = None
         self.gone = False
@@ -103,6 +103,12 @@ class PodWorker:
                 await self._volumes.refresh(list(self._ips))
             except (VolumeError, MissingReferenceError) as error:
                 log.warning("volume not refreshed", pod=self.name, error=str(error))
+
+    async def dial(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the pod's loopback. Raises OSError."""
+        if self._sandbox is None:
+            raise ConnectionRefusedError("the pod has no sandbox")
+        return await self._around.runtime.dial(self._sandbox, port)
 
     # -- what containers ask for --------------------------------------------------------------------------------
 
@@ -259,7 +265,7 @@ class PodWorker:
             containers={c.name: c.state for c in self.containers},
             host_ips=config.addresses,
             ips=self._ips,
-            start_time=self._started,
+            start_time=self.started,
             initialized=self._initialized,
             sandbox=bool(self._ips),
             reason=self._reason,

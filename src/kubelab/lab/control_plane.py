@@ -19,7 +19,7 @@ from typing import Any
 
 from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
-from kubelab.controllers.node_ipam import ClusterCIDR
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
 

@@ -75,6 +75,25 @@ def members(path: Path) -> list[int]:
         return []
 
 
+def cpu_nanoseconds(path: Path) -> int:
+    """CPU time that the subtree has used; cgroup2 counts it without any controller. Of no cgroup, none."""
+    try:
+        text = (path / "cpu.stat").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1000 for line in text.splitlines() if line.startswith("usage_usec")), 0)
+
+
+def resident_bytes(path: Path) -> int:
+    """Memory of the subtree's processes, the sum of what is resident: pages they share count for each."""
+    total, page = 0, os.sysconf("SC_PAGE_SIZE")
+    for directory in _subtree(path):
+        for pid in members(directory):
+            with suppress(OSError, IndexError, ValueError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+    return total
+
+
 def kill(path: Path) -> None:
     """SIGKILL to everything in the subtree. Whoever enters afterwards lives: ``remove`` kills until nobody is left."""
     try:

@@ -40,23 +40,37 @@ class Node:
     definitions: Mapping[str, Schema] = field(repr=False)
     extra: Schema = field(default_factory=dict)
     structural: bool = False
+    name: str = ""
+    "Of the definition that this is, if it has one."
+    _known: dict[str, "Node | None"] = field(default_factory=dict, repr=False, compare=False)
+    "Places below that were asked for before."
 
     def child(self, name: str) -> "Node | None":
         """The node of property `name`, or of any property of a map; None when there is none."""
-        found = self.schema.get("properties", {}).get(name)
-        if found is None:
-            found = self.schema.get("additionalProperties")
-        return self._resolve(found) if isinstance(found, Mapping) else None
+        declared: Mapping[str, Schema] = self.schema.get("properties") or {}
+        # All entries of a map are one place.
+        place = name if name in declared else "*"
+        if place not in self._known:
+            found = declared[name] if name in declared else self.schema.get("additionalProperties")
+            self._known[place] = self._resolve(found) if isinstance(found, Mapping) else None
+        return self._known[place]
 
     @property
     def items(self) -> "Node | None":
-        found = self.schema.get("items")
-        return self._resolve(found) if isinstance(found, Mapping) else None
+        if "[]" not in self._known:
+            found = self.schema.get("items")
+            self._known["[]"] = self._resolve(found) if isinstance(found, Mapping) else None
+        return self._known["[]"]
 
     @property
     def properties(self) -> Mapping[str, Schema]:
         found: Mapping[str, Schema] = self.schema.get("properties", {})
         return found
+
+    @property
+    def is_map(self) -> bool:
+        """Its fields are entries, whose names no schema declares."""
+        return not self.properties
 
     @property
     def closed(self) -> bool:
@@ -77,12 +91,12 @@ class Node:
 
     @property
     def merge_key(self) -> str | None:
-        key: str | None = self._own("x-kubernetes-patch-merge-key")
+        key: str | None = self.extension("x-kubernetes-patch-merge-key")
         return key
 
     @property
     def merges(self) -> bool:
-        return "merge" in (self._own("x-kubernetes-patch-strategy") or "").split(",")
+        return "merge" in (self.extension("x-kubernetes-patch-strategy") or "").split(",")
 
     def merged(self) -> "Node":
         """For elements of a merging list: the node of one element."""
@@ -92,13 +106,15 @@ class Node:
         """Another schema of the same place (a branch of allOf, anyOf, oneOf, not)."""
         return self._resolve(schema)
 
-    def _own(self, name: str) -> Any:
+    def extension(self, name: str) -> Any:
+        """An `x-kubernetes-…` mark of this place: what stands beside a reference goes before what it points to."""
         return self.extra.get(name, self.schema.get(name))
 
     def _resolve(self, schema: Schema) -> "Node":
         reference = schema.get("$ref")
         if isinstance(reference, str):
-            return Node(self.definitions.get(reference.removeprefix(_REF), {}), self.definitions, schema)
+            name = reference.removeprefix(_REF)
+            return Node(self.definitions.get(name, {}), self.definitions, schema, name=name)
         return Node(schema, self.definitions, structural=self.structural)
 
 
@@ -108,6 +124,7 @@ class Schemas:
         self._definitions: dict[str, Schema] = {**msgspec.json.decode(raw), **_SCALARS}
         self._names: dict[tuple[str, str, str], str] = {}
         self._custom: set[str] = set()
+        self._nodes: dict[str, Node] = {}
         for name, schema in self._definitions.items():
             for gvk in schema.get("x-kubernetes-group-version-kind", ()):
                 self._names.setdefault((gvk["group"], gvk["version"], gvk["kind"]), name)
@@ -116,7 +133,11 @@ class Schemas:
         name = self._names.get((group, version, kind))
         if not name:
             return None
-        return Node(self._definitions[name], self._definitions, structural=name in self._custom)
+        node = self._nodes.get(name)
+        if node is None:
+            node = Node(self._definitions[name], self._definitions, structural=name in self._custom, name=name)
+            self._nodes[name] = node
+        return node
 
     def definition(self, name: str) -> Node:
         return Node(self._definitions[name], self._definitions)
@@ -138,12 +159,14 @@ class Schemas:
             "x-kubernetes-group-version-kind": [gvk],
         }
         self._names[group, version, kind] = name
+        self._nodes.pop(name, None)
         self._custom.add(name)
 
     def drop_custom(self, group: str, version: str, kind: str) -> None:
         name = self._names.pop((group, version, kind), None)
         if name:
             del self._definitions[name]
+            self._nodes.pop(name, None)
             self._custom.discard(name)
 
     def items(self) -> Iterator[tuple[str, Schema]]:

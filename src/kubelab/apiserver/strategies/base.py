@@ -5,10 +5,11 @@ the object with defaults, or causes why it is refused. The base class is what mo
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.schemas import Node
 
 Object = dict[str, Any]
 
@@ -23,8 +24,12 @@ class Reader(Protocol):
 class Strategy:
     """Hooks in the order in which they run. All are synchronous: a write is one step."""
 
-    def __init__(self, resource: Resource) -> None:
+    creates_status: ClassVar[bool] = False
+    "Whether an object may be created together with its status."
+
+    def __init__(self, resource: Resource, node: Node | None = None) -> None:
         self.resource = resource
+        self.node = node
 
     def default(self, obj: Object) -> None:
         """Fill in what the user left out (also run before updates)."""

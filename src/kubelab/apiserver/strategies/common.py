@@ -45,14 +45,10 @@ def duplicate(field: str, value: Any) -> Cause:
 class NamedStrategy(Strategy):
     """Checks metadata, and the fields that the built-in schema requires."""
 
-    def __init__(self, resource: Resource, node: Node | None = None) -> None:
-        super().__init__(resource)
-        self._node = node
-
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = list(metadata_causes(obj["metadata"], self.resource))
-        if self._node is not None:
-            causes += missing_fields(obj, self._node, "")
+        if self.node is not None:
+            causes += missing_fields(obj, self.node, "")
         return causes
 
 

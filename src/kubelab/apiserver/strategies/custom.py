@@ -2,31 +2,25 @@
 
 from kubelab.apiserver.decoding import Cleaner
 from kubelab.apiserver.errors import Cause
-from kubelab.apiserver.resources import Resource
-from kubelab.apiserver.schemas import Node
 from kubelab.apiserver.strategies.base import Object, Strategy
 from kubelab.apiserver.strategies.common import metadata_causes
 from kubelab.apiserver.structural import apply_defaults, validate
 
 
 class CustomStrategy(Strategy):
-    def __init__(self, resource: Resource, node: Node | None) -> None:
-        super().__init__(resource)
-        self._node = node
-
     def default(self, obj: Object) -> None:
-        if self._node is not None:
-            apply_defaults(obj, self._node)
+        if self.node is not None:
+            apply_defaults(obj, self.node)
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = list(metadata_causes(obj["metadata"], self.resource))
-        if self._node is not None:
+        if self.node is not None:
             self._prune(obj)
-            causes += validate(obj, self._node)
+            causes += validate(obj, self.node)
         return causes
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
-        status = self._node.child("status") if self._node is not None else None
+        status = self.node.child("status") if self.node is not None else None
         if status is None or "status" not in obj:
             return []
         apply_defaults(obj["status"], status)
@@ -47,6 +41,6 @@ class CustomStrategy(Strategy):
     def _prune(self, obj: Object) -> None:
         """In-process callers have not passed the decoder; their unknown fields go as well."""
         cleaner = Cleaner(self.resource.kind, check_types=False)
-        cleaned = cleaner.clean(obj, self._node)
+        cleaned = cleaner.clean(obj, self.node)
         obj.clear()
         obj.update(cleaned)

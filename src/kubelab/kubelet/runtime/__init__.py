@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from kubelab.kubelet.config import KubeletConfig
+from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.runtime.contract import Runtime
 
 
-def make(config: KubeletConfig) -> Runtime:
+def make(config: KubeletConfig, inotify: Inotify) -> Runtime:
     """The runtime that the configuration names. Raises ValueError."""
     if config.runtime == "process":
         from kubelab.kubelet.runtime.process.runtime import ProcessRuntime
 
-        return ProcessRuntime(config)
+        return ProcessRuntime(config, inotify)
     raise ValueError(f"runtime: {config.runtime!r}: the kubelet knows process")

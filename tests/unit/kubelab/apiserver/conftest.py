@@ -1,16 +1,19 @@
 """A store with all built-in strategies, in memory, and the objects that the tests write."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from unit.kubelab.apiserver.wire import context
 
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.persistence import Database
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.schemas import Schemas
+from kubelab.apiserver.server import ApiServer
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.catalog import StrategyCatalog
 from kubelab.apiserver.tables import Tables
@@ -37,6 +40,19 @@ async def store(open_store: OpenStore) -> Store:
     store = open_store(None)
     await store.create("namespaces", {"metadata": {"name": "default"}})
     return store
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    async with ApiServer(data_dir=tmp_path / "data", binds=[("127.0.0.1", 0), ("::1", 0)]) as running:
+        yield running
+
+
+@pytest.fixture
+async def http(server: ApiServer, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(ssl=context(server, tmp_path))
+    async with aiohttp.ClientSession(server.url, connector=connector) as session:
+        yield session
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubelab.apiserver.decoding import Cleaner, Decoder, decode
+from kubelab.apiserver.decoding import Cleaner, Decoder, decode, decode_apply, duplicates
 from kubelab.apiserver.errors import ApiError, BadRequest, UnsupportedMediaType
 from kubelab.apiserver.protobuf import MEDIA_TYPE, ProtobufDecoder
 from kubelab.apiserver.schemas import Schemas
@@ -110,8 +110,49 @@ def test_unknown_fields_are_listed_and_dropped_and_nulls_go():
     assert cleaner.unknown == ["spec.replica", "spec.template.spec.containers[0].imag"]
 
 
-@pytest.mark.parametrize("replicas", ["3", 1.5, True, [3]])
-def test_wrong_types_are_refused_with_the_path(replicas):
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"replicas": "3"},
+            "unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            {"replicas": 1.5},
+            "unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        ({"replicas": True}, "cannot unmarshal bool into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        (
+            {"template": []},
+            "array into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec",
+        ),
+        (
+            {"template": {"spec": {"containers": [{"ports": [{"containerPort": "80"}]}]}}},
+            "string into Go struct field ContainerPort.spec.template.spec.containers.ports.containerPort of type int32",
+        ),
+        (
+            {"template": {"metadata": {"labels": {"a": 1}}}},
+            "cannot unmarshal number into Go struct field ObjectMeta.spec.template.metadata.labels of type string",
+        ),
+        (
+            {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "lots"}}}]}}},
+            r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+    ],
+)
+def test_wrong_types_are_refused_in_the_words_of_the_real_server(spec, message):
     node = Schemas().node("apps", "v1", "Deployment")
-    with pytest.raises(BadRequest, match=r"spec.replicas: want integer"):
-        Cleaner("Deployment").clean({"spec": {"replicas": replicas}}, node)
+    with pytest.raises(BadRequest) as caught:
+        Cleaner("Deployment").clean({"spec": spec}, node)
+    assert caught.value.message.startswith('Deployment in version "v1" cannot be handled as a Deployment: ')
+    assert caught.value.message.endswith(message)
+
+
+def test_fields_that_stand_twice_are_told():
+    body = b'{"a": {"b": 1, "b": 2, "c": ["x:y", {"d": 1, "d": 1}]}, "a": {"b": 1, "b": 3}}'
+    assert duplicates(body, "application/json") == ['duplicate field "a"', 'duplicate field "a.b"']
+    assert duplicates(b'{"a": ":", "b": {"c": 1}}', "application/json") == []
+    value, faults = decode_apply(b"a: 1\nb:\n  c: 2020-01-01\n  c: 2\n")
+    assert value == {"a": 1, "b": {"c": 2}}
+    assert faults == ['yaml: unmarshal errors:\n  line 4: key "c" already set in map']
+    assert decode(b"day: 2020-01-01", "application/yaml") == {"day": "2020-01-01"}

@@ -1,55 +1,12 @@
 """The HTTP surface: identity, forms of answers, pages, watches, errors."""
 
 import asyncio
-import json
-import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-
-from kubelab.apiserver.server import ApiServer
+from unit.kubelab.apiserver.wire import CONFIG_MAPS, MERGE, body, context, make, read_events
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
-MERGE = {"Content-Type": "application/merge-patch+json"}
-CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with ApiServer(data_dir=tmp_path / "data", binds=[("127.0.0.1", 0), ("::1", 0)]) as running:
-        yield running
-
-
-def context(server: ApiServer, directory: Path, *, known: bool = True) -> ssl.SSLContext:
-    made = ssl.create_default_context(cadata=server.authority.certificate.decode())
-    if known:
-        pair = server.authority.client("admin")
-        path = directory / "client.pem"
-        path.write_bytes(pair.certificate + pair.key)
-        made.load_cert_chain(path)
-    return made
-
-
-@pytest.fixture
-async def http(server: ApiServer, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(ssl=context(server, tmp_path))
-    async with aiohttp.ClientSession(server.url, connector=connector) as session:
-        yield session
-
-
-async def body(http: aiohttp.ClientSession, method: str, path: str, *, status: int = 200, **options: Any) -> Any:
-    async with http.request(method, path, **options) as response:
-        text = await response.text()
-        assert response.status == status, text
-        return json.loads(text)
-
-
-async def make(http: aiohttp.ClientSession, *names: str) -> None:
-    for name in names:
-        await body(http, "POST", CONFIG_MAPS, status=201, json={"metadata": {"name": name, "labels": {"n": name}}})
 
 
 async def test_strangers_see_health_and_version_only(server, tmp_path):
@@ -85,7 +42,7 @@ async def test_both_families_are_served(server, tmp_path):
         ("POST", CONFIG_MAPS, 415, "UnsupportedMediaType"),
         ("GET", CONFIG_MAPS + "?labelSelector=a%20b%20c", 400, "BadRequest"),
         ("GET", CONFIG_MAPS + "?watch=1&resourceVersion=abc", 400, "BadRequest"),
-        ("DELETE", CONFIG_MAPS + "/absent?propagationPolicy=Sideways", 400, "BadRequest"),
+        ("DELETE", CONFIG_MAPS + "/absent?propagationPolicy=Sideways", 422, "Invalid"),
     ],
 )
 async def test_errors_are_status_objects(http, method, path, status, reason):
@@ -99,21 +56,6 @@ async def test_a_body_that_is_too_large_is_refused_and_the_server_lives(http):
     async with http.post(CONFIG_MAPS, data=b" " * (9 << 20), headers={"Content-Type": "application/json"}) as response:
         assert response.status == 413
     await make(http, "a")
-
-
-async def test_pages_cover_everything_once_and_keep_the_first_version(http):
-    await make(http, "a", "b", "c", "d", "e")
-    first = await body(http, "GET", CONFIG_MAPS + "?limit=2")
-    assert first["metadata"]["remainingItemCount"] == 3
-    await make(http, "f")
-    names, token = [o["metadata"]["name"] for o in first["items"]], first["metadata"]["continue"]
-    while token:
-        page = await body(http, "GET", CONFIG_MAPS, params={"limit": "2", "continue": token})
-        assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-        names += [o["metadata"]["name"] for o in page["items"]]
-        token = page["metadata"].get("continue")
-    assert names == ["a", "b", "c", "d", "e", "f"]
-    assert (await body(http, "GET", CONFIG_MAPS + "?limit=2&continue=x", status=410))["reason"] == "Expired"
 
 
 async def test_unknown_fields_warn_or_refuse_as_asked(http):
@@ -138,20 +80,6 @@ async def test_metadata_only(http):
     listed = await body(http, "GET", CONFIG_MAPS, headers=accept)
     assert listed["kind"] == "PartialObjectMetadataList"
     assert set(listed["items"][0]) == {"kind", "apiVersion", "metadata"}
-
-
-async def read_events(response: aiohttp.ClientResponse, count: int) -> list[dict[str, Any]]:
-    async with asyncio.timeout(10):
-        return [json.loads(await response.content.readline()) for _ in range(count)]
-
-
-async def test_a_streamed_list_ends_with_a_marked_bookmark(http):
-    await make(http, "a")
-    query = "?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-    async with http.get(CONFIG_MAPS + query) as response:
-        added, mark = await read_events(response, 2)
-    assert (added["type"], mark["type"]) == ("ADDED", "BOOKMARK")
-    assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 async def test_a_watch_as_table_prints_headers_once(http):
@@ -227,12 +155,13 @@ async def test_scale_binding_and_eviction(http, server):
 async def test_reviews_answer_and_store_nothing(http, server):
     base = "/apis/authentication.k8s.io/v1"
     me = await body(http, "POST", f"{base}/selfsubjectreviews", status=201, json={})
-    assert me["status"]["userInfo"] == {"username": "admin", "groups": ["system:authenticated"]}
+    assert me["status"]["userInfo"] == {"username": "admin", "groups": ["system:masters", "system:authenticated"]}
     refused = await body(http, "POST", f"{base}/tokenreviews", status=201, json={"spec": {"token": "a.b.c"}})
-    assert refused["status"]["authenticated"] is False
+    assert "invalid bearer token" in refused["status"]["error"]
+    assert not refused["status"].get("authenticated")
     access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     spec = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
     assert (await body(http, "POST", access, status=201, json={"spec": spec}))["status"] == {"allowed": True}
-    await body(http, "POST", access, status=400, json={"spec": {}})
+    await body(http, "POST", access, status=422, json={"spec": {}})
     await body(http, "GET", access, status=405)
     assert server.store.peek_all("tokenreviews.authentication.k8s.io") == []

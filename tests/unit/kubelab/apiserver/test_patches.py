@@ -1,10 +1,9 @@
-"""The three patches, and apply."""
+"""The three patches."""
 
 import copy
 
 import pytest
 
-from kubelab.apiserver.apply import apply_configuration
 from kubelab.apiserver.errors import BadRequest, Invalid
 from kubelab.apiserver.patches import json_patch, merge_patch, strategic_merge
 from kubelab.apiserver.schemas import Schemas
@@ -117,15 +116,3 @@ def test_strategic_merge_orders_as_told(deployment_node):
 def test_strategic_merge_wants_the_merge_key(deployment_node):
     with pytest.raises(BadRequest, match="lacks its merge key 'name'"):
         strategic_merge(deployment(), deployment({"image": "x"}), deployment_node)
-
-
-def test_apply_removes_what_its_manager_leaves_out_and_keeps_the_others():
-    base = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
-    first = apply_configuration(None, {**base, "data": {"a": "1", "b": "1"}}, node=None, manager="one", subresource="")
-    second = apply_configuration(first, {**base, "data": {"b": "2"}}, node=None, manager="two", subresource="")
-    assert second["data"] == {"a": "1", "b": "2"}
-    third = apply_configuration(second, {**base, "data": {"c": "3"}}, node=None, manager="one", subresource="")
-    assert third["data"] == {"b": "2", "c": "3"}
-    assert [e["manager"] for e in third["metadata"]["managedFields"]] == ["two", "one"]
-    again = apply_configuration(third, {**base, "data": {"c": "3"}}, node=None, manager="one", subresource="")
-    assert again == third, "applying the same again changes nothing, not even a time"

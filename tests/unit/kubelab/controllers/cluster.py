@@ -12,7 +12,7 @@ from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.catalog import StrategyCatalog
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
-from kubelab.controllers.node_ipam import ClusterCIDR
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 
 Object = dict[str, Any]
 

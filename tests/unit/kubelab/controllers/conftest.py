@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 from unit.kubelab.controllers.cluster import Cluster
 
-from kubelab.controllers.node_ipam import ClusterCIDR
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 
 
 @pytest.fixture

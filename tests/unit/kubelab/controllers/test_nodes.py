@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from unit.kubelab.controllers.cluster import Cluster, deployment
 
-from kubelab.controllers.node_ipam import ClusterCIDR, first_free
+from kubelab.controllers.nodes.node_ipam import ClusterCIDR, first_free
 
 
 def taints(cluster: Cluster, name: str) -> list[str]:

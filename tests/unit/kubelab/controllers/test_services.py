@@ -6,8 +6,8 @@ from typing import Any
 
 from unit.kubelab.controllers.cluster import Cluster, Object, deployment
 
-from kubelab.controllers.endpoint_addresses import Backend, Port
-from kubelab.controllers.endpoint_slices import plan
+from kubelab.controllers.network.endpoint_addresses import Backend, Port
+from kubelab.controllers.network.endpoint_slices import plan
 
 SLICES = "endpointslices.discovery.k8s.io"
 

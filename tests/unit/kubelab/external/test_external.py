@@ -7,29 +7,26 @@ import signal
 import struct
 import subprocess
 import sys
-from ipaddress import IPv4Address, IPv6Address
 
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rdataclass
 import pytest
+from dns.message import Message
+from dns.rcode import Rcode
+from dns.rdatatype import RdataType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubelab.dns.listeners import BindError
+from kubelab.dns.records import addresses
 from kubelab.external.__main__ import default_zone, split
-from kubelab.external.dns_message import (
-    HEADER,
-    TC,
-    MessageError,
-    Query,
-    Rcode,
-    Record,
-    Response,
-    Type,
-    decode,
-    encode,
-    read_name,
-    write_name,
-)
-from kubelab.external.servers import BindError, World, respond
-from kubelab.external.zone import answer, zone
+from kubelab.external.servers import World, respond
+from kubelab.external.zone import Zone, zone
+
+HEADER = struct.Struct("!6H")
 
 ZONE = zone(
     "world.test",
@@ -45,68 +42,77 @@ ZONE = zone(
 )
 
 
-def ask(name: str, kind: int = Type.A, *, opcode: int = 0, klass: int = 1) -> Response:
-    return answer([ZONE], Query(1, opcode, name, kind, klass, True, False, 512))
+def query(name: str, kind: str = "A", *, klass: str = "IN", edns: int = 0) -> Message:
+    options = {"use_edns": 0, "payload": edns} if edns else {}
+    return dns.message.make_query(name, kind, dns.rdataclass.from_text(klass), **options)
 
 
-def query_bytes(name: str, kind: int, *, edns: int = 0, number: int = 7) -> bytes:
-    data = HEADER.pack(number, 0x0100, 1, 0, 0, 1 if edns else 0) + write_name(name) + struct.pack("!2H", kind, 1)
-    return data + (b"\0" + struct.pack("!2HIH", Type.OPT, edns, 0, 0) if edns else b"")
+def ask(name: str, kind: str = "A", *, klass: str = "IN", edns: int = 0, tcp: bool = False) -> Message:
+    data = respond([ZONE], query(name, kind, klass=klass, edns=edns).to_wire(), protocol="tcp" if tcp else "udp")
+    assert data is not None
+    return dns.message.from_wire(data)
 
 
-def rcode(data: bytes) -> int:
-    return struct.unpack_from("!H", data, 2)[0] & 0xF
+def texts(message: Message) -> list[str]:
+    return [str(record) for found in message.answer for record in found]
+
+
+def kinds(message: Message) -> list[str]:
+    return [found.rdtype.name for found in message.answer]
 
 
 def test_addresses_of_both_families_whatever_the_case() -> None:
-    assert [record.data for record in ask("WEB.world.TEST.").answers] == [IPv4Address("203.0.113.10")]
-    found = ask("web.world.test.", Type.AAAA)
-    assert [record.data for record in found.answers] == [IPv6Address("2001:db8::10")]
-    assert found.authoritative
+    assert texts(ask("WEB.world.TEST.")) == ["203.0.113.10"]
+    found = ask("web.world.test.", "AAAA")
+    assert texts(found) == ["2001:db8::10"]
+    assert found.flags & dns.flags.AA
 
 
 def test_names_that_exist_and_names_that_do_not() -> None:
-    assert ask("none.world.test.").rcode == Rcode.NXDOMAIN
-    assert [record.type for record in ask("none.world.test.").authority] == [Type.SOA]
-    empty = ask("web.world.test.", Type.TXT)
-    assert (empty.rcode, list(empty.answers)) == (Rcode.NOERROR, [])
-    assert ask("below.world.test.").rcode == Rcode.NOERROR  # an empty name above one that exists
-    assert ask("world.test.", Type.SOA).answers[0].type == Type.SOA
-    assert ask("world.test.", Type.NS).answers[0].data == "ns.world.test."
+    missing = ask("none.world.test.")
+    assert missing.rcode() == Rcode.NXDOMAIN
+    assert [found.rdtype for found in missing.authority] == [RdataType.SOA]
+    empty = ask("web.world.test.", "TXT")
+    assert (empty.rcode(), empty.answer) == (Rcode.NOERROR, [])
+    assert ask("below.world.test.").rcode() == Rcode.NOERROR  # an empty name above one that exists
+    assert kinds(ask("world.test.", "SOA")) == ["SOA"]
+    assert texts(ask("world.test.", "NS")) == ["ns.world.test."]
 
 
 def test_aliases() -> None:
-    assert [record.type for record in ask("www.world.test.").answers] == [Type.CNAME, Type.A]
-    assert [record.type for record in ask("away.world.test.").answers] == [Type.CNAME]
-    assert [record.type for record in ask("www.world.test.", Type.CNAME).answers] == [Type.CNAME]
-    assert ask("loop.world.test.").rcode == Rcode.NOERROR
+    assert kinds(ask("www.world.test.")) == ["CNAME", "A"]
+    assert kinds(ask("away.world.test.")) == ["CNAME"]
+    assert kinds(ask("www.world.test.", "CNAME")) == ["CNAME"]
+    assert ask("loop.world.test.").rcode() == Rcode.NOERROR
 
 
 def test_wildcards() -> None:
-    (record,) = ask("Any.thing.wild.world.test.").answers
-    assert (record.name, record.data) == ("Any.thing.wild.world.test.", IPv4Address("203.0.113.11"))
-    assert ask("x.web.world.test.").rcode == Rcode.NXDOMAIN
+    (found,) = ask("Any.thing.wild.world.test.").answer
+    assert (str(found.name), str(found[0])) == ("Any.thing.wild.world.test.", "203.0.113.11")
+    assert ask("x.web.world.test.").rcode() == Rcode.NXDOMAIN
 
 
 def test_what_is_not_served() -> None:
-    assert ask("example.org.").rcode == Rcode.REFUSED
-    assert ask("web.world.test.", opcode=4).rcode == Rcode.NOTIMP
-    assert ask("web.world.test.", klass=3).rcode == Rcode.REFUSED
+    assert ask("example.org.").rcode() == Rcode.REFUSED
+    assert ask("web.world.test.", klass="CH").rcode() == Rcode.REFUSED
+    assert ask("world.test.", "AXFR").rcode() == Rcode.REFUSED
+    other = query("web.world.test.")
+    other.set_opcode(dns.opcode.NOTIFY)
+    data = respond([ZONE], other.to_wire(), protocol="udp")
+    assert data is not None
+    assert data[3] & 0xF == Rcode.NOTIMP
+    outside = addresses(dns.name.from_text("b."), 1, RdataType.A, ["1.1.1.1"])
     with pytest.raises(ValueError, match="outside of the zone"):
-        type(ZONE)("a.", (Record("b.", Type.A, 1, IPv4Address("1.1.1.1")),))
+        Zone(dns.name.from_text("a."), tuple(outside))
 
 
 def test_large_answers_come_by_tcp_or_edns() -> None:
-    data = query_bytes("many.world.test", Type.AAAA)
-    small = respond([ZONE], data, udp=True)
-    assert small is not None
-    assert struct.unpack_from("!H", small, 2)[0] & TC
-    whole = respond([ZONE], data, udp=False)
-    assert whole is not None
-    assert HEADER.unpack_from(whole)[3] == 60
-    edns = respond([ZONE], query_bytes("many.world.test", Type.AAAA, edns=4096), udp=True)
-    assert edns is not None
-    assert HEADER.unpack_from(edns)[3:] == (60, 0, 1)
+    cut = ask("many.world.test.", "AAAA")
+    assert cut.flags & dns.flags.TC
+    assert len(cut.to_wire()) <= 512
+    assert len(texts(ask("many.world.test.", "AAAA", tcp=True))) == 60
+    edns = ask("many.world.test.", "AAAA", edns=4096)
+    assert (len(texts(edns)), edns.edns) == (60, 0)
 
 
 @pytest.mark.parametrize(
@@ -118,46 +124,26 @@ def test_large_answers_come_by_tcp_or_edns() -> None:
         b"\xc0\x0c\0\x01\0\x01",
         b"\xc0\xff\0\x01\0\x01",
         b"\x80\0\0\x01\0\x01",
-        b"\x01\xff\0\0\x01\0\x01",
         b"\x3f" + b"a" * 63 + b"\xc0\x0c" + b"\0\x01\0\x01",
     ],
 )
 def test_malformed_questions_get_formerr(body: bytes) -> None:
-    response = respond([ZONE], HEADER.pack(9, 0, 1, 0, 0, 0) + body, udp=True)
+    response = respond([ZONE], HEADER.pack(9, 0, 1, 0, 0, 0) + body, protocol="udp")
     assert response is not None
-    assert (HEADER.unpack_from(response)[0], rcode(response)) == (9, Rcode.FORMERR)
+    assert (HEADER.unpack_from(response)[0], response[3] & 0xF) == (9, Rcode.FORMERR)
 
 
 def test_what_is_no_query_gets_no_answer() -> None:
-    assert respond([ZONE], b"short", udp=True) is None
-    assert respond([ZONE], HEADER.pack(1, 0x8000, 1, 0, 0, 0), udp=True) is None
-    two = respond([ZONE], HEADER.pack(1, 0, 2, 0, 0, 0), udp=True)
+    assert respond([ZONE], b"short", protocol="udp") is None
+    assert respond([ZONE], HEADER.pack(1, 0x8000, 1, 0, 0, 0), protocol="udp") is None
+    two = respond([ZONE], HEADER.pack(1, 0, 2, 0, 0, 0), protocol="udp")
     assert two is not None
-    assert rcode(two) == Rcode.FORMERR
+    assert two[3] & 0xF == Rcode.FORMERR
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_server(data: bytes) -> None:
-    respond([ZONE], data, udp=True)
-
-
-label = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=20)
-
-
-@given(st.lists(label, max_size=8), st.sampled_from([1, 28, 255]), st.integers(0, 65535))
-def test_queries_round_trip(labels: list[str], kind: int, number: int) -> None:
-    name = ".".join([*labels, ""]) or "."
-    query = decode(query_bytes(name, kind, number=number))
-    assert (query.name, query.type, query.id) == (name, kind, number)
-    response = encode(query, Response(Rcode.NXDOMAIN))
-    assert read_name(response, HEADER.size)[0] == name
-
-
-def test_bad_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="no domain name"):
-        write_name("a..b.")
-    with pytest.raises(MessageError):
-        decode(b"")
+    respond([ZONE], data, protocol="udp")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -173,15 +159,16 @@ async def test_servers_answer_in_both_families(address: str) -> None:
         writer.close()
         names = await world.names([ZONE], address, 0)
         reader, writer = await asyncio.open_connection(address, names)
-        data = query_bytes("many.world.test", Type.AAAA)
+        data = query("many.world.test", "AAAA").to_wire()
         writer.write(struct.pack("!H", len(data)) + data)
         async with asyncio.timeout(5):
             (length,) = struct.unpack("!H", await reader.readexactly(2))
-            assert HEADER.unpack_from(await reader.readexactly(length))[3] == 60
+            assert len(texts(dns.message.from_wire(await reader.readexactly(length)))) == 60
         writer.close()
         with pytest.raises(BindError, match=f"HTTP on {address} port {port}"):
             await world.web("again", address, port)
-        assert rcode(await over_udp(address, names, query_bytes("web.world.test", Type.A))) == Rcode.NOERROR
+        data = await over_udp(address, names, query("web.world.test").to_wire())
+        assert dns.message.from_wire(data).rcode() == Rcode.NOERROR
 
 
 async def over_udp(address: str, port: int, data: bytes) -> bytes:
@@ -217,4 +204,4 @@ def test_arguments() -> None:
     assert split("[2001:db8::1]:53") == ("2001:db8::1", 53)
     with pytest.raises(ValueError, match="write ADDRESS:PORT"):
         split("1.2.3.4")
-    assert default_zone().lookup("www.world.test.")
+    assert default_zone().lookup(dns.name.from_text("www.world.test."))

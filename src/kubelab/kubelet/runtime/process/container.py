@@ -9,26 +9,39 @@ import asyncio
 import signal
 import uuid
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kubelab.kubelet.config import Object
-from kubelab.kubelet.runtime.contract import Exit, LaunchError, Session, Stats
+from kubelab.kubelet.inotify import Inotify
+from kubelab.kubelet.runtime.contract import Exit, Session, Stats
 from kubelab.kubelet.runtime.process import execution, sessions
 from kubelab.kubelet.runtime.process.execution import Inside
+from kubelab.kubelet.runtime.process.interactive import attach
 from kubelab.kubelet.runtime.process.launch import Launch
 from kubelab.kubelet.runtime.process.processes import Process
 from kubelab.underlay import cgroups
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Where a container's output goes and its input comes from; of plain types, like ``Inside``."""
+
+    log: str
+    directory: str
+    tty: bool
+
+
 class ProcessContainer:
     """Implements ``contract.Running``."""
 
-    def __init__(self, process: Process, inside: Inside, identity: str) -> None:
-        self._process, self._inside, self._id = process, inside, identity
+    def __init__(self, process: Process, inside: Inside, streams: Streams, identity: str, inotify: Inotify) -> None:
+        self._process, self._inside, self._streams, self._id = process, inside, streams, identity
+        self._inotify = inotify
+        self._notice = ""
 
     @classmethod
-    def of(cls, process: Process, launched: Launch) -> ProcessContainer:
+    def of(cls, process: Process, launched: Launch, inotify: Inotify) -> ProcessContainer:
         inside = Inside(
             pid=process.pid,
             cgroup=str(launched.cgroup),
@@ -37,19 +50,34 @@ class ProcessContainer:
             uid=launched.uid,
             gid=launched.gid,
         )
-        return cls(process, inside, f"kubelab://{uuid.uuid4().hex}")
+        streams = Streams(log=str(launched.log), directory=str(launched.directory), tty=launched.tty)
+        made = cls(process, inside, streams, f"kubelab://{uuid.uuid4().hex}", inotify)
+        replaced = launched.fallback is not None and process.executes(launched.fallback)
+        made._notice = launched.fallback_notice if replaced else launched.notice
+        return made
 
     @classmethod
-    def adopt(cls, record: Object) -> ProcessContainer | None:
+    def adopt(cls, record: Object, inotify: Inotify) -> ProcessContainer | None:
         process = Process.adopt(record["inside"]["pid"], record["started"])
-        return None if process is None else cls(process, Inside(**record["inside"]), record["id"])
+        if process is None:
+            return None
+        return cls(process, Inside(**record["inside"]), Streams(**record["streams"]), record["id"], inotify)
 
     def record(self) -> Object:
-        return {"id": self._id, "started": self._process.started, "inside": asdict(self._inside)}
+        return {
+            "id": self._id,
+            "started": self._process.started,
+            "inside": asdict(self._inside),
+            "streams": asdict(self._streams),
+        }
 
     @property
     def id(self) -> str:
         return self._id
+
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        return ("StandIn", self._notice) if self._notice else None
 
     async def wait(self) -> Exit:
         code = await self._process.wait()
@@ -71,13 +99,20 @@ class ProcessContainer:
 
     async def open(self, command: list[str], *, tty: bool) -> Session:
         environment = {**self._inside.environment, "TERM": "xterm"} if tty else self._inside.environment
-        return await (sessions.Terminal.open if tty else sessions.Pipes.open)(self._inside.argv(command), environment)
+        return await (sessions.Terminal.open if tty else sessions.Pipes.open)(
+            self._inside.argv(command, tty=tty), environment
+        )
 
     async def attach(self, *, stdin: bool) -> Session:
-        raise LaunchError("attach: the process runtime does not offer it")
+        streams, log = self._streams, Path(self._streams.log)
+        return await attach(
+            Path(streams.directory), log, self._inotify, self._process.wait, tty=streams.tty, stdin=stdin
+        )
 
     async def stats(self) -> Stats:
-        return Stats()
+        return Stats(
+            cgroups.cpu_nanoseconds(Path(self._inside.cgroup)), cgroups.resident_bytes(Path(self._inside.cgroup))
+        )
 
     def release(self) -> None:
         cgroups.kill(Path(self._inside.cgroup))

@@ -10,8 +10,10 @@ the PID namespace, builds its mounts and executes the command. Errors travel thr
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
+import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,11 @@ class Launch:
     uid: int = 0
     gid: int = 0
     readonly_root: bool = False
+    stdio: int | None = None  # becomes stdin; with ``tty`` it is a terminal and becomes all three
+    tty: bool = False
+    layer: str = ""  # a directory of files above the machine's
+    notice: str = ""  # what to tell of argv, and of the fallback
+    fallback_notice: str = ""
 
 
 async def launch(spec: Launch) -> Process:
@@ -112,11 +119,13 @@ def _first(spec: Launch, errors: int, pids: int) -> NoReturn:
 def _second(spec: Launch, errors: int) -> NoReturn:
     step = "log"
     try:
-        _attach_output(spec.log)
+        _attach_output(spec)
         step = "mounts"
         build_root(spec)
         step = "exec"
         os.setsid()
+        if spec.tty:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         _reset_signals()
         os.umask(0o022)
         os.chdir(spec.cwd)
@@ -148,7 +157,8 @@ def build_root(spec: Launch) -> None:
     # From here on nothing we do reaches the node; the detached copies keep their own propagation.
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = str(spec.directory / "root")
-    layers = f"lowerdir={LOWER},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
+    lower = f"{spec.layer}:{LOWER}" if spec.layer else LOWER
+    layers = f"lowerdir={lower},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
     syscalls.mount("overlay", root, "overlay", 0, layers)
     syscalls.mount("proc", root + "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     syscalls.mount("sysfs", root + "/sys", "sysfs")
@@ -162,6 +172,7 @@ def build_root(spec: Launch) -> None:
         place(mount.target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
         syscalls.attach_tree(fd, mount.target)
         os.close(fd)
+    os.makedirs(spec.cwd, exist_ok=True)
     if spec.readonly_root:
         syscalls.mount(None, "/", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)
 
@@ -194,10 +205,9 @@ def place(target: str, *, is_directory: bool) -> None:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o644))
 
 
-def _attach_output(log: Path) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(null, 0)
+def _attach_output(spec: Launch) -> None:
+    os.dup2(os.open("/dev/null", os.O_RDONLY) if spec.stdio is None else spec.stdio, 0)
+    out = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if not spec.tty else 0
     os.dup2(out, 1)
     os.dup2(out, 2)
 

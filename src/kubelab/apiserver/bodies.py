@@ -1,0 +1,113 @@
+"""From the body of a request to the object that is written.
+
+Owns: reading objects and patches, and what becomes of fields that the kind does not have, or has twice. Comes in:
+requests. Goes out: clean objects, and warnings for the client.
+"""
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from kubelab.apiserver.decoding import Cleaner, Decoder, decode, decode_apply, duplicates
+from kubelab.apiserver.errors import BadRequest, Cause, Invalid, UnsupportedMediaType
+from kubelab.apiserver.options import validation
+from kubelab.apiserver.patches import json_patch, merge_patch, strategic_merge
+from kubelab.apiserver.protobuf import MEDIA_TYPE as PROTOBUF
+from kubelab.apiserver.requests import Target
+from kubelab.apiserver.schemas import Node, Schemas
+
+Object = dict[str, Any]
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
+STRATEGIC, APPLY = "application/strategic-merge-patch+json", "application/apply-patch+yaml"
+
+
+class Bodies:
+    def __init__(self, schemas: Schemas, decoder: Decoder) -> None:
+        self._schemas = schemas
+        self._decoder = decoder
+
+    async def read(self, request: web.Request, target: Target) -> tuple[Object, list[str]]:
+        """The object of the body without unknown fields, and warnings about them. Raises BadRequest."""
+        raw, media = await request.read(), request.headers.get("Content-Type", "")
+        body = self._decoder.object(raw, media)
+        strict, cleaner = validation(request), self._cleaner(target)
+        cleaned: Object = cleaner.clean(body, self.node(target))
+        faults = [f'unknown field "{path}"' for path in cleaner.unknown]
+        if strict != "Ignore" and PROTOBUF not in media:
+            faults += duplicates(raw, media)
+        if faults and strict == "Strict":
+            raise BadRequest(f"{'' if target.resource.custom else cleaner.complaint}{_strict(faults)}")
+        return cleaned, faults if strict == "Warn" else []
+
+    async def read_apply(self, request: web.Request, target: Target) -> tuple[Object, list[str]]:
+        """An apply configuration, in YAML or JSON. Raises BadRequest."""
+        raw = await request.read()
+        content, faults = decode_apply(raw)
+        if not isinstance(content, dict):
+            raise BadRequest("error decoding YAML: an apply configuration is an object")
+        strict, cleaner = validation(request), self._cleaner(target)
+        cleaned: Object = cleaner.clean(content, self.node(target), keep_empty=True)
+        faults += [f'unknown field "{path}"' for path in cleaner.unknown]
+        if faults and strict == "Strict":
+            raise BadRequest(_strict(faults))
+        return cleaned, faults if strict == "Warn" else []
+
+    async def read_patch(self, request: web.Request) -> "Patch":
+        raw, media = await request.read(), request.content_type
+        if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC):
+            raise UnsupportedMediaType(
+                f"the body of the request was in an unknown format - accepted media types include: "
+                f"{JSON_PATCH}, {MERGE_PATCH}, {APPLY}; got {media!r}"
+            )
+        return Patch(media, raw, decode(raw, "application/json"), validation(request))
+
+    def patched(self, patch: "Patch", old: Object, target: Target, warnings: list[str]) -> Object:
+        """`old` with the patch. Raises Invalid, BadRequest for what it makes of it."""
+        match patch.media:
+            case "application/json-patch+json":
+                made = json_patch(old, patch.content)
+            case "application/merge-patch+json":
+                made = merge_patch(old, patch.content)
+            case _ if not target.resource.custom:
+                made = strategic_merge(old, patch.content, self.node(target))
+            case _:
+                raise UnsupportedMediaType(
+                    f"the body of the request was in an unknown format - accepted media types include: "
+                    f"{JSON_PATCH}, {MERGE_PATCH}, {APPLY}"
+                )
+        if not isinstance(made, dict):
+            raise BadRequest("the patch leaves no object")
+        cleaner = self._cleaner(target)
+        # What the patch did not touch is as it is stored.
+        changed = {name: value for name, value in made.items() if value is not old.get(name)}
+        part: Object = cleaner.clean(changed, self.node(target))
+        cleaned = {n: part.get(n, v) for n, v in made.items() if n not in changed or n in part}
+        faults = [f'unknown field "{path}"' for path in cleaner.unknown]
+        if patch.strict != "Ignore":
+            faults += duplicates(patch.raw, "application/json")
+        if faults and patch.strict == "Strict":
+            message = f"Invalid value: {msgspec.json.encode(patch.raw.decode()).decode()}: {_strict(faults)}"
+            cause = Cause("patch", "FieldValueInvalid", message)
+            raise Invalid(f' "" is invalid: {cause}', causes=[cause])
+        if patch.strict == "Warn":
+            warnings.extend(faults)
+        return cleaned
+
+    def node(self, target: Target) -> Node | None:
+        resource = target.resource
+        return self._schemas.node(resource.group, target.version, resource.kind)
+
+    def _cleaner(self, target: Target) -> Cleaner:
+        return Cleaner(target.resource.kind, target.version)
+
+
+class Patch(msgspec.Struct, frozen=True):
+    media: str
+    raw: bytes
+    content: Any
+    strict: str
+
+
+def _strict(faults: list[str]) -> str:
+    return f"strict decoding error: {', '.join(faults)}"

@@ -1,0 +1,1 @@
+"""Pods that run to an end: Jobs, and CronJobs that start them."""

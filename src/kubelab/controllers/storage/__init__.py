@@ -1,0 +1,1 @@
+"""Volumes: claims find or get one, and nobody loses one that is in use."""

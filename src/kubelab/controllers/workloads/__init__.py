@@ -1,0 +1,1 @@
+"""Pods that serve for good: Deployments, ReplicaSets, StatefulSets, DaemonSets, and how many of them may be missing."""

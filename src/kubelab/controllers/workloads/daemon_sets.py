@@ -1,0 +1,201 @@
+"""DaemonSets: one pod of a template on every node that will have it.
+
+In: DaemonSets, nodes, pods. Out: pods bound to their nodes, replaced when the template changes; the status; one
+ControllerRevision per template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kubelab.apiserver.errors import ApiError, NotFound
+from kubelab.controllers import objects
+from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.objects import Object
+from kubelab.controllers.scheduling import placement
+from kubelab.controllers.workloads import revisions
+from kubelab.controllers.workloads.revisions import HASH_LABEL
+
+RESOURCE = "daemonsets.apps"
+
+_EVERY_NODE = [
+    {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
+    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
+    {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/disk-pressure", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/pid-pressure", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"},
+]
+_HOST_NETWORK = {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def tolerations_of(pod_spec: Object) -> list[Object]:
+    """The template's tolerations and those every daemon has: it comes before the node is ready and stays after."""
+    extra = [*_EVERY_NODE, *([_HOST_NETWORK] if pod_spec.get("hostNetwork") else [])]
+    own = list(pod_spec.get("tolerations") or ())
+    return [*own, *(toleration for toleration in extra if toleration not in own)]
+
+
+def runs_on(pod_spec: Object, node: Object) -> bool:
+    """Whether a new daemon pod belongs on the node."""
+    if objects.is_deleting(node) or not placement.selects_node(pod_spec, node):
+        return False
+    return placement.untolerated(tolerations_of(pod_spec), placement.taints_of(node)) is None
+
+
+def stays_on(pod_spec: Object, node: Object) -> bool:
+    """Whether a daemon pod that is there may stay: only NoExecute taints drive it away."""
+    if objects.is_deleting(node) or not placement.selects_node(pod_spec, node):
+        return False
+    return placement.untolerated(tolerations_of(pod_spec), placement.taints_of(node), ("NoExecute",)) is None
+
+
+class DaemonSetController(Controller):
+    name = "daemonset-controller"
+
+    def watches(self) -> Mapping[str, Mapper]:
+        return {
+            RESOURCE: objects.own_key,
+            "pods": lambda pod: objects.controlled_by("DaemonSet", pod),
+            "nodes": self._everyone,
+        }
+
+    def _everyone(self, _: Object) -> Iterable[Key]:
+        return [objects.key_of(daemon_set) for daemon_set in self.store.peek_all(RESOURCE)]
+
+    async def reconcile(self, key: Key) -> float | None:
+        namespace, name = key
+        daemon_set = self.store.peek(RESOURCE, name, namespace=namespace)
+        if daemon_set is None or objects.is_deleting(daemon_set):
+            return None
+        digest = objects.template_hash(daemon_set["spec"]["template"])
+        present = await revisions.record(self.store, daemon_set, {HASH_LABEL: digest}, digest=digest)
+        failure: ApiError | None = None
+        try:
+            await self._place(daemon_set, digest)
+            await self._update(daemon_set, digest)
+        except ApiError as error:
+            failure = error
+        wait = await self._report(daemon_set, digest)
+        live = {objects.labels_of(pod).get(HASH_LABEL, "") for here in self._pods(daemon_set).values() for pod in here}
+        kept = {present["metadata"]["name"], *(f"{name}-{digest}" for digest in live)}
+        await revisions.forget(self.store, daemon_set, kept)
+        if failure is not None:
+            raise failure
+        return wait
+
+    def _pods(self, daemon_set: Object) -> dict[str, list[Object]]:
+        """Node -> the pods of this set bound to it."""
+        found: dict[str, list[Object]] = {}
+        for pod in self.pods.of(daemon_set):
+            found.setdefault((pod.get("spec") or {}).get("nodeName", ""), []).append(pod)
+        return found
+
+    async def _place(self, daemon_set: Object, digest: str) -> None:
+        """Missing pods come, pods on nodes that will not have them go, failed ones are replaced."""
+        spec = daemon_set["spec"]["template"].get("spec") or {}
+        pods = self._pods(daemon_set)
+        for node in self.store.peek_all("nodes"):
+            here = pods.pop(node["metadata"]["name"], [])
+            for pod in here:
+                if objects.is_finished(pod) and not objects.is_deleting(pod):
+                    await self._delete(daemon_set, pod, "FailedDaemonPod", f"Found finished daemon pod {_path(pod)}")
+            active = sorted((pod for pod in here if objects.is_active(pod)), key=_age)
+            surplus = active[1:] if stays_on(spec, node) else active
+            for pod in surplus:
+                await self._delete(daemon_set, pod, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+            ending = any(objects.is_deleting(pod) for pod in here)
+            if not active and not ending and runs_on(spec, node):
+                await self._create(daemon_set, node["metadata"]["name"], digest)
+        for node_name, orphans in pods.items():
+            for pod in orphans:
+                if node_name and not objects.is_deleting(pod):  # its node is gone
+                    await self._delete(daemon_set, pod, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+
+    async def _create(self, daemon_set: Object, node: str, digest: str) -> None:
+        template = daemon_set["spec"]["template"]
+        pod = objects.pod_from_template(
+            template,
+            owner=daemon_set,
+            prefix=f"{daemon_set['metadata']['name']}-",
+            labels={HASH_LABEL: digest, "pod-template-generation": str(daemon_set["metadata"].get("generation", 1))},
+        )
+        pod["spec"]["tolerations"] = tolerations_of(pod["spec"])
+        pod["spec"]["nodeName"] = node
+        namespace = daemon_set["metadata"]["namespace"]
+        try:
+            created = await self.store.create("pods", pod, namespace=namespace)
+        except ApiError as error:
+            await self.event(daemon_set, "FailedCreate", f"Error creating: {error}", warning=True)
+            raise
+        await self.event(daemon_set, "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
+
+    async def _delete(self, daemon_set: Object, pod: Object, reason: str, message: str) -> None:
+        namespace, name = objects.key_of(pod)
+        try:
+            await self.store.delete("pods", name, namespace=namespace, uid=objects.uid_of(pod))
+        except NotFound:
+            return
+        await self.event(daemon_set, reason, message)
+
+    async def _update(self, daemon_set: Object, digest: str) -> None:
+        """Delete pods of old templates within maxUnavailable; `_place` then fills their nodes."""
+        strategy = daemon_set["spec"].get("updateStrategy") or {}
+        if strategy.get("type", "RollingUpdate") != "RollingUpdate":
+            return
+        pods = {node: [pod for pod in here if objects.is_active(pod)] for node, here in self._pods(daemon_set).items()}
+        wanted = self._nodes(daemon_set)
+        limit = (strategy.get("rollingUpdate") or {}).get("maxUnavailable")
+        allowed = max(1, objects.share(limit, len(wanted), default=1, up=True))
+        unavailable = sum(
+            not any(self._available(daemon_set, pod) == 0 for pod in pods.get(node, ())) for node in wanted
+        )
+        old = [pod for here in pods.values() for pod in here if objects.labels_of(pod).get(HASH_LABEL) != digest]
+        # Replacing what does not serve costs nothing; only the others use up the budget.
+        for pod in sorted(old, key=lambda pod: (self._available(daemon_set, pod) == 0, _path(pod))):
+            serves = self._available(daemon_set, pod) == 0
+            if serves and unavailable >= allowed:
+                continue
+            unavailable += serves
+            await self._delete(daemon_set, pod, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+
+    def _available(self, daemon_set: Object, pod: Object) -> float | None:
+        return objects.available_in(pod, daemon_set["spec"].get("minReadySeconds", 0), self.now())
+
+    def _nodes(self, daemon_set: Object) -> list[str]:
+        spec = daemon_set["spec"]["template"].get("spec") or {}
+        return [node["metadata"]["name"] for node in self.store.peek_all("nodes") if runs_on(spec, node)]
+
+    async def _report(self, daemon_set: Object, digest: str) -> float | None:
+        wanted = set(self._nodes(daemon_set))
+        pods = {node: [pod for pod in here if objects.is_active(pod)] for node, here in self._pods(daemon_set).items()}
+        on_time = {node: here for node, here in pods.items() if here and node in wanted}
+        waits = [self._available(daemon_set, pod) for here in on_time.values() for pod in here]
+        available = sum(any(self._available(daemon_set, pod) == 0 for pod in here) for here in on_time.values())
+        status = {
+            "currentNumberScheduled": len(on_time),
+            "numberMisscheduled": sum(1 for node, here in pods.items() if here and node not in wanted),
+            "desiredNumberScheduled": len(wanted),
+            "numberReady": sum(any(objects.is_ready(pod) for pod in here) for here in on_time.values()),
+            "updatedNumberScheduled": sum(
+                any(objects.labels_of(pod).get(HASH_LABEL) == digest for pod in here) for here in on_time.values()
+            ),
+            "numberAvailable": available,
+            "numberUnavailable": len(wanted) - available,
+            "observedGeneration": daemon_set["metadata"].get("generation", 0),
+        }
+        always = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+        status = {name: count for name, count in status.items() if count or name in always}
+        await self.write_status(daemon_set, status)
+        return min((wait for wait in waits if wait), default=None)
+
+
+def _path(pod: Object) -> str:
+    return "/".join(objects.key_of(pod))
+
+
+def _age(pod: Object) -> tuple[str, str]:
+    """Oldest first."""
+    return pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]

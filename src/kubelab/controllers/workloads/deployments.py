@@ -1,0 +1,305 @@
+"""Deployments: a ReplicaSet per template, and the way from one to the next.
+
+In: Deployments and their ReplicaSets. Out: ReplicaSets created, scaled and forgotten; status with its conditions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from kubelab.apiserver.errors import AlreadyExists
+from kubelab.apiserver.selectors import from_spec
+from kubelab.controllers import objects
+from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.objects import Object
+from kubelab.controllers.workloads import rollout
+
+RESOURCE, SETS = "deployments.apps", "replicasets.apps"
+HASH_LABEL = "pod-template-hash"
+REVISION = "deployment.kubernetes.io/revision"
+DESIRED = "deployment.kubernetes.io/desired-replicas"
+NOT_INHERITED = (REVISION, DESIRED, "kubectl.kubernetes.io/last-applied-configuration")
+
+
+def without_hash(template: Object) -> Object:
+    plain = copy.deepcopy(template)
+    labels = (plain.get("metadata") or {}).get("labels") or {}
+    labels.pop(HASH_LABEL, None)
+    return plain
+
+
+def revision_of(obj: Object) -> int:
+    text = objects.annotations_of(obj).get(REVISION, "0")
+    return int(text) if text.isdecimal() else 0
+
+
+def new_set_of(deployment: Object, sets: Iterable[Object]) -> Object | None:
+    """The ReplicaSet of the present template; the oldest, should there be several."""
+    wanted = without_hash(deployment["spec"]["template"])
+    same = [entry for entry in sets if without_hash(entry["spec"]["template"]) == wanted]
+    return min(
+        same, key=lambda entry: (entry["metadata"]["creationTimestamp"], entry["metadata"]["name"]), default=None
+    )
+
+
+def replicas_of(replica_set: Object) -> rollout.Replicas:
+    status = replica_set.get("status") or {}
+    wanted = replica_set["spec"].get("replicas", 1)
+    return rollout.Replicas(replica_set["metadata"]["name"], wanted, status.get("availableReplicas", 0))
+
+
+def _condition(kind: str, found: tuple[str, str, str], update: str | None) -> Object:
+    return {"type": kind, "status": found[0], "reason": found[1], "message": found[2], "lastUpdateTime": update}
+
+
+class DeploymentController(Controller):
+    name = "deployment-controller"
+
+    def watches(self) -> Mapping[str, Mapper]:
+        return {
+            RESOURCE: objects.own_key,
+            SETS: lambda replica_set: objects.controlled_by("Deployment", replica_set),
+            "pods": self._of_pod,
+        }
+
+    def _of_pod(self, pod: Object) -> Iterable[Key]:
+        """A pod that goes away concerns a Deployment that waits to recreate."""
+        for namespace, name in objects.controlled_by("ReplicaSet", pod):
+            replica_set = self.store.peek(SETS, name, namespace=namespace)
+            if replica_set is not None:
+                yield from objects.controlled_by("Deployment", replica_set)
+
+    async def reconcile(self, key: Key) -> float | None:
+        namespace, name = key
+        deployment = self.store.peek(RESOURCE, name, namespace=namespace)
+        if deployment is None or objects.is_deleting(deployment):
+            return None
+        sets = await self._claim(deployment)
+        new = new_set_of(deployment, sets)
+        if new is None and not deployment["spec"].get("paused"):
+            new = await self._create(deployment, sets)
+        elif new is not None:
+            new = await self._mark_revision(deployment, new, sets)
+        old = sorted(
+            (entry for entry in sets if new is None or objects.uid_of(entry) != objects.uid_of(new)), key=revision_of
+        )
+        if deployment["spec"].get("paused") or new is None:
+            await self._scale_paused(deployment, [*old, *([new] if new else [])])
+        else:
+            await self._roll(deployment, new, old)
+        return await self._report(deployment, new)
+
+    def _sets(self, deployment: Object) -> list[Object]:
+        uid = objects.uid_of(deployment)
+        return [
+            entry
+            for entry in self.store.peek_all(SETS, namespace=deployment["metadata"]["namespace"])
+            if (objects.controller_of(entry) or {}).get("uid") == uid
+        ]
+
+    async def _claim(self, deployment: Object) -> list[Object]:
+        """Own ReplicaSets, after adopting matching ones that have no controller."""
+        namespace, selector = deployment["metadata"]["namespace"], from_spec(deployment["spec"].get("selector"))
+        for entry in self.store.peek_all(SETS, namespace=namespace):
+            orphan = objects.controller_of(entry) is None and not objects.is_deleting(entry)
+            if orphan and selector is not None and selector.requirements and selector.matches(objects.labels_of(entry)):
+                owners = [*objects.owners_of(entry), objects.owner_reference(deployment)]
+                patch = {"metadata": {"ownerReferences": owners}}
+                await self.store.patch(SETS, entry["metadata"]["name"], patch, namespace=namespace)
+        return self._sets(deployment)
+
+    async def _create(self, deployment: Object, sets: list[Object]) -> Object:
+        namespace, name = objects.key_of(deployment)
+        template = copy.deepcopy(deployment["spec"]["template"])
+        digest = objects.template_hash({"template": template, "collisions": self._collisions(deployment)})
+        labels = {**((template.get("metadata") or {}).get("labels") or {}), HASH_LABEL: digest}
+        template.setdefault("metadata", {})["labels"] = labels
+        selector = copy.deepcopy(deployment["spec"]["selector"])
+        selector["matchLabels"] = {**(selector.get("matchLabels") or {}), HASH_LABEL: digest}
+        revision = max((revision_of(entry) for entry in sets), default=0) + 1
+        annotations = {k: v for k, v in objects.annotations_of(deployment).items() if k not in NOT_INHERITED}
+        annotations |= {REVISION: str(revision), DESIRED: str(deployment["spec"].get("replicas", 1))}
+        replica_set = {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {
+                "name": f"{name}-{digest}",
+                "namespace": namespace,
+                "labels": labels,
+                "annotations": annotations,
+                "ownerReferences": [objects.owner_reference(deployment)],
+            },
+            "spec": {
+                "replicas": 0,
+                "minReadySeconds": deployment["spec"].get("minReadySeconds", 0),
+                "selector": selector,
+                "template": template,
+            },
+        }
+        try:
+            created = await self.store.create(SETS, replica_set, namespace=namespace)
+        except AlreadyExists:
+            # Another owner's set has the name: the hash moves on by the collision count.
+            status = {**(deployment.get("status") or {}), "collisionCount": self._collisions(deployment) + 1}
+            await self.store.update(RESOURCE, {**deployment, "status": status}, subresource="status")
+            raise
+        await self._set_revision(deployment, revision)
+        return created
+
+    @staticmethod
+    def _collisions(deployment: Object) -> int:
+        return int((deployment.get("status") or {}).get("collisionCount", 0))
+
+    async def _mark_revision(self, deployment: Object, new: Object, sets: list[Object]) -> Object:
+        """The set in use has the highest revision: a roll-back makes an old set the newest again."""
+        others = [revision_of(entry) for entry in sets if entry is not new]
+        revision = max(revision_of(new), max(others, default=0) + 1)
+        if revision != revision_of(new):
+            patch = {"metadata": {"annotations": {REVISION: str(revision)}}}
+            namespace, name = objects.key_of(new)
+            new = await self.store.patch(SETS, name, patch, namespace=namespace)
+        await self._set_revision(deployment, revision)
+        return new
+
+    async def _set_revision(self, deployment: Object, revision: int) -> None:
+        namespace, name = objects.key_of(deployment)
+        if revision_of(deployment) != revision:
+            patch = {"metadata": {"annotations": {REVISION: str(revision)}}}
+            await self.store.patch(RESOURCE, name, patch, namespace=namespace)
+
+    async def _roll(self, deployment: Object, new: Object, old: list[Object]) -> None:
+        spec = deployment["spec"]
+        wanted = spec.get("replicas", 1)
+        if (spec.get("strategy") or {}).get("type", "RollingUpdate") == "Recreate":
+            goals = rollout.recreate(
+                wanted, replicas_of(new), [replicas_of(entry) for entry in old], old_pods=self._pods_of(old)
+            )
+        else:
+            goals = rollout.rolling(
+                wanted, rollout.budget_of(spec), replicas_of(new), [replicas_of(entry) for entry in old]
+            )
+        for entry in (*old, new):
+            await self._scale(deployment, entry, goals[entry["metadata"]["name"]])
+        await self._forget(deployment, old)
+
+    def _pods_of(self, sets: list[Object]) -> int:
+        """Pods of these sets that still run, also those that are ending."""
+        return sum(not objects.is_finished(pod) for entry in sets for pod in self.pods.of(entry))
+
+    async def _scale_paused(self, deployment: Object, sets: list[Object]) -> None:
+        """A paused Deployment rolls nothing out, but its newest set follows its size."""
+        running = [entry for entry in sets if entry["spec"].get("replicas", 1)]
+        if len(running) == 1 or (sets and not running):
+            newest = running[0] if running else sets[-1]
+            await self._scale(deployment, newest, deployment["spec"].get("replicas", 1))
+
+    async def _scale(self, deployment: Object, replica_set: Object, goal: int) -> None:
+        namespace, name = objects.key_of(replica_set)
+        before = replica_set["spec"].get("replicas", 1)
+        if before == goal:
+            return
+        wanted = str(deployment["spec"].get("replicas", 1))
+        patch = {"spec": {"replicas": goal}, "metadata": {"annotations": {DESIRED: wanted}}}
+        await self.store.patch(SETS, name, patch, namespace=namespace)
+        message = f"Scaled {'up' if goal > before else 'down'} replica set {name} from {before} to {goal}"
+        await self.event(deployment, "ScalingReplicaSet", message)
+
+    async def _forget(self, deployment: Object, old: list[Object]) -> None:
+        """Keep as many empty old sets as the revision history asks for."""
+        empty = [
+            entry
+            for entry in old
+            if not entry["spec"].get("replicas", 1) and not (entry.get("status") or {}).get("replicas")
+        ]
+        surplus = len(empty) - deployment["spec"].get("revisionHistoryLimit", 10)
+        for entry in empty[: max(0, surplus)]:
+            namespace, name = objects.key_of(entry)
+            await self.store.delete(SETS, name, namespace=namespace, uid=objects.uid_of(entry))
+
+    # ---- status -----------------------------------------------------------------------------------------------------
+
+    async def _report(self, deployment: Object, new: Object | None) -> float | None:
+        namespace, name = objects.key_of(deployment)
+        current = self.store.peek(RESOURCE, name, namespace=namespace)
+        if current is None or objects.uid_of(current) != objects.uid_of(deployment):
+            return None
+        old = current.get("status") or {}
+        status = self._counts(current, new)
+        if old.get("collisionCount"):
+            status["collisionCount"] = old["collisionCount"]
+        conditions = objects.with_condition(old.get("conditions") or (), self._available(current, status), self.now())
+        progressing, wait = self._progressing(current, status, old, new)
+        status["conditions"] = objects.with_condition(conditions, progressing, self.now())
+        if status != old:
+            await self.store.update(RESOURCE, {**current, "status": status}, subresource="status")
+        return wait
+
+    def _counts(self, deployment: Object, new: Object | None) -> Object:
+        sets = self._sets(deployment)
+        total = {
+            field: sum((entry.get("status") or {}).get(field, 0) for entry in sets)
+            for field in ("replicas", "readyReplicas", "availableReplicas")
+        }
+        current = (
+            self.store.peek(SETS, new["metadata"]["name"], namespace=new["metadata"]["namespace"]) if new else None
+        )
+        counts = {
+            **total,
+            "updatedReplicas": ((current or {}).get("status") or {}).get("replicas", 0),
+            "unavailableReplicas": max(0, deployment["spec"].get("replicas", 1) - total["availableReplicas"]),
+        }
+        return {
+            "observedGeneration": deployment["metadata"].get("generation", 0),
+            **{field: count for field, count in counts.items() if count},
+        }
+
+    def _available(self, deployment: Object, status: Object) -> Object:
+        spec = deployment["spec"]
+        least = spec.get("replicas", 1) - rollout.budget_of(spec).unavailable
+        if status.get("availableReplicas", 0) >= least:
+            found = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        else:
+            found = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        previous = objects.condition(deployment, "Available") or {}
+        moved = previous.get("status") != found[0]
+        update = objects.timestamp(self.now()) if moved else previous.get("lastUpdateTime")
+        return _condition("Available", found, update)
+
+    def _progressing(
+        self, deployment: Object, status: Object, old: Object, new: Object | None
+    ) -> tuple[Object, float | None]:
+        """The condition, and the seconds after which a standstill becomes a failure."""
+        name = new["metadata"]["name"] if new else ""
+        previous = objects.condition(deployment, "Progressing") or {}
+        counted = ("updatedReplicas", "replicas", "readyReplicas", "availableReplicas")
+        moved = any(status.get(field, 0) != old.get(field, 0) for field in counted) or (
+            status["observedGeneration"] != old.get("observedGeneration")
+        )
+        now = self.now()
+        if deployment["spec"].get("paused"):
+            found, wait = ("Unknown", "DeploymentPaused", "Deployment is paused"), None
+        elif rollout.complete(deployment["spec"], status):
+            found = ("True", "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
+            wait = None
+        else:
+            found, wait = self._pending(deployment, previous, moved, name)
+        same = previous.get("reason") == found[1] and previous.get("message") == found[2]
+        update = previous["lastUpdateTime"] if same and not (moved and wait) else objects.timestamp(now)
+        return _condition("Progressing", found, update), wait
+
+    def _pending(
+        self, deployment: Object, previous: Object, moved: bool, name: str
+    ) -> tuple[tuple[str, str, str], float | None]:
+        """A rollout under way: progressing until nothing moved for the deadline."""
+        deadline = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
+        since = objects.parse_time(previous.get("lastUpdateTime"))
+        under_way = ("True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
+        if moved or since is None or previous.get("reason") == "NewReplicaSetAvailable":
+            return under_way, deadline.total_seconds()
+        left = (since + deadline - self.now()).total_seconds()
+        if previous.get("reason") == "ProgressDeadlineExceeded" or left <= 0:
+            late = f'ReplicaSet "{name}" has timed out progressing.'
+            return ("False", "ProgressDeadlineExceeded", late), None
+        return under_way, left

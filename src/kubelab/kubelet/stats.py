@@ -1,0 +1,66 @@
+"""``/stats/summary``: CPU and memory per pod and container, in the form of the kubelet's Summary API.
+
+In: the workers of a kubelet. Out: one object; CPU as nanoseconds since the start and as a rate between two questions.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from kubelab.kubelet.config import Object
+
+if TYPE_CHECKING:
+    from kubelab.kubelet.worker import PodWorker
+
+
+class Summaries:
+    """Remembers the last question, for rates."""
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._last: dict[str, tuple[float, int]] = {}  # by container id: when it was asked for, and its CPU then
+
+    async def summary(self, workers: list[PodWorker]) -> Object:
+        """The Summary of the node and its pods."""
+        pods = [await self._pod(worker) for worker in workers]
+        known = {c.state.container_id for worker in workers for c in (*worker.containers, *worker.init)}
+        self._last = {key: value for key, value in self._last.items() if key in known}
+        cpu, memory = _total([pod["cpu"] for pod in pods], [pod["memory"] for pod in pods])
+        return {"node": {"nodeName": self._node, "cpu": cpu, "memory": memory}, "pods": pods}
+
+    async def _pod(self, worker: PodWorker) -> Object:
+        meta = worker.pod["metadata"]
+        containers: list[Object] = []
+        for container in (*worker.init, *worker.containers):
+            if container.process is None or not container.running:
+                continue
+            used, now = await container.process.stats(), time.monotonic()
+            before, spent = self._last.get(container.state.container_id, (now, used.cpu_nanoseconds))
+            rate = int((used.cpu_nanoseconds - spent) / (now - before)) if now > before else 0
+            self._last[container.state.container_id] = now, used.cpu_nanoseconds
+            stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            containers.append(
+                {
+                    "name": container.name,
+                    "startTime": container.state.started_at,
+                    "cpu": {"time": stamp, "usageNanoCores": rate, "usageCoreNanoSeconds": used.cpu_nanoseconds},
+                    "memory": {"time": stamp, "workingSetBytes": used.memory_bytes, "rssBytes": used.memory_bytes},
+                }
+            )
+        cpu, memory = _total([c["cpu"] for c in containers], [c["memory"] for c in containers])
+        return {
+            "podRef": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "startTime": worker.started,
+            "containers": containers,
+            "cpu": cpu,
+            "memory": memory,
+        }
+
+
+def _total(cpus: list[Object], memories: list[Object]) -> tuple[Object, Object]:
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cpu = {key: sum(part[key] for part in cpus) for key in ("usageNanoCores", "usageCoreNanoSeconds")}
+    memory = {key: sum(part[key] for part in memories) for key in ("workingSetBytes", "rssBytes")}
+    return {"time": stamp, **cpu}, {"time": stamp, **memory}

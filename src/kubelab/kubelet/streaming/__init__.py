@@ -1,0 +1,1 @@
+"""What clients stream to and from pods: exec, attach, port-forward, over WebSockets and SPDY."""
