@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab import life, links, node
+from cilium.cli.cluster.lab import life, links, node, snapshots, watching
 from cilium.cli.cluster.policy_test.command import test
 
 
@@ -25,6 +25,10 @@ for command in (
     node.node,
     links.cut,
     links.heal,
+    snapshots.snapshot,
+    snapshots.restore,
+    watching.logs,
+    watching.top,
     test,
 ):
     lab.add_command(command)
