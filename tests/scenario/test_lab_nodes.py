@@ -195,6 +195,18 @@ def test_what_cannot_be_done_is_named(nodes: Nodes, words: tuple[str, ...], prob
     assert re.search(problem, said), said
 
 
+def test_logs_and_costs_of_components(nodes: Nodes) -> None:
+    assert "kubelet-node1 | timestamp=" in nodes.command("logs", "--tail", "3")
+    assert "node registered" in nodes.command("logs", "node1")
+    assert "became leader" in nodes.command("logs", "operator")
+    assert "node9: lab" in nodes.command("logs", "node9", check=False)
+    rows = {line.split()[0]: line.split()[1:] for line in nodes.command("top", "--interval", "0.5").splitlines()[1:]}
+    assert {"control-plane", "kubelet", "cilium-agent", "cilium-operator", "external", "total"} <= rows.keys()
+    memory = {name: int(row[-1].removesuffix("Mi")) for name, row in rows.items()}
+    assert memory["total"] >= memory["cilium-agent"] > 10
+    assert "kube-system/cilium-" in nodes.command("top", "--interval", "0.1", "--containers")
+
+
 def test_a_node_that_cannot_be_drained_stays(nodes: Nodes) -> None:
     nodes.deploy("needed", 1, nodeSelector={"kubernetes.io/hostname": "node2"})
     (pod,) = nodes.pods("needed")

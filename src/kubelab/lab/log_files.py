@@ -26,7 +26,7 @@ def last(paths: Mapping[str, Path], tail: int | None) -> Iterator[tuple[str, str
 
 
 def follow(paths: Mapping[str, Path], tail: int | None) -> Iterator[tuple[str, str]]:
-    """The same, and then what is written, until nobody asks any more. A file that comes later is read from its start."""
+    """The same, and then what is written, for as long as somebody asks. A file that comes later is read in full."""
     yield from last(paths, tail)
     with ExitStack() as stack:
         streams: dict[str, TextIO] = {}

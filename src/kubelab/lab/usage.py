@@ -1,7 +1,7 @@
 """What a lab costs: CPU and memory of each of its components.
 
 In: the lab's cgroups, two looks at them. Out: one row per component: control plane, world, kubelets, and containers by
-name. Memory is the proportional set size: pages that several share count for each with its share, so that sums are true.
+name. Memory is the proportional set size: of pages that several have, each has its share, so that sums are true.
 """
 
 from __future__ import annotations

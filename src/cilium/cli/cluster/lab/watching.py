@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,8 +66,6 @@ def _chosen(lab: Lab, component: str | None) -> dict[str, Path]:
 
 
 def _pod_logs(lab: Lab, selector: str, follow: bool, tail: int | None) -> int:
-    import os
-
     words = [
         "kubectl",
         "-n",
