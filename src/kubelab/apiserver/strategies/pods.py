@@ -23,10 +23,10 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_GRACE = 30
-DEFAULT_TOLERATION_SECONDS = 300
-"""For which a pod stays on a node that is not ready."""
 _GIVEN = ("nodeName", "priority", "preemptionPolicy")
 """What the server gave the pod: an update may leave it out."""
+DEFAULT_TOLERATION_SECONDS = 300
+"""For which a pod stays on a node that is not ready."""
 
 
 class PodStrategy(NamedStrategy):
