@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kubelab.images import registry
 from kubelab.lab import state
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
@@ -63,8 +64,11 @@ class Lab:
         require()
         if options.xdp and shutil.which("ethtool") is None:
             raise LabError("cables for XDP are made by ethtool, which is not there: apt-get install ethtool")
-        if options.images is not None and not options.images.is_file():
-            raise LabError(f"images: {options.images}: no such file")
+        if options.images is not None:
+            try:
+                registry.read(options.images)
+            except registry.RegistryError as error:
+                raise LabError(f"images: {error}") from error
         with state.lock(self.name):
             self._refuse_second()
             with self._all_or_nothing(progress):
