@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 class ApiServer:
     """See the module docstring. `binds` with port 0 take a free port; `addresses` tells which. `service_ranges`: one
-    per family of the cluster, the primary first."""
+    per family of the cluster, the primary first. `toleration_seconds`: how long pods stay on a node that is lost."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class ApiServer:
         tls_names: Iterable[str] = (),
         service_ranges: ServiceRanges = SERVICE_RANGES,
         authorizer: Authorizer | None = None,
+        toleration_seconds: int = 300,
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._binds = list(binds)
@@ -74,7 +75,7 @@ class ApiServer:
         self.registry = Registry(builtin_resources())
         self.schemas = Schemas()
         self.tables = Tables()
-        strategies = StrategyCatalog(self.schemas, service_ranges)
+        strategies = StrategyCatalog(self.schemas, service_ranges, toleration_seconds=toleration_seconds)
         self.store = Store(self.registry, strategies=strategies, database=Database(data_dir / "objects.sqlite"))
         self.crds = CustomResources(self.store, self.registry, self.schemas, self.tables)
         self.authority = Authority(data_dir / "pki")

@@ -21,6 +21,7 @@ from kubelab.controllers.controller import Controller
 from kubelab.controllers.index import PodIndex
 from kubelab.controllers.network.endpoint_slices import EndpointSliceController
 from kubelab.controllers.network.endpoints import EndpointsController
+from kubelab.controllers.network.mirroring import MirroringController
 from kubelab.controllers.nodes.evictions import EvictionController
 from kubelab.controllers.nodes.life import NodeController
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR, NodeIpamController
@@ -94,6 +95,7 @@ class ControllerManager:
             EvictionController(store, pods=pods, now=now),
             EndpointSliceController(store, pods=pods, now=now),
             EndpointsController(store, pods=pods, now=now),
+            MirroringController(store, pods=pods, now=now),
             GarbageCollector(store, pods=pods, now=now),
             EventExpiryController(store, pods=pods, now=now),
         )

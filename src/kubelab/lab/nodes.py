@@ -22,6 +22,8 @@ REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 IMAGES = "images.yaml"
 """In a node's kubelet directory: the user's registry of stand-ins."""
+HEARTBEAT = 5.0
+"""Seconds between a node's signs of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +83,6 @@ class Nodes:
             cluster_dns=state.options.name_servers,
             images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
             runtime=state.options.runtime,
+            heartbeat=HEARTBEAT,
             labels={REGION: state.name, ZONE: record.zone, INSTANCE_TYPE: "kubelab"},
         )

@@ -38,8 +38,12 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
 class StrategyCatalog:
     """Strategies are made anew for each write of a custom resource: its schema may have changed."""
 
-    def __init__(self, schemas: Schemas, service_ranges: ServiceRanges = SERVICE_RANGES) -> None:
+    def __init__(
+        self, schemas: Schemas, service_ranges: ServiceRanges = SERVICE_RANGES, *, toleration_seconds: int = 300
+    ) -> None:
+        """`toleration_seconds`: how long pods that say nothing else stay on a node that is not ready."""
         self._schemas, self._service_ranges = schemas, service_ranges
+        self._toleration_seconds = toleration_seconds
         self._known: dict[str, Strategy] = {}
 
     def __call__(self, resource: Resource) -> Strategy:
@@ -52,4 +56,6 @@ class StrategyCatalog:
             strategy = self._known[resource.key] = _BUILTIN.get(resource.key, NamedStrategy)(resource, node)
             if isinstance(strategy, ServiceStrategy):
                 strategy.ranges = self._service_ranges
+            elif isinstance(strategy, PodStrategy):
+                strategy.toleration_seconds = self._toleration_seconds
         return strategy

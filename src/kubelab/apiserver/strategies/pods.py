@@ -26,6 +26,9 @@ _DEFAULT_GRACE = 30
 
 
 class PodStrategy(NamedStrategy):
+    toleration_seconds = 300
+    """How long a pod that says nothing else stays on a node that is not ready or unreachable."""
+
     def default(self, obj: Object) -> None:
         default_pod_spec(obj.get("spec"))
         spec = obj.get("spec")
@@ -43,7 +46,8 @@ class PodStrategy(NamedStrategy):
         tolerations = spec.setdefault("tolerations", [])
         for key in _NODE_TOLERATIONS:
             if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-                tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+                default = {"key": key, "operator": "Exists", "effect": "NoExecute"}
+                tolerations.append({**default, "tolerationSeconds": self.toleration_seconds})
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
