@@ -140,15 +140,7 @@ class Volumes:
         name, metadata = volume["name"], self._pod["metadata"]
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or f"{metadata['name']}-{name}"
         found = await self._sources.claimed(metadata["namespace"], claim)
-        spec = found["spec"]
-        if "local" in spec:
-            return host_path(name, {"path": spec["local"]["path"], "type": "Directory"})
-        if "hostPath" not in spec:
-            raise VolumeError(f"volume {name}: PersistentVolume {found['metadata']['name']}: want hostPath or local")
-        path = Path(spec["hostPath"]["path"])
-        if spec["hostPath"].get("type") == "DirectoryOrCreate" and not path.exists():
-            _empty_directory(path)
-        return host_path(name, spec["hostPath"])
+        return persistent_path(name, found)
 
     async def _projected(self, path: Path, projected: Object, ips: list[str]) -> None:
         _make_directory(path)
@@ -187,6 +179,19 @@ class Volumes:
         if missing and not reference.get("optional"):
             raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" has no key {missing[0]!r}')
         return {item["path"]: data[item["key"]] for item in reference["items"] if item["key"] in data}
+
+
+def persistent_path(name: str, volume: Object) -> str:
+    """The directory of a PersistentVolume. Raises VolumeError."""
+    spec = volume["spec"]
+    if "local" in spec:
+        return host_path(name, {"path": spec["local"]["path"], "type": "Directory"})
+    if "hostPath" not in spec:
+        raise VolumeError(f"volume {name}: PersistentVolume {volume['metadata']['name']}: want hostPath or local")
+    path = Path(spec["hostPath"]["path"])
+    if spec["hostPath"].get("type") == "DirectoryOrCreate" and not path.exists():
+        _empty_directory(path)
+    return host_path(name, spec["hostPath"])
 
 
 def host_path(name: str, source: Object) -> str:
