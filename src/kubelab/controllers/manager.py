@@ -120,7 +120,7 @@ class ControllerManager:
 
     async def run(self) -> None:
         """Look at everything, then work until cancelled."""
-        await self._provide()
+        await self.provide()
         self.resync()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -129,7 +129,7 @@ class ControllerManager:
         finally:
             self.stop()
 
-    async def _provide(self) -> None:
+    async def provide(self) -> None:
         """What the cluster offers from the start: the default StorageClass, unless there is one of its name."""
         if self._options.provisioner is not None:
             wanted = self._options.provisioner.storage_class()
