@@ -26,11 +26,8 @@ from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
 from kubelab.underlay.node import KUBELET_DIRECTORY
 
-NODE_GRACE = 20.0
-"""Seconds without a sign of life after which a node is not ready; kubelets of a lab give one every five seconds."""
-TOLERATION_SECONDS = 30
-"""How long pods that say nothing else stay on a node that is not ready."""
 JOB_BACKOFF = 1.0
+"""Seconds before a Job's failed pod gets a successor."""
 PROVISIONER = "kubelab.io/local-path"
 
 
@@ -41,7 +38,7 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         data_dir=Path(config["data_dir"]),
         binds=[(address, int(config["port"])) for address in config["addresses"]],
         service_ranges=lab.service_ranges,
-        toleration_seconds=TOLERATION_SECONDS,
+        default_toleration_seconds=lab.default_toleration_seconds,
     )
     nodes = Path(config["data_dir"]).parent / "nodes"
     controllers = ControllerManager(server.store, controller_options(lab, ca=server.authority.certificate, nodes=nodes))
@@ -74,7 +71,7 @@ def controller_options(lab: LabOptions, *, ca: bytes, nodes: Path) -> Controller
     return ControllerOptions(
         cluster_cidrs=cidrs,
         ca=ca.decode(),
-        node_grace=NODE_GRACE,
+        node_grace=lab.node_monitor_grace_period,
         job_backoff=JOB_BACKOFF,
         provisioner=Provisioner(PROVISIONER, f"{KUBELET_DIRECTORY}/local-path", wipe),
     )

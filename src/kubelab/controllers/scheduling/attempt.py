@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.store import Store
 from kubelab.controllers.objects import Object
 from kubelab.controllers.scheduling import fit, placement, volumes
@@ -92,7 +93,7 @@ class Attempt:
         for name, least in _LEAST.items():
             if name not in allocatable:
                 continue
-            whole = fit.quantity(allocatable[name])
+            whole = quantity(allocatable[name])
             used = info.used.get(name, Decimal(0)) + max(self.requests.get(name, Decimal(0)), least)
             used += least * sum(name not in resident.requests for resident in info.residents.values())
             shares.append(float(max(Decimal(0), whole - used) / whole) if whole else 0.0)

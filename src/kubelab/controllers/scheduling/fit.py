@@ -6,28 +6,12 @@ In: pods and nodes as plain dicts. Out: reasons in the words of `FailedSchedulin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
+from kubelab.apiserver.quantities import quantity
 from kubelab.controllers.objects import Object
 
-_SUFFIXES = {
-    "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "P": Decimal(10**15), "E": Decimal(10**18), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-}  # fmt: skip
 ORDINARY = ("pods", "cpu", "memory", "ephemeral-storage")
-
-
-def quantity(text: object) -> Decimal:
-    """A resource quantity such as 100m, 1.5 or 2Gi. Raises ValueError."""
-    words = str(text)
-    # 1e3 has an exponent and no suffix.
-    number = words if words[-1:].isdigit() else words.rstrip("numkKMGTPEi")
-    try:
-        return Decimal(number) * _SUFFIXES[words[len(number) :]]
-    except (InvalidOperation, KeyError):
-        raise ValueError(f"{words!r} is no resource quantity") from None
 
 
 def requests_of(pod: Object) -> dict[str, Decimal]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
+from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.selectors import from_spec
 from kubelab.controllers import objects
 from kubelab.controllers.objects import Object
-from kubelab.controllers.scheduling import fit, placement
+from kubelab.controllers.scheduling import placement
 
 CLAIMS, VOLUMES, CLASSES = "persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
@@ -65,13 +66,13 @@ def suits(volume: Object, claim: Object) -> bool:
         class_of(volume) == class_of(claim)
         and set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ())
         and spec.get("volumeMode", "Filesystem") == wanted.get("volumeMode", "Filesystem")
-        and size(volume) >= fit.quantity(wanted["resources"]["requests"]["storage"])
+        and size(volume) >= quantity(wanted["resources"]["requests"]["storage"])
         and (reference is not None or selector is None or selector.matches(objects.labels_of(volume)))
     )
 
 
 def size(volume: Object) -> Decimal:
-    return fit.quantity(volume["spec"]["capacity"]["storage"])
+    return quantity(volume["spec"]["capacity"]["storage"])
 
 
 def best(volumes: Iterable[Object], claim: Object, node: Object | None = None) -> Object | None:

@@ -29,7 +29,12 @@ async def disks() -> AsyncIterator[Cluster]:
 
 
 async def claim(cluster: Cluster, name: str = "data", storage: str = "1Gi", **spec: Any) -> Object:
-    body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": storage}}, **spec}
+    body = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage}},
+        "storageClassName": "standard",
+    }
+    body |= spec
     made = await cluster.store.create(CLAIMS, {"metadata": {"name": name}, "spec": body}, namespace="default")
     await cluster.settle()
     return made
@@ -149,7 +154,8 @@ async def test_pods_wait_for_claims_and_claims_for_their_provisioner(disks: Clus
 
 
 async def test_ephemeral_volumes_come_and_go_with_their_pod(disks: Cluster) -> None:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    resources = {"requests": {"storage": "1Gi"}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": "standard"}
     volumes = [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}]
     pod = await user(disks, volumes=volumes)
     assert pod["spec"].get("nodeName")
