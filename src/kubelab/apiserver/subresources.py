@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kubelab.apiserver import errors, jsonpath, selectors
+from kubelab.apiserver import errors, evictions, jsonpath, selectors
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
@@ -119,8 +119,9 @@ class Subresources:
 
     async def _evict(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
-        options = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
-        await self._store.delete("pods", target.name, namespace=target.namespace, grace_seconds=options)
+        options = body.get("deleteOptions") or {}
+        dry = dry_run(request) or "All" in (options.get("dryRun") or ())
+        await evictions.evict(self._store, target.namespace, target.name, options, dry_run=dry)
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:

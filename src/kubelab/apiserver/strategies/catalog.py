@@ -2,7 +2,7 @@
 
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.schemas import Schemas
-from kubelab.apiserver.strategies import cluster, configuration, networking, workloads
+from kubelab.apiserver.strategies import batch, cluster, configuration, networking, storage, workloads
 from kubelab.apiserver.strategies.base import Strategy
 from kubelab.apiserver.strategies.common import NamedStrategy
 from kubelab.apiserver.strategies.custom import CustomStrategy
@@ -22,7 +22,12 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "daemonsets.apps": workloads.DaemonSetStrategy,
     "statefulsets.apps": workloads.StatefulSetStrategy,
     "replicationcontrollers": workloads.ReplicationControllerStrategy,
-    "jobs.batch": workloads.JobStrategy,
+    "jobs.batch": batch.JobStrategy,
+    "cronjobs.batch": batch.CronJobStrategy,
+    "persistentvolumeclaims": storage.ClaimStrategy,
+    "persistentvolumes": storage.VolumeStrategy,
+    storage.CLASSES: storage.StorageClassStrategy,
+    "poddisruptionbudgets.policy": storage.DisruptionBudgetStrategy,
     "endpointslices.discovery.k8s.io": networking.EndpointSliceStrategy,
     "networkpolicies.networking.k8s.io": networking.NetworkPolicyStrategy,
     "ingresses.networking.k8s.io": networking.IngressStrategy,

@@ -1,9 +1,9 @@
 """Pods: defaults of pod specs (also inside templates), validation, what an update may change, grace periods."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
+from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import (
@@ -75,7 +75,7 @@ class PodStrategy(NamedStrategy):
 
 def _frozen(spec: Object) -> Object:
     """The part of a pod spec that no update may change."""
-    frozen = copy.deepcopy(spec)
+    frozen = clone(spec)
     for field in (
         "activeDeadlineSeconds",
         "tolerations",

@@ -99,7 +99,9 @@ class ProcessContainer:
 
     async def open(self, command: list[str], *, tty: bool) -> Session:
         environment = {**self._inside.environment, "TERM": "xterm"} if tty else self._inside.environment
-        return await (sessions.Terminal.open if tty else sessions.Pipes.open)(self._inside.argv(command), environment)
+        return await (sessions.Terminal.open if tty else sessions.Pipes.open)(
+            self._inside.argv(command, tty=tty), environment
+        )
 
     async def attach(self, *, stdin: bool) -> Session:
         streams, log = self._streams, Path(self._streams.log)
