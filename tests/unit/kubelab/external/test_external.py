@@ -101,8 +101,8 @@ def test_public_names_are_of_this_world() -> None:
     for name in (*PUBLIC_ZONES, "www.google.com", "api.github.com"):
         assert addressed(name, "A") == ["203.0.113.10"]
         assert addressed(name, "AAAA") == ["2001:db8::10"]
-    assert addressed("one.one.one.one", "A") == ["1.1.1.1", "1.0.0.1"]
-    assert addressed("one.one.one.one", "AAAA") == ["2606:4700:4700::1111", "2606:4700:4700::1001"]
+    assert {*addressed("one.one.one.one", "A")} == {"1.1.1.1", "1.0.0.1"}
+    assert {*addressed("one.one.one.one", "AAAA")} == {"2606:4700:4700::1111", "2606:4700:4700::1001"}
     assert addressed("two.one.one.one", "A") == []
 
 

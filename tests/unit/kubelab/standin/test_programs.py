@@ -82,10 +82,12 @@ def test_agnhost_netexec() -> None:
 def test_agnhost_serve_hostname() -> None:
     with running("agnhost", ["serve-hostname", "--port", "0"]) as host:
         assert host.ask("/") == (200, os.uname().nodename)
-    with running("agnhost", ["serve-hostname", "--tcp", "--udp", "--port=0"], listeners=2) as host:
-        with socket.create_connection(("127.0.0.1", host.ports[0]), timeout=TIMEOUT) as sock:
-            assert sock.recv(1000) == os.uname().nodename.encode()
-            assert sock.recv(1000) == b""
+    with (
+        running("agnhost", ["serve-hostname", "--tcp", "--udp", "--port=0"], listeners=2) as host,
+        socket.create_connection(("127.0.0.1", host.ports[0]), timeout=TIMEOUT) as sock,
+    ):
+        assert sock.recv(1000) == os.uname().nodename.encode()
+        assert sock.recv(1000) == b""
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
