@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelab.images import registry
-from kubelab.lab import state
+from kubelab.lab import addons, state
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
@@ -75,7 +75,7 @@ class Lab:
                 self._build(options, progress)
                 wanted = manifests(self) if callable(manifests) else manifests
                 progress("applying manifests")
-                self.api().apply(wanted)
+                self.api().apply([*wanted, *addons.manifests(options)])
                 self._await_nodes(options.nodes, progress)
                 self._paths.change(lambda current: replace(current, complete=True))
 
