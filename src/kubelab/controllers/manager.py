@@ -25,10 +25,13 @@ from kubelab.controllers.nodes.evictions import EvictionController
 from kubelab.controllers.nodes.life import NodeController
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR, NodeIpamController
 from kubelab.controllers.scheduling.scheduler import Scheduler
+from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.upkeep.event_expiry import EventExpiryController
 from kubelab.controllers.upkeep.garbage import GarbageCollector
 from kubelab.controllers.upkeep.namespaces import NamespaceController
+from kubelab.controllers.upkeep.resource_quotas import ResourceQuotaController
 from kubelab.controllers.upkeep.service_accounts import ServiceAccountController
+from kubelab.controllers.upkeep.token_secrets import Issue, TokenSecretController
 from kubelab.controllers.workloads.daemon_sets import DaemonSetController
 from kubelab.controllers.workloads.deployments import DeploymentController
 from kubelab.controllers.workloads.disruption_budgets import DisruptionController
@@ -48,6 +51,8 @@ class ControllerOptions:
     """Seconds between the first failure of a Job's pod and its successor; doubled with each further failure."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
+    issue_token: Issue | None = None
+    """Makes the tokens of Secrets that ask for one; none: these Secrets stay empty."""
 
 
 class ControllerManager:
@@ -66,6 +71,13 @@ class ControllerManager:
         self.controllers: tuple[Controller, ...] = (
             NamespaceController(store, pods=pods, now=now),
             ServiceAccountController(store, pods=pods, now=now, ca=options.ca),
+            *(
+                [TokenSecretController(store, pods=pods, now=now, issue=options.issue_token, ca=options.ca)]
+                if options.issue_token
+                else []
+            ),
+            ClusterRoleAggregationController(store, pods=pods, now=now),
+            ResourceQuotaController(store, pods=pods, now=now),
             NodeController(store, pods=pods, now=now, clock=clock, grace=options.node_grace),
             *(
                 [NodeIpamController(store, pods=pods, now=now, cidrs=options.cluster_cidrs)]
