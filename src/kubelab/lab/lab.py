@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelab.images import registry
-from kubelab.lab import addons, links, state
+from kubelab.lab import addons, containerd, images, links, state
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
@@ -71,6 +71,8 @@ class Lab:
                 registry.read(options.images)
             except registry.RegistryError as error:
                 raise LabError(f"images: {error}") from error
+        if options.runtime == "containerd" and (missing := containerd.lacks()):
+            raise LabError(f"runtime containerd: {missing}")
         with state.lock(self.name):
             self._refuse_second()
             with self._all_or_nothing(progress):
@@ -209,6 +211,17 @@ class Lab:
     def stop(self, process: str, *, kill: bool = False) -> None:
         """Ends ``control-plane``, ``external`` or ``kubelet-<node>`` and waits for its end. Raises LabError."""
         self._daemons.stop(process, kill=kill)
+
+    # -- images -------------------------------------------------------------------------------------------------
+
+    def load_image(self, tar: Path, tag: str | None = None) -> list[str]:
+        """Imports a tar of images on every node, also on those that are added later; their names. Raises LabError."""
+        with state.lock(self.name):
+            return images.load(self._paths, tar, tag)
+
+    def images(self) -> list[images.LabImage]:
+        """What was loaded. Raises LabError."""
+        return images.listing(self._paths)
 
     # -- down ---------------------------------------------------------------------------------------------------
 

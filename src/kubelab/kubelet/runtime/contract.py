@@ -32,7 +32,9 @@ class LaunchError(Exception):
 class ImageError(Exception):
     """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
 
-    reason = "ErrImagePull"
+    def __init__(self, message: str, reason: str = "ErrImagePull") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,10 @@ class Running(Protocol):
         """As the pod's status shows it: ``scheme://id``."""
 
     @property
+    def image_id(self) -> str:
+        """Of the image it runs, as the pod's status shows it; empty where there are no images."""
+
+    @property
     def notice(self) -> tuple[str, str] | None:
         """Reason and message of an Event about what was started, None for nothing to tell."""
 
@@ -140,12 +146,18 @@ class Running(Protocol):
 class Runtime(Protocol):
     """Makes sandboxes and containers on this node."""
 
+    async def open(self) -> None:
+        """Before anything else, ``version`` too: waits for the runtime to come up."""
+
     @property
     def version(self) -> str:
         """``nodeInfo.containerRuntimeVersion``: ``scheme://version``."""
 
-    @property
-    def log_format(self) -> LogFormat: ...
+    def log_format(self, directory: Path) -> LogFormat:
+        """Of the logs of the pod whose directory it is."""
+
+    async def images(self) -> list[Object]:
+        """The node's images, as its status lists them."""
 
     def ready(self) -> str | None:
         """None when pods can be attached to the network, otherwise the reason why not."""

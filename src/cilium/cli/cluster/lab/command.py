@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab import life, links, node
+from cilium.cli.cluster.lab import image, life, links, node
 from cilium.cli.cluster.policy_test.command import test
 
 
@@ -23,6 +23,7 @@ for command in (
     life.env,
     life.preflight,
     node.node,
+    image.image,
     links.cut,
     links.heal,
     test,
