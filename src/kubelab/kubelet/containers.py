@@ -20,7 +20,7 @@ from kubelab.kubelet import logs, probes
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import Exit, LaunchError, Running
+from kubelab.kubelet.runtime.contract import Exit, ImageError, LaunchError, Running
 from kubelab.kubelet.status import ContainerState, now
 from kubelab.kubelet.volumes import VolumeError
 
@@ -114,6 +114,9 @@ class Container:
         except (MissingReferenceError, VolumeError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
+        except ImageError as error:
+            await self._cannot(error.reason, str(error), CONFIG_RETRY)
+            return False
         except LaunchError as error:
             self.state = replace(self.state, started_at=now())
             self._ended(Exit(128, reason=error.reason), str(error))
@@ -125,6 +128,8 @@ class Container:
                              ready=not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self._save()
         self._host.event("Normal", "Started", f"Started container {self.name}")
+        if self.process.notice is not None:
+            self._host.event("Normal", *self.process.notice)
         self._host.changed()
         return True
 

@@ -41,7 +41,10 @@ class Pages:
                 return await _upgrade(request, info["host"], int(info["port"]), url)
             return await self._copy(request, url)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise web.HTTPServiceUnavailable(text=f"error trying to reach service: {error}") from error
+            message = f"error trying to reach service: {error}"
+            status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+                      "reason": "ServiceUnavailable", "code": 503}  # fmt: skip
+            return web.json_response(status, status=503)
 
     async def _copy(self, request: web.Request, url: str) -> web.StreamResponse:
         if self._session is None:

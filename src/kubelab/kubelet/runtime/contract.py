@@ -29,6 +29,12 @@ class LaunchError(Exception):
     reason = "StartError"
 
 
+class ImageError(Exception):
+    """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
+
+    reason = "ErrImagePull"
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A path of the node that appears in the container."""
@@ -103,6 +109,10 @@ class Running(Protocol):
     def id(self) -> str:
         """As the pod's status shows it: ``scheme://id``."""
 
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        """Reason and message of an Event about what was started, None for nothing to tell."""
+
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
 
@@ -153,7 +163,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError."""
+        """Starts a container. Raises LaunchError, ImageError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

@@ -22,12 +22,27 @@ class Inside:
     uid: int
     gid: int
 
-    def argv(self, command: list[str]) -> list[str]:
-        """A command line that runs ``command`` in the container; the environment is the container's."""
+    def argv(self, command: list[str], *, tty: bool = False) -> list[str]:
+        """A command line that runs ``command`` in the container; the environment is the container's.
+
+        On a terminal it must lead a session inside: job control of a shell sees no process groups of outside.
+        """
+        leader = ["/usr/bin/setsid", "--ctty"] if tty else []
         enter = ["--mount", "--net", "--pid", "--uts", f"--wdns={self.cwd}"]
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
         identity = [f"--setuid={self.uid}", f"--setgid={self.gid}"] if self.uid or self.gid else []
-        return ["/bin/sh", "-c", script, self.cgroup, f"--target={self.pid}", *enter, *identity, "--", *command]
+        return [
+            "/bin/sh",
+            "-c",
+            script,
+            self.cgroup,
+            f"--target={self.pid}",
+            *enter,
+            *identity,
+            "--",
+            *leader,
+            *command,
+        ]
 
 
 async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, str]:

@@ -69,12 +69,9 @@ class Terminal:
     async def open(cls, argv: list[str], environment: dict[str, str]) -> Terminal:
         primary, secondary = pty.openpty()
 
-        def take_terminal() -> None:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
         process = await asyncio.create_subprocess_exec(
             *argv, stdin=secondary, stdout=secondary, stderr=secondary, env=environment,
-            start_new_session=True, preexec_fn=take_terminal,
+            start_new_session=True,
         )  # fmt: skip
         os.close(secondary)
         reader = asyncio.StreamReader()
