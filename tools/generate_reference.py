@@ -270,7 +270,9 @@ def images_page() -> str:
         )
         for entry in registry.load().entries
     ]
-    return "\n".join([*lines, *table(("image", "what it is here", "program", "ports", "package"), rows)]).rstrip() + "\n"
+    return (
+        "\n".join([*lines, *table(("image", "what it is here", "program", "ports", "package"), rows)]).rstrip() + "\n"
+    )
 
 
 PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
