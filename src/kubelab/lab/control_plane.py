@@ -22,6 +22,7 @@ from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 from kubelab.controllers.storage.provisioner import Provisioner
+from kubelab.controllers.upkeep.token_secrets import Issue
 from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
 from kubelab.underlay.node import KUBELET_DIRECTORY
@@ -41,7 +42,10 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         default_toleration_seconds=lab.default_toleration_seconds,
     )
     nodes = Path(config["data_dir"]).parent / "nodes"
-    controllers = ControllerManager(server.store, controller_options(lab, ca=server.authority.certificate, nodes=nodes))
+    options = controller_options(
+        lab, ca=server.authority.certificate, nodes=nodes, issue_token=server.tokens.issue_legacy
+    )
+    controllers = ControllerManager(server.store, options)
     try:
         await server.start()
     except RuntimeError as error:
@@ -59,7 +63,9 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         await server.stop()
 
 
-def controller_options(lab: LabOptions, *, ca: bytes, nodes: Path) -> ControllerOptions:
+def controller_options(
+    lab: LabOptions, *, ca: bytes, nodes: Path, issue_token: Issue | None = None
+) -> ControllerOptions:
     """What controllers are told of the lab. `nodes`: where the machine has the nodes' directories."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
 
@@ -71,6 +77,7 @@ def controller_options(lab: LabOptions, *, ca: bytes, nodes: Path) -> Controller
     return ControllerOptions(
         cluster_cidrs=cidrs,
         ca=ca.decode(),
+        issue_token=issue_token,
         node_grace=lab.node_monitor_grace_period,
         job_backoff=JOB_BACKOFF,
         provisioner=Provisioner(PROVISIONER, f"{KUBELET_DIRECTORY}/local-path", wipe),
