@@ -47,7 +47,7 @@ class Kubelet:
         self._runtime = runtime.make(config, self._inotify)
         self._network_changed = asyncio.Condition()
         self._reporter = Reporter(client, config.node)
-        self._node = NodeReporter(client, config, self._runtime.version)
+        self._node = NodeReporter(client, config, self._runtime)
         self._around = Surroundings(
             config=config,
             runtime=self._runtime,
@@ -62,6 +62,7 @@ class Kubelet:
     async def run(self) -> None:
         server = KubeletServer(self._config.node, self.workers, self._inotify)
         try:
+            await self._runtime.open()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._node.run(), name="node")

@@ -18,7 +18,16 @@ from kubelab.kubelet.containers import Container
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.reports import Reporter
-from kubelab.kubelet.runtime.contract import ContainerSpec, LaunchError, Mount, Running, Runtime, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import (
+    ContainerSpec,
+    LaunchError,
+    LogFormat,
+    Mount,
+    Running,
+    Runtime,
+    Sandbox,
+    SandboxError,
+)
 from kubelab.kubelet.status import Facts, now, phase, pod_status
 from kubelab.kubelet.volumes import Sources, VolumeError, Volumes
 
@@ -77,6 +86,10 @@ class PodWorker:
     @property
     def host_network(self) -> bool:
         return bool(self.pod["spec"].get("hostNetwork"))
+
+    @property
+    def log_format(self) -> LogFormat:
+        return self._around.runtime.log_format(self.directory)
 
     def container(self, name: str) -> Container | None:
         return next((c for c in (*self.containers, *self.init) if c.name == name), None)

@@ -20,6 +20,7 @@ from typing import Any
 from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR
+from kubelab.controllers.upkeep.token_secrets import Issue
 from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
 
@@ -33,7 +34,8 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         service_ranges=lab.service_ranges,
         default_toleration_seconds=lab.default_toleration_seconds,
     )
-    controllers = ControllerManager(server.store, controller_options(lab, ca=server.authority.certificate))
+    options = controller_options(lab, ca=server.authority.certificate, issue_token=server.tokens.issue_legacy)
+    controllers = ControllerManager(server.store, options)
     try:
         await server.start()
     except RuntimeError as error:
@@ -51,10 +53,12 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         await server.stop()
 
 
-def controller_options(lab: LabOptions, *, ca: bytes) -> ControllerOptions:
+def controller_options(lab: LabOptions, *, ca: bytes, issue_token: Issue | None = None) -> ControllerOptions:
     """What controllers are told of the lab."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
-    return ControllerOptions(cluster_cidrs=cidrs, ca=ca.decode(), node_grace=lab.node_monitor_grace_period)
+    return ControllerOptions(
+        cluster_cidrs=cidrs, ca=ca.decode(), issue_token=issue_token, node_grace=lab.node_monitor_grace_period
+    )
 
 
 def main() -> int:

@@ -5,7 +5,14 @@ from typing import Any
 from kubelab.apiserver import selectors
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object
-from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
+from kubelab.apiserver.strategies.common import (
+    NamedStrategy,
+    invalid_value,
+    label_causes,
+    required,
+    selector_causes,
+    unsupported,
+)
 from kubelab.apiserver.strategies.pods import default_template, pod_spec_causes
 from kubelab.apiserver.strategies.storage import default_claim_spec
 
@@ -45,6 +52,8 @@ class WorkloadStrategy(NamedStrategy):
         if not isinstance(pod, dict):
             return [required("spec.template.spec")]
         causes = pod_spec_causes(pod, "spec.template.spec")
+        labels = (spec["template"].get("metadata") or {}).get("labels")
+        causes += label_causes(labels, "spec.template.metadata.labels")
         if pod.get("restartPolicy") != "Always":
             causes.append(unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy"), ("Always",)))
         return causes
