@@ -1,6 +1,6 @@
 """Pods: defaults of pod specs (also inside templates), validation, what an update may change, grace periods."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kubelab.apiserver.copies import clone
@@ -175,8 +175,9 @@ def qos_class(spec: Object) -> str:
     return "Guaranteed"
 
 
-def pod_spec_causes(spec: Object, path: str) -> list[Cause]:
-    causes = list(_list_causes(spec, path))
+def pod_spec_causes(spec: Object, path: str, *, claims: Iterable[str] = ()) -> list[Cause]:
+    """`claims`: volumes that pods of a template get besides its own."""
+    causes = list(_list_causes(spec, path, claims))
     if spec.get("restartPolicy") not in _POLICIES:
         causes.append(unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), _POLICIES))
     if spec.get("dnsPolicy") not in _DNS_POLICIES:
@@ -221,12 +222,13 @@ def _toleration_causes(tolerations: Any, path: str) -> Iterator[Cause]:
             yield invalid_value(f"{where}.effect", toleration.get("effect") or "", why)
 
 
-def _list_causes(spec: Object, path: str) -> Iterator[Cause]:
+def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cause]:
     if not spec.get("containers"):
         yield required(f"{path}.containers")
     volumes: set[str] = set()
     for index, volume in enumerate(spec.get("volumes") or ()):
         yield from _volume_causes(volume, f"{path}.volumes[{index}]", volumes)
+    volumes.update(claims)
     known: set[str] = set()
     for kind in _CONTAINER_LISTS:
         for index, container in enumerate(spec.get(kind) or ()):

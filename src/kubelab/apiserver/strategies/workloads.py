@@ -51,12 +51,17 @@ class WorkloadStrategy(NamedStrategy):
         pod = (spec.get("template") or {}).get("spec")
         if not isinstance(pod, dict):
             return [required("spec.template.spec")]
-        causes = pod_spec_causes(pod, "spec.template.spec")
+        causes = pod_spec_causes(pod, "spec.template.spec", claims=self.claims_of(spec))
         labels = (spec["template"].get("metadata") or {}).get("labels")
         causes += label_causes(labels, "spec.template.metadata.labels")
         if pod.get("restartPolicy") != "Always":
             causes.append(unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy"), ("Always",)))
         return causes
+
+    @staticmethod
+    def claims_of(spec: Object) -> set[str]:
+        """Volumes that pods get besides those of the template."""
+        return set()
 
     def _selector_causes(self, spec: Object) -> list[Cause]:
         selector = spec.get("selector")
@@ -123,6 +128,10 @@ class StatefulSetStrategy(WorkloadStrategy):
         for claim in spec.get("volumeClaimTemplates") or ():
             claim.update(apiVersion="v1", kind="PersistentVolumeClaim", status={"phase": "Pending"})
             default_claim_spec(claim.get("spec"))
+
+    @staticmethod
+    def claims_of(spec: Object) -> set[str]:
+        return {(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()}
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)
