@@ -41,6 +41,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from kubelab.apiserver import errors, metadata
+from kubelab.apiserver.admission.base import Admission, Chain, Write
 from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import BadRequest
 from kubelab.apiserver.objects import Objects
@@ -70,6 +71,8 @@ class Store(Objects):
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._strategies = strategies
+        self.admission: Admission = Chain()
+        """What may change or refuse writes; the server puts its plugins here."""
         self._now = now
         super().__init__(registry, database or Database(None))
 
@@ -78,6 +81,12 @@ class Store(Objects):
     async def create(
         self, resource: str, obj: Object, *, namespace: str = "", manager: str = CONTROLLERS, dry_run: bool = False
     ) -> Object:
+        return self.create_now(resource, obj, namespace=namespace, manager=manager, dry_run=dry_run)
+
+    def create_now(
+        self, resource: str, obj: Object, *, namespace: str = "", manager: str = CONTROLLERS, dry_run: bool = False
+    ) -> Object:
+        """`create` for commit listeners, which cannot wait."""
         known = self._resource(resource)
         obj = clone(obj)
         metadata.identify(known, obj, namespace)
@@ -252,8 +261,11 @@ class Store(Objects):
         if manager is not None:
             own.pop("managedFields", None)
             self._track(known, None, obj, strategy, manager=manager, subresource="")
+        write = Write(known, obj, None, self)
+        self.admission.mutate(write)
         strategy.prepare_create(obj, self)
         self._refuse_if(known, obj, strategy.validate(obj, None))
+        self.admission.validate(write)
         if dry_run:
             return obj
         return self._commit("ADDED", known, obj, None).object
@@ -288,8 +300,11 @@ class Store(Objects):
         if subresource == "status":
             self._refuse_if(known, obj, strategy.validate_status(obj, old))
         elif subresource == "":
+            self.admission.mutate(Write(known, obj, old, self))
             strategy.prepare_update(obj, old, self)
             self._refuse_if(known, obj, strategy.validate(obj, old))
+        if subresource != "server":
+            self.admission.validate(Write(known, obj, old, self, subresource))
         return self._finish(known, obj, entry, strategy, dry_run=dry_run)
 
     def _finish(self, known: Resource, obj: Object, entry: Entry, strategy: Strategy, *, dry_run: bool) -> Object:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab import image, life, node
+from cilium.cli.cluster.lab import image, life, links, node, snapshots, watching
 from cilium.cli.cluster.policy_test.command import test
 
 
@@ -16,5 +16,20 @@ def lab() -> None:
     """A Kubernetes of several nodes on this machine, made of namespaces."""
 
 
-for command in (life.up, life.down, life.status, life.env, life.preflight, node.node, image.image, test):
+for command in (
+    life.up,
+    life.down,
+    life.status,
+    life.env,
+    life.preflight,
+    node.node,
+    image.image,
+    links.cut,
+    links.heal,
+    snapshots.snapshot,
+    snapshots.restore,
+    watching.logs,
+    watching.top,
+    test,
+):
     lab.add_command(command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
     from kubelab.lab.options import LabOptions
 
 LAB_VALUES: dict[str, Any] = {
+    "kubeProxyReplacement": True,
     "bpf": {
         "ctTcpMax": 65536,
         "ctAnyMax": 32768,
         "natMax": 65536,
         "lbServiceBackendMapMax": 16384,
         "lbSockRevMapMax": 16384,
-    }
+    },
 }
-"""Several nodes share one machine's memory: tables are sized for a try-out. A values file overrides it."""
+"""A lab has no kube-proxy, and its nodes share one machine's memory: tables are sized for a try-out. A values file
+overrides it."""
 AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
 MAX_RESTARTS = 3
 """So often an agent may end before it was ready: what is wrong then does not heal by waiting."""
@@ -38,7 +41,11 @@ def bring_up(lab: Lab, settings: Settings, options: LabOptions) -> None:
 
 
 def start(lab: Lab, settings: Settings, options: LabOptions, progress: Callable[[str], None]) -> None:
-    """A lab with Cilium's manifests applied. Raises LabError, SettingsError."""
+    """A lab with Cilium's manifests applied; with cluster DNS where Services have addresses that pods can reach.
+
+    Raises LabError, SettingsError.
+    """
+    options = replace(options, dns=settings.services.replacement)
     lab.up(options, manifests=lambda made: install(settings, made.status().subnets), progress=progress)
 
 
@@ -104,8 +111,8 @@ def refuse_overlaps(settings: Settings, networks: Collection[IPv4Network | IPv6N
         raise SettingsError("this lab", problems)
 
 
-def wait_for_cilium(lab: Lab, progress: Callable[[str], None]) -> None:
-    """Until an agent is ready on every node that is not stopped, and the node with it.
+def wait_for_cilium(lab: Lab, progress: Callable[[str], None], nodes: Collection[str] = ()) -> None:
+    """Until an agent is ready on these nodes, and they with it; without `nodes`, on all that are not stopped.
 
     Raises LabError when they are not in time, and at once when one ends again and again.
     """
@@ -114,18 +121,18 @@ def wait_for_cilium(lab: Lab, progress: Callable[[str], None]) -> None:
 
     progress("waiting for the Cilium agents")
     api = lab.api()
-    nodes = {node.name for node in lab.status().nodes if not node.stopped}
+    wanted = set(nodes) or {node.name for node in lab.status().nodes if not node.stopped}
 
     def ready(items: list[dict[str, Any]]) -> bool:
         for item in items:
-            if not is_ready(item) and _restarts(item) >= MAX_RESTARTS:
+            if item["spec"].get("nodeName") in wanted and not is_ready(item) and _restarts(item) >= MAX_RESTARTS:
                 raise LabError(f"the agent on {item['spec']['nodeName']} ends at its start: {_last_words(api, item)}")
-        return nodes <= {item["spec"].get("nodeName") for item in items if is_ready(item)}
+        return wanted <= {item["spec"].get("nodeName") for item in items if is_ready(item)}
 
     path = f"/api/v1/namespaces/kube-system/pods?{AGENT_SELECTOR}"
-    api.wait(path, ready, 90, f"readiness of {len(nodes)} Cilium agents")
+    api.wait(path, ready, 90, f"readiness of {len(wanted)} Cilium agents")
     progress("waiting for the nodes")
-    lab.wait_ready()
+    lab.wait_ready(wanted)
 
 
 def _restarts(pod: dict[str, Any]) -> int:

@@ -17,9 +17,9 @@ from kubelab.images import layer, registry
 from kubelab.images.invocation import ProgramMissingError
 from kubelab.kubelet import cni
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.entrypoint import identity, invocation, user
+from kubelab.kubelet.entrypoint import UserError, identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LaunchError, LogFormat, Sandbox, SandboxError
 from kubelab.kubelet.runtime.dialing import dial
 from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
@@ -72,6 +72,8 @@ class ProcessRuntime:
         return sandboxes.read(directory / "sandbox.json")
 
     async def create(self, pod: Object, directory: Path) -> Sandbox:
+        if not await self._detach_others(pod, None):
+            raise SandboxError("the pod's last sandbox is not detached")
         try:
             return await sandboxes.create(pod, self._plugins, directory / "sandbox.json")
         except (cni.CniError, ChildError, OSError) as error:
@@ -82,6 +84,13 @@ class ProcessRuntime:
         if sandbox is not None and sandbox.netns is not None:
             place = sandboxes.attachment(pod, sandbox.container_id, sandbox.netns)
             await sandboxes.undo(self._plugins, place)
+        await self._detach_others(pod, sandbox)
+
+    async def _detach_others(self, pod: Object, sandbox: Sandbox | None) -> bool:
+        """Sandboxes of the pod from before the node lost its power: namespaces went with it, attachments did not."""
+        own = sandbox.container_id if sandbox is not None else ""
+        left = [place for place in self._plugins.cached() if place.uid == pod["metadata"]["uid"]]
+        return all([await sandboxes.undo(self._plugins, place) for place in left if place.container_id != own])
 
     async def collect(self, keep: set[str]) -> None:
         for uid in _uids() - keep:
@@ -124,7 +133,10 @@ class ProcessRuntime:
         if wanted.stands_in:
             environment.update(identity(pod, container, self._config.node, wanted.ports))
         security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
-        uid, gid = user(security, wanted.user)
+        try:
+            uid, gid = user(security, wanted.user)
+        except UserError as error:
+            raise LaunchError(str(error)) from error
         return Launch(
             argv=wanted.argv,
             fallback=wanted.fallback,
