@@ -9,6 +9,10 @@ _ADMISSION = "admissionregistration.k8s.io"
 
 
 def columns() -> dict[str, tuple[Column, ...]]:
+    return {**_admission(), **_rest()}
+
+
+def _admission() -> dict[str, tuple[Column, ...]]:
     name, aged = name_column(), age_column()
     return {
         f"mutatingwebhookconfigurations.{_ADMISSION}": (name, _count("Webhooks", "webhooks"), aged),
@@ -25,6 +29,12 @@ def columns() -> dict[str, tuple[Column, ...]]:
             path_column("ParamRef", "spec.paramRef.name", default="<unset>"),
             aged,
         ),
+    }
+
+
+def _rest() -> dict[str, tuple[Column, ...]]:
+    name, aged = name_column(), age_column()
+    return {
         "apiservices.apiregistration.k8s.io": (
             name,
             Column("Service", _api_service),
