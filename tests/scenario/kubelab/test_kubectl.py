@@ -15,7 +15,7 @@ import pytest
 import yaml
 from aiohttp import WSMsgType, web
 
-from kubelab.apiserver.proxy import SOCKET_ANNOTATION
+from kubelab.apiserver.kubelets import SOCKET_ANNOTATION
 from kubelab.apiserver.server import ApiServer
 
 KUBECTL = shutil.which("kubectl", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
