@@ -21,7 +21,7 @@ from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
-from kubelab.kubelet.volumes import Sources
+from kubelab.kubelet.volumes import Sources, VolumeError
 from kubelab.kubelet.worker import PodWorker, Surroundings
 
 log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ class Kubelet:
             network_changed=self._network_changed,
             inotify=self._inotify,
             reporter=self._reporter,
-            sources=Sources(self._fetch, self._token, config),
+            sources=Sources(self._fetch, self._token, config, self._claimed),
         )
         self.workers: dict[str, PodWorker] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -184,6 +184,16 @@ class Kubelet:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 log.warning("reference not fetched", kind=kind, name=name, error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)
+
+    async def _claimed(self, namespace: str, claim: str) -> Object:
+        try:
+            found = await self._client.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
+            volume = found["spec"].get("volumeName")
+            if not volume or (found.get("status") or {}).get("phase") != "Bound":
+                raise VolumeError(f"PersistentVolumeClaim {claim} is not bound")
+            return await self._client.get(f"/api/v1/persistentvolumes/{volume}")
+        except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise VolumeError(f"PersistentVolumeClaim {claim}: {error}") from error
 
     async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:
         meta, account = pod["metadata"], pod["spec"].get("serviceAccountName") or "default"

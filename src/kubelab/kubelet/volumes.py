@@ -23,6 +23,10 @@ Token = Callable[[Object, "str | None", int], Awaitable[str]]
 """(pod, audience, seconds) -> a service account token."""
 
 
+Claimed = Callable[[str, str], Awaitable[Object]]
+"""(namespace, claim) -> the PersistentVolume that is bound to it. Raises VolumeError while there is none."""
+
+
 class VolumeError(Exception):
     """A volume cannot be set up; the text names it and the reason."""
 
@@ -34,6 +38,7 @@ class Sources:
     fetch: Fetch
     token: Token
     config: KubeletConfig
+    claimed: Claimed
 
 
 class Volumes:
@@ -42,6 +47,11 @@ class Volumes:
     def __init__(self, pod: Object, directory: Path, sources: Sources) -> None:
         self._pod, self._directory, self._sources = pod, directory, sources
         self._paths: dict[str, str] = {}
+        self._readonly = {
+            volume["name"]
+            for volume in pod["spec"].get("volumes") or []
+            if (volume.get("persistentVolumeClaim") or {}).get("readOnly")
+        }
 
     async def prepare(self, ips: list[str]) -> None:
         """Makes all volumes. Raises VolumeError, MissingReferenceError."""
@@ -71,7 +81,7 @@ class Volumes:
                 path = os.path.join(path, sub)
                 if not os.path.exists(path):
                     os.makedirs(path)
-            readonly = bool(entry.get("readOnly"))
+            readonly = bool(entry.get("readOnly")) or entry["name"] in self._readonly
             result.append(Mount(path, entry["mountPath"], readonly, entry.get("mountPropagation", "None")))
         if "kube-api-access" in self._paths and not any(m.target.startswith(TOKEN_PATH) for m in result):
             result.append(Mount(self._paths["kube-api-access"], TOKEN_PATH, readonly=True))
@@ -104,6 +114,8 @@ class Volumes:
         name, path = volume["name"], self._directory / volume["name"]
         if "hostPath" in volume:
             return host_path(name, volume["hostPath"])
+        if "persistentVolumeClaim" in volume or "ephemeral" in volume:
+            return await self._claimed(volume)
         if "configMap" in volume:
             source = volume["configMap"]
             await self._projected(path, {"sources": [{"configMap": source}], **_mode(source)}, ips)
@@ -119,9 +131,16 @@ class Volumes:
             _empty_directory(path)
         else:
             kinds = ", ".join(sorted(volume.keys() - {"name"})) or "nothing"
-            known = "hostPath, emptyDir, configMap, secret, projected, downwardAPI"
+            known = "hostPath, emptyDir, configMap, secret, projected, downwardAPI, persistentVolumeClaim, ephemeral"
             raise VolumeError(f"volume {name}: {kinds}: the kubelet knows {known}")
         return str(path)
+
+    async def _claimed(self, volume: Object) -> str:
+        """The directory of a PersistentVolume; one that is made on demand appears here, open to any user."""
+        name, metadata = volume["name"], self._pod["metadata"]
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or f"{metadata['name']}-{name}"
+        found = await self._sources.claimed(metadata["namespace"], claim)
+        return persistent_path(name, found)
 
     async def _projected(self, path: Path, projected: Object, ips: list[str]) -> None:
         _make_directory(path)
@@ -160,6 +179,19 @@ class Volumes:
         if missing and not reference.get("optional"):
             raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" has no key {missing[0]!r}')
         return {item["path"]: data[item["key"]] for item in reference["items"] if item["key"] in data}
+
+
+def persistent_path(name: str, volume: Object) -> str:
+    """The directory of a PersistentVolume. Raises VolumeError."""
+    spec = volume["spec"]
+    if "local" in spec:
+        return host_path(name, {"path": spec["local"]["path"], "type": "Directory"})
+    if "hostPath" not in spec:
+        raise VolumeError(f"volume {name}: PersistentVolume {volume['metadata']['name']}: want hostPath or local")
+    path = Path(spec["hostPath"]["path"])
+    if spec["hostPath"].get("type") == "DirectoryOrCreate" and not path.exists():
+        _empty_directory(path)
+    return host_path(name, spec["hostPath"])
 
 
 def host_path(name: str, source: Object) -> str:

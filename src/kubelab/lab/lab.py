@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelab.images import registry
-from kubelab.lab import addons, containerd, images, links, state
+from kubelab.lab import addons, containerd, images, links, state, usage
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
@@ -28,6 +28,7 @@ from kubelab.lab.preflight import require, require_root
 from kubelab.lab.removal import remove
 from kubelab.lab.state import LabState, Link, NodeRecord
 from kubelab.lab.status import LabStatus, present, status
+from kubelab.lab.usage import Usage
 from kubelab.underlay import cgroups, namespaces, network
 from kubelab.underlay.addresses import NoFreeSubnetError, choose, machine_routes
 
@@ -271,6 +272,16 @@ class Lab:
     def node_exec(self, name: str, command: Sequence[str]) -> int:
         """Runs a command in a node on the caller's terminal; its exit status."""
         return subprocess.run(self.node_argv(name, command), check=False).returncode
+
+    def usage(self, interval: float = 1.0) -> list[Usage]:
+        """CPU and memory of every component over so many seconds. Raises LabError."""
+        self._paths.require()
+        try:
+            pods = self.api().get("/api/v1/pods")["items"]
+        except OSError:  # without the API server, pods have no names
+            pods = []
+        names = [(pod["metadata"]["uid"], f"{pod['metadata']['namespace']}/{pod['metadata']['name']}") for pod in pods]
+        return usage.sample(self._paths, names, interval)
 
     def log_path(self, process: str) -> Path:
         """The log file of ``control-plane``, ``external`` or ``kubelet-<node>``."""

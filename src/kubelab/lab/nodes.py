@@ -72,6 +72,8 @@ class Nodes:
         if name == EXTERNAL:
             return ["nsenter", f"--net={network.netns(self.paths.name, name)}", *command]
         record = self.paths.require().node(name)
+        if record.stopped:
+            raise LabError(f"node {name} is stopped: cilium lab node start {name}")
         return self.paths.space(record.name).argv(list(command))
 
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:

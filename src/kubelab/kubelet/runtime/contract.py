@@ -98,7 +98,7 @@ class Session(Protocol):
     def end_input(self) -> None: ...
     def resize(self, rows: int, columns: int) -> None: ...
     async def wait(self) -> int:
-        """The exit code, negative for a signal."""
+        """The exit code, negative for a signal. Raises LaunchError when it turns out that nothing was started."""
 
     def close(self) -> None:
         """Ends the command if it still runs; never the container."""

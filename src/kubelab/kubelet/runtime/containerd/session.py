@@ -14,6 +14,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from kubelab.kubelet.config import Object
+from kubelab.kubelet.runtime.contract import LaunchError
 from kubelab.kubelet.runtime.process.sessions import STDERR, STDOUT
 from kubelab.streaming.duplex import StreamDuplex
 from kubelab.streaming.spdy import SpdyConnection, SpdyStream
@@ -31,7 +32,7 @@ class StreamSession:
         self._streams: dict[str, SpdyStream] = {}
         self._readers: list[tuple[int, asyncio.StreamReader]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outcome: asyncio.Task[int] | None = None
+        self._outcome: asyncio.Task[bytes] | None = None
 
     @classmethod
     async def open(cls, url: str, *, tty: bool, stdin: bool) -> StreamSession:
@@ -44,7 +45,7 @@ class StreamSession:
             session._streams[kind] = await session._connection.open({"streamtype": kind})
         for number, kind in outputs:
             session._readers.append((number, session._reader(session._streams[kind])))
-        session._outcome = asyncio.create_task(_outcome(session._streams["error"]))
+        session._outcome = asyncio.create_task(_all(session._streams["error"]))
         return session
 
     def readers(self) -> list[tuple[int, asyncio.StreamReader]]:
@@ -65,7 +66,7 @@ class StreamSession:
 
     async def wait(self) -> int:
         assert self._outcome is not None
-        return await asyncio.shield(self._outcome)
+        return exit_code(await asyncio.shield(self._outcome))
 
     def close(self) -> None:
         """The runtime ends a command whose streams are gone; of a container it takes no notice."""
@@ -111,15 +112,15 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         await work
 
 
-async def _outcome(stream: SpdyStream) -> int:
+async def _all(stream: SpdyStream) -> bytes:
     said = b""
     while data := await stream.read():
         said += data
-    return exit_code(said)
+    return said
 
 
 def exit_code(said: bytes) -> int:
-    """Of a Status object, which comes on the error stream when the command has ended."""
+    """Of a Status object, which comes on the error stream at the end. Raises LaunchError when nothing was started."""
     try:
         status: Object = json.loads(said)
     except ValueError:
@@ -128,7 +129,9 @@ def exit_code(said: bytes) -> int:
         return 0
     causes = (status.get("details") or {}).get("causes") or []
     codes = [cause["message"] for cause in causes if cause.get("reason") == "ExitCode"]
-    return int(codes[0]) if codes else UNKNOWN
+    if not codes:
+        raise LaunchError(str(status.get("message") or "the runtime did not say how the command ended"))
+    return int(codes[0])
 
 
 async def _upgrade(url: str) -> StreamDuplex:

@@ -72,6 +72,8 @@ class ProcessRuntime:
         return sandboxes.read(directory / "sandbox.json")
 
     async def create(self, pod: Object, directory: Path) -> Sandbox:
+        if not await self._detach_others(pod, None):
+            raise SandboxError("the pod's last sandbox is not detached")
         try:
             return await sandboxes.create(pod, self._plugins, directory / "sandbox.json")
         except (cni.CniError, ChildError, OSError) as error:
@@ -82,6 +84,13 @@ class ProcessRuntime:
         if sandbox is not None and sandbox.netns is not None:
             place = sandboxes.attachment(pod, sandbox.container_id, sandbox.netns)
             await sandboxes.undo(self._plugins, place)
+        await self._detach_others(pod, sandbox)
+
+    async def _detach_others(self, pod: Object, sandbox: Sandbox | None) -> bool:
+        """Sandboxes of the pod from before the node lost its power: namespaces went with it, attachments did not."""
+        own = sandbox.container_id if sandbox is not None else ""
+        left = [place for place in self._plugins.cached() if place.uid == pod["metadata"]["uid"]]
+        return all([await sandboxes.undo(self._plugins, place) for place in left if place.container_id != own])
 
     async def collect(self, keep: set[str]) -> None:
         for uid in _uids() - keep:
