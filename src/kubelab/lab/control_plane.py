@@ -66,8 +66,6 @@ async def serve(config: dict[str, Any], ready: int) -> None:
 def controller_options(
     lab: LabOptions, *, ca: bytes, nodes: Path, issue_token: Issue | None = None
 ) -> ControllerOptions:
-    lab: LabOptions, *, ca: bytes, nodes: Path, issue_token: Issue | None = None
-) -> ControllerOptions:
     """What controllers are told of the lab. `nodes`: where the machine has the nodes' directories."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
 
