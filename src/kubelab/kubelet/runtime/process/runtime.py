@@ -17,9 +17,9 @@ from kubelab.images import layer, registry
 from kubelab.images.invocation import ProgramMissingError
 from kubelab.kubelet import cni
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.entrypoint import identity, invocation, user
+from kubelab.kubelet.entrypoint import UserError, identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LaunchError, LogFormat, Sandbox, SandboxError
 from kubelab.kubelet.runtime.dialing import dial
 from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
@@ -133,7 +133,10 @@ class ProcessRuntime:
         if wanted.stands_in:
             environment.update(identity(pod, container, self._config.node, wanted.ports))
         security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
-        uid, gid = user(security, wanted.user)
+        try:
+            uid, gid = user(security, wanted.user)
+        except UserError as error:
+            raise LaunchError(str(error)) from error
         return Launch(
             argv=wanted.argv,
             fallback=wanted.fallback,
