@@ -9,10 +9,10 @@ _ADMISSION = "admissionregistration.k8s.io"
 
 
 def columns() -> dict[str, tuple[Column, ...]]:
-    return {**_admission(), **_rest()}
+    return {**_extensions(), **_kept()}
 
 
-def _admission() -> dict[str, tuple[Column, ...]]:
+def _extensions() -> dict[str, tuple[Column, ...]]:
     name, aged = name_column(), age_column()
     return {
         f"mutatingwebhookconfigurations.{_ADMISSION}": (name, _count("Webhooks", "webhooks"), aged),
@@ -29,18 +29,18 @@ def _admission() -> dict[str, tuple[Column, ...]]:
             path_column("ParamRef", "spec.paramRef.name", default="<unset>"),
             aged,
         ),
-    }
-
-
-def _rest() -> dict[str, tuple[Column, ...]]:
-    name, aged = name_column(), age_column()
-    return {
         "apiservices.apiregistration.k8s.io": (
             name,
             Column("Service", _api_service),
             Column("Available", lambda o, _: _condition(o, "Available")),
             aged,
         ),
+    }
+
+
+def _kept() -> dict[str, tuple[Column, ...]]:
+    name, aged = name_column(), age_column()
+    return {
         "certificatesigningrequests.certificates.k8s.io": (
             name,
             aged,
