@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,6 @@ kubernetes = pytest.importorskip("kubernetes")
 
 from kubernetes import client, dynamic, stream, watch  # noqa: E402 - skipped above where the client is missing
 from kubernetes.client.exceptions import ApiException  # noqa: E402
-from kubernetes.leaderelection import electionconfig, leaderelection  # noqa: E402
-from kubernetes.leaderelection.resourcelock import leaselock  # noqa: E402
 
 pytestmark = pytest.mark.scenario
 
@@ -61,6 +60,23 @@ def test_pods_are_watched_read_and_entered(api: Any, space: Namespace) -> None:
     assert (entered.read_stdout(), entered.returncode) == ("got this\n", 3)
 
 
+def test_ports_are_forwarded(api: Any, space: Namespace) -> None:
+    core = client.CoreV1Api(api)
+    listens = "echo answer >index.html; exec python3 -m http.server 8000 --bind ::"
+    listening = pod("p", f"cd $(mktemp -d); {listens}")
+    listening["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 8000}, "periodSeconds": 1}
+    core.create_namespaced_pod(space.name, listening)
+    space.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=20s")
+    forward = stream.portforward(core.connect_get_namespaced_pod_portforward, "p", space.name, ports="8000")
+    connection = forward.socket(8000)
+    connection.setblocking(True)
+    connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    answer = b""
+    while piece := connection.recv(4096):
+        answer += piece
+    assert answer.endswith(b"answer\n")
+
+
 def test_server_side_apply_by_the_dynamic_client(api: Any, space: Namespace) -> None:
     deployments = dynamic.DynamicClient(api).resources.get(api_version="apps/v1", kind="Deployment")
     template = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "test"}]}}
@@ -102,14 +118,29 @@ def test_an_account_does_what_its_roles_say(api: Any, space: Namespace) -> None:
         assert gone.value.status == 401
 
 
-def test_a_leader_is_elected_over_a_lease(api: Any, space: Namespace, kubeconfig: str) -> None:
-    kubernetes.config.load_kube_config(kubeconfig)
-    leads = threading.Event()
-    lock = leaselock.LeaseLock("leader", space.name, "me")
-    config = electionconfig.Config(
-        lock, lease_duration=4, renew_deadline=3, retry_period=1, onstarted_leading=leads.set, onstopped_leading=None
-    )
-    threading.Thread(target=leaderelection.LeaderElection(config).run, daemon=True).start()
-    assert leads.wait(20)
-    lease = client.CoordinationV1Api(api).read_namespaced_lease("leader", space.name)
-    assert lease.spec.holder_identity == "me"
+ELECTION = """
+import sys
+from kubernetes import config
+from kubernetes.leaderelection import electionconfig, leaderelection
+from kubernetes.leaderelection.resourcelock import leaselock
+
+config.load_kube_config()
+lock = leaselock.LeaseLock("leader", sys.argv[1], "me")
+terms = {"lease_duration": 4, "renew_deadline": 3, "retry_period": 1}
+started = lambda: print("leads", flush=True)
+leaderelection.LeaderElection(
+    electionconfig.Config(lock, onstarted_leading=started, onstopped_leading=None, **terms)
+).run()
+"""
+
+
+def test_a_leader_is_elected_over_a_lease(api: Any, space: Namespace) -> None:
+    argv = [sys.executable, "-c", ELECTION, space.name]
+    with subprocess.Popen(argv, env=space.lab.environment, stdout=subprocess.PIPE, text=True) as candidate:
+        try:
+            assert candidate.stdout is not None
+            assert any("leads" in line for line in candidate.stdout)
+            lease = client.CoordinationV1Api(api).read_namespaced_lease("leader", space.name)
+            assert lease.spec.holder_identity == "me"
+        finally:
+            candidate.kill()
