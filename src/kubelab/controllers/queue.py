@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+MANY_RESTED = 256
 
 
 class WorkQueue(Generic[K]):
@@ -73,7 +74,10 @@ class WorkQueue(Generic[K]):
         """`rest`: seconds that the key waits at least before its next turn."""
         self._busy.discard(key)
         if rest > 0:
-            self._rested[key] = asyncio.get_running_loop().time() + rest
+            now = asyncio.get_running_loop().time()
+            if len(self._rested) >= MANY_RESTED:  # of keys that never come again nothing stays
+                self._rested = {other: until for other, until in self._rested.items() if until > now}
+            self._rested[key] = now + rest
         if key in self._again:
             self._again.discard(key)
             self.add(key)

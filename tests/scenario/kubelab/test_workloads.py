@@ -90,7 +90,7 @@ def job(name: str, script: str, **spec: Any) -> Any:
     }
 
 
-def test_stateful_sets_keep_names_and_volumes(kubectl: Kubectl) -> None:
+def test_stateful_sets_keep_names_and_volumes(kubectl: Kubectl, lab: Lab) -> None:
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     mount = [{"name": "data", "mountPath": "/data"}]
     db = workload(
@@ -106,7 +106,8 @@ def test_stateful_sets_keep_names_and_volumes(kubectl: Kubectl) -> None:
     assert volume["spec"]["storageClassName"] == "standard"
     host = volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]
     assert host == [first["spec"]["nodeName"]]
-    assert "Bound" in kubectl("get", "pvc", "data-db-1")
+    assert "1Gi        RWO            standard" in kubectl("get", "pvc", "data-db-1")
+    assert "standard (default)" in kubectl("get", "storageclass")
     kubectl("delete", "pod", "db-1")
     kubectl("rollout", "status", "statefulset/db", "--timeout=30s")
     second = kubectl.get("pod", "db-1")
@@ -123,6 +124,8 @@ def test_stateful_sets_keep_names_and_volumes(kubectl: Kubectl) -> None:
     kubectl("wait", "--for=delete", "pod/db-0", "--timeout=30s")
     kubectl("delete", "pvc", "--all", "--timeout=30s")
     kubectl("wait", "--for=delete", f"pv/{volume['metadata']['name']}", "--timeout=30s")
+    argv = lab.node_argv(first["spec"]["nodeName"], ["find", "/var/lib/kubelet/local-path", "-mindepth", "1"])
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == ""
 
 
 def test_daemon_sets_and_deployments_roll_back(kubectl: Kubectl) -> None:
