@@ -72,7 +72,7 @@ async def test_nobody_grants_what_they_do_not_hold(http):
     )
     assert refused["message"] == (
         'roles.rbac.authorization.k8s.io "more" is forbidden: user "bob" (groups=["system:authenticated"]) is '
-        'attempting to grant RBAC permissions not currently held:\n'
+        "attempting to grant RBAC permissions not currently held:\n"
         '{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}'
     )
     grows = role("fine", resources=["pods", "secrets"], verbs=["get"])
