@@ -12,7 +12,30 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-name_option = click.option("--name", default="lab", show_default=True, help="Name of the lab.")
+
+def complete_lab(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the labs on this machine."""
+    from kubelab.lab import state
+
+    return sorted(path.parent.name for path in state.ROOT.glob(f"{incomplete}*/lab.json"))
+
+
+def complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the nodes of the lab that was named before."""
+    from kubelab.lab import state
+    from kubelab.lab.errors import LabError
+
+    given = ctx.params.get("name") or (ctx.parent.params.get("name") if ctx.parent is not None else None)
+    try:
+        found = state.paths(given or "lab").read()
+    except LabError:
+        return []
+    return [record.name for record in found.nodes if record.name.startswith(incomplete)] if found is not None else []
+
+
+name_option = click.option(
+    "--name", default="lab", show_default=True, help="Name of the lab.", shell_complete=complete_lab
+)
 
 
 @contextmanager

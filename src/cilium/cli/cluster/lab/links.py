@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab.common import errors, name_option
+from cilium.cli.cluster.lab.common import complete_node, errors, name_option
 
 
 @click.command()
 @name_option
-@click.argument("one", metavar="END")
-@click.argument("other", metavar="END")
+@click.argument("one", metavar="END", shell_complete=complete_node)
+@click.argument("other", metavar="END", shell_complete=complete_node)
 def cut(name: str, one: str, other: str) -> None:
     """Break the link between two nodes: nothing passes any more, in neither direction.
 
@@ -25,7 +25,7 @@ def cut(name: str, one: str, other: str) -> None:
 
 @click.command()
 @name_option
-@click.argument("ends", metavar="[END END]", nargs=-1)
+@click.argument("ends", metavar="[END END]", nargs=-1, shell_complete=complete_node)
 def heal(name: str, ends: tuple[str, ...]) -> None:
     """Mend the link between two ends; without ends, all links."""
     from kubelab.lab.lab import Lab

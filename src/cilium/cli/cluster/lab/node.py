@@ -7,10 +7,10 @@ import time
 
 import click
 
-from cilium.cli.cluster.lab.common import errors, name_option, progress_since
+from cilium.cli.cluster.lab.common import complete_lab, complete_node, errors, name_option, progress_since
 from cilium.cli.cluster.lab.install import wait_for_cilium
 
-node_name_option = click.option("--name", help="Name of the lab.")
+node_name_option = click.option("--name", help="Name of the lab.", shell_complete=complete_lab)
 
 
 class NodeGroup(click.Group):
@@ -40,7 +40,7 @@ def node(ctx: click.Context, name: str) -> None:
 
 @node.command("exec", context_settings={"ignore_unknown_options": True})
 @node_name_option
-@click.argument("node")
+@click.argument("node", shell_complete=complete_node)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def execute(lab: str, name: str | None, node: str, command: tuple[str, ...]) -> None:
@@ -69,7 +69,7 @@ def add(lab: str, name: str | None, zone: str) -> None:
 
 @node.command()
 @node_name_option
-@click.argument("node")
+@click.argument("node", shell_complete=complete_node)
 @click.pass_obj
 def stop(lab: str, name: str | None, node: str) -> None:
     """Cut a node's power: all that runs on it ends at once, its disk stays.
@@ -85,7 +85,7 @@ def stop(lab: str, name: str | None, node: str) -> None:
 
 @node.command()
 @node_name_option
-@click.argument("node")
+@click.argument("node", shell_complete=complete_node)
 @click.pass_obj
 def start(lab: str, name: str | None, node: str) -> None:
     """Boot a node that was stopped, and wait until it is ready."""
@@ -101,7 +101,7 @@ def start(lab: str, name: str | None, node: str) -> None:
 
 @node.command()
 @node_name_option
-@click.argument("node")
+@click.argument("node", shell_complete=complete_node)
 @click.option("--force", is_flag=True, help="Without draining it: its pods are lost.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds for its pods to leave.")
 @click.pass_obj

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from cilium.cli.cluster.lab.watching import table
 from cilium.cli.cluster.main import main
+from kubelab.lab import state
 from kubelab.lab.lab import Lab
+from kubelab.lab.options import LabOptions
+from kubelab.lab.state import LabState, NodeRecord
 from kubelab.lab.usage import Usage
 
 RUNS = [
@@ -51,3 +56,24 @@ def test_costs_are_summed_by_component() -> None:
         ["total", "3", "3.5%", "210Mi"],
     ]
     assert "kube-system/b" in table(rows, containers=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "found"),
+    [
+        (["lab", "status", "--name"], "b", ["blue"]),
+        (["lab", "cut", "--name", "blue"], "node", ["node1", "node2"]),
+        (["lab", "node", "--name", "blue", "stop"], "node2", ["node2"]),
+        (["lab", "cut", "--name", "nobodys"], "", []),
+    ],
+)
+def test_names_of_labs_and_nodes_are_completed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], incomplete: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(state, "ROOT", tmp_path)
+    paths = state.paths("blue")
+    paths.directory.mkdir()
+    records = tuple(NodeRecord.of(number, LabOptions()) for number in (1, 2))
+    paths.write(LabState(name="blue", index=1, options=LabOptions(), nodes=records, pids={}))
+    completions = ShellComplete(main, {}, "cilium", "_CILIUM_COMPLETE").get_completions(words, incomplete)
+    assert [item.value for item in completions] == found
