@@ -64,6 +64,8 @@ class PolicyCompiler:
         self._by_number: dict[int, Subject] = {}
         self._endpoints: dict[EndpointId, tuple[EndpointIdentity, Subject | None]] = {}
         self._next_subject = 0
+        self._revision = 0
+        """Changed policies so far: who changed N of them waits for N more, however they arrive (`policy wait`)."""
         self._dirty: set[int] = set()
         """Subjects whose rules have changed."""
 
@@ -75,7 +77,7 @@ class PolicyCompiler:
         self._repository.collect()
         upserts, deletes = self._map.flush()
         references, forgotten = self._repository.flush_references()
-        revision = view.snapshots["policies"].revision
+        revision = self._revision
         return {
             "policy-map": RowChanges(upserts=upserts, deletes=deletes),
             "endpoint-policies": RowChanges(
@@ -164,10 +166,11 @@ class PolicyCompiler:
     def _take_policies(self, view: View) -> dict[str, PolicyObject | None]:
         """Applies changes of rules to the subjects they select; returns the objects concerned."""
         status: dict[str, PolicyObject | None] = {}
-        revision = view.snapshots["policies"].revision
-        for change in sorted(view.changes["policies"], key=lambda change: str(change.key)):
+        changes = sorted(view.changes["policies"], key=lambda change: str(change.key))
+        self._revision += len(changes)
+        for change in changes:
             status[change.key] = change.new
-            removed, added = self._repository.replace(change.key, change.new, revision)
+            removed, added = self._repository.replace(change.key, change.new, self._revision)
             for rule_set in removed:
                 self._join(rule_set.subject, rule_set, -1)
                 self._repository.release_subject(rule_set)

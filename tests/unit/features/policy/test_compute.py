@@ -216,6 +216,15 @@ def test_the_status_names_what_is_not_enforced() -> None:
     assert sides(node, WEB)[1], "it closes what it says it closes"
 
 
+def test_policies_that_arrive_together_are_as_many_revisions() -> None:
+    node = settled(Node(), cnp("first", **FROM_API))
+    before = max(status.revision for status in node.status.snapshot())
+    node.add_policy(cnp("second", **FROM_API))
+    node.add_policy(cnp("third", **FROM_API))
+    node.settle()
+    assert max(status.revision for status in node.status.snapshot()) == before + 2
+
+
 def test_rows_are_classes_and_their_members_only() -> None:
     node = settled(Node(), cnp(**FROM_API))
     kinds = {type(row) for row in node.rows.snapshot()}
