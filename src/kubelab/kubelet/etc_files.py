@@ -17,16 +17,39 @@ def write(directory: Path, pod: Object, ips: tuple[str, ...], config: KubeletCon
     """Writes the three files; a pod on the node's network gets the node's."""
     directory.mkdir(parents=True, exist_ok=True)
     spec = pod["spec"]
-    name = spec.get("hostname") or pod["metadata"]["name"]
     if spec.get("hostNetwork"):
         for file in NAMES:
             shutil.copy(f"/etc/{file}", directory / file)
         return
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", *(f"{ip} {name}" for ip in ips)]
-    lines += [f"{alias['ip']} {' '.join(alias.get('hostnames') or [])}" for alias in spec.get("hostAliases") or []]
-    (directory / "hosts").write_text("\n".join(lines) + "\n")
-    (directory / "hostname").write_text(name + "\n")
+    (directory / "hosts").write_text(hosts(pod, ips))
+    (directory / "hostname").write_text(hostname(pod) + "\n")
     (directory / "resolv.conf").write_text(resolver(pod, config))
+
+
+def names(pod: Object) -> list[str]:
+    """The fully qualified name of a pod with a subdomain, and its host name."""
+    spec, meta = pod["spec"], pod["metadata"]
+    name = (spec.get("hostname") or meta["name"])[:63]
+    domain = spec.get("subdomain")
+    return [f"{name}.{domain}.{meta['namespace']}.svc.cluster.local", name] if domain else [name]
+
+
+def hostname(pod: Object) -> str:
+    """What the pod's processes are told; at most 63 characters, as Linux and DNS want it."""
+    return names(pod)[0] if pod["spec"].get("setHostnameAsFQDN") else names(pod)[-1]
+
+
+def hosts(pod: Object, ips: tuple[str, ...]) -> str:
+    lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback",
+             "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix", "fe00::1\tip6-allnodes",
+             "fe00::2\tip6-allrouters"]  # fmt: skip
+    known = "\t".join(names(pod))
+    lines += [f"{ip}\t{known}" for ip in ips]
+    aliases = pod["spec"].get("hostAliases") or []
+    if aliases:
+        lines += ["", "# Entries added by HostAliases."]
+        lines += [f"{alias['ip']}\t" + "\t".join(alias.get("hostnames") or []) for alias in aliases]
+    return "\n".join(lines) + "\n"
 
 
 def resolver(pod: Object, config: KubeletConfig) -> str:

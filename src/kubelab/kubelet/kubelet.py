@@ -16,18 +16,19 @@ import structlog
 from kubelab.kubelet import runtime
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.environment import decode
+from kubelab.kubelet.environment import MissingReferenceError, decode
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
-from kubelab.kubelet.volumes import Sources
+from kubelab.kubelet.volumes import Sources, unmount_below
 from kubelab.kubelet.worker import PodWorker, Surroundings
 
 log = structlog.get_logger(__name__)
 
 FETCH_RETRY = 1.0
 WORKER_RETRY = 2.0
+TOKEN_ROUND = 60.0
 
 
 async def run(config: KubeletConfig) -> None:
@@ -72,6 +73,7 @@ class Kubelet:
                 tasks.create_task(self._watch_data("configmaps"), name="configmaps")
                 tasks.create_task(self._watch_data("secrets"), name="secrets")
                 tasks.create_task(self._watch_pods(), name="pods")
+                tasks.create_task(self._rotate_tokens(), name="tokens")
         finally:
             await self._runtime.close()
             self._inotify.close()
@@ -131,7 +133,8 @@ class Kubelet:
         await self._runtime.collect(keep)
         for directory in (self._directory / "pods").glob("*"):
             if directory.name not in keep:
-                shutil.rmtree(directory, ignore_errors=True)
+                unmount_below(directory)
+            shutil.rmtree(directory, ignore_errors=True)
 
     async def _watch_node(self) -> None:
         selector = f"metadata.name={self._config.node}"
@@ -184,6 +187,12 @@ class Kubelet:
                 log.warning("reference not fetched", kind=kind, name=name, error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)
 
+    async def _rotate_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(TOKEN_ROUND)
+            for worker in list(self.workers.values()):
+                await worker.rotate()
+
     async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:
         meta, account = pod["metadata"], pod["spec"].get("serviceAccountName") or "default"
         bound = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
@@ -202,5 +211,8 @@ class Kubelet:
                 answer = await self._client.request("POST", path, body)
                 return str(answer["status"]["token"])
             except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                if isinstance(error, ApiError) and error.code == 404:
+                    words = f'failed to fetch token: serviceaccounts "{account}" not found'
+                    raise MissingReferenceError(words) from error
                 log.warning("no token yet", account=f"{meta['namespace']}/{account}", error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)

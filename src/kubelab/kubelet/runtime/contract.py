@@ -29,6 +29,10 @@ class LaunchError(Exception):
     reason = "StartError"
 
 
+class ContainerConfigError(Exception):
+    """What the pod wants of a container contradicts itself (CreateContainerConfigError)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A path of the node that appears in the container."""
@@ -153,7 +157,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError."""
+        """Starts a container. Raises LaunchError, ContainerConfigError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

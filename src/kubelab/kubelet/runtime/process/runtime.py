@@ -22,6 +22,7 @@ from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
 from kubelab.kubelet.runtime.process.container import ProcessContainer
 from kubelab.kubelet.runtime.process.launch import Launch, launch
+from kubelab.kubelet.security import security
 from kubelab.underlay import cgroups
 from kubelab.underlay.namespaces import ChildError
 
@@ -97,7 +98,7 @@ class ProcessRuntime:
         environment = dict(spec.environment)
         if fallback is not None or not (container.get("command") or container.get("args")):
             environment.update(identity(pod, container, self._config.node))
-        security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+        allowed = security(pod, container)
         return Launch(
             argv=argv,
             fallback=fallback,
@@ -110,10 +111,9 @@ class ProcessRuntime:
             hostname=spec.hostname,
             host_pid=bool(pod["spec"].get("hostPID")),
             cwd=container.get("workingDir") or "/",
-            uid=int(security.get("runAsUser") or 0),
-            gid=int(security.get("runAsGroup") or 0),
+            security=allowed,
+            privileged=bool((container.get("securityContext") or {}).get("privileged")),
             tty=bool(container.get("tty")),
-            readonly_root=bool(security.get("readOnlyRootFilesystem")),
         )
 
 
