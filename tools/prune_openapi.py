@@ -29,7 +29,9 @@ ROOTS = {
     "io.k8s.api.scheduling.v1": "PriorityClass",
     "io.k8s.api.storage.v1": "StorageClass",
     "io.k8s.api.authentication.v1": "TokenRequest TokenReview SelfSubjectReview",
-    "io.k8s.api.authorization.v1": "SelfSubjectAccessReview SubjectAccessReview LocalSubjectAccessReview",
+    "io.k8s.api.authorization.v1": (
+        "SelfSubjectAccessReview SubjectAccessReview LocalSubjectAccessReview SelfSubjectRulesReview"
+    ),
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1": "CustomResourceDefinition",
     "io.k8s.apimachinery.pkg.apis.meta.v1": "DeleteOptions Status ObjectMeta ListMeta",
 }

@@ -5,7 +5,27 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iputils-ping curl iperf3 nftables tcpdump
-          ethtool netcat-openbsd procps util-linux containerd runc ${EXTRA_PACKAGES:-})
+          ethtool netcat-openbsd procps util-linux containerd runc
+          busybox redis-tools nginx-light bind9-dnsutils wget ${EXTRA_PACKAGES:-})
+# Installs packages of which only the programs are wanted: no service starts now, nor, of those that are new here, at the
+# next boot.
+install_quietly() {
+    local policy=/usr/sbin/policy-rc.d service had=()
+    for service in nginx; do
+        [[ ! -e /lib/systemd/system/$service.service ]] || had+=("$service")
+    done
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        trap "rm -f $policy" EXIT
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    for service in nginx; do
+        [[ " ${had[*]} " != *" $service "* && -e /lib/systemd/system/$service.service ]] || continue
+        deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
+        update-rc.d "$service" disable >/dev/null 2>&1 || true
+    done
+}
 # A package removed in between must be noticed, so ask dpkg and not a stamp file.
 missing=()
 for package in "${PACKAGES[@]}"; do
@@ -18,7 +38,7 @@ if (( ${#missing[@]} )); then
     fi
     echo "setup: installing Debian packages: ${missing[*]}"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    install_quietly "${missing[@]}"
 fi
 
 UV=$(command -v uv || echo /root/.local/bin/uv)

@@ -196,6 +196,7 @@ class Addressing:
             pod_cidrs=None if cidrs is None else tuple(cidrs),
             boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             ipam_mode=self._settings.ipam.mode.value,
+            node_uid=kube.uid,
         )
         self._objects.upsert(self._published)
 

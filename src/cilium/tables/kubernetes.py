@@ -74,6 +74,7 @@ class KubeNode(msgspec.Struct, frozen=True):
     annotations: Mapping[str, str]
     internal_ips: tuple[IPAddress, ...] = ()
     pod_cidrs: tuple[IPNetwork, ...] = ()
+    uid: str = ""
 
 
 class KubeApiservers(msgspec.Struct, frozen=True):

@@ -79,7 +79,10 @@ class Bodies:
         if not isinstance(made, dict):
             raise BadRequest("the patch leaves no object")
         cleaner = self._cleaner(target)
-        cleaned: Object = cleaner.clean(made, self.node(target))
+        # What the patch did not touch is as it is stored.
+        changed = {name: value for name, value in made.items() if value is not old.get(name)}
+        part: Object = cleaner.clean(changed, self.node(target))
+        cleaned = {n: part.get(n, v) for n, v in made.items() if n not in changed or n in part}
         faults = [f'unknown field "{path}"' for path in cleaner.unknown]
         if patch.strict != "Ignore":
             faults += duplicates(patch.raw, "application/json")

@@ -1,6 +1,7 @@
 """What every cluster starts with.
 
-Owns: the system namespaces, the Service `kubernetes` and its EndpointSlices. Comes in: a store, empty or not, and the
+Owns: the system namespaces, the Service `kubernetes` and its EndpointSlices, the priority classes of the system; with
+`authorization.roles` the default roles and bindings. Comes in: a store, empty or not, and the
 addresses on which the API server listens. Goes out: the objects, created where they lack.
 """
 
@@ -8,6 +9,9 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
+from kubelab.apiserver.authorization import roles
+from kubelab.apiserver.authorization.aggregation import aggregated_rules
+from kubelab.apiserver.authorization.rbac import CLUSTER_BINDINGS, CLUSTER_ROLES
 from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.services import ServiceRanges
@@ -16,6 +20,17 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
 SLICES = {4: "kubernetes", 6: "kubernetes-ipv6"}
 """Names by family."""
+PRIORITY_CLASSES = "priorityclasses.scheduling.k8s.io"
+SYSTEM_PRIORITIES = {
+    "system-node-critical": (
+        2000001000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    "system-cluster-critical": (
+        2000000000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+}
 KUBERNETES_SERVICE: dict[str, Any] = {
     "metadata": {
         "name": "kubernetes",
@@ -36,6 +51,18 @@ async def create_namespaces(store: Store, service_ranges: ServiceRanges) -> None
     address = str(service_ranges[0][1])
     spec = {**KUBERNETES_SERVICE["spec"], "clusterIP": address, "clusterIPs": [address]}
     await _ensure(store, "services", {**KUBERNETES_SERVICE, "spec": spec})
+
+
+async def create_policy(store: Store) -> None:
+    """Idempotent. A role that is made of others starts with their rules."""
+    for role in roles.cluster_roles():
+        rules = aggregated_rules(role, store.peek_all(CLUSTER_ROLES))
+        await _ensure(store, CLUSTER_ROLES, role if rules is None else {**role, "rules": rules})
+    for binding in roles.cluster_role_bindings():
+        await _ensure(store, CLUSTER_BINDINGS, binding)
+    for name, (value, description) in SYSTEM_PRIORITIES.items():
+        priority = {"metadata": {"name": name}, "value": value, "description": description}
+        await _ensure(store, PRIORITY_CLASSES, priority)
 
 
 async def publish_addresses(store: Store, addresses: Iterable[tuple[str, int]]) -> None:

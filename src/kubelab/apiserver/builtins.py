@@ -257,6 +257,7 @@ def _reviews() -> list[Resource]:
         _row(authentication, "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
         _row(authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=("create",)),
         _row(authorization, "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)),
+        _row(authorization, "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False, verbs=("create",)),
         _row(authorization, "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
     ]
 

@@ -5,10 +5,10 @@ says which lists merge by which key. Goes out: a new object; nothing given is ch
 Source: RFC 6902, RFC 6901, RFC 7386; Kubernetes documentation "Update API Objects in Place Using kubectl patch".
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import BadRequest, Cause, Invalid
 
 _DIRECTIVE, _REPLACE, _DELETE, _RETAIN = "$patch", "replace", "delete", "$retainKeys"
@@ -50,7 +50,7 @@ def json_patch(target: Any, operations: Any) -> Any:
     """RFC 6902. Raises BadRequest for a malformed patch, Invalid when an operation does not fit the object."""
     if not isinstance(operations, list):
         raise BadRequest("a JSON patch is a list of operations")
-    document = copy.deepcopy(target)
+    document = clone(target)
     for index, operation in enumerate(operations):
         if not isinstance(operation, dict) or "op" not in operation or not isinstance(operation.get("path"), str):
             raise BadRequest(f"JSON patch operation {index}: op and path are required")
@@ -69,17 +69,17 @@ def _operate(document: Any, operation: dict[str, Any]) -> Any:
     path = _pointer(operation["path"])
     match operation["op"]:
         case "add":
-            return _set(document, path, copy.deepcopy(operation["value"]), insert=True)
+            return _set(document, path, clone(operation["value"]), insert=True)
         case "replace":
             _get(document, path)
-            return _set(document, path, copy.deepcopy(operation["value"]), insert=False)
+            return _set(document, path, clone(operation["value"]), insert=False)
         case "remove":
             return _remove(document, path)
         case "move":
             value = _get(document, _pointer(operation["from"]))
             return _set(_remove(document, _pointer(operation["from"])), path, value, insert=True)
         case "copy":
-            value = copy.deepcopy(_get(document, _pointer(operation["from"])))
+            value = clone(_get(document, _pointer(operation["from"])))
             return _set(document, path, value, insert=True)
         case "test":
             if _get(document, path) != operation["value"]:

@@ -23,10 +23,14 @@ def json_response(
 ) -> web.Response:
     response = web.Response(body=msgspec.json.encode(obj), status=status)
     response.headers["Content-Type"] = content_type
+    add_warnings(response, warnings)
+    return response
+
+
+def add_warnings(response: web.StreamResponse, warnings: Iterable[str]) -> None:
     for text in warnings:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         response.headers.add("Warning", f'299 - "{escaped}"')
-    return response
 
 
 def error_response(error: ApiError) -> web.Response:

@@ -12,15 +12,26 @@ import structlog
 from aiohttp import web
 
 from kubelab.apiserver import discovery
-from kubelab.apiserver.authentication import Attributes, Authenticator, Authorizer, User
-from kubelab.apiserver.errors import ApiError, InternalError, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from kubelab.apiserver.authentication import Authenticator
+from kubelab.apiserver.authorization.attributes import request_attributes
+from kubelab.apiserver.authorization.chain import Chain
+from kubelab.apiserver.errors import (
+    ApiError,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    Unauthorized,
+)
 from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.impersonation import impersonated
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.requests import Target, negotiate, parse_target
 from kubelab.apiserver.resources import Registry
-from kubelab.apiserver.responses import error_response, json_response
+from kubelab.apiserver.responses import add_warnings, error_response, json_response
 from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.subresources import Subresources
+from kubelab.apiserver.users import REQUESTER, WARNINGS, User
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +40,6 @@ _USER = web.RequestKey("user", User)
 # Asked for with "@v1.0" or ".v1.0"; only the latter is a media type that Go can parse.
 _OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _MAX_BODY = 8 * 1024 * 1024
-
-_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 class Routes:
@@ -42,7 +51,8 @@ class Routes:
         subresources: Subresources,
         openapi: OpenApi,
         authenticator: Authenticator,
-        authorizer: Authorizer,
+        authorizer: Chain,
+        reviews: Reviews,
     ) -> None:
         self._registry = registry
         self._handlers = handlers
@@ -50,7 +60,7 @@ class Routes:
         self._openapi = openapi
         self._authenticator = authenticator
         self._authorizer = authorizer
-        self._reviews = Reviews(authenticator, authorizer)
+        self._reviews = reviews
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
@@ -82,13 +92,14 @@ class Routes:
     ) -> web.StreamResponse:
         """Know the user; turn errors into Status objects."""
         try:
-            if not request.path.startswith(_OPEN_PATHS):
-                tls: Any = request.transport.get_extra_info("ssl_object") if request.transport else None
-                request[_USER] = self._authenticator.authenticate(
-                    certificate=tls.getpeercert() if tls else None,
-                    authorization=request.headers.get("Authorization", ""),
-                )
-            return await handler(request)
+            if request.path.startswith(_OPEN_PATHS):
+                return await handler(request)
+            request[_USER] = self._admit(request)
+            return await _on_behalf_of(request, handler)
+        except Unauthorized as error:
+            # Why it is refused is nobody's business but the server's.
+            log.info("not authenticated", method=request.method, path=request.path, why=error.message)
+            return error_response(Unauthorized("Unauthorized"))
         except ApiError as error:
             return error_response(error)
         except web.HTTPRequestEntityTooLarge:
@@ -105,12 +116,22 @@ class Routes:
             log.exception("request failed", method=request.method, path=request.path)
             return error_response(InternalError(f"internal error: {type(error).__name__}: {error}"))
 
+    def _admit(self, request: web.Request) -> User:
+        """The user of a request that may go on. Raises Unauthorized, Forbidden."""
+        tls: Any = request.transport.get_extra_info("ssl_object") if request.transport else None
+        user = self._authenticator.authenticate(
+            certificate=tls.getpeercert() if tls else None,
+            authorization=request.headers.get("Authorization", ""),
+        )
+        user = impersonated(user, request.headers, self._authorizer)
+        self._authorizer.check(request_attributes(user, request.method, request.path, request.query))
+        return user
+
     # ---- resources -----------------------------------------------------------------------------------------------
 
     async def _resource(self, request: web.Request) -> web.StreamResponse:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
-        self._authorizer.authorize(_attributes(request, target))
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
         if target.subresource:
@@ -198,18 +219,17 @@ def _http_error(error: web.HTTPException) -> ApiError:
     return _HttpError(error.text or error.reason)
 
 
-def _attributes(request: web.Request, target: Target) -> Attributes:
-    verb = _VERBS.get(request.method, request.method.lower())
-    if not target.name:
-        verb = {"get": "list", "delete": "deletecollection"}.get(verb, verb)
-    if request.query.get("watch") in ("true", "1"):
-        verb = "watch"
-    return Attributes(
-        user=request[_USER],
-        verb=verb,
-        group=target.resource.group,
-        resource=target.resource.plural,
-        subresource=target.subresource,
-        namespace=target.namespace,
-        name=target.name,
-    )
+async def _on_behalf_of(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Handle the request with its user and its warnings known to whoever writes."""
+    warnings: list[str] = []
+    requester, collecting = REQUESTER.set(request[_USER]), WARNINGS.set(warnings)
+    try:
+        response = await handler(request)
+    finally:
+        REQUESTER.reset(requester)
+        WARNINGS.reset(collecting)
+    if not response.prepared:
+        add_warnings(response, warnings)
+    return response

@@ -18,8 +18,13 @@ from typing import Self
 import structlog
 from aiohttp import web
 
-from kubelab.apiserver.authentication import AllowAuthenticated, Authenticator, Authorizer
-from kubelab.apiserver.bootstrap import create_namespaces, publish_addresses
+from kubelab.apiserver.accounts import DefaultAccounts
+from kubelab.apiserver.admission.chain import plugins
+from kubelab.apiserver.authentication import Authenticator
+from kubelab.apiserver.authorization.chain import Chain, Masters
+from kubelab.apiserver.authorization.node import NodeAuthorizer
+from kubelab.apiserver.authorization.rbac import RbacAuthorizer
+from kubelab.apiserver.bootstrap import create_namespaces, create_policy, publish_addresses
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.decoding import Decoder
@@ -30,10 +35,12 @@ from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.persistence import Database
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import Renderer
+from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.routes import Routes
 from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.catalog import StrategyCatalog
+from kubelab.apiserver.strategies.pods import DEFAULT_TOLERATION_SECONDS
 from kubelab.apiserver.strategies.services import SERVICE_RANGES, ServiceRanges
 from kubelab.apiserver.subresources import Subresources
 from kubelab.apiserver.tables import Tables
@@ -56,7 +63,8 @@ log = structlog.get_logger(__name__)
 
 class ApiServer:
     """See the module docstring. `binds` with port 0 take a free port; `addresses` tells which. `service_ranges`: one
-    per family of the cluster, the primary first."""
+    per family of the cluster, the primary first. `default_toleration_seconds`: for which pods stay on a node that is
+    not ready."""
 
     def __init__(
         self,
@@ -65,7 +73,7 @@ class ApiServer:
         binds: Sequence[Address] = (("127.0.0.1", 0),),
         tls_names: Iterable[str] = (),
         service_ranges: ServiceRanges = SERVICE_RANGES,
-        authorizer: Authorizer | None = None,
+        default_toleration_seconds: int = DEFAULT_TOLERATION_SECONDS,
     ) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._binds = list(binds)
@@ -74,13 +82,18 @@ class ApiServer:
         self.registry = Registry(builtin_resources())
         self.schemas = Schemas()
         self.tables = Tables()
-        strategies = StrategyCatalog(self.schemas, service_ranges)
+        strategies = StrategyCatalog(self.schemas, service_ranges, default_toleration_seconds)
         self.store = Store(self.registry, strategies=strategies, database=Database(data_dir / "objects.sqlite"))
         self.crds = CustomResources(self.store, self.registry, self.schemas, self.tables)
         self.authority = Authority(data_dir / "pki")
         self.tokens = Tokens(self.authority.signing_key())
         self.addresses: list[Address] = []
         self._kubelets = Kubelets(self.store)
+        rbac = RbacAuthorizer(self.store)
+        authorizer = Chain([Masters(), NodeAuthorizer(self.store), rbac])
+        authenticator = Authenticator(self.tokens, self.store)
+        self.store.admission = plugins(rbac, authorizer)
+        DefaultAccounts(self.store)
         renderer = Renderer(self.tables)
         handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
         self._routes = Routes(
@@ -88,8 +101,9 @@ class ApiServer:
             handlers=handlers,
             subresources=Subresources(self.store, handlers, self.tokens, self._kubelets),
             openapi=OpenApi(self.registry, self.schemas),
-            authenticator=Authenticator(self.tokens, self.store),
-            authorizer=authorizer or AllowAuthenticated(),
+            authenticator=authenticator,
+            authorizer=authorizer,
+            reviews=Reviews(authenticator, authorizer, rbac),
         )
         self._runner: web.AppRunner | None = None
 
@@ -103,6 +117,7 @@ class ApiServer:
         """Serve. Raises RuntimeError naming the address that is taken."""
         self.crds.load()
         await create_namespaces(self.store, self._ranges)
+        await create_policy(self.store)
         # Handlers of idle watches must end when their client goes, not at their next write.
         self._runner = web.AppRunner(
             self._routes.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0

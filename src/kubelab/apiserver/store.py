@@ -35,13 +35,14 @@ Rules for callers:
 - Errors are `errors.ApiError` subclasses. All methods finish in one step of the event loop.
 """
 
-import copy
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from kubelab.apiserver import errors, metadata
+from kubelab.apiserver.admission.base import Admission, Chain, Write
+from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import BadRequest
 from kubelab.apiserver.objects import Objects
 from kubelab.apiserver.ownership import managers
@@ -70,6 +71,8 @@ class Store(Objects):
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._strategies = strategies
+        self.admission: Admission = Chain()
+        """What may change or refuse writes; the server puts its plugins here."""
         self._now = now
         super().__init__(registry, database or Database(None))
 
@@ -78,8 +81,14 @@ class Store(Objects):
     async def create(
         self, resource: str, obj: Object, *, namespace: str = "", manager: str = CONTROLLERS, dry_run: bool = False
     ) -> Object:
+        return self.create_now(resource, obj, namespace=namespace, manager=manager, dry_run=dry_run)
+
+    def create_now(
+        self, resource: str, obj: Object, *, namespace: str = "", manager: str = CONTROLLERS, dry_run: bool = False
+    ) -> Object:
+        """`create` for commit listeners, which cannot wait."""
         known = self._resource(resource)
-        obj = copy.deepcopy(obj)
+        obj = clone(obj)
         metadata.identify(known, obj, namespace)
         return self._create(known, obj, manager=manager, dry_run=dry_run)
 
@@ -94,7 +103,7 @@ class Store(Objects):
         dry_run: bool = False,
     ) -> Object:
         known = self._resource(resource)
-        obj = copy.deepcopy(obj)
+        obj = clone(obj)
         metadata.identify(known, obj, namespace)
         entry = self._entry_for(known, obj)
         return self._write(known, obj, entry, subresource=subresource, manager=manager, dry_run=dry_run)
@@ -116,7 +125,7 @@ class Store(Objects):
         known = self._resource(resource)
         entry = self.entry(resource, name, namespace=namespace)
         patched = patch(entry.object) if callable(patch) else merge_patch(entry.object, patch)
-        obj = copy.deepcopy(patched)
+        obj = clone(patched)
         metadata.identify(known, obj, namespace)
         if obj["metadata"].get("name") != name:
             raise BadRequest(f"metadata.name: the patch changes the name {name!r} to {obj['metadata'].get('name')!r}")
@@ -139,7 +148,7 @@ class Store(Objects):
         belong to other managers."""
         known = self._resource(resource)
         strategy = self._strategies(known)
-        wanted = copy.deepcopy(configuration)
+        wanted = clone(configuration)
         metadata.identify(known, wanted, namespace)
         if wanted["metadata"].setdefault("name", name) != name:
             raise BadRequest(
@@ -155,9 +164,9 @@ class Store(Objects):
             if applier.subresource:
                 raise errors.not_found(group=known.group, plural=known.plural, name=name)
             merged = apply(None, wanted, strategy.node, applier, builtin=not known.custom)
-            return self._create(known, copy.deepcopy(merged), manager=None, dry_run=dry_run), True
+            return self._create(known, clone(merged), manager=None, dry_run=dry_run), True
         self._entry_for(known, wanted)
-        merged = copy.deepcopy(apply(entry.object, wanted, strategy.node, applier, builtin=not known.custom))
+        merged = clone(apply(entry.object, wanted, strategy.node, applier, builtin=not known.custom))
         subresource = "" if writes_itself else "status"
         return self._write(known, merged, entry, subresource=subresource, manager=None, dry_run=dry_run), False
 
@@ -203,7 +212,7 @@ class Store(Objects):
         entry = self.entry(resource, name, namespace=namespace)
         metadata.check_preconditions(known, entry.object, uid=uid, version=version, deletes=True)
         strategy.may_delete(entry.object)
-        obj = copy.deepcopy(entry.object)
+        obj = clone(entry.object)
         own = obj["metadata"]
         grace = strategy.grace_seconds(obj, grace_seconds)
         finalizer = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation or "")
@@ -224,7 +233,7 @@ class Store(Objects):
         """Store `obj` as it is, by the server itself: no defaults, no validation. For commit listeners."""
         known = self._resource(resource)
         entry = self._entry_for(known, {**obj, "metadata": {**obj["metadata"], "resourceVersion": ""}})
-        return self._write(known, copy.deepcopy(obj), entry, subresource="server", manager=None, dry_run=False)
+        return self._write(known, clone(obj), entry, subresource="server", manager=None, dry_run=False)
 
     # ---- the steps of a write ------------------------------------------------------------------------------------
 
@@ -252,8 +261,11 @@ class Store(Objects):
         if manager is not None:
             own.pop("managedFields", None)
             self._track(known, None, obj, strategy, manager=manager, subresource="")
+        write = Write(known, obj, None, self)
+        self.admission.mutate(write)
         strategy.prepare_create(obj, self)
         self._refuse_if(known, obj, strategy.validate(obj, None))
+        self.admission.validate(write)
         if dry_run:
             return obj
         return self._commit("ADDED", known, obj, None).object
@@ -288,8 +300,11 @@ class Store(Objects):
         if subresource == "status":
             self._refuse_if(known, obj, strategy.validate_status(obj, old))
         elif subresource == "":
+            self.admission.mutate(Write(known, obj, old, self))
             strategy.prepare_update(obj, old, self)
             self._refuse_if(known, obj, strategy.validate(obj, old))
+        if subresource != "server":
+            self.admission.validate(Write(known, obj, old, self, subresource))
         return self._finish(known, obj, entry, strategy, dry_run=dry_run)
 
     def _finish(self, known: Resource, obj: Object, entry: Entry, strategy: Strategy, *, dry_run: bool) -> Object:

@@ -6,7 +6,6 @@ defaults, or one cause per fault with the path of the field. `x-kubernetes-valid
 Source: Kubernetes documentation "Extend the Kubernetes API with CustomResourceDefinitions".
 """
 
-import copy
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.schemas import Node
 
@@ -39,7 +39,7 @@ def apply_defaults(value: Any, node: Node) -> None:
     if isinstance(value, dict):
         for name, schema in node.properties.items():
             if "default" in schema and (name not in value or (value[name] is None and not schema.get("nullable"))):
-                value[name] = copy.deepcopy(schema["default"])
+                value[name] = clone(schema["default"])
         for name, child in value.items():
             below = node.child(name)
             if below is not None:

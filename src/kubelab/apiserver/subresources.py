@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kubelab.apiserver import errors, jsonpath, selectors
+from kubelab.apiserver import errors, evictions, jsonpath, selectors
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
@@ -23,6 +23,7 @@ from kubelab.apiserver.requests import Target
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.responses import json_response
 from kubelab.apiserver.store import Store
+from kubelab.apiserver.token_requests import answer_token_request
 from kubelab.apiserver.tokens import Tokens
 from kubelab.apiserver.web_proxy import WebProxy
 
@@ -31,7 +32,6 @@ _NO_EPHEMERAL_CONTAINERS = (
     "ephemeral containers are not supported by the kubelets of this cluster: use kubectl exec, or debug a copy of the "
     "pod (kubectl debug --copy-to)"
 )
-_MIN_TOKEN_SECONDS, _DEFAULT_TOKEN_SECONDS = 600, 3600
 
 
 class Subresources:
@@ -119,30 +119,14 @@ class Subresources:
 
     async def _evict(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
-        options = (body.get("deleteOptions") or {}).get("gracePeriodSeconds")
-        await self._store.delete("pods", target.name, namespace=target.namespace, grace_seconds=options)
+        options = body.get("deleteOptions") or {}
+        dry = dry_run(request) or "All" in (options.get("dryRun") or ())
+        await evictions.evict(self._store, target.namespace, target.name, options, dry_run=dry)
         return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, status=201)
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
-        account = await self._store.get("serviceaccounts", target.name, namespace=target.namespace)
-        spec = body.get("spec") or {}
-        seconds = spec.get("expirationSeconds") or _DEFAULT_TOKEN_SECONDS
-        if seconds < _MIN_TOKEN_SECONDS:
-            message = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
-            cause = errors.Cause("spec.expirationSeconds", "FieldValueInvalid", message)
-            raise errors.invalid(group="authentication.k8s.io", kind="TokenRequest", name=target.name, causes=[cause])
-        token, expiry = self._tokens.issue(
-            account, seconds=seconds, audiences=spec.get("audiences"), bound=spec.get("boundObjectRef")
-        )
-        stamp = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        answer = {
-            "kind": "TokenRequest",
-            "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": target.name, "namespace": target.namespace, "creationTimestamp": None},
-            "spec": {**spec, "expirationSeconds": seconds},
-            "status": {"token": token, "expirationTimestamp": stamp},
-        }
+        answer = answer_token_request(self._store, self._tokens, body, namespace=target.namespace, name=target.name)
         return json_response(answer, status=201)
 
 

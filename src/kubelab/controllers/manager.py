@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
+from kubelab.controllers.batch.cron_jobs import CronJobController
+from kubelab.controllers.batch.jobs import JobController
 from kubelab.controllers.controller import Controller
 from kubelab.controllers.index import PodIndex
 from kubelab.controllers.network.endpoint_slices import EndpointSliceController
@@ -23,12 +25,16 @@ from kubelab.controllers.nodes.evictions import EvictionController
 from kubelab.controllers.nodes.life import NodeController
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR, NodeIpamController
 from kubelab.controllers.scheduling.scheduler import Scheduler
+from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.upkeep.event_expiry import EventExpiryController
 from kubelab.controllers.upkeep.garbage import GarbageCollector
 from kubelab.controllers.upkeep.namespaces import NamespaceController
+from kubelab.controllers.upkeep.resource_quotas import ResourceQuotaController
 from kubelab.controllers.upkeep.service_accounts import ServiceAccountController
+from kubelab.controllers.upkeep.token_secrets import Issue, TokenSecretController
 from kubelab.controllers.workloads.daemon_sets import DaemonSetController
 from kubelab.controllers.workloads.deployments import DeploymentController
+from kubelab.controllers.workloads.disruption_budgets import DisruptionController
 from kubelab.controllers.workloads.replica_sets import ReplicaSetController, ReplicationControllerController
 from kubelab.controllers.workloads.stateful_sets import StatefulSetController
 
@@ -41,8 +47,12 @@ class ControllerOptions:
     """Pods' CIDRs for Node.spec.podCIDRs, one per family, the primary first; none: nodes get no pod CIDRs."""
     node_grace: float = 100.0
     """Seconds without a sign of life after which a node is not ready."""
+    job_backoff: float = 10.0
+    """Seconds between the first failure of a Job's pod and its successor; doubled with each further failure."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
+    issue_token: Issue | None = None
+    """Makes the tokens of Secrets that ask for one; none: these Secrets stay empty."""
 
 
 class ControllerManager:
@@ -61,6 +71,13 @@ class ControllerManager:
         self.controllers: tuple[Controller, ...] = (
             NamespaceController(store, pods=pods, now=now),
             ServiceAccountController(store, pods=pods, now=now, ca=options.ca),
+            *(
+                [TokenSecretController(store, pods=pods, now=now, issue=options.issue_token, ca=options.ca)]
+                if options.issue_token
+                else []
+            ),
+            ClusterRoleAggregationController(store, pods=pods, now=now),
+            ResourceQuotaController(store, pods=pods, now=now),
             NodeController(store, pods=pods, now=now, clock=clock, grace=options.node_grace),
             *(
                 [NodeIpamController(store, pods=pods, now=now, cidrs=options.cluster_cidrs)]
@@ -72,6 +89,9 @@ class ControllerManager:
             ReplicationControllerController(store, pods=pods, now=now),
             StatefulSetController(store, pods=pods, now=now),
             DaemonSetController(store, pods=pods, now=now),
+            DisruptionController(store, pods=pods, now=now),
+            JobController(store, pods=pods, now=now, first_backoff=options.job_backoff),
+            CronJobController(store, pods=pods, now=now),
             Scheduler(store, pods=pods, now=now),
             EvictionController(store, pods=pods, now=now),
             EndpointSliceController(store, pods=pods, now=now),

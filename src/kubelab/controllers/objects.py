@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 Object = dict[str, Any]
 Key = tuple[str, str]
 
@@ -118,6 +119,23 @@ def available_in(pod: Object, min_ready_seconds: int, now: datetime) -> float | 
     if min_ready_seconds <= 0 or since is None:
         return 0.0
     return max(0.0, min_ready_seconds - (now - since).total_seconds())
+
+
+def deletion_rank(pod: Object) -> tuple[int, int, int, int, str]:
+    """Sort key: whoever comes first is deleted first. Unscheduled, then pending, then not ready, then cheap, then
+    young.
+    """
+    phase = (pod.get("status") or {}).get("phase", "Pending")
+    cost = annotations_of(pod).get(DELETION_COST, "0")
+    created = parse_time(pod["metadata"].get("creationTimestamp"))
+    return (
+        1 if (pod.get("spec") or {}).get("nodeName") else 0,
+        0 if phase == "Pending" else 1,
+        1 if is_ready(pod) else 0,
+        int(cost) if cost.lstrip("-").isdecimal() else 0,
+        # Younger first: invert by subtracting from a far time.
+        f"{10**12 - int(created.timestamp()) if created else 0:014d}{pod['metadata']['name']}",
+    )
 
 
 def pod_from_template(template: Object, *, owner: Object, prefix: str, labels: Mapping[str, str]) -> Object:

@@ -16,7 +16,7 @@ import structlog
 from kubelab.dns.listeners import BindError, Listener
 from kubelab.dns.wire import Protocol, Query, decode, encode
 from kubelab.external.zone import Zone, answer
-from kubelab.standin.server import Conversation, Identity, plain_address
+from kubelab.standin.conversation import Conversation, Identity, plain_address
 
 log = structlog.get_logger(__name__)
 

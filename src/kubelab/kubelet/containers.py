@@ -20,7 +20,14 @@ from kubelab.kubelet import lifecycle, logs, probes, termination
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import ContainerConfigError, Exit, LaunchError, LogFormat, Running
+from kubelab.kubelet.runtime.contract import (
+    ContainerConfigError,
+    Exit,
+    ImageError,
+    LaunchError,
+    LogFormat,
+    Running,
+)  # fmt: skip
 from kubelab.kubelet.status import ContainerState, now
 from kubelab.kubelet.volumes import VolumeError
 
@@ -124,6 +131,9 @@ class Container:
         except (MissingReferenceError, VolumeError, ContainerConfigError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
+        except ImageError as error:
+            await self._cannot(error.reason, str(error), CONFIG_RETRY)
+            return False
         except LaunchError as error:
             self.state = replace(self.state, started_at=now())
             self._ended(Exit(128, reason=error.reason), str(error))
@@ -138,6 +148,8 @@ class Container:
         self._save()
         self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
+        if self.process.notice is not None:
+            self._host.event("Normal", *self.process.notice)
         self._host.changed()
         return True
 

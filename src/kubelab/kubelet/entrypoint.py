@@ -1,56 +1,52 @@
-"""What a container executes: its command where this machine has it, otherwise the stand-in.
+"""What a container of the process runtime executes: its pod's words, resolved by the registry of stand-ins.
 
-In: the container's spec and environment. Out: an argument list and what to execute when its command does not exist.
-There are no images here: a container is a command of the machine, or a server on the ports it declares.
+In: the pod, the container, its environment, the registry and the layer of commands. Out: an Invocation, and the
+variables by which a stand-in tells who it is.
 """
 
 from __future__ import annotations
 
-import shutil
-import sys
-from pathlib import Path
+import pwd
 
-import kubelab
+from kubelab.images.invocation import Invocation, resolve
+from kubelab.images.layer import Layer
+from kubelab.images.registry import Registry
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import expand
 
 
-def command_line(container: Object, environment: dict[str, str]) -> tuple[list[str], list[str] | None]:
-    """(argv, fallback). Containers without declared ports have no fallback when they name a command: a stand-in
-    without ports would hide the mistake."""
+def invocation(container: Object, environment: dict[str, str], registry: Registry, layer: Layer) -> Invocation:
+    """Raises ProgramMissingError."""
     command = [expand(part, environment) for part in container.get("command") or []]
     arguments = [expand(part, environment) for part in container.get("args") or []]
-    stand_in = stand_in_line(container)
-    if command:
-        return [*command, *arguments], stand_in if container.get("ports") else None
-    if arguments:
-        path = environment.get("PATH")
-        if shutil.which(arguments[0], path=path):
-            return arguments, stand_in
-        image = image_name(container.get("image", ""))
-        if image and shutil.which(image, path=path):
-            return [image, *arguments], stand_in
-    return stand_in, None
-
-
-def image_name(image: str) -> str:
-    """The last part of an image reference, without tag and digest."""
-    return image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-
-
-def stand_in_line(container: Object) -> list[str]:
-    """The stand-in's command line: one ``PORT/protocol`` per declared port."""
-    server = Path(kubelab.__file__).parent / "standin" / "server.py"
     ports = [f"{port['containerPort']}/{port.get('protocol', 'TCP').lower()}" for port in container.get("ports") or []]
-    return [sys.executable, "-S", "-E", "-I", str(server), *ports]
+    path = environment.get("PATH")
+    return resolve(
+        registry, container.get("image", ""), command, arguments, ports, lambda word: layer.exists(word, path)
+    )
 
 
-def identity(pod: Object, container: Object, node: str) -> dict[str, str]:
-    """Variables by which the stand-in tells who it is."""
+def identity(pod: Object, container: Object, node: str, ports: tuple[str, ...]) -> dict[str, str]:
+    """Variables by which a stand-in tells who it is and where it listens."""
     meta = pod["metadata"]
     return {
         "KUBELAB_POD": meta["name"],
         "KUBELAB_NAMESPACE": meta["namespace"],
         "KUBELAB_NODE": node,
         "KUBELAB_CONTAINER": container["name"],
+        "KUBELAB_IMAGE": container.get("image", ""),
+        "KUBELAB_PORTS": " ".join(ports),
     }
+
+
+def user(security: Object, image: str) -> tuple[int, int]:
+    """(uid, gid): the pod's, or those the image names; a name is one of this machine's. Raises KeyError."""
+    name, _, group = image.partition(":")
+    account = pwd.getpwnam(name) if name and not name.isdecimal() else None
+    uid = account.pw_uid if account else int(name or 0)
+    gid = int(group) if group.isdecimal() else account.pw_gid if account else 0
+    wanted = security.get("runAsUser")
+    if wanted is not None:
+        uid, gid = int(wanted), gid if int(wanted) == uid else 0
+    chosen = security.get("runAsGroup")
+    return uid, gid if chosen is None else int(chosen)

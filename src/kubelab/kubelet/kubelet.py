@@ -134,7 +134,7 @@ class Kubelet:
         for directory in (self._directory / "pods").glob("*"):
             if directory.name not in keep:
                 unmount_below(directory)
-            shutil.rmtree(directory, ignore_errors=True)
+                shutil.rmtree(directory, ignore_errors=True)
 
     async def _watch_node(self) -> None:
         selector = f"metadata.name={self._config.node}"

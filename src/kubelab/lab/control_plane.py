@@ -31,6 +31,7 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         data_dir=Path(config["data_dir"]),
         binds=[(address, int(config["port"])) for address in config["addresses"]],
         service_ranges=lab.service_ranges,
+        default_toleration_seconds=lab.default_toleration_seconds,
     )
     controllers = ControllerManager(server.store, controller_options(lab, ca=server.authority.certificate))
     try:
@@ -53,7 +54,7 @@ async def serve(config: dict[str, Any], ready: int) -> None:
 def controller_options(lab: LabOptions, *, ca: bytes) -> ControllerOptions:
     """What controllers are told of the lab."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
-    return ControllerOptions(cluster_cidrs=cidrs, ca=ca.decode())
+    return ControllerOptions(cluster_cidrs=cidrs, ca=ca.decode(), node_grace=lab.node_monitor_grace_period)
 
 
 def main() -> int:

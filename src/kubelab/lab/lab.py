@@ -10,21 +10,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kubelab.lab import state
+from kubelab.images import registry
+from kubelab.lab import links, state
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
+from kubelab.lab.node_life import NodeLife
 from kubelab.lab.nodes import Nodes
 from kubelab.lab.options import LabOptions
 from kubelab.lab.pki import Credentials
 from kubelab.lab.preflight import require, require_root
 from kubelab.lab.removal import remove
-from kubelab.lab.state import LabState, NodeRecord
+from kubelab.lab.state import LabState, Link, NodeRecord
 from kubelab.lab.status import LabStatus, present, status
 from kubelab.underlay import cgroups, namespaces, network
 from kubelab.underlay.addresses import NoFreeSubnetError, choose, machine_routes
@@ -45,6 +47,7 @@ class Lab:
         self._paths = state.paths(name)
         self._daemons = Daemons(self._paths)
         self._nodes = Nodes(self._paths, self._daemons)
+        self._life = NodeLife(self._paths, self._nodes, self.api)
 
     # -- up -----------------------------------------------------------------------------------------------------
 
@@ -63,8 +66,11 @@ class Lab:
         require()
         if options.xdp and shutil.which("ethtool") is None:
             raise LabError("cables for XDP are made by ethtool, which is not there: apt-get install ethtool")
-        if options.images is not None and not options.images.is_file():
-            raise LabError(f"images: {options.images}: no such file")
+        if options.images is not None:
+            try:
+                registry.read(options.images)
+            except registry.RegistryError as error:
+                raise LabError(f"images: {error}") from error
         with state.lock(self.name):
             self._refuse_second()
             with self._all_or_nothing(progress):
@@ -131,14 +137,64 @@ class Lab:
 
         self.api().wait("/api/v1/nodes", registered, 30, f"registration of {nodes} nodes")
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
-        """Until every node that is not stopped says that it is ready, which takes a CNI plugin. Raises LabError."""
-        running = {record.name for record in self._paths.require().nodes if not record.stopped}
+    def wait_ready(self, nodes: Collection[str] = (), *, timeout: float = 60.0) -> None:
+        """Until these nodes say that they are ready, which takes a CNI plugin; without `nodes`, all that are not
+        stopped. Raises LabError.
+        """
+        wanted = set(nodes) or {record.name for record in self._paths.require().nodes if not record.stopped}
 
         def ready(items: list[Object]) -> bool:
-            return running <= {item["metadata"]["name"] for item in items if is_ready(item)}
+            return wanted <= {item["metadata"]["name"] for item in items if is_ready(item)}
 
         self.api().wait("/api/v1/nodes", ready, timeout, "readiness of the nodes")
+
+    # -- nodes and links ----------------------------------------------------------------------------------------
+
+    def add_node(self, *, zone: str = "", progress: Progress = lambda _: None) -> str:
+        """A new node, registered (not: ready); its name. Nothing of it is left when that fails. Raises LabError."""
+        with self._changing():
+            return self._life.add(zone=zone, progress=progress).name
+
+    def stop_node(self, name: str, *, progress: Progress = lambda _: None) -> None:
+        """Cuts a node's power: all that runs on it is gone at once, its disk stays. Raises LabError."""
+        with self._changing():
+            self._life.stop(name, progress)
+
+    def start_node(self, name: str, *, progress: Progress = lambda _: None) -> None:
+        """Boots a stopped node; returns once its kubelet reports. Raises LabError, also when it runs."""
+        with self._changing():
+            self._life.start(name, progress)
+
+    def delete_node(
+        self, name: str, *, force: bool = False, timeout: float = 60.0, progress: Progress = lambda _: None
+    ) -> None:
+        """Drains a node, takes it out of the cluster and away. Raises LabError; then it stays, cordoned."""
+        with self._changing():
+            self._life.delete(name, force=force, timeout=timeout, progress=progress)
+
+    def cut(self, one: str, other: str) -> bool:
+        """Breaks the link between two of: nodes, `external`, `control-plane`; False if it was. Raises LabError."""
+        if shutil.which("nft") is None:
+            raise LabError("links are cut by nft, which is not there: apt-get install nftables")
+        with self._changing():
+            return links.cut(self._paths, one, other)
+
+    def heal(self, one: str = "", other: str = "") -> tuple[Link, ...]:
+        """Mends one link, or all; those that were cut. Raises LabError."""
+        with self._changing():
+            return links.heal(self._paths, one, other)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A complete lab that nobody else changes."""
+        require_root()
+        with state.lock(self.name):
+            if not self._paths.require().complete:
+                raise LabError(f"lab {self.name} is half-finished: take it down")
+            try:
+                yield
+            except TROUBLE as error:
+                raise LabError(f"lab {self.name}: {error}") from error
 
     # -- processes ----------------------------------------------------------------------------------------------
 

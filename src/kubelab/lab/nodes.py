@@ -81,5 +81,6 @@ class Nodes:
             cluster_dns=state.options.name_servers,
             images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
             runtime=state.options.runtime,
+            heartbeat=state.options.heartbeat,
             labels={REGION: state.name, ZONE: record.zone, INSTANCE_TYPE: "kubelab"},
         )

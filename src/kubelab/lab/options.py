@@ -20,6 +20,7 @@ Runtime = Literal["process", "containerd"]
 POD_CIDRS = (("10.244.0.0/16", 24), ("fd00:10:244::/48", 64))
 """Pools and the prefix length of each node's block."""
 SERVICE_CIDRS = ("10.96.0.0/16", "fd00:10:96::/112")
+MIN_GRACE = 2.0
 NAME_SERVER = 10
 """Which address of a service range the cluster's name server has."""
 
@@ -34,6 +35,8 @@ class LabOptions:
     images: Path | None = None  # extends the registry of stand-ins
     runtime: Runtime = "process"
     xdp: bool = False  # programs on the nodes' devices can send, as on network cards
+    node_monitor_grace_period: float = 12.0  # seconds of silence after which a node is not ready
+    default_toleration_seconds: int = 5  # for which pods stay on a node that is not ready
     dns: bool = False  # the cluster has name servers of its own, which pods ask
     pod_cidrs: tuple[tuple[str, int], ...] = POD_CIDRS
     service_cidrs: tuple[str, ...] = SERVICE_CIDRS
@@ -58,6 +61,11 @@ class LabOptions:
         """One per family of the lab."""
         found = {network.version: network for network in map(ip_network, self.service_cidrs)}
         return tuple(found[family] for family in self.families)
+
+    @property
+    def heartbeat(self) -> float:
+        """Seconds between the signs of life of a kubelet: several may be late before it counts as silent."""
+        return min(self.node_monitor_grace_period / 4, 10.0)
 
     @property
     def name_servers(self) -> tuple[str, ...]:
@@ -88,6 +96,10 @@ class LabOptions:
             return
         if self.runtime not in get_args(Runtime):
             yield f"runtime: {self.runtime!r}: one of {', '.join(get_args(Runtime))}"
+        if self.node_monitor_grace_period < MIN_GRACE:
+            yield f"node_monitor_grace_period: {self.node_monitor_grace_period}: at least {MIN_GRACE} seconds"
+        if self.default_toleration_seconds < 0:
+            yield f"default_toleration_seconds: {self.default_toleration_seconds}: not a number of seconds"
         yield from _range_problems("pod_cidrs", [pool for pool, _ in self.pod_cidrs], self.families)
         yield from _range_problems("service_cidrs", self.service_cidrs, self.families)
         for pool, length in self.pod_cidrs:

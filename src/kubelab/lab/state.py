@@ -25,6 +25,10 @@ ROOT = Path("/run/kubelab")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?")
 
 
+Link = tuple[str, str]
+"""Two ends, in a fixed order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRecord:
     """One node, in the lab from the moment before it is built until it is removed."""
@@ -48,6 +52,7 @@ class LabState:
     options: LabOptions
     nodes: tuple[NodeRecord, ...] = ()
     pids: dict[str, tuple[int, int]]  # process name -> pid, start time
+    cuts: tuple[Link, ...] = ()
     complete: bool = False
 
     @property
@@ -66,6 +71,15 @@ class LabState:
         others = tuple(other for other in self.nodes if other.name != record.name)
         return replace(self, nodes=tuple(sorted((*others, record), key=lambda one: one.number)))
 
+    def without_node(self, name: str) -> LabState:
+        """Nor its kubelet, nor what was cut from it."""
+        return replace(
+            self,
+            nodes=tuple(record for record in self.nodes if record.name != name),
+            pids={process: pid for process, pid in self.pids.items() if process != f"kubelet-{name}"},
+            cuts=tuple(cut for cut in self.cuts if name not in cut),
+        )
+
     def with_pid(self, process: str, record: tuple[int, int]) -> LabState:
         return replace(self, pids={**self.pids, process: record})
 
@@ -79,6 +93,7 @@ class LabState:
             "options": LabOptions.from_json(raw["options"]),
             "nodes": tuple(NodeRecord(**record) for record in raw["nodes"]),
             "pids": {name: (pid, start) for name, (pid, start) in raw["pids"].items()},
+            "cuts": tuple((one, other) for one, other in raw["cuts"]),
         }
         return cls(**{**raw, **parts})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kubelab.lab import processes
 from kubelab.lab.daemons import server_url
 from kubelab.lab.options import LabOptions
-from kubelab.lab.state import LabPaths
+from kubelab.lab.state import LabPaths, Link
 from kubelab.underlay import cgroups, network
 
 
@@ -37,6 +37,7 @@ class LabStatus:
     nodes: tuple[NodeState, ...] = ()
     processes: dict[str, bool] = field(default_factory=dict)
     options: LabOptions | None = None
+    cuts: tuple[Link, ...] = ()
 
     @property
     def dead(self) -> list[str]:
@@ -76,4 +77,5 @@ def status(paths: LabPaths) -> LabStatus:
         nodes=nodes,
         processes=running,
         options=found.options,
+        cuts=found.cuts,
     )

@@ -6,12 +6,10 @@ In: a lab that is up; addresses and ports. Out: stand-ins in the external namesp
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import kubelab
+from kubelab.images.programs import standin_argv
 from kubelab.lab.errors import LabError
 from kubelab.lab.lab import Lab
 from kubelab.underlay.addresses import WORLD_V4, WORLD_V6
@@ -60,12 +58,11 @@ def _address(lab: Lab, verb: str, address: str) -> None:
 
 
 def _start(lab: Lab, places: list[Place]) -> subprocess.Popen[str]:
-    server = Path(kubelab.__file__).parent / "standin" / "server.py"
     ports = [
         f"[{address}]:{port}/{protocol}" if ":" in address else f"{address}:{port}/{protocol}"
         for address, port, protocol in places
     ]
-    argv = lab.node_argv("external", [sys.executable, "-S", "-E", "-I", str(server), *ports])
+    argv = lab.node_argv("external", standin_argv("server", ports))
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in places:

@@ -1,1 +1,1 @@
-"""The process that stands in for a container whose command this machine does not have: `server.py`."""
+"""Programs that stand in for what images hold; `run.py` starts them, `kubelab.images` says which for what image."""

@@ -1,230 +1,54 @@
-"""The stand-in: answers HTTP, TCP and UDP on every port that a container declares, and says who it is and who asked.
+"""The generic stand-in: answers on every port that a container declares, and says who it is and who asked.
 
-    python -S -E -I server.py 8080/tcp 5353/udp …      identity from KUBELAB_{POD,NAMESPACE,NODE,CONTAINER}
-    python -S -E -I server.py 192.0.2.1:80/tcp [2001:db8::1]:53/udp …      at one address only
+    run.py server 8080/tcp 5353/udp …      identity from KUBELAB_{POD,NAMESPACE,NODE,CONTAINER}
+    run.py server 192.0.2.1:80/tcp [2001:db8::1]:53/udp …      at one address only
 
-In: bytes on its ports, both address families on one socket. Out: JSON: an HTTP response per request, a line per line
-of any other TCP conversation, a datagram per datagram. `GET /bytes/N` answers with N bytes. SIGTERM ends it.
-
-It is started hundreds of times on one machine, so it imports only modules written in C (20 ms and 9 MB instead of 80
-and 20) and is one file: its directory is not importable in isolated mode.
+In: bytes on its ports, both address families on one socket. Out: what `conversation` says: JSON for an HTTP request, a
+line per line of any other TCP conversation, a datagram per datagram; gRPC's health protocol. SIGTERM ends it.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows the Python half of signal only
 import _socket
+import _thread
 import errno
 import posix
 import select
-import sys
-from _json import encode_basestring_ascii as quoted
+
+from kubelab.standin.conversation import MAX_SHOWN, Conversation, Identity, echo, plain_address, say, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-MAX_HEAD = 64 * 1024
-MAX_SHOWN = 4096
+    from kubelab.standin.conversation import Answer, Request, Response
+
 CHUNK = 64 * 1024
-MAX_BYTES = 64 * 1024 * 1024
-MAX_BODY = 1024 * 1024
 BACKLOG = 1024
-NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 
 
-def to_json(fields: dict[str, str | int | dict[str, str]]) -> bytes:
-    """One JSON object; the module json would cost a third of the start-up time."""
-    parts = []
-    for key, value in fields.items():
-        if isinstance(value, dict):
-            inner = ", ".join(f"{quoted(name)}: {quoted(text)}" for name, text in value.items())
-            parts.append(f"{quoted(key)}: {{{inner}}}")
-        else:
-            parts.append(f"{quoted(key)}: {value if isinstance(value, int) else quoted(value)}")
-    return f"{{{', '.join(parts)}}}\n".encode()
+class Words:
+    """What is said beside HTTP: to each datagram, and to each TCP connection at once, which ends it."""
 
-
-def plain_address(address: str) -> str:
-    """Without the mapping that a socket of both families puts around IPv4, and without a zone."""
-    return address.removeprefix("::ffff:").partition("%")[0]
-
-
-def say(text: str) -> None:
-    posix.write(1, f"{text}\n".encode())
-
-
-class Identity:
-    """Who answers."""
-
-    def __init__(self, environment: dict[bytes, bytes]) -> None:
-        def variable(*names: str) -> str:
-            found = (environment.get(name.encode(), b"").decode(errors="replace") for name in names)
-            return next(filter(None, found), "")
-
-        self.fields: dict[str, str | int | dict[str, str]] = {
-            "pod": variable("KUBELAB_POD", "POD_NAME", "HOSTNAME"),
-            "namespace": variable("KUBELAB_NAMESPACE", "POD_NAMESPACE") or self._namespace(),
-            "node": variable("KUBELAB_NODE", "NODE_NAME"),
-            "container": variable("KUBELAB_CONTAINER"),
-        }
-
-    @staticmethod
-    def _namespace() -> str:
-        try:
-            with open(NAMESPACE_FILE) as file:
-                return file.read().strip()
-        except OSError:
-            return ""
-
-
-class Conversation:
-    """One TCP connection without its socket: HTTP if it begins like a request, otherwise lines.
-
-    Bytes go in by `received`; `output` is to be sent, and when `closing` is set as well, nothing follows it.
-    """
-
-    def __init__(self, peer: tuple[str, int], port: int, identity: Identity) -> None:
-        self.output = b""
-        self.closing = False
-        self._peer, self._port, self._identity = peer, port, identity
-        self._input = b""
-        self._http: bool | None = None
-        self._continued = False
-        self._told = False
-
-    def fields(self, protocol: str) -> dict[str, str | int | dict[str, str]]:
-        return {
-            **self._identity.fields,
-            "protocol": protocol,
-            "port": self._port,
-            "client": self._peer[0],
-            "clientPort": self._peer[1],
-        }
-
-    def received(self, data: bytes) -> None:
-        """Bytes came; none: the peer has finished sending."""
-        self._input += data
-        if self._http is None:
-            self._http = self._looks_like_http(bool(data))
-        if self._http:
-            while not self.closing and self._request():
-                pass
-        elif self._http is False:
-            self._lines(finished=not data)
-        if not data:
-            self.closing = True
-
-    def _looks_like_http(self, more: bool) -> bool | None:
-        """None as long as the first word is not complete."""
-        word, separator, _ = self._input[:16].partition(b" ")
-        if separator:
-            return word in METHODS
-        undecided = any(method.startswith(word) for method in METHODS) and more
-        return None if undecided else False
-
-    def _lines(self, *, finished: bool) -> None:
-        *lines, rest = self._input.split(b"\n")
-        if rest and (finished or len(rest) > MAX_HEAD):
-            lines, rest = [*lines, rest], b""
-        if finished and not lines and not self._told:
-            lines = [b""]  # who says nothing is still told who was there
-        self._input = rest
-        self._told = self._told or bool(lines)
-        for line in lines:
-            said = line.rstrip(b"\r")[:MAX_SHOWN].decode("utf-8", "replace")
-            self.output += to_json({**self.fields("TCP"), "received": said})
-
-    def _request(self) -> bool:
-        """Answer the next request if it is complete; whether there may be another."""
-        head, separator, rest = self._input.partition(b"\r\n\r\n")
-        if not separator:
-            if len(head) > MAX_HEAD:
-                self._respond(b"HTTP/1.1", "431 Request Header Fields Too Large", b"", close=True)
-            return False
-        first, *lines = head.split(b"\r\n")
-        words = first.split(b" ")
-        if len(words) != 3 or not words[1] or not words[2].startswith(b"HTTP/1."):
-            self._respond(b"HTTP/1.1", "400 Bad Request", b"", close=True)
-            return False
-        headers = {
-            name.strip().decode("latin-1").lower(): value.strip().decode("latin-1")
-            for name, _, value in (line.partition(b":") for line in lines)
-        }
-        body = self._body(headers, rest)
-        if body is None:
-            if headers.get("expect", "").lower() == "100-continue" and not self._continued:
-                self._continued = True
-                self.output += b"HTTP/1.1 100 Continue\r\n\r\n"
-            return False
-        content, self._input = body
-        self._continued = False
-        self._answer(words[0], words[1], words[2], headers, content)
-        return bool(self._input)
-
-    def _body(self, headers: dict[str, str], rest: bytes) -> tuple[bytes, bytes] | None:
-        """(body, what follows), None while it is incomplete."""
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            return self._chunks(rest)
-        length = headers.get("content-length", "0")
-        size = int(length) if length.isdecimal() else -1
-        if not 0 <= size <= MAX_BODY:
-            self._respond(b"HTTP/1.1", "413 Content Too Large", b"", close=True)
-            return None
-        return (rest[:size], rest[size:]) if len(rest) >= size else None
-
-    def _chunks(self, rest: bytes) -> tuple[bytes, bytes] | None:
-        body = b""
-        while True:
-            line, separator, after = rest.partition(b"\r\n")
-            if not separator:
-                return None
-            try:
-                size = int(line.partition(b";")[0], 16)
-            except ValueError:
-                size = -1
-            if not 0 <= size <= MAX_BODY - len(body):
-                self._respond(b"HTTP/1.1", "400 Bad Request", b"", close=True)
-                return None
-            if len(after) < size + 2:
-                return None
-            body, rest = body + after[:size], after[size + 2 :]
-            if size == 0:
-                return body, rest
-
-    def _answer(self, method: bytes, target: bytes, version: bytes, headers: dict[str, str], body: bytes) -> None:
-        wanted = headers.get("connection", "").lower()
-        close = "close" in wanted if version == b"HTTP/1.1" else "keep-alive" not in wanted
-        path = target.decode("latin-1")
-        say(f"{self._peer[0]} {method.decode('latin-1')} {path}")
-        size = path.removeprefix("/bytes/")
-        if size != path and size.isdecimal() and int(size) <= MAX_BYTES:
-            content = b"x" * int(size)
-        else:
-            content = to_json(
-                {
-                    **self.fields("HTTP"),
-                    "method": method.decode("latin-1"),
-                    "path": path,
-                    "headers": headers,
-                    "body": body[:MAX_SHOWN].decode("utf-8", "replace"),
-                }
-            )
-        self._respond(version, "200 OK", content, close=close, head=method == b"HEAD")
-
-    def _respond(self, version: bytes, status: str, content: bytes, *, close: bool, head: bool = False) -> None:
-        lines = [f"{version.decode()} {status}", f"Content-Length: {len(content)}", "Content-Type: application/json"]
-        lines.append(f"Connection: {'close' if close else 'keep-alive'}")
-        self.output += "\r\n".join([*lines, "", ""]).encode() + (b"" if head else content)
-        self.closing = self.closing or close
+    def __init__(
+        self, datagram: Callable[[bytes, tuple[str, int]], bytes] | None = None, greeting: bytes = b""
+    ) -> None:
+        self.datagram, self.greeting = datagram, greeting
 
 
 class Server:
     """All sockets of the process in one epoll loop."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(
+        self, identity: Identity, answer: Answer = echo, words: Words | None = None, *, patient: bool = False
+    ) -> None:
+        """``patient``: answers wait for others, so each is made in a thread of its own."""
+        self._identity, self._answer, self._patient = identity, answer, patient
+        self._wake = posix.eventfd(0, posix.EFD_NONBLOCK | posix.EFD_CLOEXEC)
+        self._answered: list[tuple[int, Conversation, Response]] = []
+        self._words = words or Words()
         self._poll = select.epoll()
         self._listeners: dict[int, tuple[_socket.socket, int]] = {}
         self._datagrams: dict[int, tuple[_socket.socket, int]] = {}
@@ -257,9 +81,12 @@ class Server:
         say(f"listening on {sock.getsockname()[1]}/{protocol}")
 
     def serve(self) -> NoReturn:
+        self._poll.register(self._wake, select.EPOLLIN)
         while True:
             for fd, _ in self._poll.poll():
-                if fd in self._listeners:
+                if fd == self._wake:
+                    self._collect()
+                elif fd in self._listeners:
                     self._accept(*self._listeners[fd])
                 elif fd in self._datagrams:
                     self._datagram(*self._datagrams[fd])
@@ -273,16 +100,46 @@ class Server:
             return  # the peer has given up, or there are no descriptors left: the backlog keeps the others
         sock = _socket.socket(fileno=fd)
         sock.setblocking(False)
-        self._connections[fd] = sock, Conversation((plain_address(peer[0]), peer[1]), port, self._identity)
+        own = plain_address(sock.getsockname()[0])
+        client = plain_address(peer[0]), peer[1]
+        talk = Conversation(client, port, self._identity, self._answer, own, self._later(fd) if self._patient else None)
+        self._connections[fd] = sock, talk
+        if self._words.greeting:
+            talk.output, talk.closing = self._words.greeting, True
+            self._poll.register(fd, select.EPOLLOUT)
+            return
         self._poll.register(fd, select.EPOLLIN)
+
+    def _later(self, fd: int) -> Callable[[Request], None]:
+        def work(request: Request) -> None:
+            self._answered.append((fd, request.talk, request.talk.response(request)))
+            posix.eventfd_write(self._wake, 1)
+
+        def begin(request: Request) -> None:
+            _thread.start_new_thread(work, (request,))
+
+        return begin
+
+    def _collect(self) -> None:
+        """Answers that threads have made; who has gone meanwhile gets none."""
+        posix.eventfd_read(self._wake)
+        while self._answered:
+            fd, talk, response = self._answered.pop(0)
+            found = self._connections.get(fd)
+            if found is not None and found[1] is talk:
+                talk.finish(response)
+                self._transfer(fd, *found)
 
     def _datagram(self, sock: _socket.socket, port: int) -> None:
         try:
             data, control, _, peer = sock.recvmsg(65535, 256)
         except OSError:
             return
-        fields = {**self._identity.fields, "protocol": "UDP", "port": port, "client": plain_address(peer[0])}
-        answer = to_json({**fields, "clientPort": peer[1], "received": data[:MAX_SHOWN].decode("utf-8", "replace")})
+        if self._words.datagram is not None:
+            answer = self._words.datagram(data, (plain_address(peer[0]), peer[1]))
+        else:
+            fields = {**self._identity.fields, "protocol": "UDP", "port": port, "client": plain_address(peer[0])}
+            answer = to_json({**fields, "clientPort": peer[1], "received": data[:MAX_SHOWN].decode("utf-8", "replace")})
         source = [
             # The interface is left to routing: only the address is kept.
             (level, kind, value[:16] + b"\0\0\0\0")
@@ -319,24 +176,32 @@ def end(number: int, frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def main(arguments: list[str]) -> NoReturn:
-    for number in (_signal.SIGTERM, _signal.SIGINT):
-        _signal.signal(number, end)
-    server = Server(Identity(posix.environ))
-    for argument in arguments:
-        place, _, protocol = argument.partition("/")
-        address, _, port = place.rpartition(":")
+def serve(
+    places: Sequence[str], answer: Answer = echo, words: Words | None = None, *, patient: bool = False
+) -> NoReturn:
+    """Answers at `PORT/protocol` or `ADDRESS:PORT/protocol` until SIGTERM; a port that is taken ends the process."""
+    heed()
+    server = Server(Identity(posix.environ), answer, words, patient=patient)
+    for place in places:
+        where, _, protocol = place.partition("/")
+        address, _, port = where.rpartition(":")
         protocol = protocol or "tcp"
         if not port.isdecimal() or int(port) > 65535 or protocol not in ("tcp", "udp"):
-            say(f"{argument}: not served; write PORT/tcp or PORT/udp")
+            say(f"{place}: not served; write PORT/tcp or PORT/udp")
             continue
         try:
             server.listen(int(port), protocol, address.strip("[]"))
         except OSError as error:
-            posix.write(2, f"port {argument}: {error.strerror}\n".encode())
+            posix.write(2, f"port {place}: {error.strerror}\n".encode())
             raise SystemExit(1) from None
     server.serve()
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def heed() -> None:
+    """SIGTERM and SIGINT end the process."""
+    for number in (_signal.SIGTERM, _signal.SIGINT):
+        _signal.signal(number, end)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    serve(arguments)

@@ -19,6 +19,9 @@ from pathlib import Path
 from kubelab.underlay import namespaces, syscalls
 from kubelab.underlay.addresses import Plan
 
+HOST_PORT = "host"
+"""The bridge's port to the machine."""
+CUTS = "table bridge kubelab-cuts"
 NETNS_DIRECTORY = Path("/run/netns")
 MTU = 1500
 
@@ -56,13 +59,13 @@ def create(lab: str, plan: Plan) -> None:
     underlay, external = netns(lab, "underlay"), netns(lab, "external")
     namespaces.create_network(underlay)
     namespaces.create_network(external)
-    batch([f"link add name {plan.host_link} type veth peer name host netns {underlay}"])
+    batch([f"link add name {plan.host_link} type veth peer name {HOST_PORT} netns {underlay}"])
     batch(
         [
             "link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             "link set br0 addrgenmode none",
             f"link set br0 mtu {MTU} up",
-            f"link set host mtu {MTU} master br0 up",
+            f"link set {HOST_PORT} mtu {MTU} master br0 up",
         ],
         within=underlay,
     )
@@ -85,6 +88,32 @@ def plug(lab: str, port: str, member: Path) -> None:
         ],
         within=netns(lab, "underlay"),
     )
+
+
+def unplug(lab: str, port: str) -> None:
+    """Takes the cable of a member away; what is not there is no error."""
+    within = netns(lab, "underlay")
+    if within.exists():
+        command = ["nsenter", f"--net={within}", "ip", "link", "del", port]
+        subprocess.run(command, capture_output=True, check=False)
+
+
+def separate(lab: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """From now on no frame passes between the two ports of each pair; between all others they do.
+
+    Raises NetworkError.
+    """
+    rules = "".join(
+        f'iifname "{source}" oifname "{target}" drop\n'
+        for one, other in pairs
+        for source, target in ((one, other), (other, one))
+    )
+    chain = f"{CUTS} {{ chain cuts {{ type filter hook forward priority 0; policy accept;\n{rules}}} }}\n"
+    text = f"{CUTS} {{}}\ndelete {CUTS}\n" + (chain if rules else "")
+    argv = ["nsenter", f"--net={netns(lab, 'underlay')}", "nft", "-f", "-"]
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NetworkError(f"nft: {done.stderr.strip()}\n{text}")
 
 
 def like_network_cards(lab: str, ports: Iterable[str]) -> None:

@@ -5,7 +5,8 @@ root file system: everything a node writes stays in the lab.
 
 What is private to a node: /run (and /var/run), /sys with a bpffs and, at /sys/fs/cgroup, its own cgroup2 subtree as
 root, /etc/cni/net.d, /opt/cni/bin, /var/lib/cni, /var/lib/kubelet (also visible to the machine, below the lab's state),
-host name, /etc/hosts, /etc/resolv.conf. Shared with the machine: processes (/proc), devices (/dev), memory.
+host name, /etc/hosts, /etc/resolv.conf, the boot's id. Shared with the machine: processes (/proc), devices (/dev),
+memory.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,7 @@ def create(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None:
     """Makes and pins the node's namespaces, plugs it into the underlay. Raises ChildError, NetworkError, OSError."""
     for part in ("upper", "work", "root", "kubelet"):
         (space.directory / part).mkdir(parents=True, exist_ok=True)
+    (space.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
     cgroups.create(space.cgroup / "system")
 
     def body() -> None:
@@ -95,6 +98,7 @@ def build_root(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None
         syscalls.bind(path, root + path, readonly=True)
     for path in ("/proc", "/dev"):
         syscalls.bind(path, root + path, recursive=True)
+    syscalls.bind(str(space.directory / "boot_id"), f"{root}/proc/sys/kernel/random/boot_id")
     _mount_sys(root)
     syscalls.mount("tmpfs", root + "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
     for path in ("/run/netns", "/run/lock", "/run/cilium", LOWER, KUBELET_DIRECTORY,
@@ -148,9 +152,14 @@ def outside_mounts() -> list[str]:
     return sorted(found)
 
 
-def destroy(space: NodeSpace) -> None:
-    """Ends everything in the node and removes its pins and cgroups; what is not there is no error."""
-    cgroups.remove(space.cgroup)
+def boot_id(space: NodeSpace) -> str:
+    """Of this boot of the node."""
+    return (space.directory / "boot_id").read_text().strip()
+
+
+def destroy(space: NodeSpace, timeout: float = 5.0) -> None:
+    """Ends everything in the node and removes its pins and cgroups; what is not there is no error. Raises BusyError."""
+    cgroups.remove(space.cgroup, timeout=timeout)
     for flag in ("mount", "uts", "cgroup"):
         namespaces.unpin(space.pin(flag))
     namespaces.unpin(space.net)

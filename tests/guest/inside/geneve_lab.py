@@ -29,7 +29,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         argv = [BIN / "cilium", "lab", "up", "--name", NAME, "--nodes", "2", "--values", values]
         subprocess.run(argv, check=False)  # may tire of waiting for agents, which does not end them
         await_pods(made, AGENTS, 2)
-        made.wait_ready(SLOW)
+        made.wait_ready(timeout=SLOW)
         yield made
     finally:
         made.down()

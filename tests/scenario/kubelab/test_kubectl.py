@@ -173,6 +173,9 @@ async def test_imperative_commands_send_what_the_server_reads(kubectl: Kubectl, 
     token = await kubectl("create", "token", "sa")
     assert token.count(".") == 2
     with_token = token_config(tmp_path, token.strip())
+    with pytest.raises(KubectlError, match='"system:serviceaccount:default:sa" cannot list resource "deployments"'):
+        await kubectl("get", "deploy", "-o", "name", "--kubeconfig", with_token)
+    await kubectl("create", "rolebinding", "sees", "--clusterrole=view", "--serviceaccount=default:sa")
     assert "deployment.apps/web" in await kubectl("get", "deploy", "-o", "name", "--kubeconfig", with_token)
     await kubectl("delete", "serviceaccount", "sa")
     with pytest.raises(KubectlError, match=r"must be logged in|Unauthorized"):
@@ -307,7 +310,7 @@ async def test_get_watch_prints_rows_as_they_change(kubectl: Kubectl, server: Ap
 
 async def test_a_restart_keeps_objects_certificates_and_watches_resume(tmp_path: Path) -> None:
     async with ApiServer(data_dir=tmp_path / "data") as first:
-        first.write_kubeconfig(tmp_path / "config", user="kubernetes-admin")
+        first.write_kubeconfig(tmp_path / "config", user="kubernetes-admin", groups=["system:masters"])
         address = first.addresses[0]
         kubectl = runner(tmp_path)
         await kubectl("apply", "-f", "-", stdin=APP)

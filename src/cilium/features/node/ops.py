@@ -68,6 +68,7 @@ def node_body(row: NodeObject) -> dict[str, Any]:
         "bootid": row.boot_id,
         "health": {f"ipv{ip.version}": str(ip) for ip in row.health_ips},
     }
+    owner = {"name": row.name, "uid": row.node_uid}
     if row.pod_cidrs is not None:
         spec["ipam"] = {"podCIDRs": [str(cidr) for cidr in row.pod_cidrs]}
     return {
@@ -77,6 +78,7 @@ def node_body(row: NodeObject) -> dict[str, Any]:
             "name": row.name,
             "labels": dict(row.labels),
             "annotations": {"ipam.cilium.io/mode": row.ipam_mode},
+            **({"ownerReferences": [{"apiVersion": "v1", "kind": "Node", **owner}]} if row.node_uid else {}),
         },
         "spec": spec,
     }

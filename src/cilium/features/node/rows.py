@@ -30,3 +30,5 @@ class NodeObject(msgspec.Struct, frozen=True):
     """None: the operator assigns them (cluster-pool)."""
     boot_id: str
     ipam_mode: str
+    node_uid: str = ""
+    """Of the Node, with which the CiliumNode goes."""

@@ -42,18 +42,25 @@ class Node:
     structural: bool = False
     name: str = ""
     "Of the definition that this is, if it has one."
+    _known: dict[str, "Node | None"] = field(default_factory=dict, repr=False, compare=False)
+    "Places below that were asked for before."
 
     def child(self, name: str) -> "Node | None":
         """The node of property `name`, or of any property of a map; None when there is none."""
-        found = self.schema.get("properties", {}).get(name)
-        if found is None:
-            found = self.schema.get("additionalProperties")
-        return self._resolve(found) if isinstance(found, Mapping) else None
+        declared: Mapping[str, Schema] = self.schema.get("properties") or {}
+        # All entries of a map are one place.
+        place = name if name in declared else "*"
+        if place not in self._known:
+            found = declared[name] if name in declared else self.schema.get("additionalProperties")
+            self._known[place] = self._resolve(found) if isinstance(found, Mapping) else None
+        return self._known[place]
 
     @property
     def items(self) -> "Node | None":
-        found = self.schema.get("items")
-        return self._resolve(found) if isinstance(found, Mapping) else None
+        if "[]" not in self._known:
+            found = self.schema.get("items")
+            self._known["[]"] = self._resolve(found) if isinstance(found, Mapping) else None
+        return self._known["[]"]
 
     @property
     def properties(self) -> Mapping[str, Schema]:
@@ -117,6 +124,7 @@ class Schemas:
         self._definitions: dict[str, Schema] = {**msgspec.json.decode(raw), **_SCALARS}
         self._names: dict[tuple[str, str, str], str] = {}
         self._custom: set[str] = set()
+        self._nodes: dict[str, Node] = {}
         for name, schema in self._definitions.items():
             for gvk in schema.get("x-kubernetes-group-version-kind", ()):
                 self._names.setdefault((gvk["group"], gvk["version"], gvk["kind"]), name)
@@ -125,7 +133,11 @@ class Schemas:
         name = self._names.get((group, version, kind))
         if not name:
             return None
-        return Node(self._definitions[name], self._definitions, structural=name in self._custom, name=name)
+        node = self._nodes.get(name)
+        if node is None:
+            node = Node(self._definitions[name], self._definitions, structural=name in self._custom, name=name)
+            self._nodes[name] = node
+        return node
 
     def definition(self, name: str) -> Node:
         return Node(self._definitions[name], self._definitions)
@@ -147,12 +159,14 @@ class Schemas:
             "x-kubernetes-group-version-kind": [gvk],
         }
         self._names[group, version, kind] = name
+        self._nodes.pop(name, None)
         self._custom.add(name)
 
     def drop_custom(self, group: str, version: str, kind: str) -> None:
         name = self._names.pop((group, version, kind), None)
         if name:
             del self._definitions[name]
+            self._nodes.pop(name, None)
             self._custom.discard(name)
 
     def items(self) -> Iterator[tuple[str, Schema]]:

@@ -2,12 +2,12 @@
 
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.schemas import Schemas
-from kubelab.apiserver.strategies import cluster, configuration, networking, workloads
+from kubelab.apiserver.strategies import batch, cluster, configuration, networking, rbac, storage, workloads
 from kubelab.apiserver.strategies.base import Strategy
 from kubelab.apiserver.strategies.common import NamedStrategy
 from kubelab.apiserver.strategies.custom import CustomStrategy
 from kubelab.apiserver.strategies.definitions import CRDS, DefinitionStrategy
-from kubelab.apiserver.strategies.pods import PodStrategy
+from kubelab.apiserver.strategies.pods import DEFAULT_TOLERATION_SECONDS, PodStrategy
 from kubelab.apiserver.strategies.services import SERVICE_RANGES, ServiceRanges, ServiceStrategy
 
 _BUILTIN: dict[str, type[NamedStrategy]] = {
@@ -17,12 +17,22 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "services": ServiceStrategy,
     "configmaps": configuration.ConfigMapStrategy,
     "secrets": configuration.SecretStrategy,
+    "limitranges": cluster.LimitRangeStrategy,
+    "roles.rbac.authorization.k8s.io": rbac.RoleStrategy,
+    "clusterroles.rbac.authorization.k8s.io": rbac.ClusterRoleStrategy,
+    "rolebindings.rbac.authorization.k8s.io": rbac.BindingStrategy,
+    "clusterrolebindings.rbac.authorization.k8s.io": rbac.BindingStrategy,
     "deployments.apps": workloads.DeploymentStrategy,
     "replicasets.apps": workloads.WorkloadStrategy,
     "daemonsets.apps": workloads.DaemonSetStrategy,
     "statefulsets.apps": workloads.StatefulSetStrategy,
     "replicationcontrollers": workloads.ReplicationControllerStrategy,
-    "jobs.batch": workloads.JobStrategy,
+    "jobs.batch": batch.JobStrategy,
+    "cronjobs.batch": batch.CronJobStrategy,
+    "persistentvolumeclaims": storage.ClaimStrategy,
+    "persistentvolumes": storage.VolumeStrategy,
+    storage.CLASSES: storage.StorageClassStrategy,
+    "poddisruptionbudgets.policy": storage.DisruptionBudgetStrategy,
     "endpointslices.discovery.k8s.io": networking.EndpointSliceStrategy,
     "networkpolicies.networking.k8s.io": networking.NetworkPolicyStrategy,
     "ingresses.networking.k8s.io": networking.IngressStrategy,
@@ -33,8 +43,14 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
 class StrategyCatalog:
     """Strategies are made anew for each write of a custom resource: its schema may have changed."""
 
-    def __init__(self, schemas: Schemas, service_ranges: ServiceRanges = SERVICE_RANGES) -> None:
+    def __init__(
+        self,
+        schemas: Schemas,
+        service_ranges: ServiceRanges = SERVICE_RANGES,
+        default_toleration_seconds: int = DEFAULT_TOLERATION_SECONDS,
+    ) -> None:
         self._schemas, self._service_ranges = schemas, service_ranges
+        self._toleration_seconds = default_toleration_seconds
         self._known: dict[str, Strategy] = {}
 
     def __call__(self, resource: Resource) -> Strategy:
@@ -47,4 +63,6 @@ class StrategyCatalog:
             strategy = self._known[resource.key] = _BUILTIN.get(resource.key, NamedStrategy)(resource, node)
             if isinstance(strategy, ServiceStrategy):
                 strategy.ranges = self._service_ranges
+            if isinstance(strategy, PodStrategy):
+                strategy.toleration_seconds = self._toleration_seconds
         return strategy

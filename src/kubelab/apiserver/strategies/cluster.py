@@ -1,4 +1,4 @@
-"""Namespaces and nodes."""
+"""Namespaces, nodes, and the limits of namespaces."""
 
 from kubelab.apiserver.errors import Cause, forbidden
 from kubelab.apiserver.strategies.base import Object, Reader
@@ -50,3 +50,17 @@ class NodeStrategy(NamedStrategy):
             if before.get(field) and obj["spec"].get(field) != before[field]:
                 causes.append(invalid_value(f"spec.{field}", obj["spec"].get(field), "may not change once set"))
         return causes
+
+
+class LimitRangeStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        """What one limit for containers says without saying it."""
+        for item in (obj.get("spec") or {}).get("limits") or ():
+            if not isinstance(item, dict) or item.get("type") != "Container":
+                continue
+            limits = {**(item.get("max") or {}), **(item.get("default") or {})}
+            requests = {**(item.get("min") or {}), **limits, **(item.get("defaultRequest") or {})}
+            if limits:
+                item["default"] = limits
+            if requests:
+                item["defaultRequest"] = requests

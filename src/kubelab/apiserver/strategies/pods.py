@@ -1,9 +1,9 @@
 """Pods: defaults of pod specs (also inside templates), validation, what an update may change, grace periods."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
+from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import (
@@ -23,9 +23,15 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_GRACE = 30
+_GIVEN = ("nodeName", "priority", "preemptionPolicy")
+"""What the server gave the pod: an update may leave it out."""
+DEFAULT_TOLERATION_SECONDS = 300
+"""For which a pod stays on a node that is not ready."""
 
 
 class PodStrategy(NamedStrategy):
+    toleration_seconds = DEFAULT_TOLERATION_SECONDS
+
     def default(self, obj: Object) -> None:
         default_pod_spec(obj.get("spec"))
         spec = obj.get("spec")
@@ -33,8 +39,6 @@ class PodStrategy(NamedStrategy):
             spec.setdefault("serviceAccountName", "default")
             spec["serviceAccount"] = spec["serviceAccountName"]
             spec.setdefault("enableServiceLinks", True)
-            spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-            spec.setdefault("priority", 0)
 
     def prepare_create(self, obj: Object, store: Reader) -> None:
         spec = obj.get("spec")
@@ -43,12 +47,17 @@ class PodStrategy(NamedStrategy):
         tolerations = spec.setdefault("tolerations", [])
         for key in _NODE_TOLERATIONS:
             if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-                tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+                toleration = {"key": key, "operator": "Exists", "effect": "NoExecute"}
+                tolerations.append({**toleration, "tolerationSeconds": self.toleration_seconds})
+        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+        spec.setdefault("priority", 0)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
-        if isinstance(obj.get("spec"), dict) and "nodeName" in old["spec"]:
-            obj["spec"].setdefault("nodeName", old["spec"]["nodeName"])
+        if isinstance(obj.get("spec"), dict):
+            for field in _GIVEN:
+                if field in old["spec"]:
+                    obj["spec"].setdefault(field, old["spec"][field])
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)
@@ -75,7 +84,7 @@ class PodStrategy(NamedStrategy):
 
 def _frozen(spec: Object) -> Object:
     """The part of a pod spec that no update may change."""
-    frozen = copy.deepcopy(spec)
+    frozen = clone(spec)
     for field in (
         "activeDeadlineSeconds",
         "tolerations",

@@ -4,9 +4,10 @@ from typing import Any
 
 from kubelab.apiserver import selectors
 from kubelab.apiserver.errors import Cause
-from kubelab.apiserver.strategies.base import Object, Reader
+from kubelab.apiserver.strategies.base import Object
 from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
 from kubelab.apiserver.strategies.pods import default_template, pod_spec_causes
+from kubelab.apiserver.strategies.storage import default_claim_spec
 
 _ROLLING: dict[str, Any] = {"maxUnavailable": "25%", "maxSurge": "25%"}
 
@@ -105,6 +106,42 @@ class StatefulSetStrategy(WorkloadStrategy):
         strategy.setdefault("type", "RollingUpdate")
         if strategy["type"] == "RollingUpdate":
             strategy["rollingUpdate"] = {"partition": 0, **(strategy.get("rollingUpdate") or {})}
+        retention = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+        spec["persistentVolumeClaimRetentionPolicy"] = {
+            **retention,
+            **(spec.get("persistentVolumeClaimRetentionPolicy") or {}),
+        }
+        for claim in spec.get("volumeClaimTemplates") or ():
+            claim.update(apiVersion="v1", kind="PersistentVolumeClaim", status={"phase": "Pending"})
+            default_claim_spec(claim.get("spec"))
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        if old is not None and _fixed(obj) != _fixed(old):
+            why = (
+                "Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
+                "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and "
+                "'minReadySeconds' are forbidden"
+            )
+            causes = [cause for cause in causes if cause.field != "spec.selector"]
+            causes.append(Cause("spec", "FieldValueForbidden", why))
+        return causes
+
+
+_MUTABLE = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
+
+
+def _fixed(stateful_set: Object) -> Object:
+    """What no update of a StatefulSet may change."""
+    return {name: value for name, value in (stateful_set.get("spec") or {}).items() if name not in _MUTABLE}
 
 
 class ReplicationControllerStrategy(WorkloadStrategy):
@@ -115,37 +152,3 @@ class ReplicationControllerStrategy(WorkloadStrategy):
         labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
         if not spec.get("selector") and labels:
             spec["selector"] = dict(labels)
-
-
-class JobStrategy(WorkloadStrategy):
-    selector_required = False
-
-    def default_spec(self, spec: Object) -> None:
-        for field, value in (
-            ("parallelism", 1),
-            ("completions", 1),
-            ("backoffLimit", 6),
-            ("completionMode", "NonIndexed"),
-            ("suspend", False),
-        ):
-            spec.setdefault(field, value)
-
-    def prepare_create(self, obj: Object, store: Reader) -> None:
-        super().prepare_create(obj, store)
-        spec, uid = obj.get("spec"), obj["metadata"]["uid"]
-        if isinstance(spec, dict) and isinstance(spec.get("template"), dict) and not spec.get("manualSelector"):
-            labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
-            name = obj["metadata"]["name"]
-            labels.update({"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name})
-            spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
-
-    def _template_causes(self, spec: Object) -> list[Cause]:
-        pod = (spec.get("template") or {}).get("spec")
-        if not isinstance(pod, dict):
-            return [required("spec.template.spec")]
-        causes = pod_spec_causes(pod, "spec.template.spec")
-        if pod.get("restartPolicy") not in ("OnFailure", "Never"):
-            causes.append(
-                unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy"), ("OnFailure", "Never"))
-            )
-        return causes

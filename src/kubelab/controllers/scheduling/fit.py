@@ -6,28 +6,14 @@ In: pods and nodes as plain dicts. Out: reasons in the words of `FailedSchedulin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from itertools import chain
 
+from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.selectors import from_spec
 from kubelab.controllers.objects import Object, labels_of
 
-_SUFFIXES = {
-    "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-}  # fmt: skip
 HOSTNAME = "kubernetes.io/hostname"
-
-
-def quantity(text: object) -> Decimal:
-    """A resource quantity such as 100m, 1.5 or 2Gi. Raises ValueError."""
-    words = str(text)
-    number = words.rstrip("numkKMGTi")
-    try:
-        return Decimal(number) * _SUFFIXES[words[len(number) :]]
-    except (InvalidOperation, KeyError):
-        raise ValueError(f"{words!r} is no resource quantity") from None
 
 
 def requests_of(pod: Object) -> dict[str, Decimal]:

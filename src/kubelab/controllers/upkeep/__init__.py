@@ -1,1 +1,1 @@
-"""What keeps the store tidy: owners, namespaces, service accounts, events."""
+"""What keeps the store tidy: owners, namespaces, service accounts and their tokens, roles, quotas, events."""

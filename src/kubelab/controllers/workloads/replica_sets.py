@@ -11,29 +11,9 @@ from datetime import datetime
 from typing import ClassVar
 
 from kubelab.apiserver.errors import ApiError, NotFound
-from kubelab.controllers import objects
+from kubelab.controllers import adoption, objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
-from kubelab.controllers.workloads import adoption
-
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-
-
-def deletion_rank(pod: Object) -> tuple[int, int, int, int, str]:
-    """Sort key: whoever comes first is deleted first. Unscheduled, then pending, then not ready, then cheap, then
-    young.
-    """
-    phase = (pod.get("status") or {}).get("phase", "Pending")
-    cost = objects.annotations_of(pod).get(DELETION_COST, "0")
-    created = objects.parse_time(pod["metadata"].get("creationTimestamp"))
-    return (
-        1 if (pod.get("spec") or {}).get("nodeName") else 0,
-        0 if phase == "Pending" else 1,
-        1 if objects.is_ready(pod) else 0,
-        int(cost) if cost.lstrip("-").isdecimal() else 0,
-        # Younger first: invert by subtracting from a far time.
-        f"{10**12 - int(created.timestamp()) if created else 0:014d}{pod['metadata']['name']}",
-    )
 
 
 def status_of(replica_set: Object, pods: list[Object], now: datetime, old: Object) -> tuple[Object, float | None]:
@@ -114,7 +94,7 @@ class ReplicaSetController(Controller):
         crowd = Counter((pod.get("spec") or {}).get("nodeName", "") for pod in active)
 
         def rank(pod: Object) -> tuple[object, ...]:
-            *first, age = deletion_rank(pod)
+            *first, age = objects.deletion_rank(pod)
             return (*first, -crowd[(pod.get("spec") or {}).get("nodeName", "")], age)
 
         return rank

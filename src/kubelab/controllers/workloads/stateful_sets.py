@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kubelab.apiserver.errors import AlreadyExists, ApiError, NotFound
-from kubelab.controllers import objects
+from kubelab.controllers import adoption, objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
-from kubelab.controllers.workloads import adoption, revisions, stateful_pods
+from kubelab.controllers.workloads import revisions, stateful_pods
 
 RESOURCE, CLAIMS = "statefulsets.apps", "persistentvolumeclaims"
 

@@ -33,6 +33,12 @@ class ContainerConfigError(Exception):
     """What the pod wants of a container contradicts itself (CreateContainerConfigError)."""
 
 
+class ImageError(Exception):
+    """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
+
+    reason = "ErrImagePull"
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A path of the node that appears in the container."""
@@ -107,6 +113,10 @@ class Running(Protocol):
     def id(self) -> str:
         """As the pod's status shows it: ``scheme://id``."""
 
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        """Reason and message of an Event about what was started, None for nothing to tell."""
+
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
 
@@ -157,7 +167,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError, ContainerConfigError."""
+        """Starts a container. Raises LaunchError, ImageError, ContainerConfigError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

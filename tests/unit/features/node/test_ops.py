@@ -18,6 +18,7 @@ NODE = NodeObject(
     pod_cidrs=(ip_network("10.0.0.0/24"), ip_network("fd00::/120")),
     boot_id="b",
     ipam_mode="kubernetes",
+    node_uid="u",
 )
 
 
@@ -81,6 +82,7 @@ async def test_the_object_of_this_node() -> None:
         "ipam": {"podCIDRs": ["10.0.0.0/24", "fd00::/120"]},
     }
     assert body["metadata"]["labels"] == {"zone": "a"}
+    assert body["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u"}]
 
 
 def test_cidrs_of_the_operator_are_not_the_agents_to_write() -> None:

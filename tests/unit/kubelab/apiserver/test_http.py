@@ -157,10 +157,11 @@ async def test_reviews_answer_and_store_nothing(http, server):
     me = await body(http, "POST", f"{base}/selfsubjectreviews", status=201, json={})
     assert me["status"]["userInfo"] == {"username": "admin", "groups": ["system:masters", "system:authenticated"]}
     refused = await body(http, "POST", f"{base}/tokenreviews", status=201, json={"spec": {"token": "a.b.c"}})
-    assert refused["status"]["authenticated"] is False
+    assert "invalid bearer token" in refused["status"]["error"]
+    assert not refused["status"].get("authenticated")
     access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     spec = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
     assert (await body(http, "POST", access, status=201, json={"spec": spec}))["status"] == {"allowed": True}
-    await body(http, "POST", access, status=400, json={"spec": {}})
+    await body(http, "POST", access, status=422, json={"spec": {}})
     await body(http, "GET", access, status=405)
     assert server.store.peek_all("tokenreviews.authentication.k8s.io") == []

@@ -6,7 +6,7 @@ from cryptography import x509
 from kubelab.apiserver.authentication import Authenticator
 from kubelab.apiserver.errors import Unauthorized
 from kubelab.apiserver.tls import Authority
-from kubelab.apiserver.tokens import Tokens
+from kubelab.apiserver.tokens import BoundObject, Tokens
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_authority_survives_a_restart_and_its_keys_are_private(authority, tm
 async def test_tokens_are_good_while_account_and_pod_live(store, tokens, pod):
     account = await store.create("serviceaccounts", {"metadata": {"name": "sa"}}, namespace="default")
     bound = await store.create("pods", pod(), namespace="default")
-    reference = {"name": "web", "uid": bound["metadata"]["uid"]}
+    reference = {"pod": BoundObject("web", bound["metadata"]["uid"])}
     token, _ = tokens.issue(account, seconds=600, bound=reference)
     authenticator = Authenticator(tokens, store)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from unit.kubelab.controllers.cluster import Cluster, Object, deployment
 
-from kubelab.controllers.scheduling import fit, placement
+from kubelab.apiserver.quantities import quantity
+from kubelab.controllers.scheduling import placement
 
 
 async def pod(cluster: Cluster, name: str, labels: dict[str, str] | None = None, **spec: Any) -> Object:
@@ -99,13 +100,13 @@ async def test_other_schedulers_pods_are_left_alone(cluster: Cluster) -> None:
     ("text", "value"), [("100m", "0.1"), ("2", "2"), ("1.5", "1.5"), ("1Ki", "1024"), ("2G", "2000000000")]
 )
 def test_quantities(text: str, value: str) -> None:
-    assert str(fit.quantity(text).normalize()) == str(fit.quantity(value).normalize())
+    assert str(quantity(text).normalize()) == str(quantity(value).normalize())
 
 
 @pytest.mark.parametrize("text", ["", "abc", "1x", "--1"])
 def test_bad_quantities(text: str) -> None:
     with pytest.raises(ValueError, match="no resource quantity"):
-        fit.quantity(text)
+        quantity(text)
 
 
 @pytest.mark.parametrize(

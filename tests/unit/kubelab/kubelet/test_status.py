@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from kubelab.kubelet.entrypoint import command_line, image_name
 from kubelab.kubelet.status import ContainerState, Facts, merge_conditions, phase, pod_status
 from kubelab.kubelet.streaming.channels import exited
 
@@ -72,23 +71,3 @@ def test_terminated_state_on_the_wire() -> None:
 @pytest.mark.parametrize(("code", "number"), [(5, "5"), (-9, "137")])
 def test_exec_failure_carries_the_exit_code(code: int, number: str) -> None:
     assert exited(code)["details"] == {"causes": [{"reason": "ExitCode", "message": number}]}
-
-
-@pytest.mark.parametrize(
-    ("image", "name"),
-    [("nginx", "nginx"), ("docker.io/library/nginx:1.2", "nginx"), ("r:5000/a/b@sha256:00", "b"), ("", "")],
-)
-def test_image_name(image: str, name: str) -> None:
-    assert image_name(image) == name
-
-
-def test_command_lines() -> None:
-    env = {"PATH": "/usr/bin:/bin", "A": "1"}
-    ports = [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]
-    stand_in, none = command_line({"name": "c", "image": "x", "ports": ports}, env)
-    assert stand_in[-2:] == ["80/tcp", "53/udp"]
-    assert none is None
-    assert command_line({"name": "c", "command": ["x", "$(A)"], "args": ["y"]}, env) == (["x", "1", "y"], None)
-    assert command_line({"name": "c", "command": ["x"], "ports": ports}, env) == (["x"], stand_in)
-    assert command_line({"name": "c", "image": "any/sh:1", "args": ["-c", "true"]}, env)[0] == ["sh", "-c", "true"]
-    assert command_line({"name": "c", "image": "alpine", "args": ["sleep", "1"]}, env)[0] == ["sleep", "1"]

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 import kubelab.prober
-import kubelab.standin
+from kubelab.images.programs import standin_argv
 
 PROBER = Path(kubelab.prober.__file__).with_name("probe.py")
-STAND_IN = Path(kubelab.standin.__file__).with_name("server.py")
 
 
 def ask(*probes: dict[str, Any], timeout: float = 1.0) -> list[dict[str, Any]]:
@@ -38,7 +37,7 @@ def address(request: pytest.FixtureRequest) -> str:
 def ports(address: str) -> Iterator[tuple[int, int]]:
     """(TCP, UDP) of a stand-in at this address only."""
     place = f"[{address}]" if ":" in address else address
-    argv = [sys.executable, "-S", "-E", "-I", str(STAND_IN), f"{place}:0/tcp", f"{place}:0/udp"]
+    argv = standin_argv("server", [f"{place}:0/tcp", f"{place}:0/udp"])
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

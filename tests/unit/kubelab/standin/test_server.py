@@ -7,16 +7,13 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import kubelab
+from kubelab.images.programs import standin_argv
 
-SERVER = Path(kubelab.__file__).parent / "standin" / "server.py"
-COMMAND = [sys.executable, "-S", "-E", "-I", str(SERVER)]
+COMMAND = standin_argv("server", [])
 IDENTITY = {"KUBELAB_POD": "web-0", "KUBELAB_NAMESPACE": "shop", "KUBELAB_NODE": "n1", "KUBELAB_CONTAINER": "main"}
 TIMEOUT = 5
 LOOPBACKS = ["127.0.0.1", "::1"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab import life, node
+from cilium.cli.cluster.lab import life, links, node
 from cilium.cli.cluster.policy_test.command import test
 
 
@@ -16,5 +16,15 @@ def lab() -> None:
     """A Kubernetes of several nodes on this machine, made of namespaces."""
 
 
-for command in (life.up, life.down, life.status, life.env, life.preflight, node.node, test):
+for command in (
+    life.up,
+    life.down,
+    life.status,
+    life.env,
+    life.preflight,
+    node.node,
+    links.cut,
+    links.heal,
+    test,
+):
     lab.add_command(command)

@@ -104,8 +104,8 @@ def refuse_overlaps(settings: Settings, networks: Collection[IPv4Network | IPv6N
         raise SettingsError("this lab", problems)
 
 
-def wait_for_cilium(lab: Lab, progress: Callable[[str], None]) -> None:
-    """Until an agent is ready on every node that is not stopped, and the node with it.
+def wait_for_cilium(lab: Lab, progress: Callable[[str], None], nodes: Collection[str] = ()) -> None:
+    """Until an agent is ready on these nodes, and they with it; without `nodes`, on all that are not stopped.
 
     Raises LabError when they are not in time, and at once when one ends again and again.
     """
@@ -114,18 +114,18 @@ def wait_for_cilium(lab: Lab, progress: Callable[[str], None]) -> None:
 
     progress("waiting for the Cilium agents")
     api = lab.api()
-    nodes = {node.name for node in lab.status().nodes if not node.stopped}
+    wanted = set(nodes) or {node.name for node in lab.status().nodes if not node.stopped}
 
     def ready(items: list[dict[str, Any]]) -> bool:
         for item in items:
-            if not is_ready(item) and _restarts(item) >= MAX_RESTARTS:
+            if item["spec"].get("nodeName") in wanted and not is_ready(item) and _restarts(item) >= MAX_RESTARTS:
                 raise LabError(f"the agent on {item['spec']['nodeName']} ends at its start: {_last_words(api, item)}")
-        return nodes <= {item["spec"].get("nodeName") for item in items if is_ready(item)}
+        return wanted <= {item["spec"].get("nodeName") for item in items if is_ready(item)}
 
     path = f"/api/v1/namespaces/kube-system/pods?{AGENT_SELECTOR}"
-    api.wait(path, ready, 90, f"readiness of {len(nodes)} Cilium agents")
+    api.wait(path, ready, 90, f"readiness of {len(wanted)} Cilium agents")
     progress("waiting for the nodes")
-    lab.wait_ready()
+    lab.wait_ready(wanted)
 
 
 def _restarts(pod: dict[str, Any]) -> int:

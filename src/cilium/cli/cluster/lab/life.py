@@ -33,6 +33,18 @@ FAMILIES: dict[str, tuple[Family, ...]] = {"dual-stack": (4, 6), "ipv4": (4,), "
     "--runtime", type=click.Choice(["process", "containerd"]), default="process", show_default=True,
     help="What runs containers: stand-ins as processes, or a real containerd per node.",
 )  # fmt: skip
+@click.option(
+    "--node-monitor-grace-period",
+    "grace",
+    default=12.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Silence after which a node is NotReady.",
+)
+@click.option(
+    "--default-toleration-seconds", "toleration", default=5, show_default=True, metavar="SECONDS",
+    help="How long pods stay on a node that is NotReady, unless they say so themselves.",
+)  # fmt: skip
 @click.option("--values", type=click.Path(path_type=Path), help="Helm values for Cilium.")
 @click.option(
     "--xdp",
@@ -40,7 +52,16 @@ FAMILIES: dict[str, tuple[Family, ...]] = {"dual-stack": (4, 6), "ipv4": (4,), "
     help="Programs on the nodes' devices can send, as on network cards (loadBalancer.acceleration).",
 )
 def up(
-    name: str, nodes: int, zones: int, families: str, images: Path | None, runtime: str, values: Path | None, xdp: bool
+    name: str,
+    nodes: int,
+    zones: int,
+    families: str,
+    images: Path | None,
+    runtime: str,
+    grace: float,
+    toleration: int,
+    values: Path | None,
+    xdp: bool,
 ) -> None:
     """Bring a lab up and wait until pods can be run."""
     from kubelab.lab.lab import Lab
@@ -50,8 +71,9 @@ def up(
     with errors():
         kind: Runtime = "containerd" if runtime == "containerd" else "process"
         options = LabOptions(
-            nodes=nodes, zones=zones, families=FAMILIES[families], images=images, runtime=kind, xdp=xdp
-        )
+            nodes=nodes, zones=zones, families=FAMILIES[families], images=images, runtime=kind, xdp=xdp,
+            node_monitor_grace_period=grace, default_toleration_seconds=toleration,
+        )  # fmt: skip
         settings = load_settings(values, families=options.families)
         created = Lab(name)
         start(created, settings, options, progress_since(started))
@@ -98,6 +120,8 @@ def _show(found: LabStatus) -> None:
     click.echo(f"lab {found.name}: API server {found.server}, networks {', '.join(found.subnets)}")
     rows = [(node.name, ", ".join(node.addresses), node.zone, _kubelet(node)) for node in found.nodes]
     click.echo(columns(("NODE", "ADDRESSES", "ZONE", "KUBELET"), rows))
+    for one, other in found.cuts:
+        click.echo(f"cut: {one} - {other}")
 
 
 def _kubelet(node: NodeState) -> str:

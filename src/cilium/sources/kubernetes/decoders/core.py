@@ -64,4 +64,5 @@ def decode_node(raw: Raw) -> KubeNode:
         annotations=node.metadata.annotations or {},
         internal_ips=addresses(internal, "status.addresses"),
         pod_cidrs=networks(node.spec.pod_cidrs or (node.spec.pod_cidr,), "spec.podCIDRs"),
+        uid=node.metadata.uid,
     )

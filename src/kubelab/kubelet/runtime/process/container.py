@@ -38,6 +38,7 @@ class ProcessContainer:
     def __init__(self, process: Process, inside: Inside, streams: Streams, identity: str, inotify: Inotify) -> None:
         self._process, self._inside, self._streams, self._id = process, inside, streams, identity
         self._inotify = inotify
+        self._notice = ""
 
     @classmethod
     def of(cls, process: Process, launched: Launch, inotify: Inotify) -> ProcessContainer:
@@ -49,7 +50,10 @@ class ProcessContainer:
             privileges=privileges(launched.security),
         )
         streams = Streams(log=str(launched.log), directory=str(launched.directory), tty=launched.tty)
-        return cls(process, inside, streams, f"kubelab://{uuid.uuid4().hex}", inotify)
+        made = cls(process, inside, streams, f"kubelab://{uuid.uuid4().hex}", inotify)
+        replaced = launched.fallback is not None and process.executes(launched.fallback)
+        made._notice = launched.fallback_notice if replaced else launched.notice
+        return made
 
     @classmethod
     def adopt(cls, record: Object, inotify: Inotify) -> ProcessContainer | None:
@@ -69,6 +73,10 @@ class ProcessContainer:
     @property
     def id(self) -> str:
         return self._id
+
+    @property
+    def notice(self) -> tuple[str, str] | None:
+        return ("StandIn", self._notice) if self._notice else None
 
     async def wait(self) -> Exit:
         code = await self._process.wait()

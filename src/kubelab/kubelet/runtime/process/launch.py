@@ -51,6 +51,9 @@ class Launch:
     privileged: bool = False  # sees all devices
     stdio: int | None = None  # becomes stdin; with ``tty`` it is a terminal and becomes all three
     tty: bool = False
+    layer: str = ""  # a directory of files above the machine's
+    notice: str = ""  # what to tell of argv, and of the fallback
+    fallback_notice: str = ""
 
 
 async def launch(spec: Launch) -> Process:
@@ -166,7 +169,8 @@ def build_root(spec: Launch) -> None:
     # From here on nothing we do reaches the node; the detached copies keep their own propagation.
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = str(spec.directory / "root")
-    layers = f"lowerdir={LOWER},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
+    lower = f"{spec.layer}:{LOWER}" if spec.layer else LOWER
+    layers = f"lowerdir={lower},upperdir={spec.directory}/upper,workdir={spec.directory}/work"
     syscalls.mount("overlay", root, "overlay", 0, layers)
     syscalls.mount("proc", root + "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     syscalls.mount("sysfs", root + "/sys", "sysfs")
@@ -185,6 +189,7 @@ def build_root(spec: Launch) -> None:
         place(mount.target, is_directory=os.path.isdir(f"/proc/self/fd/{fd}"))
         syscalls.attach_tree(fd, mount.target)
         os.close(fd)
+    os.makedirs(spec.cwd, exist_ok=True)
     if spec.security.readonly_root:
         syscalls.mount(None, "/", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)
 

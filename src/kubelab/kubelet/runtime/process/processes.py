@@ -68,6 +68,14 @@ class Process:
         """False when the process ended unseen and ``wait`` returned UNKNOWN_EXIT."""
         return self._known
 
+    def executes(self, argv: list[str]) -> bool:
+        """Whether this is its command line; a process that has ended has none."""
+        with suppress(OSError):
+            return Path(f"/proc/{self.pid}/cmdline").read_bytes() == b"".join(
+                os.fsencode(word) + b"\0" for word in argv
+            )
+        return False
+
     def signal(self, number: int) -> None:
         """Sends a signal; a process already gone is no error."""
         if self._exit is not None:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import structlog
 
+from kubelab.images import layer, registry
+from kubelab.images.invocation import ProgramMissingError
 from kubelab.kubelet import cni
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.entrypoint import command_line, identity
+from kubelab.kubelet.entrypoint import identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import ContainerSpec, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LogFormat, Sandbox, SandboxError
 from kubelab.kubelet.runtime.dialing import dial
 from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
@@ -40,6 +42,8 @@ class ProcessRuntime:
     def __init__(self, config: KubeletConfig, inotify: Inotify) -> None:
         self._config, self._inotify = config, inotify
         self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
+        self._registry = registry.load(Path(config.images) if config.images else None)
+        self._layer = layer.build(Path(config.directory) / "layers", self._registry)
         cgroups.create(CGROUP_ROOT)
 
     def ready(self) -> str | None:
@@ -94,14 +98,18 @@ class ProcessRuntime:
 
     def _describe(self, spec: ContainerSpec) -> Launch:
         pod, container = spec.pod, spec.container
-        argv, fallback = command_line(container, spec.environment)
-        environment = dict(spec.environment)
-        if fallback is not None or not (container.get("command") or container.get("args")):
-            environment.update(identity(pod, container, self._config.node))
-        allowed = security(pod, container)
+        try:
+            wanted = invocation(container, spec.environment, self._registry, self._layer)
+        except ProgramMissingError as error:
+            raise ImageError(str(error)) from error
+        environment = {**wanted.environment, **spec.environment}
+        if wanted.stands_in:
+            environment.update(identity(pod, container, self._config.node, wanted.ports))
+        context = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+        allowed = security(pod, container, user(context, wanted.user))
         return Launch(
-            argv=argv,
-            fallback=fallback,
+            argv=wanted.argv,
+            fallback=wanted.fallback,
             environment=environment,
             directory=spec.directory,
             cgroup=CGROUP_ROOT / f"pod{pod['metadata']['uid']}" / container["name"],
@@ -110,10 +118,13 @@ class ProcessRuntime:
             netns=spec.sandbox.netns,
             hostname=spec.hostname,
             host_pid=bool(pod["spec"].get("hostPID")),
-            cwd=container.get("workingDir") or "/",
+            cwd=container.get("workingDir") or wanted.working_dir or "/",
             security=allowed,
             privileged=bool((container.get("securityContext") or {}).get("privileged")),
             tty=bool(container.get("tty")),
+            layer=str(self._layer.root),
+            notice=wanted.notice,
+            fallback_notice=wanted.fallback_notice,
         )
 
 

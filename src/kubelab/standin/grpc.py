@@ -1,0 +1,94 @@
+"""gRPC's health protocol on HTTP/2 without cleartext upgrade: every service is SERVING, any other method UNIMPLEMENTED.
+
+In: bytes of a connection that began with HTTP/2's preface. Out: bytes to send. Header blocks are searched for the two
+paths as every client writes them, plain or in HPACK's Huffman code, instead of being decoded.
+Source: RFC 9113 (frames), RFC 7541 (literals without indexing), grpc/doc/health-checking.md.
+"""
+
+from __future__ import annotations
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAX_FRAME = 1 << 20
+
+_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 4, 6, 7, 8, 9
+_ACK = _END_STREAM = 1
+_END_HEADERS = 4
+
+_CHECK = (b"/grpc.health.v1.Health/Check", b'bk+"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8b\xd3\x94\x9d\x7f')
+_WATCH = (b"/grpc.health.v1.Health/Watch", b"bk+\"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8eCI'")
+_SERVING = b"\0\0\0\0\2\x08\x01"
+"""One message, not compressed, of two bytes: HealthCheckResponse with status 1."""
+_STATUS_200 = b"\x88"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header that enters no table; both parts shorter than 127 bytes."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+class Http2:
+    """A connection after its preface."""
+
+    def __init__(self) -> None:
+        self.output = frame(_SETTINGS, 0, 0)
+        self.closing = False
+        self._input = b""
+        self._paths: dict[int, str] = {}  # by stream whose request has begun
+        self._block = b""
+        self._known = ""  # a client that asks again refers to the path by its table
+
+    def received(self, data: bytes) -> None:
+        self._input += data
+        while len(self._input) >= 9 and not self.closing:
+            size = int.from_bytes(self._input[:3], "big")
+            if size > MAX_FRAME:
+                self.closing = True
+            if len(self._input) < 9 + size:
+                return
+            kind, flags = self._input[3], self._input[4]
+            stream = int.from_bytes(self._input[5:9], "big") & 0x7FFFFFFF
+            payload, self._input = self._input[9 : 9 + size], self._input[9 + size :]
+            self._frame(kind, flags, stream, payload)
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == _SETTINGS and not flags & _ACK:
+            self.output += frame(_SETTINGS, _ACK, 0)
+        elif kind == _PING and not flags & _ACK:
+            self.output += frame(_PING, _ACK, 0, payload)
+        elif kind == _GOAWAY:
+            self.closing = True
+        elif kind in (_HEADERS, _CONTINUATION):
+            self._block += payload
+            if flags & _END_HEADERS:
+                self._paths[stream] = self._method(self._block)
+                self._block = b""
+            if kind == _HEADERS and flags & _END_STREAM:
+                self._answer(stream)
+        elif kind == _DATA:
+            if payload:
+                window = len(payload).to_bytes(4, "big")
+                self.output += frame(_WINDOW, 0, 0, window) + frame(_WINDOW, 0, stream, window)
+            if flags & _END_STREAM:
+                self._answer(stream)
+
+    def _method(self, block: bytes) -> str:
+        for name, spellings in (("check", _CHECK), ("watch", _WATCH)):
+            if any(spelling in block for spelling in spellings):
+                self._known = name
+                return name
+        return self._known if len(block) < 32 else ""  # indexes only, no literal path
+
+    def _answer(self, stream: int) -> None:
+        method = self._paths.pop(stream, "")
+        kind = literal(b"content-type", b"application/grpc")
+        if not method:
+            trailers = _STATUS_200 + kind + literal(b"grpc-status", b"12")
+            self.output += frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, trailers)
+            return
+        self.output += frame(_HEADERS, _END_HEADERS, stream, _STATUS_200 + kind) + frame(_DATA, 0, stream, _SERVING)
+        if method == "check":  # a watch goes on
+            self.output += frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, literal(b"grpc-status", b"0"))
