@@ -17,7 +17,7 @@ from bench.options import Options
 
 NAMES = (
     "same_node", "cross_node", "cni_add", "policy_change", "restart", "hubble_ring", "policy_compile", "policy_kernel",
-    "policy_verdict", "lab_up", "api_server", "services", "service_packets", "node_port", "service_sync",
+    "policy_verdict", "lab_up", "lab_cost", "api_server", "services", "service_packets", "node_port", "service_sync",
 )  # fmt: skip
 
 

@@ -129,7 +129,17 @@ def cluster(nodes: int, values: Mapping[str, Any] | None = None, name: str = "")
     name = f"bench-{os.getpid()}{name and '-' + name}"
     made: Cluster | None = None
     try:
-        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", str(nodes)]
+        argv = [
+            str(BIN / "cilium"),
+            "lab",
+            "up",
+            "--name",
+            name,
+            "--nodes",
+            str(nodes),
+            "--node-monitor-grace-period",
+            "3600",
+        ]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             file.write(json.dumps(values or {}))  # JSON is YAML
             file.flush()

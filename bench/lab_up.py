@@ -1,4 +1,4 @@
-"""`cilium lab up` with three nodes until pods can be run."""
+"""`cilium lab up` with three nodes until pods can be run, and `cilium lab down`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from bench.figures import Figure, median
 from bench.options import Options
 from kubelab.lab.lab import Lab
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def run(options: Options) -> Iterator[Figure]:
-    yield median("lab of 3 nodes, up and ready", [once() for _ in range(ROUNDS)], unit="s", target=20)
+    rounds = [once() for _ in range(ROUNDS)]
+    yield median("lab of 3 nodes, up and ready", [up for up, _ in rounds], unit="s", target=20)
+    yield median("lab of 3 nodes, down", [down for _, down in rounds], unit="s", target=3)
 
 
-def once() -> float:
+def once() -> tuple[float, float]:
+    """Seconds of up and down."""
     name = f"bench-up-{os.getpid()}"
-    start = time.perf_counter()
     try:
-        argv = [str(BIN / "cilium"), "lab", "up", "--name", name, "--nodes", "3"]
-        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - start
+        up = timed("up", "--name", name, "--nodes", "3")
+        return up, timed("down", "--name", name)
     finally:
         Lab(name).down()
+
+
+def timed(*words: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([str(BIN / "cilium"), "lab", *words], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start

@@ -248,9 +248,36 @@ def metrics_page() -> str:
     return "\n".join([*lines, *table(("name", "type", "labels", "meaning"), rows)]).rstrip() + "\n"
 
 
+# -- stand-ins --------------------------------------------------------------------------------------------------------
+
+
+def images_page() -> str:
+    from kubelab.images import registry
+
+    lines = ["# Images", "", NOTICE.format("`kubelab/images/registry.yaml`"), ""]
+    lines += [
+        "What runs in a lab for which image, in the order in which entries are asked. How to add entries:",
+        "[Choose what runs for an image](../tasks/images.md).",
+        "",
+    ]
+    rows = [
+        (
+            ", ".join(f"`{pattern}`" for pattern in entry.images),
+            entry.about,
+            f"stand-in `{entry.standin}`" if entry.standin else f"`{(entry.entrypoint or entry.cmd)[0]}`",
+            ", ".join(entry.ports) or "-",
+            f"`{entry.needs.package}`" if entry.needs else "-",
+        )
+        for entry in registry.load().entries
+    ]
+    return (
+        "\n".join([*lines, *table(("image", "what it is here", "program", "ports", "package"), rows)]).rstrip() + "\n"
+    )
+
+
 PAGES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("settings.md", settings_page), ("crds.md", crds_page), ("cli.md", cli_page), ("events.md", events_page),
-    ("metrics.md", metrics_page),
+    ("metrics.md", metrics_page), ("images.md", images_page),
 )  # fmt: skip
 
 

@@ -21,13 +21,22 @@ ROOTS = {
     "io.k8s.api.batch.v1": "Job CronJob",
     "io.k8s.api.autoscaling.v1": "Scale",
     "io.k8s.api.discovery.v1": "EndpointSlice",
-    "io.k8s.api.networking.v1": "NetworkPolicy Ingress IngressClass",
+    "io.k8s.api.networking.v1": "NetworkPolicy Ingress IngressClass IPAddress ServiceCIDR",
     "io.k8s.api.coordination.v1": "Lease",
     "io.k8s.api.rbac.v1": "Role RoleBinding ClusterRole ClusterRoleBinding",
     "io.k8s.api.events.v1": "Event",
     "io.k8s.api.policy.v1": "PodDisruptionBudget Eviction",
     "io.k8s.api.scheduling.v1": "PriorityClass",
-    "io.k8s.api.storage.v1": "StorageClass",
+    "io.k8s.api.storage.v1": "StorageClass VolumeAttachment CSIDriver CSINode CSIStorageCapacity VolumeAttributesClass",
+    "io.k8s.api.autoscaling.v2": "HorizontalPodAutoscaler",
+    "io.k8s.api.node.v1": "RuntimeClass",
+    "io.k8s.api.admissionregistration.v1": (
+        "ValidatingWebhookConfiguration MutatingWebhookConfiguration ValidatingAdmissionPolicy "
+        "ValidatingAdmissionPolicyBinding"
+    ),
+    "io.k8s.api.certificates.v1": "CertificateSigningRequest",
+    "io.k8s.api.flowcontrol.v1": "FlowSchema PriorityLevelConfiguration",
+    "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1": "APIService",
     "io.k8s.api.authentication.v1": "TokenRequest TokenReview SelfSubjectReview",
     "io.k8s.api.authorization.v1": (
         "SelfSubjectAccessReview SubjectAccessReview LocalSubjectAccessReview SelfSubjectRulesReview"

@@ -11,7 +11,7 @@ PACKAGES=(clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iputils-ping curl
 # next boot.
 install_quietly() {
     local policy=/usr/sbin/policy-rc.d service had=()
-    for service in nginx; do
+    for service in nginx containerd; do
         [[ ! -e /lib/systemd/system/$service.service ]] || had+=("$service")
     done
     if [[ ! -e $policy ]]; then
@@ -20,7 +20,7 @@ install_quietly() {
         trap "rm -f $policy" EXIT
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-    for service in nginx; do
+    for service in nginx containerd; do
         [[ " ${had[*]} " != *" $service "* && -e /lib/systemd/system/$service.service ]] || continue
         deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true
         update-rc.d "$service" disable >/dev/null 2>&1 || true

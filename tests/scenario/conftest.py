@@ -41,6 +41,10 @@ MODES = ("tunnel", "native")
 """What most scenarios run in."""
 
 
+PATIENT = ("--node-monitor-grace-period", "100")
+"""Tests take kubelets away for a while, and no pod shall be moved meanwhile."""
+
+
 class Labs:
     """One lab per mode, up when the first test wants it."""
 
@@ -54,7 +58,7 @@ class Labs:
             values = self._directory / f"{mode}.yaml"
             values.write_text(VALUES[mode])
             self._up[mode] = Cluster(f"t{os.getpid()}-{mode[0]}")
-            self._up[mode].up(nodes=nodes, values=values)
+            self._up[mode].up(*PATIENT, nodes=nodes, values=values)
         return self._up[mode]
 
     def down(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from kubelab.apiserver.conversion import from_stored, to_stored
 from kubelab.apiserver.decoding import Cleaner, Decoder, decode, decode_apply, duplicates
 from kubelab.apiserver.errors import BadRequest, Cause, Invalid, UnsupportedMediaType
 from kubelab.apiserver.options import validation
@@ -38,7 +39,7 @@ class Bodies:
             faults += duplicates(raw, media)
         if faults and strict == "Strict":
             raise BadRequest(f"{'' if target.resource.custom else cleaner.complaint}{_strict(faults)}")
-        return cleaned, faults if strict == "Warn" else []
+        return to_stored(cleaned, target), faults if strict == "Warn" else []
 
     async def read_apply(self, request: web.Request, target: Target) -> tuple[Object, list[str]]:
         """An apply configuration, in YAML or JSON. Raises BadRequest."""
@@ -51,7 +52,7 @@ class Bodies:
         faults += [f'unknown field "{path}"' for path in cleaner.unknown]
         if faults and strict == "Strict":
             raise BadRequest(_strict(faults))
-        return cleaned, faults if strict == "Warn" else []
+        return to_stored(cleaned, target), faults if strict == "Warn" else []
 
     async def read_patch(self, request: web.Request) -> "Patch":
         raw, media = await request.read(), request.content_type
@@ -64,6 +65,7 @@ class Bodies:
 
     def patched(self, patch: "Patch", old: Object, target: Target, warnings: list[str]) -> Object:
         """`old` with the patch. Raises Invalid, BadRequest for what it makes of it."""
+        old = from_stored(old, target) if target.resource.stored_as else old
         match patch.media:
             case "application/json-patch+json":
                 made = json_patch(old, patch.content)
@@ -92,7 +94,7 @@ class Bodies:
             raise Invalid(f' "" is invalid: {cause}', causes=[cause])
         if patch.strict == "Warn":
             warnings.extend(faults)
-        return cleaned
+        return to_stored(cleaned, target)
 
     def node(self, target: Target) -> Node | None:
         resource = target.resource

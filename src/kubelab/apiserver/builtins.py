@@ -4,31 +4,22 @@ Owns: one row per built-in resource: names, scope, subresources, selectable fiel
 Source: the discovery documents of Kubernetes.
 """
 
-from kubelab.apiserver.resources import ALL_VERBS, Resource, Subresource
+from kubelab.apiserver.builtins_stored import stored_kinds
+from kubelab.apiserver.resources import Resource, Subresource
+from kubelab.apiserver.rows import READ_WRITE, proxy, row, status
 
-_READ_WRITE = ("get", "patch", "update")
-
-
-def _status(kind: str) -> Subresource:
-    return Subresource("status", kind, _READ_WRITE)
-
-
-def _proxy(kind: str) -> Subresource:
-    return Subresource("proxy", f"{kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
-
-
-_SCALE = Subresource("scale", "Scale", _READ_WRITE, group="autoscaling", version="v1")
+_SCALE = Subresource("scale", "Scale", READ_WRITE, group="autoscaling", version="v1")
 
 _POD_SUBRESOURCES = (
     Subresource("attach", "PodAttachOptions", ("create", "get")),
     Subresource("binding", "Binding", ("create",)),
-    Subresource("ephemeralcontainers", "Pod", _READ_WRITE),
+    Subresource("ephemeralcontainers", "Pod", READ_WRITE),
     Subresource("eviction", "Eviction", ("create",), group="policy", version="v1"),
     Subresource("exec", "PodExecOptions", ("create", "get")),
     Subresource("log", "Pod", ("get",)),
     Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
-    _proxy("Pod"),
-    _status("Pod"),
+    proxy("Pod"),
+    status("Pod"),
 )
 _POD_FIELDS = (
     "spec.nodeName",
@@ -52,57 +43,27 @@ _EVENT_FIELDS = (
 )
 
 
-def _row(
-    group: str,
-    plural: str,
-    kind: str,
-    *,
-    short: str = "",
-    namespaced: bool = True,
-    categories: tuple[str, ...] = (),
-    subresources: tuple[Subresource, ...] = (),
-    generation: bool = False,
-    selectable: tuple[str, ...] = (),
-    verbs: tuple[str, ...] = ALL_VERBS,
-) -> Resource:
-    return Resource(
-        group=group,
-        versions=("v1",),
-        plural=plural,
-        kind=kind,
-        singular=kind.lower(),
-        namespaced=namespaced,
-        storage_version="v1",
-        short_names=tuple(short.split()),
-        categories=categories,
-        subresources=subresources,
-        generation=generation,
-        selectable=selectable,
-        verbs=verbs,
-    )
-
-
 def _core() -> list[Resource]:
     return [
-        _row(
+        row(
             "",
             "namespaces",
             "Namespace",
             short="ns",
             namespaced=False,
-            subresources=(Subresource("finalize", "Namespace", ("update",)), _status("Namespace")),
+            subresources=(Subresource("finalize", "Namespace", ("update",)), status("Namespace")),
             selectable=("status.phase",),
         ),
-        _row(
+        row(
             "",
             "nodes",
             "Node",
             short="no",
             namespaced=False,
-            subresources=(_proxy("Node"), _status("Node")),
+            subresources=(proxy("Node"), status("Node")),
             selectable=("spec.unschedulable",),
         ),
-        _row(
+        row(
             "",
             "pods",
             "Pod",
@@ -112,13 +73,13 @@ def _core() -> list[Resource]:
             generation=True,
             selectable=_POD_FIELDS,
         ),
-        _row(
+        row(
             "",
             "services",
             "Service",
             short="svc",
             categories=("all",),
-            subresources=(_proxy("Service"), _status("Service")),
+            subresources=(proxy("Service"), status("Service")),
             selectable=("spec.clusterIP", "spec.type"),
         ),
     ]
@@ -126,10 +87,10 @@ def _core() -> list[Resource]:
 
 def _core_rest() -> list[Resource]:
     return [
-        _row("", "endpoints", "Endpoints", short="ep"),
-        _row("", "configmaps", "ConfigMap", short="cm"),
-        _row("", "secrets", "Secret", selectable=("type",)),
-        _row(
+        row("", "endpoints", "Endpoints", short="ep"),
+        row("", "configmaps", "ConfigMap", short="cm"),
+        row("", "secrets", "Secret", selectable=("type",)),
+        row(
             "",
             "serviceaccounts",
             "ServiceAccount",
@@ -138,32 +99,32 @@ def _core_rest() -> list[Resource]:
                 Subresource("token", "TokenRequest", ("create",), group="authentication.k8s.io", version="v1"),
             ),
         ),
-        _row("", "events", "Event", short="ev", selectable=_EVENT_FIELDS),
-        _row(
+        row("", "events", "Event", short="ev", selectable=_EVENT_FIELDS),
+        row(
             "",
             "replicationcontrollers",
             "ReplicationController",
             short="rc",
             categories=("all",),
-            subresources=(_SCALE, _status("ReplicationController")),
+            subresources=(_SCALE, status("ReplicationController")),
             generation=True,
         ),
-        _row("", "resourcequotas", "ResourceQuota", short="quota", subresources=(_status("ResourceQuota"),)),
-        _row("", "limitranges", "LimitRange", short="limits"),
-        _row(
+        row("", "resourcequotas", "ResourceQuota", short="quota", subresources=(status("ResourceQuota"),)),
+        row("", "limitranges", "LimitRange", short="limits"),
+        row(
             "",
             "persistentvolumeclaims",
             "PersistentVolumeClaim",
             short="pvc",
-            subresources=(_status("PersistentVolumeClaim"),),
+            subresources=(status("PersistentVolumeClaim"),),
         ),
-        _row(
+        row(
             "",
             "persistentvolumes",
             "PersistentVolume",
             short="pv",
             namespaced=False,
-            subresources=(_status("PersistentVolume"),),
+            subresources=(status("PersistentVolume"),),
         ),
     ]
 
@@ -178,27 +139,27 @@ def _workloads() -> list[Resource]:
     ):
         scale = () if kind == "DaemonSet" else (_SCALE,)
         rows.append(
-            _row(
+            row(
                 "apps",
                 plural,
                 kind,
                 short=short,
                 categories=("all",),
-                subresources=(*scale, _status(kind)),
+                subresources=(*scale, status(kind)),
                 generation=True,
                 selectable=("status.replicas",) if kind == "ReplicaSet" else (),
             )
         )
-    rows.append(_row("apps", "controllerrevisions", "ControllerRevision"))
+    rows.append(row("apps", "controllerrevisions", "ControllerRevision"))
     for plural, kind, short in (("jobs", "Job", ""), ("cronjobs", "CronJob", "cj")):
         rows.append(
-            _row(
+            row(
                 "batch",
                 plural,
                 kind,
                 short=short,
                 categories=("all",),
-                subresources=(_status(kind),),
+                subresources=(status(kind),),
                 generation=True,
                 selectable=("status.successful",) if kind == "Job" else (),
             )
@@ -209,41 +170,41 @@ def _workloads() -> list[Resource]:
 def _others() -> list[Resource]:
     rbac = "rbac.authorization.k8s.io"
     return [
-        _row("discovery.k8s.io", "endpointslices", "EndpointSlice", generation=True),
-        _row("networking.k8s.io", "networkpolicies", "NetworkPolicy", short="netpol", generation=True),
-        _row(
+        row("discovery.k8s.io", "endpointslices", "EndpointSlice", generation=True),
+        row("networking.k8s.io", "networkpolicies", "NetworkPolicy", short="netpol", generation=True),
+        row(
             "networking.k8s.io",
             "ingresses",
             "Ingress",
             short="ing",
-            subresources=(_status("Ingress"),),
+            subresources=(status("Ingress"),),
             generation=True,
         ),
-        _row("networking.k8s.io", "ingressclasses", "IngressClass", namespaced=False, generation=True),
-        _row("coordination.k8s.io", "leases", "Lease"),
-        _row(rbac, "roles", "Role"),
-        _row(rbac, "rolebindings", "RoleBinding"),
-        _row(rbac, "clusterroles", "ClusterRole", namespaced=False),
-        _row(rbac, "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
-        _row("events.k8s.io", "events", "Event"),
-        _row(
+        row("networking.k8s.io", "ingressclasses", "IngressClass", namespaced=False, generation=True),
+        row("coordination.k8s.io", "leases", "Lease"),
+        row(rbac, "roles", "Role"),
+        row(rbac, "rolebindings", "RoleBinding"),
+        row(rbac, "clusterroles", "ClusterRole", namespaced=False),
+        row(rbac, "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
+        row("events.k8s.io", "events", "Event", short="ev", stored_as="events"),
+        row(
             "policy",
             "poddisruptionbudgets",
             "PodDisruptionBudget",
             short="pdb",
-            subresources=(_status("PodDisruptionBudget"),),
+            subresources=(status("PodDisruptionBudget"),),
             generation=True,
         ),
-        _row("scheduling.k8s.io", "priorityclasses", "PriorityClass", short="pc", namespaced=False, generation=True),
-        _row("storage.k8s.io", "storageclasses", "StorageClass", short="sc", namespaced=False),
-        _row(
+        row("scheduling.k8s.io", "priorityclasses", "PriorityClass", short="pc", namespaced=False, generation=True),
+        row("storage.k8s.io", "storageclasses", "StorageClass", short="sc", namespaced=False),
+        row(
             "apiextensions.k8s.io",
             "customresourcedefinitions",
             "CustomResourceDefinition",
             short="crd crds",
             namespaced=False,
             categories=("api-extensions",),
-            subresources=(_status("CustomResourceDefinition"),),
+            subresources=(status("CustomResourceDefinition"),),
             generation=True,
         ),
     ]
@@ -253,14 +214,14 @@ def _reviews() -> list[Resource]:
     """Questions about users: answered (`reviews.py`), never stored."""
     authentication, authorization = "authentication.k8s.io", "authorization.k8s.io"
     return [
-        _row(authentication, "selfsubjectreviews", "SelfSubjectReview", namespaced=False, verbs=("create",)),
-        _row(authentication, "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
-        _row(authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=("create",)),
-        _row(authorization, "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)),
-        _row(authorization, "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False, verbs=("create",)),
-        _row(authorization, "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
+        row(authentication, "selfsubjectreviews", "SelfSubjectReview", namespaced=False, verbs=("create",)),
+        row(authentication, "tokenreviews", "TokenReview", namespaced=False, verbs=("create",)),
+        row(authorization, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, verbs=("create",)),
+        row(authorization, "subjectaccessreviews", "SubjectAccessReview", namespaced=False, verbs=("create",)),
+        row(authorization, "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False, verbs=("create",)),
+        row(authorization, "localsubjectaccessreviews", "LocalSubjectAccessReview", verbs=("create",)),
     ]
 
 
 def builtin_resources() -> list[Resource]:
-    return [*_core(), *_core_rest(), *_workloads(), *_others(), *_reviews()]
+    return [*_core(), *_core_rest(), *_workloads(), *_others(), *stored_kinds(), *_reviews()]

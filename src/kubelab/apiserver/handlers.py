@@ -5,11 +5,13 @@ the request. Goes out: responses; errors are raised as `ApiError`. What is speci
 `subresources.py`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from kubelab.apiserver.bodies import APPLY, Bodies
+from kubelab.apiserver.conversion import fields_to_stored
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed, NotFound, too_large
 from kubelab.apiserver.options import delete_options, dry_run, field_manager, force, list_options, number
@@ -61,12 +63,15 @@ class ResourceHandlers:
         wanted = number(request.query.get("resourceVersion", ""))
         if wanted > self._store.version:
             raise too_large(wanted, self._store.version)
-        obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)
+        obj = await self._store.get(target.resource.stored, target.name, namespace=target.namespace)
         return self._answer(request, obj, target)
 
     def collection(self, request: web.Request, target: Target) -> web.Response:
         options = list_options(request.query)
-        entries, metadata = page(self._store, target.resource.key, namespace=target.namespace or None, options=options)
+        options = replace(options, fields=fields_to_stored(options.fields, target))
+        entries, metadata = page(
+            self._store, target.resource.stored, namespace=target.namespace or None, options=options
+        )
         return self._renderer.collection(
             entries,
             target,
@@ -80,7 +85,7 @@ class ResourceHandlers:
     async def create(self, request: web.Request, target: Target) -> web.Response:
         body, warnings = await self.bodies.read(request, target)
         obj = await self._store.create(
-            target.resource.key,
+            target.resource.stored,
             body,
             namespace=target.namespace,
             manager=field_manager(request),
@@ -95,7 +100,7 @@ class ResourceHandlers:
             raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({target.name})")
         body.setdefault("metadata", {})["name"] = name
         obj = await self._store.update(
-            target.resource.key,
+            target.resource.stored,
             body,
             namespace=target.namespace,
             subresource=target.subresource,
@@ -112,7 +117,7 @@ class ResourceHandlers:
         patch = await self.bodies.read_patch(request)
         warnings: list[str] = []
         obj = await self._store.patch(
-            target.resource.key,
+            target.resource.stored,
             target.name,
             lambda old: self.bodies.patched(patch, old, target, warnings),
             namespace=target.namespace,
@@ -125,7 +130,7 @@ class ResourceHandlers:
     async def _apply(self, request: web.Request, target: Target, *, forced: bool) -> web.Response:
         content, warnings = await self.bodies.read_apply(request, target)
         obj, created = await self._store.apply(
-            target.resource.key,
+            target.resource.stored,
             target.name,
             content,
             Applier(field_manager(request), force=forced, subresource=target.subresource),
@@ -137,9 +142,9 @@ class ResourceHandlers:
     async def delete(self, request: web.Request, target: Target) -> web.Response:
         options = await delete_options(request, self.decoder)
         resource = target.resource
-        before = await self._store.get(resource.key, target.name, namespace=target.namespace)
-        obj = await self._store.delete(resource.key, target.name, namespace=target.namespace, **options)
-        still_there = self._store.peek(resource.key, target.name, namespace=target.namespace)
+        before = await self._store.get(resource.stored, target.name, namespace=target.namespace)
+        obj = await self._store.delete(resource.stored, target.name, namespace=target.namespace, **options)
+        still_there = self._store.peek(resource.stored, target.name, namespace=target.namespace)
         if still_there is not None and still_there["metadata"]["uid"] == before["metadata"]["uid"]:
             return self._answer(request, obj, target)
         uid = before["metadata"]["uid"]
@@ -149,14 +154,16 @@ class ResourceHandlers:
         options = await delete_options(request, self.decoder)
         query = request.query
         selector = self._store.selector(
-            target.resource.key, query.get("labelSelector", ""), query.get("fieldSelector", "")
+            target.resource.stored,
+            query.get("labelSelector", ""),
+            fields_to_stored(query.get("fieldSelector", ""), target),
         )
-        listing = self._store.select(target.resource.key, namespace=target.namespace or None, selector=selector)
+        listing = self._store.select(target.resource.stored, namespace=target.namespace or None, selector=selector)
         for obj in listing.items:
             metadata = obj["metadata"]
             try:
                 await self._store.delete(
-                    target.resource.key, metadata["name"], namespace=metadata.get("namespace", ""), **options
+                    target.resource.stored, metadata["name"], namespace=metadata.get("namespace", ""), **options
                 )
             except NotFound:
                 continue  # An earlier deletion of this request took it along.

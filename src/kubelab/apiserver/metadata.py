@@ -27,7 +27,7 @@ def identify(known: Resource, obj: Object, namespace: str) -> None:
         obj["metadata"] = {}
     kind = obj.setdefault("kind", known.kind)
     group, _, version = obj.setdefault("apiVersion", known.api_version()).rpartition("/")
-    if kind != known.kind or group not in (known.group, *known.aliases) or version not in known.versions:
+    if kind != known.kind or group != known.group or version not in known.versions:
         raise BadRequest(
             f"the object is a {obj['apiVersion']} {kind}, but this is the place of {known.api_version()} {known.kind}"
         )

@@ -47,14 +47,19 @@ class Resource:
     "True: defined by a CRD."
     selectable: tuple[str, ...] = ()
     "Field selectors beyond metadata.name and metadata.namespace, as dotted paths."
-    aliases: tuple[str, ...] = ()
-    "Further groups under which the same objects are served (events)."
+    stored_as: str = ""
+    "Key of the resource whose objects these are in another form (`conversion.py`): events.k8s.io."
     scale: tuple[str, str, str] | None = None
     'CRDs only: paths of wanted replicas, observed replicas and (or "") the selector.'
 
     @property
     def key(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def stored(self) -> str:
+        """The key under which the store knows the objects."""
+        return self.stored_as or self.key
 
     @property
     def list_kind(self) -> str:

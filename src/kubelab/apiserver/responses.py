@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from kubelab.apiserver.conversion import from_stored, is_stored
 from kubelab.apiserver.errors import ApiError
 from kubelab.apiserver.requests import Negotiation, Target
 from kubelab.apiserver.tables import Tables, partial
@@ -46,12 +47,6 @@ def success(*, name: str, group: str, kind: str, uid: str) -> Object:
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
-def as_version(obj: Object, target: Target) -> Object:
-    """The object under the apiVersion that the URL asks for."""
-    wanted = target.resource.api_version(target.version)
-    return obj if obj.get("apiVersion") == wanted else {**obj, "apiVersion": wanted}
-
-
 class Renderer:
     """Objects in the form that the client wants."""
 
@@ -75,7 +70,7 @@ class Renderer:
             )
         if negotiation.form == "PartialObjectMetadata":
             return json_response(partial(obj), status=status, warnings=warnings)
-        return json_response(as_version(obj, target), status=status, warnings=warnings)
+        return json_response(from_stored(obj, target), status=status, warnings=warnings)
 
     def collection(
         self,
@@ -102,7 +97,7 @@ class Renderer:
     def table(
         self, objects: Iterable[Object], target: Target, *, metadata: Object, include: str, headers: bool = True
     ) -> Object:
-        versioned = (as_version(o, target) for o in objects)
+        versioned = (from_stored(o, target) for o in objects)
         return self._tables.render(
             versioned,
             resource=target.resource.key,
@@ -113,6 +108,6 @@ class Renderer:
         )
 
     def _raw(self, entry: Entry, target: Target) -> msgspec.Raw | Object:
-        if target.version == target.resource.storage_version:
+        if is_stored(target):
             return msgspec.Raw(entry.raw)
-        return as_version(entry.object, target)
+        return from_stored(entry.object, target)

@@ -17,6 +17,7 @@ from kubelab.apiserver.authorization.attributes import request_attributes
 from kubelab.apiserver.authorization.chain import Chain
 from kubelab.apiserver.errors import (
     ApiError,
+    Forbidden,
     InternalError,
     MethodNotAllowed,
     NotFound,
@@ -100,6 +101,9 @@ class Routes:
             # Why it is refused is nobody's business but the server's.
             log.info("not authenticated", method=request.method, path=request.path, why=error.message)
             return error_response(Unauthorized("Unauthorized"))
+        except Forbidden as error:
+            log.info("forbidden", method=request.method, path=request.path, why=error.message)
+            return error_response(error)
         except ApiError as error:
             return error_response(error)
         except web.HTTPRequestEntityTooLarge:

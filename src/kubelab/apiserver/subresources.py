@@ -45,7 +45,7 @@ class Subresources:
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Dispatch by name. Raises MethodNotAllowed."""
         match target.subresource, request.method:
-            case (("status" | "finalize"), ("GET" | "PUT" | "PATCH")):
+            case (("status" | "finalize" | "approval"), ("GET" | "PUT" | "PATCH")):
                 return await self._handlers.handle(request, target)
             case "scale", "GET":
                 obj = await self._store.get(target.resource.key, target.name, namespace=target.namespace)

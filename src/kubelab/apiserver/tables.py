@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubelab.apiserver import jsonpath
-from kubelab.apiserver.printers import core, groups
+from kubelab.apiserver.printers import core, groups, stored
 from kubelab.apiserver.printers.columns import Column, Object, age, age_column, name_column
 
 IncludeObject = str
@@ -19,7 +19,7 @@ class Tables:
     """The columns of every resource; CRDs add theirs per version."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, tuple[Column, ...]] = {**core.columns(), **groups.columns()}
+        self._columns: dict[str, tuple[Column, ...]] = {**core.columns(), **groups.columns(), **stored.columns()}
         self._custom: dict[tuple[str, str], tuple[Column, ...]] = {}
 
     def set_custom(self, resource: str, version: str, columns: Iterable[Mapping[str, Any]]) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
+from kubelab.apiserver.conversion import fields_to_stored, from_stored, is_stored
 from kubelab.apiserver.errors import ApiError, BadRequest, too_large
 from kubelab.apiserver.options import WatchOptions, number, watch_options
 from kubelab.apiserver.requests import Negotiation, Target
-from kubelab.apiserver.responses import Renderer, as_version
+from kubelab.apiserver.responses import Renderer
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.tables import partial
 from kubelab.apiserver.watch import Event, Watch
@@ -60,11 +61,11 @@ class Watcher:
         return response
 
     def _open(self, options: WatchOptions, target: Target) -> Watch:
-        fields = options.fields
+        fields = fields_to_stored(options.fields, target)
         if target.name:
             fields = f"{fields},metadata.name={target.name}".strip(",")
         return self._store.watch(
-            target.resource.key,
+            target.resource.stored,
             namespace=target.namespace or None,
             labels=options.labels,
             fields=fields,
@@ -102,7 +103,7 @@ class _Stream:
             except TimeoutError:
                 # Everything up to the store's version was delivered: nothing was ready.
                 if self._store.version > self._sent:
-                    await response.write(self._line(self._store.bookmark(self._target.resource.key)))
+                    await response.write(self._line(self._store.bookmark(self._target.resource.stored)))
                     self._sent = self._store.version
                 continue
             if not events:
@@ -113,7 +114,7 @@ class _Stream:
                 self._sent = max(self._sent, events[-1].version)
 
     def _line(self, event: Event) -> bytes:
-        if self._form == "object" and event.raw and self._target.version == self._target.resource.storage_version:
+        if self._form == "object" and event.raw and is_stored(self._target):
             return b'{"type":"' + event.type.encode() + b'","object":' + event.raw + b"}\n"
         obj = event.object
         if self._form == "Table":
@@ -131,7 +132,7 @@ class _Stream:
         elif self._form == "PartialObjectMetadata":
             obj = partial(obj)
         else:
-            obj = as_version(obj, self._target)
+            obj = from_stored(obj, self._target)
         return msgspec.json.encode({"type": event.type, "object": obj}) + b"\n"
 
 

@@ -21,10 +21,15 @@ from kubelab.controllers.controller import Controller
 from kubelab.controllers.index import PodIndex
 from kubelab.controllers.network.endpoint_slices import EndpointSliceController
 from kubelab.controllers.network.endpoints import EndpointsController
+from kubelab.controllers.network.mirroring import MirroringController
 from kubelab.controllers.nodes.evictions import EvictionController
 from kubelab.controllers.nodes.life import NodeController
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR, NodeIpamController
 from kubelab.controllers.scheduling.scheduler import Scheduler
+from kubelab.controllers.storage import matching
+from kubelab.controllers.storage.binder import VolumeController
+from kubelab.controllers.storage.protection import EphemeralVolumeController, ProtectionController
+from kubelab.controllers.storage.provisioner import Provisioner
 from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.upkeep.event_expiry import EventExpiryController
 from kubelab.controllers.upkeep.garbage import GarbageCollector
@@ -49,6 +54,8 @@ class ControllerOptions:
     """Seconds without a sign of life after which a node is not ready."""
     job_backoff: float = 10.0
     """Seconds between the first failure of a Job's pod and its successor; doubled with each further failure."""
+    provisioner: Provisioner | None = None
+    """Makes volumes for the StorageClass `standard`; none: there is no such class."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
     issue_token: Issue | None = None
@@ -66,6 +73,7 @@ class ControllerManager:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._store, self._options = store, options
         pods = PodIndex(store)
         store.on_commit(pods.observe)
         self.controllers: tuple[Controller, ...] = (
@@ -92,10 +100,14 @@ class ControllerManager:
             DisruptionController(store, pods=pods, now=now),
             JobController(store, pods=pods, now=now, first_backoff=options.job_backoff),
             CronJobController(store, pods=pods, now=now),
+            VolumeController(store, pods=pods, now=now, provisioner=options.provisioner),
+            ProtectionController(store, pods=pods, now=now),
+            EphemeralVolumeController(store, pods=pods, now=now),
             Scheduler(store, pods=pods, now=now),
             EvictionController(store, pods=pods, now=now),
             EndpointSliceController(store, pods=pods, now=now),
             EndpointsController(store, pods=pods, now=now),
+            MirroringController(store, pods=pods, now=now),
             GarbageCollector(store, pods=pods, now=now),
             EventExpiryController(store, pods=pods, now=now),
         )
@@ -120,6 +132,7 @@ class ControllerManager:
 
     async def run(self) -> None:
         """Look at everything, then work until cancelled."""
+        await self.provide()
         self.resync()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -127,6 +140,13 @@ class ControllerManager:
                     tasks.create_task(controller.run(), name=controller.name)
         finally:
             self.stop()
+
+    async def provide(self) -> None:
+        """What the cluster offers from the start: the default StorageClass, unless there is one of its name."""
+        if self._options.provisioner is not None:
+            wanted = self._options.provisioner.storage_class()
+            if self._store.peek(matching.CLASSES, wanted["metadata"]["name"]) is None:
+                await self._store.create(matching.CLASSES, wanted)
 
     async def settle(self, *, rounds: int = 1000) -> None:
         """Work until no controller has anything to do now (tests). Raises RuntimeError if they never agree."""

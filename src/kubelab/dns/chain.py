@@ -45,6 +45,11 @@ class Chain:
         found = next((plugin for plugin in self.plugins if isinstance(plugin, Bind)), None)
         return ("::", "0.0.0.0") if found is None else found.addresses
 
+    @property
+    def recursive(self) -> bool:
+        """Whether other names are asked about elsewhere. CoreDNS leaves RA to its upstreams; nslookup complains."""
+        return any(isinstance(plugin, Forward) for plugin in self.plugins)
+
     async def ask(self, query: Query) -> Response:
         """Raises ServerFailure and what plugins stumble over."""
         if not self.plugins:
@@ -56,6 +61,7 @@ class Chain:
         began = time.perf_counter()
         try:
             response = await self.ask(query)
+            response.recursion_available |= self.recursive
             data = encode(query, response)
         except (ServerFailure, OSError, ValueError, dns.exception.DNSException) as error:
             for plugin in self.plugins:

@@ -14,12 +14,16 @@ from collections.abc import Iterable, Sequence
 from kubelab.dns.listeners import BindError
 from kubelab.external.servers import World
 from kubelab.external.zone import Zone, zone
-from kubelab.underlay.addresses import WORLD, Family
+from kubelab.underlay.addresses import PUBLIC, WORLD, Family
 
 ORIGIN = "world.test"
 FAMILIES: tuple[Family, ...] = (4, 6)
 SITES = ("web", "api", "ns")
 """Names of the world's addresses, in their order; the last one is the name server."""
+PUBLIC_ZONES = ("example.com", "google.com", "github.com", "cilium.io", "kubernetes.io")
+"""Domains of the real world that public manifests and tutorials ask: all their names are the first web server."""
+PUBLIC_SITE = "one.one.one.one"
+"""The name of the real world's addresses that are here."""
 
 
 def split(address: str) -> tuple[str, int]:
@@ -41,9 +45,17 @@ def default_zone(origin: str = ORIGIN, families: Sequence[Family] = FAMILIES) ->
     return zone(origin, hosts)
 
 
+def public_zones(families: Sequence[Family] = FAMILIES) -> list[Zone]:
+    """Stand-ins for domains of the real world."""
+    web = tuple(WORLD[family][0] for family in families)
+    own = tuple(address for family in families for address in PUBLIC[family])
+    return [*(zone(origin, {"@": web, "*": web}) for origin in PUBLIC_ZONES), zone(PUBLIC_SITE, {"@": own})]
+
+
 def sites(families: Sequence[Family] = FAMILIES) -> list[tuple[str, str, int]]:
     """(name, address, port) of the web servers that every lab has."""
-    return [(name, WORLD[family][place], 80) for place, name in enumerate(SITES[:2]) for family in families]
+    own = [(name, WORLD[family][place], 80) for place, name in enumerate(SITES[:2]) for family in families]
+    return own + [(PUBLIC_SITE, address, 80) for family in families for address in PUBLIC[family]]
 
 
 async def run(web: Sequence[tuple[str, str, int]], names: Sequence[tuple[str, int]], zones: Sequence[Zone]) -> None:
@@ -76,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not chosen and not names:
         chosen, names = sites(families), [(WORLD[family][-1], 53) for family in families]
     try:
-        asyncio.run(run(chosen, names, [default_zone(arguments.zone, families)]))
+        asyncio.run(run(chosen, names, [default_zone(arguments.zone, families), *public_zones(families)]))
     except BindError as error:
         print(error, file=sys.stderr)
         return 1

@@ -29,6 +29,7 @@ class KubeletConfig:
     cluster_dns: tuple[str, ...] = ()  # cluster IPs of the cluster's name servers; none: pods ask the node's
     images: str = ""  # a file that extends the registry of stand-ins
     runtime: str = "process"  # or "containerd"
+    runtime_socket: str = "/run/containerd/containerd.sock"
     labels: dict[str, str] = field(default_factory=dict)  # of the Node, beside those that every node has
     heartbeat: float = 30.0  # seconds between lease renewals
 

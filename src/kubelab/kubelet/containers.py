@@ -40,6 +40,7 @@ BACKOFF_RESET = 60.0
 CONFIG_RETRY = 2.0
 HOOK_LIMIT = 600.0
 MIN_GRACE = 2.0
+IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
 
 
 class Host(Protocol):
@@ -79,6 +80,7 @@ class Container:
         self._killer: asyncio.Task[None] | None = None
         self.settled = asyncio.Event()  # started, its startup probe and postStart hook done; or ended
         self._backoff = 0.0
+        self._image_backoff = IMAGE_BACKOFF_MIN
         self._wake = asyncio.Event()
         directory.mkdir(parents=True, exist_ok=True)
         self._record = self._recall()
@@ -132,7 +134,7 @@ class Container:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
         except ImageError as error:
-            await self._cannot(error.reason, str(error), CONFIG_RETRY)
+            await self._without_image(error)
             return False
         except LaunchError as error:
             self.state = replace(self.state, started_at=now())
@@ -142,10 +144,14 @@ class Container:
         probed = "startupProbe" in self.spec
         hooked = not (self.spec.get("lifecycle") or {}).get("postStart")
         self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
-                             container_id=self.process.id, hooked=hooked, started=hooked and not probed,
+                             container_id=self.process.id, image_id=self.process.image_id, hooked=hooked,
+                             started=hooked and not probed,
                              ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self.settled.clear()
         self._save()
+        if self.process.image_id:
+            present = f'Container image "{self.spec["image"]}" already present on machine'
+            self._host.event("Normal", "Pulled", present)
         self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
         if self.process.notice is not None:
@@ -226,6 +232,25 @@ class Container:
     async def _cannot(self, reason: str, message: str, delay: float) -> None:
         if self.state.message != message:
             self._host.event("Warning", "Failed", f"Error: {message}")
+        await self._hold(reason, message, delay)
+
+    async def _without_image(self, error: ImageError) -> None:
+        """Says what the container waits for; an image may be there at any time."""
+        reason, message, delay = error.reason, str(error), IMAGE_BACKOFF_MIN
+        if reason == "ErrImagePull" and self.state.reason in (reason, "ImagePullBackOff"):
+            reason, message = "ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}": {reason}: {error}'
+            delay = self._image_backoff = min(self._image_backoff * 2, IMAGE_BACKOFF_MAX)
+        else:
+            self._image_backoff = IMAGE_BACKOFF_MIN
+        if self.state.reason != reason:
+            if reason == "ImagePullBackOff":
+                self._host.event("Normal", "BackOff", f'Back-off pulling image "{self.spec["image"]}"')
+            else:
+                self._host.event("Warning", reason if reason == "ErrImageNeverPull" else "Failed", message)
+            self._host.event("Warning", "Failed", f"Error: {reason}")
+        await self._hold(reason, message, delay)
+
+    async def _hold(self, reason: str, message: str, delay: float) -> None:
         self.state = replace(self.state, kind="waiting", reason=reason, message=message)
         self._host.changed()
         await self._sleep(delay)

@@ -6,6 +6,7 @@ variables by which a stand-in tells who it is.
 
 from __future__ import annotations
 
+import grp
 import pwd
 
 from kubelab.images.invocation import Invocation, resolve
@@ -13,6 +14,10 @@ from kubelab.images.layer import Layer
 from kubelab.images.registry import Registry
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import expand
+
+
+class UserError(Exception):
+    """An image names a user that this machine does not have."""
 
 
 def invocation(container: Object, environment: dict[str, str], registry: Registry, layer: Layer) -> Invocation:
@@ -40,9 +45,13 @@ def identity(pod: Object, container: Object, node: str, ports: tuple[str, ...]) 
 
 
 def user(security: Object, image: str) -> tuple[int, int]:
-    """(uid, gid): the pod's, or those the image names; a name is one of this machine's. Raises KeyError."""
+    """(uid, gid): the pod's, or those the image names; a name is one of this machine's. Raises UserError."""
     name, _, group = image.partition(":")
-    account = pwd.getpwnam(name) if name and not name.isdecimal() else None
+    try:
+        account = pwd.getpwnam(name) if name and not name.isdecimal() else None
+        group = str(grp.getgrnam(group).gr_gid) if group and not group.isdecimal() else group
+    except KeyError:
+        raise UserError(f"unable to find user {image}: this machine has none of that name") from None
     uid = account.pw_uid if account else int(name or 0)
     gid = int(group) if group.isdecimal() else account.pw_gid if account else 0
     wanted = security.get("runAsUser")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import re
-import sys
 from collections.abc import Awaitable, Callable
 
 from kubelab.kubelet import quantities
@@ -61,8 +60,6 @@ async def build(pod: Object, container: Object, config: KubeletConfig, ips: list
     """All variables of the container, references resolved."""
     namespace = pod["metadata"]["namespace"]
     result = {
-        "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root",
         "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else pod["metadata"]["name"],
         "KUBERNETES_SERVICE_HOST": config.api_host,
         "KUBERNETES_SERVICE_PORT": config.api_port,

@@ -21,7 +21,7 @@ from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
-from kubelab.kubelet.volumes import Sources, unmount_below
+from kubelab.kubelet.volumes import Sources, VolumeError, unmount_below
 from kubelab.kubelet.worker import PodWorker, Surroundings
 
 log = structlog.get_logger(__name__)
@@ -48,14 +48,14 @@ class Kubelet:
         self._runtime = runtime.make(config, self._inotify)
         self._network_changed = asyncio.Condition()
         self._reporter = Reporter(client, config.node)
-        self._node = NodeReporter(client, config, self._runtime.version)
+        self._node = NodeReporter(client, config, self._runtime)
         self._around = Surroundings(
             config=config,
             runtime=self._runtime,
             network_changed=self._network_changed,
             inotify=self._inotify,
             reporter=self._reporter,
-            sources=Sources(self._fetch, self._token, config),
+            sources=Sources(self._fetch, self._token, config, self._claimed),
         )
         self.workers: dict[str, PodWorker] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -63,6 +63,7 @@ class Kubelet:
     async def run(self) -> None:
         server = KubeletServer(self._config.node, self.workers, self._inotify)
         try:
+            await self._runtime.open()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._node.run(), name="node")
@@ -192,6 +193,16 @@ class Kubelet:
             await asyncio.sleep(TOKEN_ROUND)
             for worker in list(self.workers.values()):
                 await worker.rotate()
+
+    async def _claimed(self, namespace: str, claim: str) -> Object:
+        try:
+            found = await self._client.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
+            volume = found["spec"].get("volumeName")
+            if not volume or (found.get("status") or {}).get("phase") != "Bound":
+                raise VolumeError(f"PersistentVolumeClaim {claim} is not bound")
+            return await self._client.get(f"/api/v1/persistentvolumes/{volume}")
+        except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise VolumeError(f"PersistentVolumeClaim {claim}: {error}") from error
 
     async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:
         meta, account = pod["metadata"], pod["spec"].get("serviceAccountName") or "default"

@@ -132,25 +132,28 @@ def _start(fd: int, log: Path, options: LogOptions) -> int:
     start = first_byte(fd)
     if options.since is not None:
         start = max(start, _Index(index_path(log)).since(options.since))
-    if options.tail is None:
-        return start
+    return start if options.tail is None else last_lines(fd, options.tail, start)
+
+
+def last_lines(fd: int, count: int, start: int) -> int:
+    """Where the last ``count`` lines of a file begin, not before ``start``."""
     size = os.fstat(fd).st_size
-    if options.tail == 0:
+    if count == 0:
         return size
-    wanted, end = options.tail + 1, size
+    wanted, end = count + 1, size
     # Counts line ends backwards, block by block; the last byte's own line end does not count as a line.
     if size and os.pread(fd, 1, size - 1) != b"\n":
         wanted -= 1
     while end > start:
         begin = max(start, end - 65536)
         block = os.pread(fd, end - begin, begin)
-        count = block.count(b"\n")
-        if count >= wanted:
+        found = block.count(b"\n")
+        if found >= wanted:
             position = len(block)
             for _ in range(wanted):
                 position = block.rfind(b"\n", 0, position)
             return begin + position + 1
-        wanted -= count
+        wanted -= found
         end = begin
     return start
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import platform
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import structlog
 from kubelab.kubelet import quantities
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
+from kubelab.kubelet.runtime.contract import Runtime
 from kubelab.kubelet.status import merge_conditions
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,8 @@ SOCKET_ANNOTATION = "kubelab.io/kubelet-socket"
 KUBELET_PORT = 10250
 VERSION = "v1.37.0-kubelab"
 MAX_PODS = 250
+MAX_IMAGES = 50
+"""In the node's status."""
 
 
 _PRESSURES = (
@@ -54,7 +58,9 @@ def node_object(config: KubeletConfig) -> Object:
     }
 
 
-def node_status(config: KubeletConfig, runtime: str, network: str | None, old: Object) -> Object:
+def node_status(
+    config: KubeletConfig, runtime: str, network: str | None, old: Object, images: Sequence[Object] = ()
+) -> Object:
     """The node's status; ``network`` is None or the reason why pods cannot be attached; ``runtime`` is named in it."""
     capacity = {**quantities.of_node(), "pods": str(MAX_PODS)}
     ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
@@ -77,6 +83,7 @@ def node_status(config: KubeletConfig, runtime: str, network: str | None, old: O
         "capacity": capacity,
         "allocatable": capacity,
         "conditions": merge_conditions(old.get("conditions") or [], conditions),
+        "images": list(images[:MAX_IMAGES]),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
         "nodeInfo": {
             "kubeletVersion": VERSION,
@@ -96,11 +103,12 @@ def node_status(config: KubeletConfig, runtime: str, network: str | None, old: O
 class NodeReporter:
     """Keeps Node and Lease up to date."""
 
-    def __init__(self, client: ApiClient, config: KubeletConfig, runtime: str) -> None:
+    def __init__(self, client: ApiClient, config: KubeletConfig, runtime: Runtime) -> None:
         self._client, self._config, self._runtime = client, config, runtime
         self._path = f"/api/v1/nodes/{config.node}"
         self._network: str | None = "cni plugin not initialized"
         self._said: dict[str, str] = {}
+        self._images: list[Object] = []
         self._wake = asyncio.Event()
         self._wake.set()
 
@@ -125,6 +133,7 @@ class NodeReporter:
                     self._wake.clear()
                     await self._write()
                 await self._lease()
+                await self._look_at_images()
                 delay = 0.1
                 try:
                     await asyncio.wait_for(self._wake.wait(), self._config.heartbeat)
@@ -149,9 +158,15 @@ class NodeReporter:
             await self._client.patch(
                 self._path, {"metadata": {"labels": meta["labels"], "annotations": meta["annotations"]}}
             )
-        status = node_status(self._config, self._runtime, self._network, node.get("status") or {})
+        status = node_status(self._config, self._runtime.version, self._network, node.get("status") or {}, self._images)
         await self._client.patch(f"{self._path}/status", {"status": status})
         self._said = {entry["type"]: entry["status"] for entry in status["conditions"]}
+
+    async def _look_at_images(self) -> None:
+        images = await self._runtime.images()
+        if images != self._images:
+            self._images = images
+            self._wake.set()
 
     async def _lease(self) -> None:
         path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self._config.node}"

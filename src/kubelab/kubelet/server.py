@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from kubelab.kubelet import logs
+from kubelab.kubelet import cri_logs, logs
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.pages import Pages
@@ -85,6 +85,7 @@ class KubeletServer:
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         container = self._container(request)
+        read = cri_logs.read if self._worker(request).log_format == "cri" else logs.read
         query = request.query
         attempt = container.attempt
         if flag(query, "previous"):
@@ -104,7 +105,7 @@ class KubeletServer:
         def running() -> bool:
             return container.attempt == attempt and container.running
 
-        async for chunk in logs.read(path, options, self._inotify, running):
+        async for chunk in read(path, options, self._inotify, running):
             await response.write(chunk)
         await response.write_eof()
         return response

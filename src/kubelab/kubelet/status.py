@@ -27,6 +27,7 @@ class ContainerState:
     finished_at: str | None = None
     exit_code: int = 0
     container_id: str = ""
+    image_id: str = ""
     restarts: int = 0
     ready: bool = False
     started: bool = False
@@ -55,7 +56,7 @@ def container_status(container: Object, state: ContainerState) -> Object:
     result = {
         "name": container["name"],
         "image": container.get("image", ""),
-        "imageID": container.get("image", ""),
+        "imageID": state.image_id or container.get("image", ""),
         "ready": state.ready,
         "started": state.started,
         "restartCount": state.restarts,

@@ -29,6 +29,9 @@ RENEW_AT = 0.8
 Token = Callable[[Object, "str | None", int], Awaitable[str]]
 """(pod, audience, seconds) -> a service account token. Raises MissingReferenceError without the account."""
 
+Claimed = Callable[[str, str], Awaitable[Object]]
+"""(namespace, claim) -> the PersistentVolume that is bound to it. Raises VolumeError while there is none."""
+
 _FROM_API = {"configMap", "secret", "projected", "downwardAPI"}
 
 
@@ -43,6 +46,7 @@ class Sources:
     fetch: Fetch
     token: Token
     config: KubeletConfig
+    claimed: Claimed
 
 
 class Volumes:
@@ -51,6 +55,11 @@ class Volumes:
     def __init__(self, pod: Object, directory: Path, sources: Sources) -> None:
         self._pod, self._directory, self._sources = pod, directory, sources
         self._paths: dict[str, str] = {}
+        self._readonly = {
+            volume["name"]
+            for volume in pod["spec"].get("volumes") or []
+            if (volume.get("persistentVolumeClaim") or {}).get("readOnly")
+        }
         self._renew = float("inf")
         self.ready = False
 
@@ -74,7 +83,7 @@ class Volumes:
             sub = entry.get("subPath") or environment.expand(entry.get("subPathExpr") or "", variables)
             if sub:
                 path = _below(path, sub, container["name"])
-            readonly = bool(entry.get("readOnly"))
+            readonly = bool(entry.get("readOnly")) or entry["name"] in self._readonly
             result.append(Mount(path, entry["mountPath"], readonly, entry.get("mountPropagation") or "None"))
         if "kube-api-access" in self._paths and not any(m.target.startswith(TOKEN_PATH) for m in result):
             result.append(Mount(self._paths["kube-api-access"], TOKEN_PATH, readonly=True))
@@ -133,6 +142,8 @@ class Volumes:
         name, path = volume["name"], self._directory / volume["name"]
         if "hostPath" in volume:
             return host_path(name, volume["hostPath"])
+        if "persistentVolumeClaim" in volume or "ephemeral" in volume:
+            return await self._claimed(volume)
         if "emptyDir" in volume:
             _empty_directory(path, volume["emptyDir"] or {}, self._group)
             return str(path)
@@ -147,7 +158,7 @@ class Volumes:
             wanted = {**volume["downwardAPI"], "sources": [{"downwardAPI": volume["downwardAPI"]}]}
         else:
             kinds = ", ".join(sorted(volume.keys() - {"name"})) or "nothing"
-            known = "hostPath, emptyDir, configMap, secret, projected, downwardAPI"
+            known = "hostPath, emptyDir, configMap, secret, projected, downwardAPI, persistentVolumeClaim, ephemeral"
             raise VolumeError(f"volume {name}: {kinds}: the kubelet knows {known}")
         default = int(wanted.get("defaultMode") or 0o644)
         files: dict[str, File] = {}
@@ -157,6 +168,13 @@ class Volumes:
         if name == "kube-api-access" and "ca.crt" not in files:
             shutil.copy(self._sources.config.ca, path / "ca.crt")
         return str(path)
+
+    async def _claimed(self, volume: Object) -> str:
+        """The directory of a PersistentVolume; one that is made on demand appears here, open to any user."""
+        name, metadata = volume["name"], self._pod["metadata"]
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName") or f"{metadata['name']}-{name}"
+        found = await self._sources.claimed(metadata["namespace"], claim)
+        return persistent_path(name, found)
 
     @property
     def _group(self) -> int | None:
@@ -232,3 +250,16 @@ def _empty_directory(path: Path, source: Object, group: int | None) -> None:
     path.chmod(0o777 if group is None else 0o2777)  # containers may run as any user
     if group is not None:
         os.chown(path, -1, group)
+
+
+def persistent_path(name: str, volume: Object) -> str:
+    """The directory of a PersistentVolume. Raises VolumeError."""
+    spec = volume["spec"]
+    if "local" in spec:
+        return host_path(name, {"path": spec["local"]["path"], "type": "Directory"})
+    if "hostPath" not in spec:
+        raise VolumeError(f"volume {name}: PersistentVolume {volume['metadata']['name']}: want hostPath or local")
+    path = Path(spec["hostPath"]["path"])
+    if spec["hostPath"].get("type") == "DirectoryOrCreate" and not path.exists():
+        _empty_directory(path, {}, None)
+    return host_path(name, spec["hostPath"])

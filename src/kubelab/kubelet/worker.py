@@ -20,7 +20,16 @@ from kubelab.kubelet.containers import Container
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.reports import Reporter
-from kubelab.kubelet.runtime.contract import ContainerSpec, LaunchError, Mount, Running, Runtime, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import (
+    ContainerSpec,
+    LaunchError,
+    LogFormat,
+    Mount,
+    Running,
+    Runtime,
+    Sandbox,
+    SandboxError,
+)
 from kubelab.kubelet.status import Facts, is_sidecar, now, phase, pod_status
 from kubelab.kubelet.volumes import Sources, VolumeError, Volumes
 
@@ -71,8 +80,7 @@ class PodWorker:
 
     def _container(self, spec: Object, policy: str) -> Container:
         directory = self.directory / "containers" / spec["name"]
-        log_format = self._around.runtime.log_format
-        return Container(spec, self, directory, self._around.inotify, policy=policy, log_format=log_format)
+        return Container(spec, self, directory, self._around.inotify, policy=policy, log_format=self.log_format)
 
     @property
     def name(self) -> str:
@@ -81,6 +89,10 @@ class PodWorker:
     @property
     def host_network(self) -> bool:
         return bool(self.pod["spec"].get("hostNetwork"))
+
+    @property
+    def log_format(self) -> LogFormat:
+        return self._around.runtime.log_format(self.directory)
 
     def container(self, name: str) -> Container | None:
         return next((c for c in (*self.containers, *self.init) if c.name == name), None)

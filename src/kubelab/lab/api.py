@@ -18,6 +18,8 @@ from urllib.parse import quote
 from kubelab.lab.errors import LabError
 
 Object = dict[str, Any]
+SERVED = 10.0
+"""Seconds for a kind to be served once it is defined."""
 
 
 def is_ready(item: Object) -> bool:
@@ -88,7 +90,7 @@ class LabApi:
 
         Raises ApiRefusedError; LabError for a kind that is not served.
         """
-        collection = self._collection(manifest, patience=0)
+        collection = self.collection(manifest)
         query = f"fieldManager={manager}&force=true&fieldValidation=Strict"
         path = f"{collection}/{manifest['metadata']['name']}"
         return self.request("PATCH", f"{path}?{query}", manifest, "application/apply-patch+yaml")
@@ -96,7 +98,7 @@ class LabApi:
     def find(self, manifest: Object) -> Object | None:
         """The object that a manifest names, if there is one."""
         try:
-            return self.get(f"{self._collection(manifest, patience=0)}/{manifest['metadata']['name']}")
+            return self.get(f"{self.collection(manifest)}/{manifest['metadata']['name']}")
         except ApiRefusedError as error:
             if error.code != 404:
                 raise
@@ -104,7 +106,7 @@ class LabApi:
 
     def delete(self, manifest: Object) -> None:
         """Asks for the end of the object that a manifest names; what is not there is no error."""
-        path = f"{self._collection(manifest, patience=0)}/{manifest['metadata']['name']}"
+        path = f"{self.collection(manifest)}/{manifest['metadata']['name']}"
         try:
             self.request("DELETE", path)
         except ApiRefusedError as error:
@@ -159,7 +161,7 @@ class LabApi:
             fresh.close()
 
     def _apply_one(self, manifest: Object) -> None:
-        collection = self._collection(manifest)
+        collection = self.collection(manifest)
         name = manifest["metadata"]["name"]
         try:
             self.request("POST", collection, manifest)
@@ -167,13 +169,18 @@ class LabApi:
             if error.code != 409:
                 raise
             self.request("PATCH", f"{collection}/{name}", manifest, "application/merge-patch+json")
+        self.defined(manifest)
+
+    def defined(self, manifest: Object) -> None:
+        """Something was created: the kind of a definition is served a moment later."""
         if manifest["kind"] == "CustomResourceDefinition":
             self._defined.add(manifest["spec"]["names"]["kind"])
 
-    def _collection(self, manifest: Object, patience: float = 10) -> str:
+    def collection(self, manifest: Object) -> str:
+        """The path at which a manifest's object is created; a kind just defined is waited for. Raises LabError."""
         group, kind = manifest["apiVersion"], manifest["kind"]
         base = f"/apis/{group}" if "/" in group else f"/api/{group}"
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + (SERVED if kind in self._defined else 0)
         while kind not in self._resources.get(base, {}):
             try:
                 found = self.get(base)["resources"]

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -20,8 +21,15 @@ from typing import Any
 from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR
+from kubelab.controllers.storage.provisioner import Provisioner
+from kubelab.controllers.upkeep.token_secrets import Issue
 from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
+from kubelab.underlay.node import KUBELET_DIRECTORY
+
+JOB_BACKOFF = 1.0
+"""Seconds before a Job's failed pod gets a successor."""
+PROVISIONER = "kubelab.io/local-path"
 
 
 async def serve(config: dict[str, Any], ready: int) -> None:
@@ -33,7 +41,11 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         service_ranges=lab.service_ranges,
         default_toleration_seconds=lab.default_toleration_seconds,
     )
-    controllers = ControllerManager(server.store, controller_options(lab, ca=server.authority.certificate))
+    nodes = Path(config["data_dir"]).parent / "nodes"
+    options = controller_options(
+        lab, ca=server.authority.certificate, nodes=nodes, issue_token=server.tokens.issue_legacy
+    )
+    controllers = ControllerManager(server.store, options)
     try:
         await server.start()
     except RuntimeError as error:
@@ -51,10 +63,25 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         await server.stop()
 
 
-def controller_options(lab: LabOptions, *, ca: bytes) -> ControllerOptions:
-    """What controllers are told of the lab."""
+def controller_options(
+    lab: LabOptions, *, ca: bytes, nodes: Path, issue_token: Issue | None = None
+) -> ControllerOptions:
+    """What controllers are told of the lab. `nodes`: where the machine has the nodes' directories."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
-    return ControllerOptions(cluster_cidrs=cidrs, ca=ca.decode(), node_grace=lab.node_monitor_grace_period)
+
+    def wipe(node: str, path: str) -> None:
+        target = (nodes / node / "kubelet" / path.removeprefix(f"{KUBELET_DIRECTORY}/")).resolve()
+        if target.is_relative_to((nodes / node / "kubelet").resolve()):
+            shutil.rmtree(target, ignore_errors=True)
+
+    return ControllerOptions(
+        cluster_cidrs=cidrs,
+        ca=ca.decode(),
+        issue_token=issue_token,
+        node_grace=lab.node_monitor_grace_period,
+        job_backoff=JOB_BACKOFF,
+        provisioner=Provisioner(PROVISIONER, f"{KUBELET_DIRECTORY}/local-path", wipe),
+    )
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubelab.images import registry
-from kubelab.lab import links, state
+from kubelab.lab import addons, containerd, images, links, state, usage
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, Daemons, server_url
 from kubelab.lab.errors import LabError
@@ -28,6 +28,7 @@ from kubelab.lab.preflight import require, require_root
 from kubelab.lab.removal import remove
 from kubelab.lab.state import LabState, Link, NodeRecord
 from kubelab.lab.status import LabStatus, present, status
+from kubelab.lab.usage import Usage
 from kubelab.underlay import cgroups, namespaces, network
 from kubelab.underlay.addresses import NoFreeSubnetError, choose, machine_routes
 
@@ -71,13 +72,15 @@ class Lab:
                 registry.read(options.images)
             except registry.RegistryError as error:
                 raise LabError(f"images: {error}") from error
+        if options.runtime == "containerd" and (missing := containerd.lacks()):
+            raise LabError(f"runtime containerd: {missing}")
         with state.lock(self.name):
             self._refuse_second()
             with self._all_or_nothing(progress):
                 self._build(options, progress)
                 wanted = manifests(self) if callable(manifests) else manifests
                 progress("applying manifests")
-                self.api().apply(wanted)
+                self.api().apply([*wanted, *addons.manifests(options)])
                 self._await_nodes(options.nodes, progress)
                 self._paths.change(lambda current: replace(current, complete=True))
 
@@ -210,6 +213,17 @@ class Lab:
         """Ends ``control-plane``, ``external`` or ``kubelet-<node>`` and waits for its end. Raises LabError."""
         self._daemons.stop(process, kill=kill)
 
+    # -- images -------------------------------------------------------------------------------------------------
+
+    def load_image(self, tar: Path, tag: str | None = None) -> list[str]:
+        """Imports a tar of images on every node, also on those that are added later; their names. Raises LabError."""
+        with state.lock(self.name):
+            return images.load(self._paths, tar, tag)
+
+    def images(self) -> list[images.LabImage]:
+        """What was loaded. Raises LabError."""
+        return images.listing(self._paths)
+
     # -- down ---------------------------------------------------------------------------------------------------
 
     def down(self, progress: Progress = lambda _: None) -> bool:
@@ -258,6 +272,16 @@ class Lab:
     def node_exec(self, name: str, command: Sequence[str]) -> int:
         """Runs a command in a node on the caller's terminal; its exit status."""
         return subprocess.run(self.node_argv(name, command), check=False).returncode
+
+    def usage(self, interval: float = 1.0) -> list[Usage]:
+        """CPU and memory of every component over so many seconds. Raises LabError."""
+        self._paths.require()
+        try:
+            pods = self.api().get("/api/v1/pods")["items"]
+        except OSError:  # without the API server, pods have no names
+            pods = []
+        names = [(pod["metadata"]["uid"], f"{pod['metadata']['namespace']}/{pod['metadata']['name']}") for pod in pods]
+        return usage.sample(self._paths, names, interval)
 
     def log_path(self, process: str) -> Path:
         """The log file of ``control-plane``, ``external`` or ``kubelet-<node>``."""

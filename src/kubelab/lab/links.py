@@ -46,12 +46,14 @@ def heal(paths: LabPaths, one: str = "", other: str = "") -> tuple[Link, ...]:
 
 
 def _apply(paths: LabPaths, cuts: tuple[Link, ...]) -> None:
-    """The state first: what is recorded is what `heal` takes away, whatever a crash left."""
-    paths.change(lambda state: replace(state, cuts=cuts))
-    restore(paths)
-
-
-def restore(paths: LabPaths) -> None:
-    """Makes the bridge as the state says. Raises NetworkError."""
-    cuts = paths.require().cuts
+    """What a crash in between leaves unrecorded, the next `heal` takes away."""
     network.separate(paths.name, [(PORTS.get(one, one), PORTS.get(other, other)) for one, other in cuts])
+    paths.change(lambda state: replace(state, cuts=cuts))
+
+
+def forget(paths: LabPaths, end: str) -> None:
+    """An end that goes leaves no cut. Raises LabError, NetworkError."""
+    before = paths.require().cuts
+    kept = tuple(cut for cut in before if end not in cut)
+    if kept != before:
+        _apply(paths, kept)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from kubelab.lab import drain, links, processes
-from kubelab.lab.api import ApiRefusedError, LabApi, Object
+from kubelab.lab.api import ApiRefusedError, LabApi, Object, is_ready
 from kubelab.lab.errors import LabError
 from kubelab.lab.nodes import Nodes
 from kubelab.lab.pki import Credentials
@@ -93,6 +94,7 @@ class NodeLife:
         self._forget(record)
 
     def _boot(self, record: NodeRecord) -> None:
+        boot, what = datetime.now(UTC), f"the kubelet of {record.name}"
         self.nodes.build(replace(record, stopped=True), Credentials(self.paths.control_plane))
         self.nodes.start_kubelet(record.name)
         boot_id = node.boot_id(self.paths.space(record.name))
@@ -101,8 +103,9 @@ class NodeLife:
             info: Object = ((items and items[0].get("status")) or {}).get("nodeInfo") or {}
             return info.get("bootID") == boot_id
 
-        path = f"/api/v1/nodes?fieldSelector=metadata.name%3D{record.name}"
-        self.api().wait(path, reported, BOOT, f"the kubelet of {record.name}")
+        api = self.api()
+        api.wait(f"/api/v1/nodes?fieldSelector=metadata.name%3D{record.name}", reported, BOOT, what)
+        api.wait(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{record.name}", none_older_than(boot), BOOT, what)
         self.paths.change(lambda state: state.with_node(replace(record, stopped=False)))
 
     def _destroy(self, record: NodeRecord) -> None:
@@ -114,8 +117,23 @@ class NodeLife:
             raise LabError(f"node {record.name}: {error}; try again once they have ended") from error
 
     def _forget(self, record: NodeRecord) -> None:
+        links.forget(self.paths, record.name)
         self.paths.change(lambda state: state.without_node(record.name))
-        links.restore(self.paths)
+
+
+def none_older_than(boot: datetime) -> Callable[[list[Object]], bool]:
+    """Whether no pod is still called ready for what ran before that moment."""
+    moment = boot.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def check(pods: list[Object]) -> bool:
+        return not any(started < moment for pod in pods if is_ready(pod) for started in _starts(pod))
+
+    return check
+
+
+def _starts(pod: Object) -> list[str]:
+    states = [container.get("state") or {} for container in pod["status"].get("containerStatuses") or ()]
+    return [state["running"].get("startedAt") or "" for state in states if "running" in state]
 
 
 def _delete(api: LabApi, path: str) -> None:

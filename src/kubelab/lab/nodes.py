@@ -5,13 +5,16 @@ In: records of nodes in the lab's state. Out: namespaces with a kubelet inside; 
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from kubelab.kubelet.config import KubeletConfig
-from kubelab.lab import processes
+from kubelab.lab import containerd, images, processes
 from kubelab.lab.daemons import EXTERNAL, Daemons, server_url
 from kubelab.lab.errors import LabError
 from kubelab.lab.pki import Credentials
@@ -44,10 +47,24 @@ class Nodes:
     def start_kubelet(self, name: str) -> None:
         """For the first time or after it was stopped; pods that run are adopted. Raises LabError."""
         state, space = self.paths.require(), self.paths.space(name)
+        if state.options.runtime == "containerd":
+            self.start_containerd(name)
         self._config(state, state.node(name)).write(space.kubelet / "config.json")
         argv = space.argv([sys.executable, "-m", "kubelab.kubelet", f"{node.KUBELET_DIRECTORY}/config.json"])
         process = f"kubelet-{name}"
         self.daemons.record(process, processes.start(argv, self.daemons.log(process)))
+
+    def start_containerd(self, name: str) -> None:
+        """For the first time or after it was stopped, unless it runs; containers go on without it. Raises LabError."""
+        process, pids = f"containerd-{name}", self.paths.require().pids
+        if process in pids and processes.alive(pids[process]):
+            return
+        space, log = self.paths.space(name), self.daemons.log(process)
+        record = containerd.start(space, log)
+        self.daemons.record(process, record)
+        containerd.await_ready(space, record, log)
+        for archive in images.archives(self.paths):
+            containerd.import_image(space, archive)
 
     def argv(self, name: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of
@@ -55,17 +72,27 @@ class Nodes:
         if name == EXTERNAL:
             return ["nsenter", f"--net={network.netns(self.paths.name, name)}", *command]
         record = self.paths.require().node(name)
+        if record.stopped:
+            raise LabError(f"node {name} is stopped: cilium lab node start {name}")
         return self.paths.space(record.name).argv(list(command))
 
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
-        group = cgroups.node_path(self.paths.name, name) / "kubepods" / f"pod{pod_uid}" / container
+        group = self._container_group(name, pod_uid, container)
         first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
         if first is None:
             raise LabError(f"container {container} of pod {pod_uid} does not run on {name}")
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
         enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
         return ["sh", "-c", script, str(group), *enter, *command]
+
+    def _container_group(self, name: str, pod_uid: str, container: str) -> Path:
+        """The kubelet's, of a process; runc's, of a container of containerd, which the kubelet has recorded."""
+        node_group = cgroups.node_path(self.paths.name, name)
+        record = self.paths.space(name).kubelet / "pods" / pod_uid / "containers" / container / "state.json"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return containerd.container_group(node_group, json.loads(record.read_text())["process"]["container"])
+        return node_group / "kubepods" / f"pod{pod_uid}" / container
 
     def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:
         space, inside = self.paths.space(record.name), node.KUBELET_DIRECTORY

@@ -64,7 +64,7 @@ class LabState:
         for record in self.nodes:
             if record.name == name:
                 return record
-        raise LabError(f"node {name}: lab {self.name} has {', '.join(record.name for record in self.nodes)}, external")
+        raise LabError(f"node {name}: lab {self.name} has {', '.join(record.name for record in self.nodes)}")
 
     def with_node(self, record: NodeRecord) -> LabState:
         """Added, or in the place of the one of this name."""

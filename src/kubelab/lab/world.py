@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from kubelab.images.programs import standin_argv
 from kubelab.lab.errors import LabError
 from kubelab.lab.lab import Lab
-from kubelab.underlay.addresses import WORLD_V4, WORLD_V6
+from kubelab.underlay.addresses import PUBLIC, WORLD_V4, WORLD_V6
 
 Place = tuple[str, int, str]
 """Address, port (0: none, the address only), protocol `tcp` or `udp`."""
@@ -23,13 +23,13 @@ def served_already(place: Place) -> bool:
     address, port, protocol = place
     if address in (WORLD_V4[2], WORLD_V6[2]):
         return port == 53
-    return address in (*WORLD_V4, *WORLD_V6) and port == 80 and protocol == "tcp"
+    return address in (*WORLD_V4, *WORLD_V6, *PUBLIC[4], *PUBLIC[6]) and port == 80 and protocol == "tcp"
 
 
 @contextmanager
 def serving(lab: Lab, places: Collection[Place]) -> Iterator[None]:
     """Adds the addresses to the world, answers on the ports. Raises LabError when somebody else has one of them."""
-    own = sorted({address for address, _, _ in places} - {*WORLD_V4, *WORLD_V6})
+    own = sorted({address for address, _, _ in places} - {*WORLD_V4, *WORLD_V6, *PUBLIC[4], *PUBLIC[6]})
     wanted = sorted(place for place in places if place[1] and not served_already(place))
     added: list[str] = []
     process: subprocess.Popen[str] | None = None

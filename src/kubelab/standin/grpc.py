@@ -14,8 +14,11 @@ _DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 4, 6,
 _ACK = _END_STREAM = 1
 _END_HEADERS = 4
 
-_CHECK = (b"/grpc.health.v1.Health/Check", b'bk+"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8b\xd3\x94\x9d\x7f')
-_WATCH = (b"/grpc.health.v1.Health/Watch", b"bk+\"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8eCI'")
+_CHECK = (b"\x1c/grpc.health.v1.Health/Check", b'\x95bk+"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8b\xd3\x94\x9d\x7f')
+_WATCH = (b"\x1c/grpc.health.v1.Health/Watch", b"\x94bk+\"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8eCI'")
+"""Each behind its length, plain and in HPACK's Huffman code."""
+_NO_TABLE = b"\0\1\0\0\0\0"
+"""SETTINGS_HEADER_TABLE_SIZE 0: the client writes every path out."""
 _SERVING = b"\0\0\0\0\2\x08\x01"
 """One message, not compressed, of two bytes: HealthCheckResponse with status 1."""
 _STATUS_200 = b"\x88"
@@ -34,12 +37,11 @@ class Http2:
     """A connection after its preface."""
 
     def __init__(self) -> None:
-        self.output = frame(_SETTINGS, 0, 0)
+        self.output = frame(_SETTINGS, 0, 0, _NO_TABLE)
         self.closing = False
         self._input = b""
         self._paths: dict[int, str] = {}  # by stream whose request has begun
         self._block = b""
-        self._known = ""  # a client that asks again refers to the path by its table
 
     def received(self, data: bytes) -> None:
         self._input += data
@@ -75,12 +77,12 @@ class Http2:
             if flags & _END_STREAM:
                 self._answer(stream)
 
-    def _method(self, block: bytes) -> str:
+    @staticmethod
+    def _method(block: bytes) -> str:
         for name, spellings in (("check", _CHECK), ("watch", _WATCH)):
             if any(spelling in block for spelling in spellings):
-                self._known = name
                 return name
-        return self._known if len(block) < 32 else ""  # indexes only, no literal path
+        return ""
 
     def _answer(self, stream: int) -> None:
         method = self._paths.pop(stream, "")

@@ -19,6 +19,11 @@ WORLD_V4 = ("203.0.113.10", "203.0.113.11", "203.0.113.53")
 WORLD_V6 = ("2001:db8::10", "2001:db8::11", "2001:db8::53")
 WORLD: dict[Family, tuple[str, ...]] = {4: WORLD_V4, 6: WORLD_V6}
 """Two web servers and a name server."""
+PUBLIC: dict[Family, tuple[str, ...]] = {
+    4: ("1.1.1.1", "1.0.0.1"),
+    6: ("2606:4700:4700::1111", "2606:4700:4700::1001"),
+}
+"""Addresses of the real world that public manifests ask: in a lab they are web servers of its own world."""
 MAX_NODES = 100
 
 
@@ -58,7 +63,7 @@ class Plan:
     @property
     def world(self) -> tuple[str, ...]:
         """Addresses behind the router that answer in every lab."""
-        return tuple(address for family in self.families for address in WORLD[family])
+        return tuple(address for family in self.families for address in (*WORLD[family], *PUBLIC[family]))
 
     @property
     def name_servers(self) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def separate(lab: str, pairs: Iterable[tuple[str, str]]) -> None:
         for one, other in pairs
         for source, target in ((one, other), (other, one))
     )
-    chain = f"{CUTS} {{ chain cuts {{ type filter hook forward priority 0; policy accept;\n{rules}}} }}\n"
+    chain = f"{CUTS} {{\nchain cuts {{ type filter hook forward priority 0; policy accept;\n{rules}}}\n}}\n"
     text = f"{CUTS} {{}}\ndelete {CUTS}\n" + (chain if rules else "")
     argv = ["nsenter", f"--net={netns(lab, 'underlay')}", "nft", "-f", "-"]
     done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ from kubelab.apiserver.strategies.custom import CustomStrategy
 from kubelab.apiserver.strategies.definitions import CRDS, DefinitionStrategy
 from kubelab.apiserver.strategies.pods import DEFAULT_TOLERATION_SECONDS, PodStrategy
 from kubelab.apiserver.strategies.services import SERVICE_RANGES, ServiceRanges, ServiceStrategy
+from kubelab.apiserver.strategies.stored import STRATEGIES as STORED
 
 _BUILTIN: dict[str, type[NamedStrategy]] = {
     "namespaces": cluster.NamespaceStrategy,
@@ -37,6 +38,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "networkpolicies.networking.k8s.io": networking.NetworkPolicyStrategy,
     "ingresses.networking.k8s.io": networking.IngressStrategy,
     CRDS: DefinitionStrategy,
+    **STORED,
 }
 
 

@@ -4,7 +4,6 @@ Owns: the checks of metadata and the required fields of the built-in schemas. Co
 Source: RFC 1123, RFC 1035; Kubernetes documentation "Object Names and IDs", "Labels and Selectors".
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +12,10 @@ import msgspec
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.schemas import Node
+from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object, Strategy
 
-_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_LABEL_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_QUALIFIED = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
 _PATH_NAMES = ("rbac.authorization.k8s.io",)
-_LABEL_NAMES = ("namespaces", "services")
 _MAX_ANNOTATIONS = 256 * 1024
 
 
@@ -59,10 +54,12 @@ def metadata_causes(metadata: Object, resource: Resource) -> Iterator[Cause]:
         if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
             yield invalid_value(f"metadata.{field}", str(values)[:80], "want a map of strings to strings")
             continue
-        for key, value in values.items():
-            yield from qualified_name(key, f"metadata.{field}")
-            if field == "labels":
-                yield from label_value(value, f"metadata.{field}")
+        if field == "labels":
+            yield from label_causes(values, f"metadata.{field}")
+        else:
+            for key in values:
+                # Keys of annotations are compared without case.
+                yield from qualified_name(key.lower(), f"metadata.{field}")
     if (
         sum(len(k) + len(v) for k, v in (metadata.get("annotations") or {}).items() if isinstance(v, str))
         > _MAX_ANNOTATIONS
@@ -79,40 +76,23 @@ def metadata_causes(metadata: Object, resource: Resource) -> Iterator[Cause]:
 
 
 def _name_causes(name: str, resource: Resource) -> Iterator[Cause]:
+    if not name:
+        return  # The store gave one, or said that there is none.
     if resource.group in _PATH_NAMES:
-        if name in (".", "..") or "/" in name or "%" in name:
-            yield invalid_value("metadata.name", name, "may not be '.', '..', or contain '/' or '%'")
-    elif resource.key in _LABEL_NAMES:
-        pattern = _LABEL_1035 if resource.key == "services" else _LABEL
-        if len(name) > 63 or not pattern.match(name):
-            why = "want at most 63 lower case letters, digits or '-', starting and ending alphanumeric"
-            yield invalid_value("metadata.name", name, f"a lowercase RFC 1123 label is expected: {why}")
-    elif len(name) > 253 or not _SUBDOMAIN.match(name):
-        why = "want at most 253 lower case letters, digits, '-' or '.', starting and ending alphanumeric"
-        yield invalid_value("metadata.name", name, f"a lowercase RFC 1123 subdomain is expected: {why}")
-
-
-def is_label(text: str) -> bool:
-    return len(text) <= 63 and bool(_LABEL.match(text))
+        check = names.path_segment
+    else:
+        check = {"services": names.label_1035, "namespaces": names.label}.get(resource.key, names.subdomain)
+    yield from (invalid_value("metadata.name", name, why) for why in check(name))
 
 
 def qualified_name(key: str, field: str) -> Iterator[Cause]:
-    prefix, slash, name = key.rpartition("/")
-    if slash and (len(prefix) > 253 or not _SUBDOMAIN.match(prefix)):
-        yield invalid_value(field, key, "prefix part must be a lowercase RFC 1123 subdomain")
-    if not name or len(name) > 63 or not _QUALIFIED.match(name):
-        yield invalid_value(
-            field, key, "name part must be 1 to 63 letters, digits, '-', '_' or '.', starting and ending alphanumeric"
-        )
+    return (invalid_value(field, key, why) for why in names.qualified(key))
 
 
-def label_value(value: str, field: str) -> Iterator[Cause]:
-    if len(value) > 63 or (value and not _QUALIFIED.match(value)):
-        yield invalid_value(
-            field,
-            value,
-            "a valid label is empty or 1 to 63 letters, digits, '-', '_' or '.', starting and ending alphanumeric",
-        )
+def label_causes(labels: Any, field: str) -> Iterator[Cause]:
+    for key, value in (labels or {}).items():
+        yield from qualified_name(key, field)
+        yield from (invalid_value(field, value, why) for why in names.label_value(value))
 
 
 def missing_fields(value: Any, node: Node, path: str) -> list[Cause]:
@@ -136,9 +116,7 @@ def missing_fields(value: Any, node: Node, path: str) -> list[Cause]:
 def selector_causes(selector: Any, field: str) -> Iterator[Cause]:
     """A LabelSelector of a spec."""
     operators = ("DoesNotExist", "Exists", "In", "NotIn")
-    for key, value in ((selector or {}).get("matchLabels") or {}).items():
-        yield from qualified_name(key, f"{field}.matchLabels")
-        yield from label_value(value, f"{field}.matchLabels")
+    yield from label_causes((selector or {}).get("matchLabels"), f"{field}.matchLabels")
     for index, expression in enumerate((selector or {}).get("matchExpressions") or ()):
         where = f"{field}.matchExpressions[{index}]"
         operator, values = expression.get("operator"), expression.get("values") or ()

@@ -2,13 +2,12 @@
 
 import base64
 import binascii
-import re
 
 from kubelab.apiserver.errors import Cause
+from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value
 
-_KEY = re.compile(r"^[-._a-zA-Z0-9]{1,253}$")
 _MAX_BYTES = 1024 * 1024
 
 
@@ -17,6 +16,10 @@ class ConfigMapStrategy(NamedStrategy):
         causes = super().validate(obj, old)
         for field in ("data", "binaryData"):
             causes += _key_causes(obj.get(field) or {}, field)
+        causes += [
+            invalid_value(f"data[{key}]", key, "duplicate of key present in binaryData")
+            for key in (obj.get("data") or {}).keys() & (obj.get("binaryData") or {}).keys()
+        ]
         size = sum(len(v) for field in ("data", "binaryData") for v in (obj.get(field) or {}).values())
         if size > _MAX_BYTES:
             causes.append(Cause("", "FieldValueTooLong", f"Too long: may not be more than {_MAX_BYTES} bytes"))
@@ -50,8 +53,7 @@ class SecretStrategy(NamedStrategy):
 
 
 def _key_causes(data: Object, field: str) -> list[Cause]:
-    why = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
-    return [invalid_value(f"{field}[{key}]", key, why) for key in data if not _KEY.match(key)]
+    return [invalid_value(f"{field}[{key}]", key, why) for key in data for why in names.config_key(key)]
 
 
 def _immutable_causes(obj: Object, old: Object | None, fields: tuple[str, ...]) -> list[Cause]:

@@ -1,28 +1,36 @@
 """Pods: defaults of pod specs (also inside templates), validation, what an update may change, grace periods."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import Cause
+from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import (
     NamedStrategy,
     duplicate,
     invalid_value,
-    is_label,
+    label_causes,
+    qualified_name,
     required,
     unsupported,
 )
+from kubelab.apiserver.strategies.containers import (
+    container_causes,
+    default_container,
+    default_requests,
+    host_port_causes,
+)
 
 _POLICIES = ("Always", "OnFailure", "Never")
-_PULL = ("Always", "IfNotPresent", "Never")
-_PROTOCOLS = ("TCP", "UDP", "SCTP")
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _DEFAULT_GRACE = 30
+_LARGEST = 2**31 - 1
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_NOT_NEGATIVE = "must be greater than or equal to 0"
 _GIVEN = ("nodeName", "priority", "preemptionPolicy")
 """What the server gave the pod: an update may leave it out."""
 DEFAULT_TOLERATION_SECONDS = 300
@@ -39,22 +47,20 @@ class PodStrategy(NamedStrategy):
             spec.setdefault("serviceAccountName", "default")
             spec["serviceAccount"] = spec["serviceAccountName"]
             spec.setdefault("enableServiceLinks", True)
+            default_requests(spec)
 
     def prepare_create(self, obj: Object, store: Reader) -> None:
         spec = obj.get("spec")
         if not isinstance(spec, dict):
             return
-        tolerations = spec.setdefault("tolerations", [])
-        for key in _NODE_TOLERATIONS:
-            if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-                toleration = {"key": key, "operator": "Exists", "effect": "NoExecute"}
-                tolerations.append({**toleration, "tolerationSeconds": self.toleration_seconds})
+        _tolerate_nodes(spec, self.toleration_seconds)
         spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
         spec.setdefault("priority", 0)
         obj["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
         if isinstance(obj.get("spec"), dict):
+            _tolerate_nodes(obj["spec"], self.toleration_seconds)
             for field in _GIVEN:
                 if field in old["spec"]:
                     obj["spec"].setdefault(field, old["spec"][field])
@@ -65,13 +71,8 @@ class PodStrategy(NamedStrategy):
             causes += pod_spec_causes(obj["spec"], "spec")
         else:
             causes.append(required("spec"))
-        if old is not None and not causes and _frozen(obj["spec"]) != _frozen(old["spec"]):
-            why = (
-                "Forbidden: pod updates may not change fields other than `spec.containers[*].image`, "
-                "`spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.terminationGracePeriodSeconds`, "
-                "`spec.tolerations` (only additions)"
-            )
-            causes.append(Cause("spec", "FieldValueForbidden", why))
+        if old is not None and not causes:
+            causes += update_causes(obj["spec"], old["spec"])
         return causes
 
     def grace_seconds(self, obj: Object, asked: int | None) -> int:
@@ -80,6 +81,14 @@ class PodStrategy(NamedStrategy):
             return 0
         own = spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE)
         return int(own if asked is None else asked)
+
+
+def _tolerate_nodes(spec: Object, seconds: int) -> None:
+    """A pod stays so long on a node that is away, if it says nothing else."""
+    tolerations = spec.setdefault("tolerations", [])
+    for key in _NODE_TOLERATIONS:
+        if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds})
 
 
 def _frozen(spec: Object) -> Object:
@@ -123,42 +132,9 @@ def default_pod_spec(spec: Any) -> None:
     for kind in _CONTAINER_LISTS:
         for container in spec.get(kind) or ():
             if isinstance(container, dict):
-                _default_container(container, host_network=bool(spec.get("hostNetwork")))
+                default_container(container, host_network=bool(spec.get("hostNetwork")))
     for volume in spec.get("volumes") or ():
         _default_volume(volume)
-
-
-def _default_container(container: Object, *, host_network: bool) -> None:
-    image = str(container.get("image", ""))
-    tag = image.rsplit("/", 1)[-1].partition(":")[2]
-    latest = "@" not in image and tag in ("", "latest")
-    container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("resources", {})
-    for port in container.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-        if host_network and "containerPort" in port:
-            port.setdefault("hostPort", port["containerPort"])
-    for name in _PROBES:
-        probe = container.get(name)
-        if isinstance(probe, dict):
-            for field, value in (
-                ("timeoutSeconds", 1),
-                ("periodSeconds", 10),
-                ("successThreshold", 1),
-                ("failureThreshold", 3),
-            ):
-                probe.setdefault(field, value)
-            if isinstance(probe.get("httpGet"), dict):
-                probe["httpGet"].setdefault("path", "/")
-                probe["httpGet"].setdefault("scheme", "HTTP")
-            if isinstance(probe.get("grpc"), dict):
-                probe["grpc"].setdefault("service", "")
-    for variable in container.get("env") or ():
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if isinstance(reference, dict):
-            reference.setdefault("apiVersion", "v1")
 
 
 def _default_volume(volume: Object) -> None:
@@ -169,6 +145,19 @@ def _default_volume(volume: Object) -> None:
             volume[kind].setdefault("defaultMode", 0o644)
     if isinstance(volume.get("hostPath"), dict):
         volume["hostPath"].setdefault("type", "")
+    projected = (volume.get("projected") or {}).get("sources") or ()
+    for source in projected:
+        if isinstance(source.get("serviceAccountToken"), dict):
+            source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+    for place in (volume, *projected):
+        for item in (place.get("downwardAPI") or {}).get("items") or ():
+            if isinstance(item.get("fieldRef"), dict):
+                item["fieldRef"].setdefault("apiVersion", "v1")
+            if isinstance(item.get("resourceFieldRef"), dict):
+                item["resourceFieldRef"].setdefault("divisor", "0")
+    claim = ((volume.get("ephemeral") or {}).get("volumeClaimTemplate") or {}).get("spec")
+    if isinstance(claim, dict):
+        claim.setdefault("volumeMode", "Filesystem")
 
 
 def qos_class(spec: Object) -> str:
@@ -186,77 +175,117 @@ def qos_class(spec: Object) -> str:
     return "Guaranteed"
 
 
-def pod_spec_causes(spec: Object, path: str) -> list[Cause]:
-    causes = list(_list_causes(spec, path))
+def pod_spec_causes(spec: Object, path: str, *, claims: Iterable[str] = ()) -> list[Cause]:
+    """`claims`: volumes that pods of a template get besides its own."""
+    causes = list(_list_causes(spec, path, claims))
     if spec.get("restartPolicy") not in _POLICIES:
         causes.append(unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), _POLICIES))
     if spec.get("dnsPolicy") not in _DNS_POLICIES:
         causes.append(unsupported(f"{path}.dnsPolicy", spec.get("dnsPolicy"), _DNS_POLICIES))
+    elif spec["dnsPolicy"] == "None" and not (spec.get("dnsConfig") or {}).get("nameservers"):
+        why = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        causes.append(required(f"{path}.dnsConfig.nameservers", why))
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
-        causes.append(
-            invalid_value(
-                f"{path}.terminationGracePeriodSeconds", spec["terminationGracePeriodSeconds"], "must be 0 or more"
-            )
-        )
-    if spec.get("hostname") and not is_label(spec["hostname"]):
-        causes.append(invalid_value(f"{path}.hostname", spec["hostname"], "a lowercase RFC 1123 label is expected"))
-    return causes
+        seconds = spec["terminationGracePeriodSeconds"]
+        causes.append(invalid_value(f"{path}.terminationGracePeriodSeconds", seconds, _NOT_NEGATIVE))
+    deadline = spec.get("activeDeadlineSeconds")
+    if deadline is not None and not 0 < deadline <= _LARGEST:
+        why = f"must be between 1 and {_LARGEST}, inclusive"
+        causes.append(invalid_value(f"{path}.activeDeadlineSeconds", deadline, why))
+    for field in ("hostname", "subdomain"):
+        if spec.get(field):
+            causes += [invalid_value(f"{path}.{field}", spec[field], why) for why in names.label(spec[field])]
+    for field, check in (("serviceAccountName", names.subdomain), ("nodeName", names.subdomain)):
+        if spec.get(field):
+            causes += [invalid_value(f"{path}.{field}", spec[field], why) for why in check(spec[field])]
+    causes += label_causes(spec.get("nodeSelector"), f"{path}.nodeSelector")
+    return causes + list(_toleration_causes(spec.get("tolerations") or (), f"{path}.tolerations"))
 
 
-def _list_causes(spec: Object, path: str) -> Iterator[Cause]:
+def _toleration_causes(tolerations: Any, path: str) -> Iterator[Cause]:
+    for index, toleration in enumerate(tolerations):
+        where, operator = f"{path}[{index}]", toleration.get("operator") or "Equal"
+        if toleration.get("key"):
+            yield from qualified_name(toleration["key"], f"{where}.key")
+        elif operator != "Exists":
+            why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+            yield invalid_value(f"{where}.operator", operator, why)
+        if operator not in ("Equal", "Exists"):
+            yield unsupported(f"{where}.operator", operator, ("Equal", "Exists"))
+        elif operator == "Exists" and toleration.get("value"):
+            why = "value must be empty when `operator` is 'Exists'"
+            yield invalid_value(f"{where}.operator", toleration["value"], why)
+        if toleration.get("effect") not in (None, "", *_EFFECTS):
+            yield unsupported(f"{where}.effect", toleration["effect"], _EFFECTS)
+        if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
+            why = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+            yield invalid_value(f"{where}.effect", toleration.get("effect") or "", why)
+
+
+def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cause]:
     if not spec.get("containers"):
         yield required(f"{path}.containers")
-    volumes = set()
+    volumes: set[str] = set()
     for index, volume in enumerate(spec.get("volumes") or ()):
-        name = volume.get("name") or ""
-        if name in volumes:
-            yield duplicate(f"{path}.volumes[{index}].name", name)
-        elif not is_label(name):
-            yield invalid_value(f"{path}.volumes[{index}].name", name, "a lowercase RFC 1123 label is expected")
-        volumes.add(name)
-    names: set[str] = set()
+        yield from _volume_causes(volume, f"{path}.volumes[{index}]", volumes)
+    volumes.update(claims)
+    known: set[str] = set()
     for kind in _CONTAINER_LISTS:
         for index, container in enumerate(spec.get(kind) or ()):
             where = f"{path}.{kind}[{index}]"
             name = container.get("name") or ""
-            if name in names:
+            if name in known:
                 yield duplicate(f"{where}.name", name)
-            names.add(name)
-            yield from _container_causes(container, where, volumes, host_network=bool(spec.get("hostNetwork")))
+            known.add(name)
+            yield from container_causes(container, where, volumes, host_network=bool(spec.get("hostNetwork")))
+    yield from host_port_causes(spec.get("containers"), f"{path}.containers")
 
 
-def _container_causes(container: Object, path: str, volumes: set[str], *, host_network: bool) -> Iterator[Cause]:
-    name = container.get("name") or ""
-    if not name:
-        yield required(f"{path}.name")
-    elif not is_label(name):
-        yield invalid_value(
-            f"{path}.name", name, "a lowercase RFC 1123 label is expected: at most 63 lower case letters, digits or '-'"
-        )
-    if not container.get("image"):
-        yield required(f"{path}.image")
-    if container.get("imagePullPolicy") not in _PULL:
-        yield unsupported(f"{path}.imagePullPolicy", container.get("imagePullPolicy"), _PULL)
-    for index, port in enumerate(container.get("ports") or ()):
-        where = f"{path}.ports[{index}]"
-        for field in ("containerPort", "hostPort"):
-            value = port.get(field)
-            if value is not None and not 0 < value < 65536:
-                yield invalid_value(f"{where}.{field}", value, "must be between 1 and 65535, inclusive")
-        if port.get("protocol") not in _PROTOCOLS:
-            yield unsupported(f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
-        if host_network and port.get("hostPort") != port.get("containerPort"):
-            yield invalid_value(
-                f"{where}.hostPort", port.get("hostPort"), "must match `containerPort` when `hostNetwork` is true"
+def _volume_causes(volume: Object, path: str, known: set[str]) -> Iterator[Cause]:
+    name = volume.get("name") or ""
+    if name in known:
+        yield duplicate(f"{path}.name", name)
+    elif name:
+        yield from (invalid_value(f"{path}.name", name, why) for why in names.label(name))
+    known.add(name)
+    kinds = [kind for kind in volume if kind != "name"]
+    for kind in kinds[1:]:
+        yield Cause(f"{path}.{kind}", "FieldValueForbidden", "Forbidden: may not specify more than 1 volume type")
+    if isinstance(volume.get("hostPath"), dict) and ".." in str(volume["hostPath"].get("path", "")).split("/"):
+        yield invalid_value(f"{path}.hostPath.path", volume["hostPath"]["path"], "must not contain '..'")
+
+
+def update_causes(spec: Object, old: Object) -> Iterator[Cause]:
+    """What an update of a pod may not do."""
+    for kind in ("containers", "initContainers"):
+        if len(spec.get(kind) or ()) != len(old.get(kind) or ()):
+            yield Cause(
+                f"spec.{kind}", "FieldValueForbidden", "Forbidden: pod updates may not add or remove containers"
             )
-    for index, mount in enumerate(container.get("volumeMounts") or ()):
-        if mount.get("name") not in volumes:
-            cause = f'Not found: "{mount.get("name")}"'
-            yield Cause(f"{path}.volumeMounts[{index}].name", "FieldValueNotFound", cause)
-    for probe in _PROBES:
-        if isinstance(container.get(probe), dict):
-            handlers = [h for h in ("httpGet", "tcpSocket", "exec", "grpc") if h in container[probe]]
-            if len(handlers) != 1:
-                yield required(
-                    f"{path}.{probe}", "must specify exactly one handler type: httpGet, tcpSocket, exec or grpc"
-                )
+            return
+    deadline, before = spec.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds")
+    if before is not None and (deadline is None or deadline > before):
+        why = (
+            "must be less than or equal to previous value"
+            if deadline
+            else "must not update from a positive integer to nil value"
+        )
+        yield invalid_value("spec.activeDeadlineSeconds", deadline, why)
+    if not all(_tolerates(t, spec.get("tolerations") or ()) for t in old.get("tolerations") or ()):
+        why = "Forbidden: existing toleration can not be modified except its tolerationSeconds"
+        yield Cause("spec.tolerations", "FieldValueForbidden", why)
+    if _frozen(spec) != _frozen(old):
+        why = (
+            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
+            "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously "
+            "negative)"
+        )
+        yield Cause("spec", "FieldValueForbidden", why)
+
+
+def _tolerates(toleration: Object, tolerations: Any) -> bool:
+    def shape(value: Object) -> Object:
+        return {k: v for k, v in value.items() if k != "tolerationSeconds"}
+
+    return any(shape(toleration) == shape(t) for t in tolerations)

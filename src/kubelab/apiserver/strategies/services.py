@@ -10,7 +10,7 @@ import random
 from collections.abc import Container, Iterator
 from typing import Any
 
-from kubelab.apiserver.errors import Cause, invalid
+from kubelab.apiserver.errors import Cause, InternalError, invalid
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import NamedStrategy, duplicate, invalid_value, required, unsupported
 
@@ -22,6 +22,8 @@ NODE_PORTS = range(30000, 32768)
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
+_OUT_OF_RANGE = "provided port is not in the valid range. The range of valid ports is 30000-32767"
+_NO_PORT = "failed to allocate a nodePort: range is full"
 # Addresses handed out at random come from behind this offset, so that chosen low ones stay free.
 _RESERVED = 256
 
@@ -196,16 +198,16 @@ def _free_address(network: Network, taken: set[str]) -> str:
         address = str(network[place])
         if address not in taken:
             return address
-    return "None"
+    raise InternalError("Internal error occurred: failed to allocate a serviceIP: range is full")
 
 
 def _address_fault(address: str, network: Network, taken: set[str]) -> str:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return "not an IP address" if address != "None" else f"the range {network} is full"
+        return "not an IP address"
     if parsed.version != network.version or parsed not in network:
-        return f"the provided IP is not in the valid range {network}"
+        return f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {network}"
     return "provided IP is already allocated" if str(parsed) in taken else ""
 
 
@@ -217,14 +219,13 @@ def _allocate_ports(spec: Object, others: list[Object]) -> list[Cause]:
         number = port.get("nodePort")
         if number:
             if number not in NODE_PORTS:
-                causes.append(invalid_value(where, number, "provided port is not in the valid range: 30000-32767"))
+                causes.append(invalid_value(where, number, _OUT_OF_RANGE))
             elif (number, protocol) in taken:
                 causes.append(invalid_value(where, number, "provided port is already allocated"))
         else:
             free = [n for n in NODE_PORTS if (n, protocol) not in taken]
             if not free:
-                causes.append(invalid_value(where, 0, "the range of node ports 30000-32767 is full"))
-                continue
+                raise InternalError(f"Internal error occurred: {_NO_PORT}")
             number = port["nodePort"] = random.choice(free)
         taken.add((number, protocol))
     return causes
@@ -255,10 +256,10 @@ def _allocate_health_port(spec: Object, others: list[Object]) -> list[Cause]:
     if not number:
         free = [n for n in NODE_PORTS if (n, "TCP") not in taken]
         if not free:
-            return [invalid_value(where, 0, "the range of node ports 30000-32767 is full")]
+            raise InternalError(f"Internal error occurred: {_NO_PORT}")
         spec["healthCheckNodePort"] = random.choice(free)
     elif number not in NODE_PORTS:
-        return [invalid_value(where, number, "provided port is not in the valid range: 30000-32767")]
+        return [invalid_value(where, number, _OUT_OF_RANGE)]
     elif (number, "TCP") in taken:
         return [invalid_value(where, number, "provided port is already allocated")]
     return []

@@ -5,7 +5,6 @@ from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
 
 CLAIM_FINALIZER, VOLUME_FINALIZER = "kubernetes.io/pvc-protection", "kubernetes.io/pv-protection"
-DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 CLASSES = "storageclasses.storage.k8s.io"
 _MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 _BINDING = ("Immediate", "WaitForFirstConsumer")
@@ -15,17 +14,6 @@ _EVICTION = ("AlwaysAllow", "IfHealthyBudget")
 def default_claim_spec(spec: object) -> None:
     if isinstance(spec, dict):
         spec.setdefault("volumeMode", "Filesystem")
-
-
-def default_class(store: Reader) -> str | None:
-    """The name of the class that claims without one get: the youngest of those marked as default."""
-    marked = [
-        entry
-        for entry in store.peek_all(CLASSES)
-        if (entry["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
-    ]
-    youngest = max(marked, key=lambda entry: entry["metadata"].get("creationTimestamp", ""), default=None)
-    return str(youngest["metadata"]["name"]) if youngest else None
 
 
 def _protect(obj: Object, finalizer: str) -> None:
@@ -48,11 +36,6 @@ class ClaimStrategy(NamedStrategy):
     def prepare_create(self, obj: Object, store: Reader) -> None:
         obj["status"] = {"phase": "Pending"}
         _protect(obj, CLAIM_FINALIZER)
-        spec = obj.get("spec")
-        if isinstance(spec, dict) and spec.get("storageClassName") is None:
-            name = default_class(store)
-            if name is not None:
-                spec["storageClassName"] = name
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)

@@ -5,7 +5,14 @@ from typing import Any
 from kubelab.apiserver import selectors
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object
-from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
+from kubelab.apiserver.strategies.common import (
+    NamedStrategy,
+    invalid_value,
+    label_causes,
+    required,
+    selector_causes,
+    unsupported,
+)
 from kubelab.apiserver.strategies.pods import default_template, pod_spec_causes
 from kubelab.apiserver.strategies.storage import default_claim_spec
 
@@ -44,10 +51,17 @@ class WorkloadStrategy(NamedStrategy):
         pod = (spec.get("template") or {}).get("spec")
         if not isinstance(pod, dict):
             return [required("spec.template.spec")]
-        causes = pod_spec_causes(pod, "spec.template.spec")
+        causes = pod_spec_causes(pod, "spec.template.spec", claims=self.claims_of(spec))
+        labels = (spec["template"].get("metadata") or {}).get("labels")
+        causes += label_causes(labels, "spec.template.metadata.labels")
         if pod.get("restartPolicy") != "Always":
             causes.append(unsupported("spec.template.spec.restartPolicy", pod.get("restartPolicy"), ("Always",)))
         return causes
+
+    @staticmethod
+    def claims_of(spec: Object) -> set[str]:
+        """Volumes that pods get besides those of the template."""
+        return set()
 
     def _selector_causes(self, spec: Object) -> list[Cause]:
         selector = spec.get("selector")
@@ -114,6 +128,10 @@ class StatefulSetStrategy(WorkloadStrategy):
         for claim in spec.get("volumeClaimTemplates") or ():
             claim.update(apiVersion="v1", kind="PersistentVolumeClaim", status={"phase": "Pending"})
             default_claim_spec(claim.get("spec"))
+
+    @staticmethod
+    def claims_of(spec: Object) -> set[str]:
+        return {(claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()}
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)

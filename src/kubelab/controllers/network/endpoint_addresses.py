@@ -102,7 +102,7 @@ def backends_of(service: Object, pods: Iterable[Object]) -> list[Backend]:
                         uid=objects.uid_of(pod),
                         node=pod["spec"]["nodeName"],
                         ready=publish or (serving and not terminating),
-                        serving=publish or serving,
+                        serving=serving,
                         terminating=terminating,
                         hostname=pod["spec"].get("hostname", "") if subdomain else "",
                     )

@@ -19,9 +19,10 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 def subsets_of(service: Object, backends: Sequence[Backend]) -> list[Object]:
     """One subset per set of ports, ready and other addresses apart."""
     family, namespace = families_of(service)[0], service["metadata"]["namespace"]
+    publish = bool(service["spec"].get("publishNotReadyAddresses"))
     groups: dict[tuple[object, ...], list[Backend]] = {}
     for backend in backends:
-        if backend.family == family and not backend.terminating:
+        if backend.family == family and (publish or not backend.terminating):
             groups.setdefault(backend.ports, []).append(backend)
     subsets = []
     for members in groups.values():

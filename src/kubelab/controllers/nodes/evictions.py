@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from kubelab.apiserver.errors import NotFound
+from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
+from kubelab.apiserver.watch import Change
 from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.index import PodIndex
@@ -48,16 +50,27 @@ class EvictionController(Controller):
     def watches(self) -> Mapping[str, Mapper]:
         return {"pods": objects.own_key, "nodes": self._of_node}
 
+    def observe(self, resource: Resource, change: Change) -> None:
+        if resource.key == "nodes":
+            self._note(change.entry.object, gone=change.type == "DELETED")
+        super().observe(resource, change)
+
+    def resync(self) -> None:
+        for node in self.store.peek_all("nodes"):
+            self._note(node)
+        super().resync()
+
+    def _note(self, node: Object, *, gone: bool = False) -> None:
+        """Remember from when on the node has its taints."""
+        known = self._seen.pop(objects.uid_of(node), {})
+        taints = () if gone else placement.taints_of(node)
+        present = {_identity(taint) for taint in taints if taint["effect"] == "NoExecute"}
+        if present:
+            self._seen[objects.uid_of(node)] = {taint: known.get(taint, self.now()) for taint in present}
+
     def _of_node(self, node: Object) -> Iterable[Key]:
-        """Every pod of a node that drives pods away, or did."""
-        uid = objects.uid_of(node)
-        present = {_identity(taint) for taint in placement.taints_of(node) if taint["effect"] == "NoExecute"}
-        known = self._seen.get(uid, {})
-        if present or known:
-            now = self.now()
-            self._seen[uid] = {taint: known.get(taint, now) for taint in present}
-            if not present:
-                del self._seen[uid]
+        """Every pod of a node that drives pods away; called with the old node too, so also when it ceases to."""
+        if any(taint["effect"] == "NoExecute" for taint in placement.taints_of(node)):
             yield from (objects.key_of(pod) for pod in self.pods.on(node["metadata"]["name"]))
 
     def _since(self, node: Object) -> Since:

@@ -1,4 +1,4 @@
-"""Whether a pod fits beside others: resources, host ports, affinity between pods. Used by the scheduler.
+"""Whether a pod fits beside others: resources and host ports. Used by the scheduler.
 
 In: pods and nodes as plain dicts. Out: reasons in the words of `FailedScheduling`; pure functions.
 """
@@ -7,27 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from itertools import chain
 
 from kubelab.apiserver.quantities import quantity
-from kubelab.apiserver.selectors import from_spec
-from kubelab.controllers.objects import Object, labels_of
+from kubelab.controllers.objects import Object
 
-HOSTNAME = "kubernetes.io/hostname"
+ORDINARY = ("pods", "cpu", "memory", "ephemeral-storage")
 
 
 def requests_of(pod: Object) -> dict[str, Decimal]:
-    """What the scheduler reserves: the sum over containers, at least the largest init container, and one pod."""
+    """What the scheduler reserves: what the containers and those beside them need together, at least what the greediest
+    moment of initialisation needs, and one pod.
+    """
     spec = pod["spec"]
     total: dict[str, Decimal] = {}
+    beside: dict[str, Decimal] = {}
+    peak: dict[str, Decimal] = {}
     for container in spec.get("containers") or ():
-        for name, text in _requests(container).items():
-            total[name] = total.get(name, Decimal(0)) + quantity(text)
+        _add(total, _requests(container))
     for container in spec.get("initContainers") or ():
-        for name, text in _requests(container).items():
-            total[name] = max(total.get(name, Decimal(0)), quantity(text))
+        needs = _requests(container)
+        if container.get("restartPolicy") == "Always":  # it stays beside the containers
+            _add(beside, needs)
+            needs = {}
+        moment = dict(beside)
+        _add(moment, needs)
+        peak = {name: max(peak.get(name, Decimal(0)), moment.get(name, Decimal(0))) for name in {*peak, *moment}}
+    _add(total, beside)
+    total = {name: max(total.get(name, Decimal(0)), peak.get(name, Decimal(0))) for name in {*total, *peak}}
+    total |= {name: quantity(text) for name, text in _requests(spec).items()}
+    _add(total, spec.get("overhead") or {})
     total["pods"] = Decimal(1)
     return total
+
+
+def _add(total: dict[str, Decimal], needs: Mapping[str, object]) -> None:
+    for name, text in needs.items():
+        amount = text if isinstance(text, Decimal) else quantity(text)
+        total[name] = total.get(name, Decimal(0)) + amount
 
 
 def _requests(container: Object) -> Mapping[str, object]:
@@ -35,20 +51,17 @@ def _requests(container: Object) -> Mapping[str, object]:
     return {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
 
 
-def insufficient(pod: Object, node: Object, pods: Iterable[Object]) -> str | None:
-    """The first resource that the node has too little of."""
+def insufficient(requests: Mapping[str, Decimal], node: Object, used: Mapping[str, Decimal]) -> list[str]:
+    """Every resource that the node has too little of, in words."""
     allocatable = (node.get("status") or {}).get("allocatable") or {}
-    used: dict[str, Decimal] = {}
-    for other in pods:
-        for name, amount in requests_of(other).items():
-            used[name] = used.get(name, Decimal(0)) + amount
-    for name, amount in requests_of(pod).items():
+    found = []
+    for name, amount in requests.items():
         known = name in allocatable
-        if not known and (name in ("pods", "cpu", "memory", "ephemeral-storage") or amount == 0):
+        if amount == 0 or (not known and name in ORDINARY):
             continue  # a node that says nothing about itself takes everything ordinary
         if not known or used.get(name, Decimal(0)) + amount > quantity(allocatable[name]):
-            return "Too many pods" if name == "pods" else f"Insufficient {name}"
-    return None
+            found.append("Too many pods" if name == "pods" else f"Insufficient {name}")
+    return found
 
 
 def host_ports(pod: Object) -> set[tuple[str, str, int]]:
@@ -63,50 +76,17 @@ def host_ports(pod: Object) -> set[tuple[str, str, int]]:
     return found
 
 
-def port_conflict(pod: Object, pods: Iterable[Object]) -> bool:
-    taken = set(chain.from_iterable(host_ports(other) for other in pods))
+def port_conflict(wanted: Iterable[tuple[str, str, int]], taken: Iterable[tuple[str, str, int]]) -> bool:
     anywhere = ("0.0.0.0", "::")
+    busy = list(taken)
     return any(
         protocol == other_protocol and number == other_number and (a == b or a in anywhere or b in anywhere)
-        for a, protocol, number in host_ports(pod)
-        for b, other_protocol, other_number in taken
+        for a, protocol, number in wanted
+        for b, other_protocol, other_number in busy
     )
 
 
-def _terms(pod: Object, kind: str) -> Sequence[Object]:
+def terms_of(pod: Object, kind: str) -> Sequence[Object]:
+    """Required terms of `podAffinity` or `podAntiAffinity`."""
     affinity = (pod["spec"].get("affinity") or {}).get(kind) or {}
     return affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
-
-
-def _term_selects(term: Object, owner: Object, other: Object) -> bool:
-    namespaces = term.get("namespaces") or ([] if "namespaceSelector" in term else [owner["metadata"]["namespace"]])
-    everywhere = "namespaceSelector" in term and not (term["namespaceSelector"] or {})
-    if not everywhere and other["metadata"]["namespace"] not in namespaces:
-        return False
-    selector = from_spec(term.get("labelSelector"))
-    return selector is not None and selector.matches(labels_of(other))
-
-
-def breaks_affinity(pod: Object, node: Object, placed: Sequence[tuple[Object, Object]]) -> str | None:
-    """`placed`: every running pod with its node. Required terms only; the topology is any node label."""
-
-    def near(term: Object) -> Iterable[Object]:
-        zone = labels_of(node).get(term["topologyKey"])
-        return (
-            other for other, place in placed if zone is not None and labels_of(place).get(term["topologyKey"]) == zone
-        )
-
-    for term in _terms(pod, "podAffinity"):
-        if any(_term_selects(term, pod, other) for other in near(term)):
-            continue
-        nobody = not any(_term_selects(term, pod, other) for other, _ in placed)
-        if not (nobody and _term_selects(term, pod, pod)):  # the first of a group that wants to be together
-            return "node(s) didn't match pod affinity rules"
-    for term in _terms(pod, "podAntiAffinity"):
-        if any(_term_selects(term, pod, other) for other in near(term)):
-            return "node(s) didn't match pod anti-affinity rules"
-    for other, _ in placed:
-        for term in _terms(other, "podAntiAffinity"):
-            if _term_selects(term, other, pod) and any(other is candidate for candidate in near(term)):
-                return "node(s) didn't satisfy existing pods anti-affinity rules"
-    return None

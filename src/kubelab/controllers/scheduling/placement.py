@@ -61,7 +61,8 @@ def _expression_holds(expression: Object, values: Mapping[str, str]) -> bool:
     return False
 
 
-def _term_holds(term: Object, node: Object) -> bool:
+def term_holds(term: Object, node: Object) -> bool:
+    """A node selector term."""
     expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
     if not expressions and not fields:
         return False  # an empty term selects nothing
@@ -80,4 +81,11 @@ def selects_node(pod_spec: Object, node: Object) -> bool:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
         return True
-    return any(_term_holds(term, node) for term in required.get("nodeSelectorTerms") or ())
+    return any(term_holds(term, node) for term in required.get("nodeSelectorTerms") or ())
+
+
+def preference(pod_spec: Object, node: Object) -> int:
+    """The weights of the preferred node affinity terms that hold."""
+    affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
+    preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    return sum(entry["weight"] for entry in preferred if term_holds(entry.get("preference") or {}, node))

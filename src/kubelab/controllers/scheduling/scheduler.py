@@ -1,141 +1,190 @@
 """The scheduler: finds a node for every pod that has none.
 
-In: pods without a node, nodes, running pods. Out: bindings (spec.nodeName), condition PodScheduled, events. Nodes are
-filtered by what the pod needs; among those left, the one with the fewest pods of the same owner, then the fewest pods.
+In: pods without a node, nodes, running pods, claims. Out: bindings (spec.nodeName), volumes reserved for the chosen
+node, condition PodScheduled, events; pods of lower priority deleted where nothing else makes room. A pod that cannot be
+placed is parked, and comes back when something happens that may help it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from kubelab.apiserver.errors import NotFound
-from kubelab.controllers import events, objects
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.store import Store
+from kubelab.apiserver.watch import Change
+from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
+from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
-from kubelab.controllers.scheduling import fit, placement
+from kubelab.controllers.scheduling import attempt, preemption, volumes
+from kubelab.controllers.scheduling.attempt import Attempt, Refusal
+from kubelab.controllers.scheduling.view import ClusterView, NodeInfo
+from kubelab.controllers.storage import matching
 
 SCHEDULER = "default-scheduler"
+NO_NODES = "no nodes available to schedule pods"
+GATED = "Scheduling is blocked due to non-empty scheduling gates"
+BIND_PATIENCE = 5.0
+"""Seconds after which a pod whose volumes are being made is looked at again."""
 
 
 def is_waiting(pod: Object) -> bool:
     spec = pod.get("spec") or {}
     mine = spec.get("schedulerName", SCHEDULER) == SCHEDULER
-    return mine and not spec.get("nodeName") and not spec.get("schedulingGates") and objects.is_active(pod)
-
-
-def why_not(pod: Object, node: Object, here: Sequence[Object], placed: Sequence[tuple[Object, Object]]) -> str | None:
-    """What keeps the pod from the node; None if nothing does."""
-    taint = placement.untolerated(pod["spec"].get("tolerations") or (), placement.taints_of(node))
-    if taint is not None:
-        if taint["key"] == placement.UNSCHEDULABLE_TAINT:
-            return "node(s) were unschedulable"
-        return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
-    if not placement.selects_node(pod["spec"], node):
-        return "node(s) didn't match Pod's node affinity/selector"
-    if fit.port_conflict(pod, here):
-        return "node(s) didn't have free ports for the requested pod ports"
-    return fit.insufficient(pod, node, here) or fit.breaks_affinity(pod, node, placed)
-
-
-def choose(pod: Object, nodes: Iterable[Object], pods: Iterable[Object]) -> tuple[str | None, str]:
-    """The best node's name, or None and the reason in words."""
-    by_name = {node["metadata"]["name"]: node for node in nodes if not objects.is_deleting(node)}
-    here: dict[str, list[Object]] = {name: [] for name in by_name}
-    for other in pods:
-        name = (other.get("spec") or {}).get("nodeName")
-        if name in here and not objects.is_finished(other):
-            here[name].append(other)
-    placed = [(other, by_name[name]) for name, others in here.items() for other in others]
-    reasons: Counter[str] = Counter()
-    candidates = []
-    owner = (objects.controller_of(pod) or {}).get("uid")
-    for name, node in by_name.items():
-        reason = why_not(pod, node, here[name], placed)
-        if reason is not None:
-            reasons[reason] += 1
-            continue
-        siblings = sum((objects.controller_of(other) or {}).get("uid") == owner for other in here[name]) if owner else 0
-        candidates.append((siblings, len(here[name]), name))
-    if candidates:
-        return min(candidates)[2], ""
-    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    return None, f"0/{len(by_name)} nodes are available" + (f": {listed}." if listed else ".")
+    return mine and not spec.get("nodeName") and objects.is_active(pod)
 
 
 class Scheduler(Controller):
     name = SCHEDULER
 
+    def __init__(self, store: Store, *, pods: PodIndex, now: Callable[[], datetime]) -> None:
+        self._parked: set[Key] = set()
+        self._view = ClusterView(store)
+        super().__init__(store, pods=pods, now=now)
+
     def watches(self) -> Mapping[str, Mapper]:
-        return {"pods": self._of_pod, "nodes": self._everyone}
+        return {
+            "pods": lambda pod: objects.own_key(pod) if is_waiting(pod) else (),
+            "nodes": lambda _: tuple(self._parked),
+            matching.CLAIMS: self._with_volumes,
+            matching.VOLUMES: self._with_volumes,
+            matching.CLASSES: self._with_volumes,
+        }
 
-    def _of_pod(self, pod: Object) -> Iterable[Key]:
-        """A waiting pod concerns itself; one that ends or goes makes room for all who wait."""
-        if is_waiting(pod):
-            return objects.own_key(pod)
-        gone = self.store.peek("pods", pod["metadata"]["name"], namespace=pod["metadata"]["namespace"]) is None
-        return self._everyone(pod) if gone or objects.is_finished(pod) else ()
+    def observe(self, resource: Resource, change: Change) -> None:
+        self._view.observe(resource, change)
+        super().observe(resource, change)
+        if resource.key == "pods" and self._parked:
+            self._reconsider(change)
 
-    def _everyone(self, _: Object) -> Iterable[Key]:
-        return [objects.key_of(pod) for pod in self.store.peek_all("pods") if is_waiting(pod)]
+    def _reconsider(self, change: Change) -> None:
+        """A pod that ends or goes makes room; one that comes, or looks different, may be company."""
+        pod, old = change.entry.object, change.previous.object if change.previous else None
+        gone = change.type == "DELETED" or (
+            objects.is_finished(pod) and old is not None and not objects.is_finished(old)
+        )
+        if gone:
+            self._parked.discard(objects.key_of(pod))
+        home = (pod.get("spec") or {}).get("nodeName")
+        came = home and (
+            old is None
+            or (old.get("spec") or {}).get("nodeName") != home
+            or objects.labels_of(old) != objects.labels_of(pod)
+        )
+        for key in tuple(self._parked) if gone or came else ():
+            waiting = self.store.peek("pods", key[1], namespace=key[0])
+            spec = (waiting or {}).get("spec") or {}
+            if gone or "affinity" in spec or "topologySpreadConstraints" in spec:
+                self.queue.add(key)
+
+    def _with_volumes(self, _: Object) -> Iterable[Key]:
+        """Parked pods that have claims."""
+        for key in tuple(self._parked):
+            pod = self.store.peek("pods", key[1], namespace=key[0])
+            if pod is not None and next(volumes.claim_names(pod), None) is not None:
+                yield key
 
     async def reconcile(self, key: Key) -> float | None:
         namespace, name = key
         pod = self.store.peek("pods", name, namespace=namespace)
+        self._parked.discard(key)
         if pod is None or not is_waiting(pod):
             return None
-        node, reason = choose(pod, self.store.peek_all("nodes"), self.store.peek_all("pods"))
-        if node is None:
-            await self._refuse(pod, reason)
-        else:
-            await self._bind(pod, node)
+        if pod["spec"].get("schedulingGates"):
+            await self._refuse(pod, "SchedulingGated", GATED)
+            return None
+        infos = self._view.nodes
+        if not infos:
+            return await self._park(pod, NO_NODES)
+        trial = Attempt(pod, self._view, self.store)
+        if trial.volumes.problem:
+            hopeless = Refusal((trial.volumes.problem,), True)
+            text = f"0/{len(infos)} nodes are available: {trial.volumes.problem}."
+            return await self._park(pod, f"{text} {preemption.explain(pod, [hopeless] * len(infos))}")
+        refusals = {info.name: refusal for info in infos if (refusal := trial.refusal(info)) is not None}
+        fitting = [info for info in infos if info.name not in refusals]
+        if fitting:
+            return await self._place(pod, trial, trial.best(fitting))
+        return await self._make_room(pod, trial, infos, refusals)
+
+    async def _place(self, pod: Object, trial: Attempt, info: NodeInfo) -> float | None:
+        if trial.volumes.ready:
+            await self._bind(pod, info.name)
+            return None
+        self._parked.add(objects.key_of(pod))
+        await volumes.reserve(self.store, trial.volumes, info.node)
+        return BIND_PATIENCE
+
+    async def _make_room(
+        self, pod: Object, trial: Attempt, infos: list[NodeInfo], refusals: Mapping[str, Refusal]
+    ) -> float | None:
+        listed = [refusals[info.name] for info in infos]
+        text = attempt.explain(listed, preemption.explain(pod, listed))
+        await self._park(pod, text)
+        chosen = None if self._pending_room(pod) else preemption.choose(trial, infos, refusals)
+        if chosen is not None:
+            current = self.store.peek("pods", pod["metadata"]["name"], namespace=pod["metadata"]["namespace"])
+            if current is not None:
+                await self.write_status(current, {**(current.get("status") or {}), "nominatedNodeName": chosen.node})
+            for victim in chosen.victims:
+                await self._preempt(pod, victim, chosen.node)
         return None  # whatever makes room brings it back
+
+    def _pending_room(self, pod: Object) -> bool:
+        """Whether victims of an earlier round are still ending on the pod's nominated node."""
+        nominated = (pod.get("status") or {}).get("nominatedNodeName", "")
+        mine = preemption.priority_of(pod)
+        return any(
+            objects.is_deleting(other) and preemption.priority_of(other) < mine for other in self.pods.on(nominated)
+        )
+
+    async def _preempt(self, pod: Object, victim: Object, node: str) -> None:
+        namespace, name = objects.key_of(victim)
+        status = victim.get("status") or {}
+        new = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{SCHEDULER}: preempting to accommodate a higher priority pod",
+        }
+        conditions = objects.with_condition(status.get("conditions") or (), new, self.now())
+        await self.write_status(victim, {**status, "conditions": conditions})
+        await self.event(victim, "Preempted", f"Preempted by pod {objects.uid_of(pod)} on node {node}")
+        try:
+            await self.store.delete("pods", name, namespace=namespace, uid=objects.uid_of(victim))
+        except NotFound:
+            return
 
     async def _bind(self, pod: Object, node: str) -> None:
         namespace, name = objects.key_of(pod)
         now = self.now()
 
         def bound(old: Object) -> Object:
-            status = old.get("status") or {}
+            status = {k: v for k, v in (old.get("status") or {}).items() if k != "nominatedNodeName"}
             scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None}
             conditions = objects.with_condition(status.get("conditions") or (), scheduled, now)
-            return {
-                **old,
-                "spec": {**old["spec"], "nodeName": node},
-                "status": {**status, "conditions": conditions},
-            }
+            return {**old, "spec": {**old["spec"], "nodeName": node}, "status": {**status, "conditions": conditions}}
 
         try:
             await self.store.patch("pods", name, bound, namespace=namespace, subresource="binding")
         except NotFound:
             return
-        message = f"Successfully assigned {namespace}/{name} to {node}"
-        await self._event(pod, "Scheduled", message)
+        await self.event(pod, "Scheduled", f"Successfully assigned {namespace}/{name} to {node}")
 
-    async def _refuse(self, pod: Object, reason: str) -> None:
-        status = pod.get("status") or {}
-        old = objects.condition(pod, "PodScheduled") or {}
-        if old.get("message") == reason and old.get("status") == "False":
-            return  # said already
-        new = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": reason,
-            "lastProbeTime": None,
-        }
+    async def _park(self, pod: Object, text: str) -> float | None:
+        self._parked.add(objects.key_of(pod))
+        if await self._refuse(pod, "Unschedulable", text):
+            await self.event(pod, "FailedScheduling", text, warning=True)
+        return None
+
+    async def _refuse(self, pod: Object, reason: str, text: str) -> bool:
+        """Say in the pod's status why it has no node. False: it says so already."""
+        status, old = pod.get("status") or {}, objects.condition(pod, "PodScheduled") or {}
+        if (old.get("status"), old.get("reason"), old.get("message")) == ("False", reason, text):
+            return False
+        new = {"type": "PodScheduled", "status": "False", "reason": reason, "message": text, "lastProbeTime": None}
         conditions = objects.with_condition(status.get("conditions") or (), new, self.now())
-        changed = {**pod, "status": {"phase": "Pending", **status, "conditions": conditions}}
-        await self.store.update("pods", changed, subresource="status")
-        await self._event(pod, "FailedScheduling", reason, warning=True)
-
-    async def _event(self, pod: Object, reason: str, message: str, *, warning: bool = False) -> None:
-        await events.record(
-            self.store,
-            pod,
-            kind="Warning" if warning else "Normal",
-            reason=reason,
-            message=message,
-            component=self.name,
-            now=self.now(),
-        )
+        await self.write_status(pod, {"phase": "Pending", **status, "conditions": conditions})
+        return True

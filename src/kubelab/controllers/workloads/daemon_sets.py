@@ -1,11 +1,12 @@
 """DaemonSets: one pod of a template on every node that will have it.
 
-In: DaemonSets, nodes, pods. Out: pods bound to their nodes, replaced when the template changes; the status; one
+In: DaemonSets, nodes, pods. Out: pods pinned to their nodes, replaced when the template changes; the status; one
 ControllerRevision per template.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 
 from kubelab.apiserver.errors import ApiError, NotFound
@@ -52,6 +53,28 @@ def stays_on(pod_spec: Object, node: Object) -> bool:
     return placement.untolerated(tolerations_of(pod_spec), placement.taints_of(node), ("NoExecute",)) is None
 
 
+def pinned(pod_spec: Object, node: str) -> Object:
+    """The pod's affinity with this node as the only choice: the scheduler still sees to room and ports."""
+    affinity = copy.deepcopy(pod_spec.get("affinity") or {})
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    near = affinity.setdefault("nodeAffinity", {})
+    terms = (near.get(required) or {}).get("nodeSelectorTerms") or [{}]
+    near[required] = {"nodeSelectorTerms": [{**term, "matchFields": [field]} for term in terms]}
+    return affinity
+
+
+def node_of(pod: Object) -> str:
+    """The node that the pod runs on or is pinned to."""
+    spec = pod.get("spec") or {}
+    if spec.get("nodeName"):
+        return str(spec["nodeName"])
+    near = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (near.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    fields = (field for term in terms for field in term.get("matchFields") or ())
+    return next((str(field["values"][0]) for field in fields if field["key"] == "metadata.name"), "")
+
+
 class DaemonSetController(Controller):
     name = "daemonset-controller"
 
@@ -87,10 +110,10 @@ class DaemonSetController(Controller):
         return wait
 
     def _pods(self, daemon_set: Object) -> dict[str, list[Object]]:
-        """Node -> the pods of this set bound to it."""
+        """Node -> the pods of this set on it or on their way to it."""
         found: dict[str, list[Object]] = {}
         for pod in self.pods.of(daemon_set):
-            found.setdefault((pod.get("spec") or {}).get("nodeName", ""), []).append(pod)
+            found.setdefault(node_of(pod), []).append(pod)
         return found
 
     async def _place(self, daemon_set: Object, digest: str) -> None:
@@ -123,7 +146,7 @@ class DaemonSetController(Controller):
             labels={HASH_LABEL: digest, "pod-template-generation": str(daemon_set["metadata"].get("generation", 1))},
         )
         pod["spec"]["tolerations"] = tolerations_of(pod["spec"])
-        pod["spec"]["nodeName"] = node
+        pod["spec"]["affinity"] = pinned(pod["spec"], node)
         namespace = daemon_set["metadata"]["namespace"]
         try:
             created = await self.store.create("pods", pod, namespace=namespace)

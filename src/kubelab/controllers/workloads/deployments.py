@@ -231,7 +231,10 @@ class DeploymentController(Controller):
             status["collisionCount"] = old["collisionCount"]
         conditions = objects.with_condition(old.get("conditions") or (), self._available(current, status), self.now())
         progressing, wait = self._progressing(current, status, old, new)
-        status["conditions"] = objects.with_condition(conditions, progressing, self.now())
+        conditions = objects.with_condition(conditions, progressing, self.now())
+        found = (objects.condition(entry, "ReplicaFailure") for entry in self._sets(current))
+        failures = [entry for entry in found if entry][:1]
+        status["conditions"] = [*(entry for entry in conditions if entry["type"] != "ReplicaFailure"), *failures]
         if status != old:
             await self.store.update(RESOURCE, {**current, "status": status}, subresource="status")
         return wait

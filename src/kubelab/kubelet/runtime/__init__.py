@@ -13,4 +13,8 @@ def make(config: KubeletConfig, inotify: Inotify) -> Runtime:
         from kubelab.kubelet.runtime.process.runtime import ProcessRuntime
 
         return ProcessRuntime(config, inotify)
-    raise ValueError(f"runtime: {config.runtime!r}: the kubelet knows process")
+    if config.runtime == "containerd":
+        from kubelab.kubelet.runtime.containerd.split import SplitRuntime
+
+        return SplitRuntime(config, inotify)
+    raise ValueError(f"runtime: {config.runtime!r}: the kubelet knows process and containerd")

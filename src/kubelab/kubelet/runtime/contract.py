@@ -36,7 +36,9 @@ class ContainerConfigError(Exception):
 class ImageError(Exception):
     """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
 
-    reason = "ErrImagePull"
+    def __init__(self, message: str, reason: str = "ErrImagePull") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Session(Protocol):
     def end_input(self) -> None: ...
     def resize(self, rows: int, columns: int) -> None: ...
     async def wait(self) -> int:
-        """The exit code, negative for a signal."""
+        """The exit code, negative for a signal. Raises LaunchError when it turns out that nothing was started."""
 
     def close(self) -> None:
         """Ends the command if it still runs; never the container."""
@@ -112,6 +114,10 @@ class Running(Protocol):
     @property
     def id(self) -> str:
         """As the pod's status shows it: ``scheme://id``."""
+
+    @property
+    def image_id(self) -> str:
+        """Of the image it runs, as the pod's status shows it; empty where there are no images."""
 
     @property
     def notice(self) -> tuple[str, str] | None:
@@ -144,12 +150,18 @@ class Running(Protocol):
 class Runtime(Protocol):
     """Makes sandboxes and containers on this node."""
 
+    async def open(self) -> None:
+        """Before anything else, ``version`` too: waits for the runtime to come up."""
+
     @property
     def version(self) -> str:
         """``nodeInfo.containerRuntimeVersion``: ``scheme://version``."""
 
-    @property
-    def log_format(self) -> LogFormat: ...
+    def log_format(self, directory: Path) -> LogFormat:
+        """Of the logs of the pod whose directory it is."""
+
+    async def images(self) -> list[Object]:
+        """The node's images, as its status lists them."""
 
     def ready(self) -> str | None:
         """None when pods can be attached to the network, otherwise the reason why not."""

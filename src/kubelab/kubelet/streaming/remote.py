@@ -67,12 +67,19 @@ async def carry(channels: Channels, session: Session, wanted: Wanted, outcome: C
         if ended.done():
             if outgoing:
                 await asyncio.wait(outgoing, timeout=LAST_WORDS)
-            await channels.finish(outcome(ended.result()))
+            await channels.finish(_outcome(ended, outcome))
     finally:
         for task in (incoming, ended, *outgoing):
             task.cancel()
         session.close()
         await asyncio.gather(incoming, ended, *outgoing, return_exceptions=True)
+
+
+def _outcome(ended: asyncio.Task[int], outcome: Callable[[int], Object]) -> Object:
+    try:
+        return outcome(ended.result())
+    except LaunchError as error:
+        return failed(f"error executing command in container: {error}")
 
 
 async def _incoming(channels: Channels, session: Session) -> None:

@@ -24,10 +24,10 @@ def schemas() -> Schemas:
 
 
 class Cluster:
-    def __init__(self, cidrs: tuple[ClusterCIDR, ...] = (), ca: str = "") -> None:
+    def __init__(self, cidrs: tuple[ClusterCIDR, ...] = (), ca: str = "", **options: Any) -> None:
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
         self.store = Store(Registry(builtin_resources()), strategies=StrategyCatalog(schemas()), now=lambda: self.time)
-        self._options = ControllerOptions(cluster_cidrs=cidrs, ca=ca)
+        self._options = ControllerOptions(cluster_cidrs=cidrs, ca=ca, **options)
         self.manager = self._manager()
 
     def _manager(self) -> ControllerManager:

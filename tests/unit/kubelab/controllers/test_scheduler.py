@@ -8,7 +8,7 @@ import pytest
 from unit.kubelab.controllers.cluster import Cluster, Object, deployment
 
 from kubelab.apiserver.quantities import quantity
-from kubelab.controllers.scheduling import placement
+from kubelab.controllers.scheduling import fit, placement
 
 
 async def pod(cluster: Cluster, name: str, labels: dict[str, str] | None = None, **spec: Any) -> Object:
@@ -28,7 +28,7 @@ def refusal(pod: Object) -> str:
 
 
 async def test_no_nodes(cluster: Cluster) -> None:
-    assert refusal(await pod(cluster, "a")) == "0/0 nodes are available."
+    assert refusal(await pod(cluster, "a")) == "no nodes available to schedule pods"
     events = [event for event in cluster.store.peek_all("events") if event["reason"] == "FailedScheduling"]
     assert [event["type"] for event in events] == ["Warning"]
     await cluster.node("n1")
@@ -44,7 +44,7 @@ async def test_why_not(cluster: Cluster) -> None:
     message = refusal(await pod(cluster, "a", nodeSelector={"disk": "ssd"}))
     assert message.startswith("0/3 nodes are available: ")
     assert "1 node(s) were unschedulable" in message
-    assert "1 node(s) had untolerated taint {gpu: a}" in message
+    assert "1 node(s) had untolerated taint(s)" in message
     assert "1 node(s) didn't match Pod's node affinity/selector" in message
     assert (await pod(cluster, "b", tolerations=[{"key": "gpu", "value": "a"}]))["spec"]["nodeName"] in ("n2", "n3")
 
@@ -124,3 +124,108 @@ def test_node_affinity(expression: Object, labels: dict[str, str], holds: bool) 
     required = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
     spec = {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
     assert placement.selects_node(spec, {"metadata": {"name": "n", "labels": labels}}) is holds
+
+
+async def labelled(cluster: Cluster, zones: dict[str, str]) -> None:
+    for name, zone in zones.items():
+        await cluster.node(name)
+        await cluster.store.patch("nodes", name, {"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}})
+    await cluster.settle()
+
+
+def homes(cluster: Cluster, **labels: str) -> list[str]:
+    return sorted(pod["spec"].get("nodeName", "") for pod in cluster.pods(**labels))
+
+
+async def test_replicas_spread_over_zones_and_nodes(cluster: Cluster) -> None:
+    await labelled(cluster, {"n1": "a", "n2": "a", "n3": "b"})
+    await cluster.store.create("deployments.apps", deployment("web", 4))
+    await cluster.roll()
+    assert homes(cluster, app="web") == ["n1", "n2", "n3", "n3"]
+
+
+async def test_spread_constraints(cluster: Cluster) -> None:
+    await labelled(cluster, {"n1": "a", "n2": "b"})
+    await cluster.node("n3")  # in no zone
+    await cluster.store.patch("nodes", "n2", {"spec": {"unschedulable": True}})
+    constraint = {
+        "topologyKey": "topology.kubernetes.io/zone",
+        "maxSkew": 1,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "db"}},
+    }
+    first = await pod(cluster, "a", {"app": "db"}, topologySpreadConstraints=[constraint])
+    assert first["spec"]["nodeName"] == "n1"
+    text = refusal(await pod(cluster, "b", {"app": "db"}, topologySpreadConstraints=[constraint]))
+    assert "1 node(s) didn't match pod topology spread constraints (missing required label)" in text
+    assert "1 node(s) didn't match pod topology spread constraints," in text
+    await cluster.store.patch("nodes", "n2", {"spec": {"unschedulable": None}})
+    await cluster.settle()
+    assert (cluster.store.peek("pods", "b", namespace="default") or {})["spec"]["nodeName"] == "n2"
+
+
+async def test_preferences_count(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.node("n2", taints=[{"key": "old", "effect": "PreferNoSchedule"}])
+    await cluster.node("n3")
+    assert [(await pod(cluster, name))["spec"]["nodeName"] for name in "abcd"].count("n2") == 0
+    wish = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n3"]}]}
+    near = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": wish}]}}
+    assert [(await pod(cluster, name, affinity=near))["spec"]["nodeName"] for name in "ef"] == ["n3", "n3"]
+    await pod(cluster, "cache", {"app": "cache"}, nodeName="n1")
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "cache"}}}
+    friend = {"weight": 50, "podAffinityTerm": term}
+    company = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [friend]}}
+    assert [(await pod(cluster, name, affinity=company))["spec"]["nodeName"] for name in "gh"] == ["n1", "n1"]
+
+
+async def test_preemption_takes_the_least(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.node("n2")
+
+    def asks(cpu: str) -> list[Object]:
+        return [{"name": "main", "image": "none", "resources": {"requests": {"cpu": cpu}}}]
+
+    await pod(cluster, "low", containers=asks("1500m"), priority=1, nodeName="n1")
+    await pod(cluster, "middle", containers=asks("1500m"), priority=5, nodeName="n2")
+    await pod(cluster, "bystander", containers=asks("100m"), priority=1, nodeName="n1")
+    polite = await pod(cluster, "polite", containers=asks("1"), priority=9, preemptionPolicy="Never")
+    assert "preemption: not eligible due to preemptionPolicy=Never." in refusal(polite)
+    await cluster.store.delete("pods", "polite", namespace="default", grace_seconds=0)
+    high = await pod(cluster, "high", containers=asks("1"), priority=9)
+    assert high["status"]["nominatedNodeName"] == "n1"
+    assert "2 Insufficient cpu" in refusal(high)
+    ending = [entry["metadata"]["name"] for entry in cluster.pods() if "deletionTimestamp" in entry["metadata"]]
+    assert ending == ["low"]
+    await cluster.run_pods()
+    await cluster.settle()
+    placed = cluster.store.peek("pods", "high", namespace="default") or {}
+    assert placed["spec"]["nodeName"] == "n1"
+    assert "nominatedNodeName" not in placed["status"]
+
+
+async def test_gates_and_hopeless_pods(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    gated = await pod(cluster, "a", schedulingGates=[{"name": "example.com/wait"}])
+    (condition,) = gated["status"]["conditions"]
+    assert (condition["reason"], condition["status"]) == ("SchedulingGated", "False")
+    await cluster.store.patch("pods", "a", {"spec": {"schedulingGates": None}}, namespace="default")
+    await cluster.settle()
+    assert (cluster.store.peek("pods", "a", namespace="default") or {})["spec"]["nodeName"] == "n1"
+    text = refusal(await pod(cluster, "b", nodeSelector={"x": "y"}))
+    assert text == (
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, "
+        "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    )
+
+
+def test_requests_of_init_containers_and_sidecars() -> None:
+    def asks(cpu: str, **more: Any) -> Object:
+        return {"name": cpu, "resources": {"requests": {"cpu": cpu}}, **more}
+
+    spec = {
+        "containers": [asks("1"), asks("500m")],
+        "initContainers": [asks("200m", restartPolicy="Always"), asks("3")],
+        "overhead": {"cpu": "100m"},
+    }
+    assert fit.requests_of({"spec": spec})["cpu"] == quantity("3300m")  # the sidecar, the largest, the overhead

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from kubelab.dns.listeners import BindError
 from kubelab.dns.records import addresses
-from kubelab.external.__main__ import default_zone, split
+from kubelab.external.__main__ import PUBLIC_ZONES, default_zone, public_zones, split
 from kubelab.external.servers import World, respond
 from kubelab.external.zone import Zone, zone
 
@@ -90,6 +90,20 @@ def test_wildcards() -> None:
     (found,) = ask("Any.thing.wild.world.test.").answer
     assert (str(found.name), str(found[0])) == ("Any.thing.wild.world.test.", "203.0.113.11")
     assert ask("x.web.world.test.").rcode() == Rcode.NXDOMAIN
+
+
+def test_public_names_are_of_this_world() -> None:
+    def addressed(name: str, kind: str) -> list[str]:
+        data = respond(public_zones(), query(name, kind).to_wire(), protocol="udp")
+        assert data is not None
+        return texts(dns.message.from_wire(data))
+
+    for name in (*PUBLIC_ZONES, "www.google.com", "api.github.com"):
+        assert addressed(name, "A") == ["203.0.113.10"]
+        assert addressed(name, "AAAA") == ["2001:db8::10"]
+    assert {*addressed("one.one.one.one", "A")} == {"1.1.1.1", "1.0.0.1"}
+    assert {*addressed("one.one.one.one", "AAAA")} == {"2606:4700:4700::1111", "2606:4700:4700::1001"}
+    assert addressed("two.one.one.one", "A") == []
 
 
 def test_what_is_not_served() -> None:

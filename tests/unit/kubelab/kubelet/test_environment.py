@@ -79,7 +79,7 @@ async def test_missing_references() -> None:
     reference = {"name": "absent", "key": "key"}
     with pytest.raises(MissingReferenceError, match='configmap "absent" not found'):
         await variables(env=[{"name": "A", "valueFrom": {"configMapKeyRef": reference}}])
-    with pytest.raises(MissingReferenceError, match="no key nokey"):
+    with pytest.raises(MissingReferenceError, match="find key nokey in ConfigMap n"):
         await variables(env=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "there", "key": "nokey"}}}])
     optional = {**reference, "optional": True}
     assert "A" not in await variables(env=[{"name": "A", "valueFrom": {"configMapKeyRef": optional}}])

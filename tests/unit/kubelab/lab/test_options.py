@@ -50,7 +50,7 @@ def test_a_lab_of_one_family_has_ranges_of_that_family_only() -> None:
     options = LabOptions(families=(6,), dns=True)
     assert options.pod_ranges == ((ip_network("fd00:10:244::/48"), 64),)
     assert options.name_servers == ("fd00:10:96::a",)
-    (pool,) = controller_options(options, ca=b"pem").cluster_cidrs
+    (pool,) = controller_options(options, ca=b"pem", nodes=Path("/nowhere")).cluster_cidrs
     assert (pool.pool, pool.mask_size) == (ip_network("fd00:10:244::/48"), 64)
 
 

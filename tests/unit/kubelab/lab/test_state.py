@@ -39,7 +39,7 @@ def test_nodes_and_processes_are_recorded_one_by_one(paths: LabPaths) -> None:
 
 def test_an_unknown_node_is_named_with_those_that_there_are(paths: LabPaths) -> None:
     paths.change(lambda now: now.with_node(NodeRecord.of(1, OPTIONS)))
-    with pytest.raises(LabError, match=r"node node9: lab .* has node1, external"):
+    with pytest.raises(LabError, match=r"node node9: lab .* has node1"):
         paths.require().node("node9")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab import life, links, node
+from cilium.cli.cluster.lab import image, life, links, node, snapshots, watching
 from cilium.cli.cluster.policy_test.command import test
 
 
@@ -23,8 +23,13 @@ for command in (
     life.env,
     life.preflight,
     node.node,
+    image.image,
     links.cut,
     links.heal,
+    snapshots.snapshot,
+    snapshots.restore,
+    watching.logs,
+    watching.top,
     test,
 ):
     lab.add_command(command)

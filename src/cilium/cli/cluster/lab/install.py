@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
     from kubelab.lab.options import LabOptions
 
 LAB_VALUES: dict[str, Any] = {
+    "kubeProxyReplacement": True,
     "bpf": {
         "ctTcpMax": 65536,
         "ctAnyMax": 32768,
         "natMax": 65536,
         "lbServiceBackendMapMax": 16384,
         "lbSockRevMapMax": 16384,
-    }
+    },
 }
-"""Several nodes share one machine's memory: tables are sized for a try-out. A values file overrides it."""
+"""A lab has no kube-proxy, and its nodes share one machine's memory: tables are sized for a try-out. A values file
+overrides it."""
 AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
 MAX_RESTARTS = 3
 """So often an agent may end before it was ready: what is wrong then does not heal by waiting."""
@@ -38,7 +41,11 @@ def bring_up(lab: Lab, settings: Settings, options: LabOptions) -> None:
 
 
 def start(lab: Lab, settings: Settings, options: LabOptions, progress: Callable[[str], None]) -> None:
-    """A lab with Cilium's manifests applied. Raises LabError, SettingsError."""
+    """A lab with Cilium's manifests applied; with cluster DNS where Services have addresses that pods can reach.
+
+    Raises LabError, SettingsError.
+    """
+    options = replace(options, dns=settings.services.replacement)
     lab.up(options, manifests=lambda made: install(settings, made.status().subnets), progress=progress)
 
 

@@ -75,6 +75,10 @@ class ProcessContainer:
         return self._id
 
     @property
+    def image_id(self) -> str:
+        return ""
+
+    @property
     def notice(self) -> tuple[str, str] | None:
         return ("StandIn", self._notice) if self._notice else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from kubelab.images import layer, registry
 from kubelab.images.invocation import ProgramMissingError
 from kubelab.kubelet import cni
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.entrypoint import identity, invocation, user
+from kubelab.kubelet.entrypoint import UserError, identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LaunchError, LogFormat, Sandbox, SandboxError
 from kubelab.kubelet.runtime.dialing import dial
 from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
@@ -31,13 +32,17 @@ from kubelab.underlay.namespaces import ChildError
 log = structlog.get_logger(__name__)
 
 CGROUP_ROOT = Path("/sys/fs/cgroup/kubepods")
+MACHINE = {
+    "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+}
+"""The environment that an image would bring."""
 
 
 class ProcessRuntime:
     """Implements ``contract.Runtime``."""
 
     version = "kubelab://1"
-    log_format: LogFormat = "plain"
 
     def __init__(self, config: KubeletConfig, inotify: Inotify) -> None:
         self._config, self._inotify = config, inotify
@@ -46,8 +51,21 @@ class ProcessRuntime:
         self._layer = layer.build(Path(config.directory) / "layers", self._registry)
         cgroups.create(CGROUP_ROOT)
 
+    async def open(self) -> None:
+        """Nothing to wait for."""
+
     def ready(self) -> str | None:
         return self._plugins.ready()
+
+    def log_format(self, directory: Path) -> LogFormat:
+        return "plain"
+
+    async def images(self) -> list[Object]:
+        return []
+
+    def stands_in(self, image: str) -> bool:
+        """Whether the registry names something for the image."""
+        return self._registry.find(image) is not None
 
     async def find(self, pod: Object, directory: Path) -> Sandbox | None:
         if pod["spec"].get("hostNetwork"):
@@ -55,6 +73,8 @@ class ProcessRuntime:
         return sandboxes.read(directory / "sandbox.json")
 
     async def create(self, pod: Object, directory: Path) -> Sandbox:
+        if not await self._detach_others(pod, None):
+            raise SandboxError("the pod's last sandbox is not detached")
         try:
             return await sandboxes.create(pod, self._plugins, directory / "sandbox.json")
         except (cni.CniError, ChildError, OSError) as error:
@@ -65,6 +85,13 @@ class ProcessRuntime:
         if sandbox is not None and sandbox.netns is not None:
             place = sandboxes.attachment(pod, sandbox.container_id, sandbox.netns)
             await sandboxes.undo(self._plugins, place)
+        await self._detach_others(pod, sandbox)
+
+    async def _detach_others(self, pod: Object, sandbox: Sandbox | None) -> bool:
+        """Sandboxes of the pod from before the node lost its power: namespaces went with it, attachments did not."""
+        own = sandbox.container_id if sandbox is not None else ""
+        left = [place for place in self._plugins.cached() if place.uid == pod["metadata"]["uid"]]
+        return all([await sandboxes.undo(self._plugins, place) for place in left if place.container_id != own])
 
     async def collect(self, keep: set[str]) -> None:
         for uid in _uids() - keep:
@@ -98,15 +125,19 @@ class ProcessRuntime:
 
     def _describe(self, spec: ContainerSpec) -> Launch:
         pod, container = spec.pod, spec.container
+        own = {**MACHINE, **spec.environment}
         try:
-            wanted = invocation(container, spec.environment, self._registry, self._layer)
+            wanted = invocation(container, own, self._registry, self._layer)
         except ProgramMissingError as error:
             raise ImageError(str(error)) from error
-        environment = {**wanted.environment, **spec.environment}
+        environment = {**MACHINE, **wanted.environment, **spec.environment}
         if wanted.stands_in:
             environment.update(identity(pod, container, self._config.node, wanted.ports))
         context = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
-        allowed = security(pod, container, user(context, wanted.user))
+        try:
+            allowed = security(pod, container, user(context, wanted.user))
+        except UserError as error:
+            raise LaunchError(str(error)) from error
         return Launch(
             argv=wanted.argv,
             fallback=wanted.fallback,

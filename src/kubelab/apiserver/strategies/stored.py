@@ -1,0 +1,229 @@
+"""Kinds that the lab keeps and does not act upon: their defaults, and what they must say.
+
+Source: Kubernetes API reference of autoscaling/v2, admissionregistration.k8s.io/v1, scheduling.k8s.io/v1,
+storage.k8s.io/v1, apiregistration.k8s.io/v1, node.k8s.io/v1.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from kubelab.apiserver.errors import Cause
+from kubelab.apiserver.strategies import names
+from kubelab.apiserver.strategies.base import Object
+from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, unsupported
+from kubelab.apiserver.strategies.pods import default_pod_spec
+
+_ADMISSION = "admissionregistration.k8s.io"
+_UP = ({"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15})
+_DOWN = ({"type": "Percent", "value": 100, "periodSeconds": 15},)
+_HIGHEST_PRIORITY = 1_000_000_000
+
+
+def forbidden(field: str, why: str) -> Cause:
+    return Cause(field, "FieldValueForbidden", f"Forbidden: {why}")
+
+
+class AutoscalerStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return
+        spec.setdefault("minReplicas", 1)
+        if not spec.get("metrics"):
+            target = {"type": "Utilization", "averageUtilization": 80}
+            spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+        behavior = spec.get("behavior")
+        if isinstance(behavior, dict):
+            for direction, policies in (("scaleUp", _UP), ("scaleDown", _DOWN)):
+                rules = behavior.setdefault(direction, {})
+                rules.setdefault("selectPolicy", "Max")
+                if not rules.get("policies"):
+                    rules["policies"] = [dict(p) for p in policies]
+            behavior["scaleUp"].setdefault("stabilizationWindowSeconds", 0)
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return [*causes, required("spec")]
+        low, high = spec.get("minReplicas", 1), spec.get("maxReplicas") or 0
+        if low < 1:
+            causes.append(invalid_value("spec.minReplicas", low, "must be greater than or equal to 1"))
+        if high < 1:
+            causes.append(invalid_value("spec.maxReplicas", high, "must be greater than 0"))
+        elif high < low:
+            causes.append(invalid_value("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
+        return causes
+
+
+class WebhookStrategy(NamedStrategy):
+    """Validating and mutating configurations."""
+
+    def default(self, obj: Object) -> None:
+        mutates = self.resource.kind.startswith("Mutating")
+        for webhook in obj.get("webhooks") or ():
+            for field, value in (("failurePolicy", "Fail"), ("matchPolicy", "Equivalent"), ("timeoutSeconds", 10)):
+                webhook.setdefault(field, value)
+            webhook.setdefault("namespaceSelector", {})
+            webhook.setdefault("objectSelector", {})
+            if mutates:
+                webhook.setdefault("reinvocationPolicy", "Never")
+            for rule in webhook.get("rules") or ():
+                rule.setdefault("scope", "*")
+            service = (webhook.get("clientConfig") or {}).get("service")
+            if isinstance(service, dict):
+                service.setdefault("port", 443)
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        for index, webhook in enumerate(obj.get("webhooks") or ()):
+            causes += _webhook_causes(webhook, f"webhooks[{index}]")
+        return causes
+
+    def spec_changed(self, obj: Object, old: Object) -> bool:
+        return obj.get("webhooks") != old.get("webhooks")
+
+
+def _webhook_causes(webhook: Object, path: str) -> Iterator[Cause]:
+    name = str(webhook.get("name") or "")
+    if name and (name.count(".") < 2 or any(names.subdomain(name))):
+        yield invalid_value(f"{path}.name", name, "should be a domain with at least three segments separated by dots")
+    client = webhook.get("clientConfig") or {}
+    if bool(client.get("url")) == bool(client.get("service")):
+        yield required(f"{path}.clientConfig", "exactly one of url or service is required")
+    if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
+        yield unsupported(f"{path}.sideEffects", webhook.get("sideEffects"), ("None", "NoneOnDryRun"))
+    if not 1 <= webhook["timeoutSeconds"] <= 30:
+        why = "the timeout value must be between 1 and 30 seconds"
+        yield invalid_value(f"{path}.timeoutSeconds", webhook["timeoutSeconds"], why)
+    if webhook["failurePolicy"] not in ("Fail", "Ignore"):
+        yield unsupported(f"{path}.failurePolicy", webhook["failurePolicy"], ("Fail", "Ignore"))
+
+
+class AdmissionPolicyStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        spec = obj.get("spec")
+        if not isinstance(spec, dict):
+            return
+        if self.resource.kind == "ValidatingAdmissionPolicy":
+            spec.setdefault("failurePolicy", "Fail")
+        matches = spec.get("matchConstraints") or spec.get("matchResources")
+        if isinstance(matches, dict):
+            matches.setdefault("matchPolicy", "Equivalent")
+            matches.setdefault("namespaceSelector", {})
+            matches.setdefault("objectSelector", {})
+            for rule in matches.get("resourceRules") or ():
+                rule.setdefault("scope", "*")
+
+
+class PriorityClassStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        name, value = obj["metadata"].get("name", ""), obj.get("value") or 0
+        if name.startswith("system-") and name not in ("system-cluster-critical", "system-node-critical"):
+            why = "priority class names with 'system-' prefix are reserved for system use only"
+            causes.append(forbidden("metadata.name", why))
+        elif value > _HIGHEST_PRIORITY and not name.startswith("system-"):
+            why = f"maximum allowed value of a user defined priority is {_HIGHEST_PRIORITY}"
+            causes.append(forbidden("value", why))
+        if old is not None:
+            causes += _fixed(obj, old, ("value", "preemptionPolicy"), "may not be changed in an update.")
+        return causes
+
+    def spec_changed(self, obj: Object, old: Object) -> bool:
+        return False
+
+
+class RuntimeClassStrategy(NamedStrategy):
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        if obj.get("handler"):
+            causes += [invalid_value("handler", obj["handler"], why) for why in names.label(obj["handler"])]
+        if old is not None and obj.get("handler") != old.get("handler"):
+            causes.append(invalid_value("handler", obj.get("handler"), "field is immutable"))
+        return causes
+
+
+class DriverStrategy(NamedStrategy):
+    """CSIDriver."""
+
+    def default(self, obj: Object) -> None:
+        spec: Any = obj.get("spec")
+        if not isinstance(spec, dict):
+            return
+        for field, value in (
+            ("attachRequired", True),
+            ("podInfoOnMount", False),
+            ("storageCapacity", False),
+            ("fsGroupPolicy", "ReadWriteOnceWithFSType"),
+            ("requiresRepublish", False),
+            ("seLinuxMount", False),
+        ):
+            spec.setdefault(field, value)
+        spec.setdefault("volumeLifecycleModes", ["Persistent"])
+
+
+class ApiServiceStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        service = (obj.get("spec") or {}).get("service")
+        if isinstance(service, dict):
+            service.setdefault("port", 443)
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        spec, name = obj.get("spec") or {}, obj["metadata"].get("name", "")
+        wanted = f"{spec.get('version', '')}.{spec.get('group', '')}"
+        if name != wanted:
+            why = f'must be `spec.version+"."+spec.group`: "{wanted}"'
+            causes.append(invalid_value("metadata.name", name, why))
+        return causes
+
+
+class PodTemplateStrategy(NamedStrategy):
+    def default(self, obj: Object) -> None:
+        default_pod_spec((obj.get("template") or {}).get("spec"))
+
+    def spec_changed(self, obj: Object, old: Object) -> bool:
+        return obj.get("template") != old.get("template")
+
+
+class IngressClassStrategy(NamedStrategy):
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        controller = (obj.get("spec") or {}).get("controller")
+        if old is not None and controller != (old.get("spec") or {}).get("controller"):
+            causes.append(invalid_value("spec.controller", controller, "field is immutable"))
+        return causes
+
+
+class EventStrategy(NamedStrategy):
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        about, space = obj.get("involvedObject") or {}, obj["metadata"].get("namespace", "")
+        named = about.get("namespace", "")
+        if named != space and not (named == "" and space == "default") and "namespace" in about:
+            causes.append(invalid_value("involvedObject.namespace", named, "does not match event.namespace"))
+        return causes
+
+
+def _fixed(obj: Object, old: Object, fields: tuple[str, ...], why: str) -> list[Cause]:
+    return [forbidden(field, why) for field in fields if obj.get(field) != old.get(field)]
+
+
+STRATEGIES: dict[str, type[NamedStrategy]] = {
+    "horizontalpodautoscalers.autoscaling": AutoscalerStrategy,
+    f"mutatingwebhookconfigurations.{_ADMISSION}": WebhookStrategy,
+    f"validatingwebhookconfigurations.{_ADMISSION}": WebhookStrategy,
+    f"validatingadmissionpolicies.{_ADMISSION}": AdmissionPolicyStrategy,
+    f"validatingadmissionpolicybindings.{_ADMISSION}": AdmissionPolicyStrategy,
+    "priorityclasses.scheduling.k8s.io": PriorityClassStrategy,
+    "runtimeclasses.node.k8s.io": RuntimeClassStrategy,
+    "csidrivers.storage.k8s.io": DriverStrategy,
+    "apiservices.apiregistration.k8s.io": ApiServiceStrategy,
+    "podtemplates": PodTemplateStrategy,
+    "ingressclasses.networking.k8s.io": IngressClassStrategy,
+    "events": EventStrategy,
+}

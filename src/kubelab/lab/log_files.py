@@ -1,0 +1,48 @@
+"""Log files of a lab's daemons, read as they are or followed.
+
+In: names of processes: `control-plane`, `external`, `kubelet-<node>`. Out: lines, each with the name of its process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+POLL = 0.2
+"""Seconds between looks at files that are followed."""
+
+
+def last(paths: Mapping[str, Path], tail: int | None) -> Iterator[tuple[str, str]]:
+    """The last `tail` lines of each file (None: all), one file after the other."""
+    for name, path in paths.items():
+        if path.exists():
+            with path.open(errors="replace") as stream:
+                for line in deque(stream, maxlen=tail):
+                    yield name, line.rstrip("\n")
+
+
+def follow(paths: Mapping[str, Path], tail: int | None) -> Iterator[tuple[str, str]]:
+    """The same, and then what is written, for as long as somebody asks. A file that comes later is read in full."""
+    yield from last(paths, tail)
+    with ExitStack() as stack:
+        streams: dict[str, TextIO] = {}
+        parts: dict[str, str] = {}
+        for name, path in paths.items():
+            if path.exists():
+                streams[name] = stack.enter_context(path.open(errors="replace"))
+                streams[name].seek(0, 2)
+        while True:
+            idle = True
+            for name, path in paths.items():
+                if name not in streams and path.exists():
+                    streams[name] = stack.enter_context(path.open(errors="replace"))
+                if name in streams and (text := streams[name].read()):
+                    idle = False
+                    *lines, parts[name] = (parts.get(name, "") + text).split("\n")
+                    yield from ((name, line) for line in lines)
+            if idle:
+                time.sleep(POLL)
