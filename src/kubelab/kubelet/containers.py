@@ -16,11 +16,18 @@ from typing import Protocol
 
 import structlog
 
-from kubelab.kubelet import logs, probes
+from kubelab.kubelet import lifecycle, logs, probes, termination
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import Exit, ImageError, LaunchError, Running
+from kubelab.kubelet.runtime.contract import (
+    ContainerConfigError,
+    Exit,
+    ImageError,
+    LaunchError,
+    LogFormat,
+    Running,
+)  # fmt: skip
 from kubelab.kubelet.status import ContainerState, now
 from kubelab.kubelet.volumes import VolumeError
 
@@ -31,6 +38,8 @@ BACKOFF_RESET = 60.0
 """Seconds: shorter than on a real cluster (10 s, 300 s, 600 s), in the same proportion of waiting to trying."""
 
 CONFIG_RETRY = 2.0
+HOOK_LIMIT = 600.0
+MIN_GRACE = 2.0
 IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
 
 
@@ -39,6 +48,10 @@ class Host(Protocol):
 
     ip: str
 
+    @property
+    def label(self) -> str: ...
+    @property
+    def grace(self) -> float: ...
     async def start(self, container: Object, attempt: int) -> Running: ...
     async def adopt(self, record: Object) -> Running | None: ...
     def changed(self) -> None: ...
@@ -57,13 +70,15 @@ class Record:
 class Container:
     """Runs one container until it may rest, by the pod's restart policy."""
 
-    def __init__(self, spec: Object, host: Host, directory: Path, inotify: Inotify, *, policy: str) -> None:
+    def __init__(self, spec: Object, host: Host, directory: Path, inotify: Inotify, *, policy: str,
+                 log_format: LogFormat = "plain") -> None:  # fmt: skip
         self.spec, self._host, self._directory, self._inotify, self._policy = spec, host, directory, inotify, policy
         self.state = ContainerState()
-        self.attempt = 0
+        self.attempt, self.log_format = 0, log_format
         self.process: Running | None = None
         self._stopping = False
-        self._killed_by = ""
+        self._killer: asyncio.Task[None] | None = None
+        self.settled = asyncio.Event()  # started, its startup probe and postStart hook done; or ended
         self._backoff = 0.0
         self._image_backoff = IMAGE_BACKOFF_MIN
         self._wake = asyncio.Event()
@@ -93,12 +108,14 @@ class Container:
             if self._stopping or not self._again():
                 break
             await self._wait_backoff()
+        self.settled.set()
         return self.state.exit_code
 
     async def stop(self, grace: float) -> None:
         """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns."""
         self._stopping = True
         self._wake.set()
+        self.settled.set()
         if self.process is not None and self.running:
             await self._terminate(self.process, grace)
 
@@ -113,7 +130,7 @@ class Container:
     async def _start(self) -> bool:
         try:
             self.process = await self._host.start(self.spec, self.attempt)
-        except (MissingReferenceError, VolumeError) as error:
+        except (MissingReferenceError, VolumeError, ContainerConfigError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
         except ImageError as error:
@@ -125,14 +142,17 @@ class Container:
             self._host.event("Warning", "Failed", f"Error: {error}")
             return True
         probed = "startupProbe" in self.spec
+        hooked = not (self.spec.get("lifecycle") or {}).get("postStart")
         self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
-                             container_id=self.process.id, image_id=self.process.image_id, started=not probed,
-                             ready=not probed and "readinessProbe" not in self.spec)  # fmt: skip
+                             container_id=self.process.id, image_id=self.process.image_id, hooked=hooked,
+                             started=hooked and not probed,
+                             ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip
+        self.settled.clear()
         self._save()
         if self.process.image_id:
             present = f'Container image "{self.spec["image"]}" already present on machine'
             self._host.event("Normal", "Pulled", present)
-            self._host.event("Normal", "Created", f"Created container: {self.name}")
+        self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
         if self.process.notice is not None:
             self._host.event("Normal", *self.process.notice)
@@ -143,21 +163,36 @@ class Container:
         """From start (or adoption) to the end of the process."""
         assert self.process is not None
         born = time.monotonic()
-        tasks = [asyncio.create_task(logs.index(self.log_path(self.attempt), self._inotify))]
-        tasks.append(asyncio.create_task(self._probe()))
-        hook = ((self.spec.get("lifecycle") or {}).get("postStart") or {}).get("exec")
-        if hook:
-            await self.execute(hook["command"], 30)
+        tasks = [asyncio.create_task(self._watch_over(self.process))]
+        if self.log_format == "plain":
+            tasks.append(asyncio.create_task(logs.index(self.log_path(self.attempt), self._inotify)))
         try:
             end = await self.process.wait()
         finally:
-            for task in tasks:
+            for task in (*tasks, *([self._killer] if self._killer else [])):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._killer = None
         if time.monotonic() - born > BACKOFF_RESET:
             self._backoff = 0.0
-        message, self._killed_by = self._killed_by, ""
+        message = termination.message(self.spec, self._directory, self.log_path(self.attempt), end.code)
         self._ended(end, message)
+
+    async def _watch_over(self, process: Running) -> None:
+        """The postStart hook, then the probes."""
+        hook = (self.spec.get("lifecycle") or {}).get("postStart")
+        if hook and not self.state.hooked:
+            try:
+                await lifecycle.run(hook, self.spec, self._host.ip, self.execute, HOOK_LIMIT)
+            except lifecycle.HookError as error:
+                self._host.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {error}")
+                self._host.event("Normal", "Killing", f"FailedPostStartHook: container {self.name} is killed")
+                self._kill(process, self._host.grace)
+                return
+            self.state = replace(self.state, hooked=True)
+            self._save()
+            self._ready_now()
+        await self._probe()
 
     def _ended(self, end: Exit, message: str) -> None:
         reason = end.reason if end.known else "ContainerStatusUnknown"
@@ -179,7 +214,7 @@ class Container:
         last, delay = self.state.wire, self._backoff
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
         self.attempt += 1
-        message = f"back-off {delay:g}s restarting failed container={self.name}"
+        message = f"back-off {delay:g}s restarting failed container={self.name} pod={self._host.label}"
         self.state = ContainerState(kind="waiting", reason="CrashLoopBackOff" if delay else "ContainerCreating",
                                     message=message if delay else "", restarts=self.state.restarts + 1,
                                     container_id=self.state.container_id, last=last)  # fmt: skip
@@ -189,7 +224,9 @@ class Container:
         for path in (old, logs.index_path(old)):
             path.unlink(missing_ok=True)
         if delay:
-            self._host.event("Warning", "BackOff", f"Back-off restarting failed container {self.name}")
+            self._host.event(
+                "Warning", "BackOff", f"Back-off restarting failed container {self.name} in pod {self._host.label}"
+            )
             await self._sleep(delay)
 
     async def _cannot(self, reason: str, message: str, delay: float) -> None:
@@ -223,10 +260,20 @@ class Container:
             await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def _terminate(self, process: Running, grace: float) -> None:
-        hook = ((self.spec.get("lifecycle") or {}).get("preStop") or {}).get("exec")
+        hook, begun = (self.spec.get("lifecycle") or {}).get("preStop"), time.monotonic()
         if hook and grace > 0:
-            await self.execute(hook["command"], grace)
+            try:
+                await lifecycle.run(hook, self.spec, self._host.ip, self.execute, grace)
+            except lifecycle.HookError as error:
+                self._host.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error}")
+            # The hook's time is the container's; what is left is at least two seconds.
+            grace = max(grace - (time.monotonic() - begun), MIN_GRACE)
         await process.stop(grace)
+
+    def _kill(self, process: Running, grace: float) -> None:
+        """Ends this life, not the container: it is restarted by its policy."""
+        if self._killer is None:
+            self._killer = asyncio.create_task(self._terminate(process, grace))
 
     # -- probes -------------------------------------------------------------------------------------------------
 
@@ -234,6 +281,7 @@ class Container:
         async with asyncio.TaskGroup() as group:
             if (startup := self.spec.get("startupProbe")) and not self.state.started:
                 await probes.watch(startup, self._try(startup), self._on_startup, until_success=True)
+            self.settled.set()
             if readiness := self.spec.get("readinessProbe"):
                 group.create_task(probes.watch(readiness, self._try(readiness), self._on_readiness))
             if liveness := self.spec.get("livenessProbe"):
@@ -257,6 +305,11 @@ class Container:
         if not good:
             self._unhealthy("Liveness", text, kill=True)
 
+    def _ready_now(self) -> None:
+        """After the postStart hook: ready, if no probe has a say in it."""
+        probed = "startupProbe" in self.spec
+        self._set(started=not probed, ready=not probed and "readinessProbe" not in self.spec)
+
     def _set(self, *, started: bool, ready: bool) -> None:
         if self.running and (self.state.started, self.state.ready) != (started, ready):
             self.state = replace(self.state, started=started, ready=ready)
@@ -265,13 +318,11 @@ class Container:
 
     def _unhealthy(self, kind: str, text: str, *, kill: bool = False) -> None:
         self._host.event("Warning", "Unhealthy", f"{kind} probe failed: {text}")
-        if kill and self.process is not None and not self._killed_by:
-            self._killed_by = f"{kind.lower()} probe failed: {text}"
-            self._host.event(
-                "Normal", "Killing", f"Container {self.name} failed {kind.lower()} probe, will be restarted"
-            )
-            process = self.process
-            self._killer = asyncio.create_task(self._terminate(process, 5.0))
+        if kill and self.process is not None and self._killer is None:
+            words = f"Container {self.name} failed {kind.lower()} probe, will be restarted"
+            self._host.event("Normal", "Killing", words)
+            own = (self.spec.get(f"{kind.lower()}Probe") or {}).get("terminationGracePeriodSeconds")
+            self._kill(self.process, self._host.grace if own is None else float(own))
 
     # -- across restarts of the kubelet -------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Awaitable, Callable
 
+from kubelab.kubelet import quantities
 from kubelab.kubelet.config import KubeletConfig, Object
 
 Fetch = Callable[[str, str, str], Awaitable["dict[str, bytes] | None"]]
@@ -97,8 +98,7 @@ async def _value_from(
     if "fieldRef" in source:
         return field(pod, source["fieldRef"]["fieldPath"], config, ips)
     if "resourceFieldRef" in source:
-        section, _, resource = source["resourceFieldRef"]["resource"].partition(".")
-        return str(((container.get("resources") or {}).get(section) or {}).get(resource, "0"))
+        return quantities.shown(source["resourceFieldRef"], container)
     for kind, key in (("configmaps", "configMapKeyRef"), ("secrets", "secretKeyRef")):
         if key in source:
             reference = source[key]
@@ -107,12 +107,14 @@ async def _value_from(
                 return data[reference["key"]].decode()
             if reference.get("optional"):
                 return None
-            raise MissingReferenceError(f"{kind[:-1]} {reference['name']}: no key {reference['key']}")
+            what, meta = kind[:-1].replace("configmap", "ConfigMap").replace("secret", "Secret"), pod["metadata"]
+            where = f"{what} {meta['namespace']}/{reference['name']}"
+            raise MissingReferenceError(f"couldn't find key {reference['key']} in {where}")
     raise MissingReferenceError(f"env: valueFrom: unknown source {sorted(source)}")
 
 
 async def _data(fetch: Fetch, kind: str, namespace: str, reference: Object) -> dict[str, bytes] | None:
     data = await fetch(kind, namespace, reference["name"])
     if data is None and not reference.get("optional"):
-        raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" not found in namespace {namespace}')
+        raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" not found')
     return data

@@ -58,17 +58,26 @@ def write(directory: Path, pod: Object, ips: tuple[str, ...], config: KubeletCon
         for file in ("hosts", "hostname"):
             shutil.copy(f"/etc/{file}", directory / file)
     else:
-        name = spec.get("hostname") or pod["metadata"]["name"]
-        (directory / "hosts").write_text(hosts(pod, name, ips))
-        (directory / "hostname").write_text(name + "\n")
+        (directory / "hosts").write_text(hosts(pod, ips))
+        (directory / "hostname").write_text(hostname(pod) + "\n")
     (directory / "resolv.conf").write_text(resolver(pod, config, NODE_RESOLVER.read_text()).text())
 
 
-def hosts(pod: Object, name: str, ips: tuple[str, ...]) -> str:
+def names(pod: Object) -> list[str]:
+    """The full name of a pod with a subdomain, and its host name, at most 63 characters, as DNS wants it."""
+    spec, meta = pod["spec"], pod["metadata"]
+    name, domain = (spec.get("hostname") or meta["name"])[:63], spec.get("subdomain")
+    return [f"{name}.{domain}.{meta['namespace']}.svc.{CLUSTER_DOMAIN}", name] if domain else [name]
+
+
+def hostname(pod: Object) -> str:
+    """What the pod's processes are told."""
+    return names(pod)[0 if pod["spec"].get("setHostnameAsFQDN") else -1]
+
+
+def hosts(pod: Object, ips: tuple[str, ...]) -> str:
     """A pod with a subdomain knows its full name."""
-    spec, namespace = pod["spec"], pod["metadata"]["namespace"]
-    subdomain = spec.get("subdomain")
-    names = f"{name}.{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}\t{name}" if subdomain else name
+    spec, known = pod["spec"], "\t".join(names(pod))
     lines = [
         "# Kubernetes-managed hosts file.",
         "127.0.0.1\tlocalhost",
@@ -77,7 +86,7 @@ def hosts(pod: Object, name: str, ips: tuple[str, ...]) -> str:
         "fe00::0\tip6-mcastprefix",
         "fe00::1\tip6-allnodes",
         "fe00::2\tip6-allrouters",
-        *(f"{ip}\t{names}" for ip in ips),
+        *(f"{ip}\t{known}" for ip in ips),
     ]
     if aliases := spec.get("hostAliases"):
         lines += ["", "# Entries added by HostAliases."]

@@ -16,18 +16,19 @@ import structlog
 from kubelab.kubelet import runtime
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.environment import decode
+from kubelab.kubelet.environment import MissingReferenceError, decode
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
-from kubelab.kubelet.volumes import Sources, VolumeError
+from kubelab.kubelet.volumes import Sources, VolumeError, unmount_below
 from kubelab.kubelet.worker import PodWorker, Surroundings
 
 log = structlog.get_logger(__name__)
 
 FETCH_RETRY = 1.0
 WORKER_RETRY = 2.0
+TOKEN_ROUND = 60.0
 
 
 async def run(config: KubeletConfig) -> None:
@@ -73,6 +74,7 @@ class Kubelet:
                 tasks.create_task(self._watch_data("configmaps"), name="configmaps")
                 tasks.create_task(self._watch_data("secrets"), name="secrets")
                 tasks.create_task(self._watch_pods(), name="pods")
+                tasks.create_task(self._rotate_tokens(), name="tokens")
         finally:
             await self._runtime.close()
             self._inotify.close()
@@ -132,6 +134,7 @@ class Kubelet:
         await self._runtime.collect(keep)
         for directory in (self._directory / "pods").glob("*"):
             if directory.name not in keep:
+                unmount_below(directory)
                 shutil.rmtree(directory, ignore_errors=True)
 
     async def _watch_node(self) -> None:
@@ -185,6 +188,12 @@ class Kubelet:
                 log.warning("reference not fetched", kind=kind, name=name, error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)
 
+    async def _rotate_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(TOKEN_ROUND)
+            for worker in list(self.workers.values()):
+                await worker.rotate()
+
     async def _claimed(self, namespace: str, claim: str) -> Object:
         try:
             found = await self._client.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
@@ -213,5 +222,8 @@ class Kubelet:
                 answer = await self._client.request("POST", path, body)
                 return str(answer["status"]["token"])
             except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                if isinstance(error, ApiError) and error.code == 404:
+                    words = f'failed to fetch token: serviceaccounts "{account}" not found'
+                    raise MissingReferenceError(words) from error
                 log.warning("no token yet", account=f"{meta['namespace']}/{account}", error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)

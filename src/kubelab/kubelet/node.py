@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from kubelab.kubelet import quantities
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.runtime.contract import Runtime
@@ -24,10 +26,17 @@ log = structlog.get_logger(__name__)
 
 SOCKET_ANNOTATION = "kubelab.io/kubelet-socket"
 KUBELET_PORT = 10250
-VERSION = "v1.31.0"
+VERSION = "v1.37.0-kubelab"
 MAX_PODS = 250
 MAX_IMAGES = 50
 """In the node's status."""
+
+
+_PRESSURES = (
+    ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+)
 
 
 def node_object(config: KubeletConfig) -> Object:
@@ -40,9 +49,7 @@ def node_object(config: KubeletConfig) -> Object:
             "labels": {
                 "kubernetes.io/hostname": config.node,
                 "kubernetes.io/os": "linux",
-                "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                    os.uname().machine, os.uname().machine
-                ),
+                "kubernetes.io/arch": _architecture(),
                 **config.labels,
             },
             "annotations": {SOCKET_ANNOTATION: config.socket_outside},
@@ -55,13 +62,7 @@ def node_status(
     config: KubeletConfig, runtime: str, network: str | None, old: Object, images: Sequence[Object] = ()
 ) -> Object:
     """The node's status; ``network`` is None or the reason why pods cannot be attached; ``runtime`` is named in it."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    capacity = {
-        "cpu": str(os.cpu_count() or 1),
-        "memory": f"{memory}Ki",
-        "pods": str(MAX_PODS),
-        "ephemeral-storage": "10Gi",
-    }
+    capacity = {**quantities.of_node(), "pods": str(MAX_PODS)}
     ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     if network is not None:
         message = (
@@ -69,10 +70,9 @@ def node_status(
         )
         ready = {"status": "False", "reason": "KubeletNotReady", "message": message}
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fine = ("MemoryPressure", "KubeletHasSufficientMemory"), ("DiskPressure", "KubeletHasNoDiskPressure"), (
-        "PIDPressure", "KubeletHasSufficientPID")  # fmt: skip
     conditions = [
-        {"type": kind, "status": "False", "reason": reason, "lastHeartbeatTime": moment} for kind, reason in fine
+        {"type": kind, "status": "False", "reason": reason, "message": message, "lastHeartbeatTime": moment}
+        for kind, reason, message in _PRESSURES
     ]
     conditions.append({"type": "Ready", **ready, "lastHeartbeatTime": moment})
     return {
@@ -92,8 +92,9 @@ def node_status(
             "kernelVersion": platform.release(),
             "osImage": _os_name(),
             "operatingSystem": "linux",
-            "architecture": os.uname().machine,
-            "machineID": "", "systemUUID": "",
+            "architecture": _architecture(),
+            "machineID": uuid.uuid5(uuid.NAMESPACE_DNS, config.node).hex,
+            "systemUUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, config.node)),
             "bootID": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         },
     }  # fmt: skip
@@ -183,6 +184,10 @@ class NodeReporter:
             except ApiError as missing:
                 # The namespace comes with the controllers, perhaps a moment after us: the next heartbeat will do.
                 log.info("lease not written", error=str(missing))
+
+
+def _architecture() -> str:
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 
 def _os_name() -> str:

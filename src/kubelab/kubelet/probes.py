@@ -1,4 +1,4 @@
-"""Probes: startup, liveness, readiness, executed from the node's network namespace.
+"""Probes: startup, liveness, readiness by exec, httpGet, tcpSocket, grpc, from the node's network namespace.
 
 In: a probe's spec and where the container is. Out: calls of ``outcome`` when the verdict changes by its thresholds.
 """
@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 
+from kubelab.kubelet import grpc_health
 from kubelab.kubelet.config import Object
 
 Exec = Callable[[list[str], float], Awaitable["tuple[int, str]"]]
@@ -19,6 +20,7 @@ EAGER_MIN, EAGER_MAX, EAGER_FOR = 0.1, 1.0, 60.0
 """Seconds: the first and the longest pause before a first success, and for how long that goes on."""
 
 _REPLY_LIMIT = 4096
+TIMED_OUT = 124
 
 
 class ProbeFailedError(Exception):
@@ -26,28 +28,47 @@ class ProbeFailedError(Exception):
 
 
 async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> None:
-    """One try. Raises ProbeFailedError."""
+    """One try. Raises ProbeFailedError, in the words of Kubernetes."""
     timeout = float(probe.get("timeoutSeconds") or 1)
+    where = ""
     try:
         async with asyncio.timeout(timeout):
             if "httpGet" in probe:
-                await _http(probe["httpGet"], container, ip)
+                where = f'Get "{http_url(probe["httpGet"], container, ip)}": '
+                await http_get(probe["httpGet"], container, ip)
             elif "tcpSocket" in probe:
                 target = probe["tcpSocket"]
-                port = port_number(target["port"], container)
-                _, writer = await asyncio.open_connection(target.get("host") or ip, port)
+                host, port = target.get("host") or ip, port_number(target["port"], container)
+                where = f"dial tcp {joined(host, port)}: "
+                _, writer = await asyncio.open_connection(host, port)
                 writer.close()
             elif "exec" in probe:
-                code, output = await execute(probe["exec"]["command"], timeout)
+                command = probe["exec"]["command"]
+                code, output = await execute(command, timeout)
+                if code == TIMED_OUT and output.startswith("no result"):
+                    raise ProbeFailedError(f'command timed out: "{" ".join(command)}" timed out after {timeout:g}s')
                 if code:
-                    raise ProbeFailedError(f"exit status {code}: {output.strip()[:200]}")
+                    raise ProbeFailedError(output.strip()[:_REPLY_LIMIT] or f"command exited with {code}")
+            elif "grpc" in probe:
+                await _grpc(probe["grpc"], ip)
             else:
-                raise ProbeFailedError("the kubelet knows httpGet, tcpSocket and exec probes")
+                raise ProbeFailedError("missing probe handler: want exec, httpGet, tcpSocket or grpc")
     except TimeoutError:
-        raise ProbeFailedError(f"no answer within {timeout:g} s") from None
+        if "grpc" in probe:
+            target = joined(ip, int(probe["grpc"]["port"]))
+            raise ProbeFailedError(f'timeout: failed to connect service "{target}" within {timeout:g}s') from None
+        late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        raise ProbeFailedError(where + (late if "httpGet" in probe else "i/o timeout")) from None
     except OSError as error:
-        # asyncio's text names its own function; the system's names the reason.
-        raise ProbeFailedError(os.strerror(error.errno) if error.errno else str(error)) from error
+        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        if "httpGet" in probe:  # the words of Go: first what was done, then to whom
+            target = joined(*http_address(probe["httpGet"], container, ip))
+            where += f"dial tcp {target}: "
+        raise ProbeFailedError(f"{where}connect: {why}") from error
+
+
+def joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def port_number(port: int | str, container: Object) -> int:
@@ -60,30 +81,50 @@ def port_number(port: int | str, container: Object) -> int:
     raise ProbeFailedError(f"port {port!r}: the container {container['name']} declares no port of that name")
 
 
-async def _http(target: Object, container: Object, ip: str) -> None:
-    host, port = target.get("host") or ip, port_number(target["port"], container)
+def http_address(target: Object, container: Object, ip: str) -> tuple[str, int]:
+    return target.get("host") or ip, port_number(target["port"], container)
+
+
+def http_url(target: Object, container: Object, ip: str) -> str:
+    scheme, path = (target.get("scheme") or "HTTP").lower(), target.get("path") or "/"
+    address = joined(*http_address(target, container, ip))
+    return f"{scheme}://{address}{path if path.startswith('/') else '/' + path}"
+
+
+async def http_get(target: Object, container: Object, ip: str) -> None:
+    """One GET; any status from 200 to 399 is good. Raises ProbeFailedError, OSError."""
+    host, port = http_address(target, container, ip)
     context = None
-    if target.get("scheme", "HTTP").upper() == "HTTPS":
+    if (target.get("scheme") or "HTTP").upper() == "HTTPS":
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
-        headers = {"Host": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-                   "User-Agent": "kube-probe/1", "Accept": "*/*", "Connection": "close"}  # fmt: skip
-        headers.update({header["name"]: header["value"] for header in target.get("httpHeaders") or []})
+        headers = {"host": joined(host, port), "user-agent": "kube-probe/1.34", "accept": "*/*"}
+        headers.update({header["name"].lower(): header["value"] for header in target.get("httpHeaders") or []})
+        headers["connection"] = "close"
         path = target.get("path") or "/"
         lines = [f"GET {path if path.startswith('/') else '/' + path} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{name.title()}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         status = (await reader.readline()).split()
         if len(status) < 2 or not status[1].isdigit():
-            raise ProbeFailedError("the answer is not HTTP")
+            raise ProbeFailedError(f'Get "{http_url(target, container, ip)}": malformed HTTP response')
         if not 200 <= int(status[1]) < 400:
-            body = await reader.read(_REPLY_LIMIT)
-            text = body.partition(b"\r\n\r\n")[2].decode(errors="replace").strip()[:200]
-            raise ProbeFailedError(f"HTTP probe failed with statuscode: {int(status[1])} {text}".rstrip())
+            raise ProbeFailedError(f"HTTP probe failed with statuscode: {int(status[1])}")
     finally:
         writer.close()
+
+
+async def _grpc(target: Object, ip: str) -> None:
+    service = target.get("service") or ""
+    try:
+        status = await grpc_health.check(ip, int(target["port"]), service)
+    except grpc_health.NoHealthError as error:
+        raise ProbeFailedError(f"error: {error}") from error
+    if status != grpc_health.SERVING:
+        name = grpc_health.STATUSES.get(status, str(status))
+        raise ProbeFailedError(f'service unhealthy (responded with "{name}")')
 
 
 async def watch(

@@ -136,6 +136,9 @@ class Reporter:
             if (event := self._events.get(key)) is not None:
                 await self._send_event(event)
             del self._unsent[0]
+            if self._statuses:  # what somebody waits for goes first
+                self._wake.set()
+                return
 
     async def _send_status(self, uid: str, pending: tuple[Object, Object]) -> None:
         pod, status = pending

@@ -31,6 +31,7 @@ class ContainerState:
     restarts: int = 0
     ready: bool = False
     started: bool = False
+    hooked: bool = False  # its postStart hook is done
     last: Object = field(default_factory=dict)  # lastState
 
     def terminated(self, exit_code: int, reason: str | None = None, message: str = "") -> ContainerState:
@@ -65,6 +66,11 @@ def container_status(container: Object, state: ContainerState) -> Object:
     if state.container_id:
         result["containerID"] = state.container_id
     return result
+
+
+def is_sidecar(container: Object) -> bool:
+    """An init container that goes on beside the others."""
+    return container.get("restartPolicy") == "Always"
 
 
 def phase(pod: Object, init: list[ContainerState], containers: list[ContainerState]) -> str:
@@ -102,17 +108,23 @@ def pod_status(pod: Object, facts: Facts) -> Object:
     """The whole status; conditions of others are kept, transition times change only with the condition."""
     spec = pod["spec"]
     init = spec.get("initContainers") or []
-    ready = bool(facts.containers) and all(state.ready for state in facts.containers.values())
+    sidecars = [facts.init[c["name"]] for c in init if is_sidecar(c)]
+    ready = bool(facts.containers) and all(state.ready for state in (*facts.containers.values(), *sidecars))
     state = facts.phase or phase(pod, list(facts.init.values()), list(facts.containers.values()))
     done = {"reason": "PodCompleted"} if state == "Succeeded" else {}
     unready = {} if ready else done or {"reason": "ContainersNotReady", "message": _unready(facts)}
     gates = [gate["conditionType"] for gate in spec.get("readinessGates") or []]
     others = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or []}
-    gated = all(others.get(gate, {}).get("status") == "True" for gate in gates)
+    closed = _closed_gates(gates, others)
+    held = {"reason": "ReadinessGatesNotReady", "message": closed} if closed else {}
+    waiting = [c["name"] for c in init if not _initialized(c, facts.init[c["name"]])]
+    starting = {"reason": "ContainersNotInitialized",
+                "message": f"containers with incomplete status: [{' '.join(waiting)}]"}  # fmt: skip
+    initialized = facts.initialized or state == "Succeeded"
     conditions = [
         _condition("PodReadyToStartContainers", facts.sandbox),
-        _condition("Initialized", facts.initialized or state == "Succeeded"),
-        _condition("Ready", ready and gated, **unready),
+        _condition("Initialized", initialized, **({} if initialized else starting)),
+        _condition("Ready", ready and not closed, **(unready or held)),
         _condition("ContainersReady", ready, **unready),
     ]
     result: Object = {
@@ -124,13 +136,44 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         "podIPs": [{"ip": ip} for ip in facts.ips] or None,
         "startTime": facts.start_time,
         "qosClass": (pod.get("status") or {}).get("qosClass") or "BestEffort",
-        "containerStatuses": [container_status(c, facts.containers[c["name"]]) for c in spec["containers"]],
+        "containerStatuses": [
+            container_status(c, _in_order(facts.containers[c["name"]], facts, init)) for c in spec["containers"]
+        ],
         "reason": facts.reason or None,
         "message": facts.message or None,
     }
     if init:
-        result["initContainerStatuses"] = [container_status(c, facts.init[c["name"]]) for c in init]
+        result["initContainerStatuses"] = [container_status(c, _init_state(c, facts.init[c["name"]])) for c in init]
     return result
+
+
+def _in_order(state: ContainerState, facts: Facts, init: list[Object]) -> ContainerState:
+    """Before the init containers are done, a container waits for them."""
+    if init and not facts.initialized and (state.kind, state.reason) == ("waiting", "ContainerCreating"):
+        return replace(state, reason="PodInitializing")
+    return state
+
+
+def _init_state(container: Object, state: ContainerState) -> ContainerState:
+    if (state.kind, state.reason) == ("waiting", "ContainerCreating"):
+        return replace(state, reason="PodInitializing")
+    return replace(state, ready=_initialized(container, state)) if state.kind == "terminated" else state
+
+
+def _initialized(container: Object, state: ContainerState) -> bool:
+    """Whether the next one may start."""
+    return state.started if is_sidecar(container) else state.kind == "terminated" and state.exit_code == 0
+
+
+def _closed_gates(gates: list[str], conditions: dict[str, Object]) -> str:
+    """Why the pod is not ready although its containers are; empty when it is."""
+    words = []
+    for gate in gates:
+        if gate not in conditions:
+            words.append(f'corresponding condition of pod readiness gate "{gate}" does not exist.')
+        elif (status := conditions[gate].get("status")) != "True":
+            words.append(f'the status of pod readiness gate "{gate}" is not "True", but {status}')
+    return ", ".join(words)
 
 
 def merge_conditions(old: list[Object], new: list[Object]) -> list[Object]:

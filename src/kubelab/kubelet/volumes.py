@@ -1,30 +1,38 @@
 """Volumes of a pod: directories below its own, filled from the API, or paths of the node.
 
 In: the pod's spec, ConfigMaps, Secrets, service account tokens. Out: mounts for its containers.
-ConfigMaps and Secrets are written when the pod starts and again by ``refresh`` when they change.
+What comes from the API is written when the pod starts and again by ``refresh``: when it changes, when the pod's labels
+or annotations do, before a token expires.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubelab.kubelet import environment
+from kubelab.kubelet import environment, projections, quantities
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.environment import Fetch, MissingReferenceError
+from kubelab.kubelet.projections import File
 from kubelab.kubelet.runtime.contract import Mount
+from kubelab.underlay import syscalls
 
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_SECONDS, OWN_TOKEN_SECONDS = 3600, 3607
+RENEW_AT = 0.8
+"""Of a token's life, after which it is replaced; Kubernetes does so, and after a day at the latest."""
 
 Token = Callable[[Object, "str | None", int], Awaitable[str]]
-"""(pod, audience, seconds) -> a service account token."""
-
+"""(pod, audience, seconds) -> a service account token. Raises MissingReferenceError without the account."""
 
 Claimed = Callable[[str, str], Awaitable[Object]]
 """(namespace, claim) -> the PersistentVolume that is bound to it. Raises VolumeError while there is none."""
+
+_FROM_API = {"configMap", "secret", "projected", "downwardAPI"}
 
 
 class VolumeError(Exception):
@@ -52,37 +60,31 @@ class Volumes:
             for volume in pod["spec"].get("volumes") or []
             if (volume.get("persistentVolumeClaim") or {}).get("readOnly")
         }
+        self._renew = float("inf")
+        self.ready = False
 
     async def prepare(self, ips: list[str]) -> None:
-        """Makes all volumes. Raises VolumeError, MissingReferenceError."""
-        for volume in self._pod["spec"].get("volumes") or []:
-            self._paths[volume["name"]] = await self._make(volume, ips)
-        if not self._has_token() and self._pod["spec"].get("automountServiceAccountToken") is not False:
-            source = {"sources": [
-                {"serviceAccountToken": {"path": "token"}},
-                {"configMap": {"name": "kube-root-ca.crt", "optional": True,
-                               "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
-            ]}  # fmt: skip
-            path = self._directory / "kube-api-access"
-            await self._projected(path, source, ips)
-            if not (path / "ca.crt").exists():
-                shutil.copy(self._sources.config.ca, path / "ca.crt")
-            self._paths["kube-api-access"] = str(path)
+        """Makes all volumes. Raises VolumeError in the words of a kubelet's event, OSError."""
+        for volume in self._all():
+            try:
+                self._paths[volume["name"]] = await self._make(volume, ips)
+            except MissingReferenceError as error:
+                name = volume["name"]
+                raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
+        self.ready = True
 
-    def mounts(self, container: Object) -> list[Mount]:
+    def mounts(self, container: Object, variables: dict[str, str]) -> list[Mount]:
         """The container's mounts. Raises VolumeError for a mount of an unknown volume."""
         result = []
         for entry in container.get("volumeMounts") or []:
             path = self._paths.get(entry["name"])
             if path is None:
                 raise VolumeError(f"container {container['name']}: volumeMounts: no volume {entry['name']!r}")
-            if sub := entry.get("subPath"):
-                path = os.path.join(path, sub)
-                if not os.path.exists(path):
-                    os.makedirs(path)
+            sub = entry.get("subPath") or environment.expand(entry.get("subPathExpr") or "", variables)
+            if sub:
+                path = _below(path, sub, container["name"])
             readonly = bool(entry.get("readOnly")) or entry["name"] in self._readonly
-            result.append(Mount(path, entry["mountPath"], readonly, entry.get("mountPropagation", "None")))
+            result.append(Mount(path, entry["mountPath"], readonly, entry.get("mountPropagation") or "None"))
         if "kube-api-access" in self._paths and not any(m.target.startswith(TOKEN_PATH) for m in result):
             result.append(Mount(self._paths["kube-api-access"], TOKEN_PATH, readonly=True))
         # A mount below another one must come after it.
@@ -91,7 +93,7 @@ class Volumes:
     def uses(self, kind: str, name: str) -> bool:
         """Whether a volume shows the ConfigMap (``configmaps``) or Secret (``secrets``)."""
         key, field = ("configMap", "name") if kind == "configmaps" else ("secret", "secretName")
-        for volume in self._pod["spec"].get("volumes") or []:
+        for volume in self._all():
             projected = (volume.get("projected") or {}).get("sources") or []
             if (volume.get(key) or {}).get(field) == name or any(
                 (source.get(key) or {}).get("name") == name for source in projected
@@ -99,11 +101,37 @@ class Volumes:
                 return True
         return False
 
-    async def refresh(self, ips: list[str]) -> None:
-        """Writes volumes from the API again, file by file, in place."""
-        for volume in self._pod["spec"].get("volumes") or []:
-            if {"configMap", "secret", "projected", "downwardAPI"} & volume.keys():
+    def expiring(self) -> bool:
+        """Whether a token has to be replaced."""
+        return time.time() >= self._renew
+
+    async def refresh(self, pod: Object, ips: list[str]) -> None:
+        """Writes volumes from the API again, file by file, in place. Raises VolumeError, MissingReferenceError."""
+        self._pod = pod
+        self._renew = float("inf")
+        for volume in self._all():
+            if _FROM_API & volume.keys():
                 await self._make(volume, ips)
+
+    def remove(self) -> None:
+        """Before the pod's directory goes."""
+        unmount_below(self._directory.parent)
+
+    # -- one volume ---------------------------------------------------------------------------------------------
+
+    def _all(self) -> list[Object]:
+        """The pod's, and its token's where nobody mounts one."""
+        spec = self._pod["spec"]
+        volumes = list(spec.get("volumes") or [])
+        if not self._has_token() and spec.get("automountServiceAccountToken") is not False:
+            sources = [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": OWN_TOKEN_SECONDS}},
+                {"configMap": {"name": "kube-root-ca.crt", "optional": True,
+                               "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+            ]  # fmt: skip
+            volumes.append({"name": "kube-api-access", "projected": {"sources": sources}})
+        return volumes
 
     def _has_token(self) -> bool:
         containers = [*(self._pod["spec"].get("initContainers") or []), *self._pod["spec"]["containers"]]
@@ -116,23 +144,29 @@ class Volumes:
             return host_path(name, volume["hostPath"])
         if "persistentVolumeClaim" in volume or "ephemeral" in volume:
             return await self._claimed(volume)
-        if "configMap" in volume:
-            source = volume["configMap"]
-            await self._projected(path, {"sources": [{"configMap": source}], **_mode(source)}, ips)
+        if "emptyDir" in volume:
+            _empty_directory(path, volume["emptyDir"] or {}, self._group)
+            return str(path)
+        if "projected" in volume:
+            wanted = volume["projected"]
+        elif "configMap" in volume:
+            wanted = {**volume["configMap"], "sources": [{"configMap": volume["configMap"]}]}
         elif "secret" in volume:
-            source = volume["secret"]
-            secret = {**source, "name": source["secretName"]}
-            await self._projected(path, {"sources": [{"secret": secret}], **_mode(source)}, ips)
+            secret = {**volume["secret"], "name": volume["secret"]["secretName"]}
+            wanted = {**volume["secret"], "sources": [{"secret": secret}]}
         elif "downwardAPI" in volume:
-            await self._projected(path, {"sources": [{"downwardAPI": volume["downwardAPI"]}]}, ips)
-        elif "projected" in volume:
-            await self._projected(path, volume["projected"], ips)
-        elif "emptyDir" in volume:
-            _empty_directory(path)
+            wanted = {**volume["downwardAPI"], "sources": [{"downwardAPI": volume["downwardAPI"]}]}
         else:
             kinds = ", ".join(sorted(volume.keys() - {"name"})) or "nothing"
             known = "hostPath, emptyDir, configMap, secret, projected, downwardAPI, persistentVolumeClaim, ephemeral"
             raise VolumeError(f"volume {name}: {kinds}: the kubelet knows {known}")
+        default = int(wanted.get("defaultMode") or 0o644)
+        files: dict[str, File] = {}
+        for source in wanted.get("sources") or []:
+            files.update(await self._source(source, ips, default))
+        projections.write(path, files, self._group)
+        if name == "kube-api-access" and "ca.crt" not in files:
+            shutil.copy(self._sources.config.ca, path / "ca.crt")
         return str(path)
 
     async def _claimed(self, volume: Object) -> str:
@@ -142,56 +176,53 @@ class Volumes:
         found = await self._sources.claimed(metadata["namespace"], claim)
         return persistent_path(name, found)
 
-    async def _projected(self, path: Path, projected: Object, ips: list[str]) -> None:
-        _make_directory(path)
-        mode = int(projected.get("defaultMode", 0o644))
-        for source in projected.get("sources") or []:
-            for name, content in (await self._source(source, ips)).items():
-                _write(path / name, content, mode)
+    @property
+    def _group(self) -> int | None:
+        group = (self._pod["spec"].get("securityContext") or {}).get("fsGroup")
+        return None if group is None else int(group)
 
-    async def _source(self, source: Object, ips: list[str]) -> dict[str, bytes]:
-        pod, sources = self._pod, self._sources
+    async def _source(self, source: Object, ips: list[str], mode: int) -> dict[str, File]:
         if "serviceAccountToken" in source:
             wanted = source["serviceAccountToken"]
-            seconds = int(wanted.get("expirationSeconds", 86400 * 365))
-            token = await sources.token(pod, wanted.get("audience"), seconds)
-            return {wanted["path"]: token.encode()}
+            seconds = int(wanted.get("expirationSeconds") or TOKEN_SECONDS)
+            token = await self._sources.token(self._pod, wanted.get("audience"), seconds)
+            self._renew = min(self._renew, time.time() + min(seconds * RENEW_AT, 86400.0))
+            return {wanted["path"]: File(token.encode(), mode)}
         if "downwardAPI" in source:
-            return {
-                item["path"]: environment.field(pod, item["fieldRef"]["fieldPath"], sources.config, ips).encode()
-                for item in source["downwardAPI"].get("items") or []
-                if "fieldRef" in item
-            }
+            items = source["downwardAPI"].get("items") or []
+            return {item["path"]: File(self._shown(item, ips), int(item.get("mode") or mode)) for item in items}
         for kind, key in (("configmaps", "configMap"), ("secrets", "secret")):
             if key in source:
-                return await self._data(kind, source[key])
+                data = await self._sources.fetch(kind, self._pod["metadata"]["namespace"], source[key]["name"])
+                return projections.select(kind, source[key], data, mode)
         raise VolumeError(f"projected volume: unknown source {sorted(source)}")
 
-    async def _data(self, kind: str, reference: Object) -> dict[str, bytes]:
-        data = await self._sources.fetch(kind, self._pod["metadata"]["namespace"], reference["name"])
-        if data is None:
-            if reference.get("optional"):
-                return {}
-            raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" not found')
-        if "items" not in reference:
-            return data
-        missing = [item["key"] for item in reference["items"] if item["key"] not in data]
-        if missing and not reference.get("optional"):
-            raise MissingReferenceError(f'{kind[:-1]} "{reference["name"]}" has no key {missing[0]!r}')
-        return {item["path"]: data[item["key"]] for item in reference["items"] if item["key"] in data}
+    def _shown(self, item: Object, ips: list[str]) -> bytes:
+        pod = self._pod
+        if "fieldRef" in item:
+            return environment.field(pod, item["fieldRef"]["fieldPath"], self._sources.config, ips).encode()
+        reference = item["resourceFieldRef"]
+        for container in pod["spec"]["containers"]:
+            if container["name"] == reference.get("containerName"):
+                return quantities.shown(reference, container).encode()
+        raise MissingReferenceError(f"resourceFieldRef: no container {reference.get('containerName')!r}")
 
 
-def persistent_path(name: str, volume: Object) -> str:
-    """The directory of a PersistentVolume. Raises VolumeError."""
-    spec = volume["spec"]
-    if "local" in spec:
-        return host_path(name, {"path": spec["local"]["path"], "type": "Directory"})
-    if "hostPath" not in spec:
-        raise VolumeError(f"volume {name}: PersistentVolume {volume['metadata']['name']}: want hostPath or local")
-    path = Path(spec["hostPath"]["path"])
-    if spec["hostPath"].get("type") == "DirectoryOrCreate" and not path.exists():
-        _empty_directory(path)
-    return host_path(name, spec["hostPath"])
+def unmount_below(directory: Path) -> None:
+    """Of a pod's directory: unmounts the volumes that are file systems of their own."""
+    for path in directory.glob("volumes/*"):
+        if os.path.ismount(path):
+            syscalls.umount(str(path))
+
+
+def _below(path: str, sub: str, container: str) -> str:
+    """A path inside a volume. Raises VolumeError for one that leads out of it."""
+    if os.path.isabs(sub) or ".." in Path(sub).parts:
+        raise VolumeError(f'failed to prepare subPath for volumeMount of container "{container}": {sub!r} leaves it')
+    inside = os.path.join(path, sub)
+    if not os.path.exists(inside):
+        os.makedirs(inside)
+    return inside
 
 
 def host_path(name: str, source: Object) -> str:
@@ -205,29 +236,30 @@ def host_path(name: str, source: Object) -> str:
     checks = {"Directory": os.path.isdir, "File": os.path.isfile, "FileOrCreate": os.path.isfile,
               "Socket": os.path.exists, "DirectoryOrCreate": os.path.isdir}  # fmt: skip
     if not checks.get(kind, os.path.exists)(path):
-        raise VolumeError(f"volume {name}: hostPath {path}: not there, or not a {kind or 'path'}")
+        what = f"hostPath type check failed: {path} is not a {(kind or 'path').lower()}"
+        raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {what}')
     return path
 
 
-def _make_directory(path: Path) -> None:
+def _empty_directory(path: Path, source: Object, group: int | None) -> None:
+    """A directory for anybody; with a limit of size or in memory, a file system of its own: writing more fails."""
     path.mkdir(parents=True, exist_ok=True)
+    limit = int(quantities.number(source.get("sizeLimit") or 0))
+    if (limit or source.get("medium") == "Memory") and not os.path.ismount(path):
+        syscalls.mount("tmpfs", str(path), "tmpfs", syscalls.MS_NOSUID, f"size={limit}" if limit else None)
+    path.chmod(0o777 if group is None else 0o2777)  # containers may run as any user
+    if group is not None:
+        os.chown(path, -1, group)
 
 
-def _empty_directory(path: Path) -> None:
-    _make_directory(path)
-    path.chmod(0o777)  # containers may run as any user
-
-
-def _mode(source: Object) -> Object:
-    return {"defaultMode": source["defaultMode"]} if "defaultMode" in source else {}
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    # Replaced by rename, so that a reader sees the old or the new content; the directory is what is mounted.
-    if path.exists() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(content)
-    fresh.chmod(mode)
-    fresh.rename(path)
+def persistent_path(name: str, volume: Object) -> str:
+    """The directory of a PersistentVolume. Raises VolumeError."""
+    spec = volume["spec"]
+    if "local" in spec:
+        return host_path(name, {"path": spec["local"]["path"], "type": "Directory"})
+    if "hostPath" not in spec:
+        raise VolumeError(f"volume {name}: PersistentVolume {volume['metadata']['name']}: want hostPath or local")
+    path = Path(spec["hostPath"]["path"])
+    if spec["hostPath"].get("type") == "DirectoryOrCreate" and not path.exists():
+        _empty_directory(path, {}, None)
+    return host_path(name, spec["hostPath"])

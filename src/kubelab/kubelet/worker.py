@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import structlog
 
-from kubelab.kubelet import environment, etc_files
+from kubelab.kubelet import environment, etc_files, termination
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.environment import MissingReferenceError
@@ -28,7 +30,7 @@ from kubelab.kubelet.runtime.contract import (
     Sandbox,
     SandboxError,
 )
-from kubelab.kubelet.status import Facts, now, phase, pod_status
+from kubelab.kubelet.status import Facts, is_sidecar, now, phase, pod_status
 from kubelab.kubelet.volumes import Sources, VolumeError, Volumes
 
 log = structlog.get_logger(__name__)
@@ -66,6 +68,7 @@ class PodWorker:
         self._phase: str | None = None
         self.gone = False
         self._terminating = asyncio.Event()
+        self._refreshing: asyncio.Task[None] | None = None
         policy = pod["spec"].get("restartPolicy", "Always")
         init_policy = "OnFailure" if policy == "Always" else policy
         self.init = [
@@ -77,7 +80,7 @@ class PodWorker:
 
     def _container(self, spec: Object, policy: str) -> Container:
         directory = self.directory / "containers" / spec["name"]
-        return Container(spec, self, directory, self._around.inotify, policy=policy)
+        return Container(spec, self, directory, self._around.inotify, policy=policy, log_format=self.log_format)
 
     @property
     def name(self) -> str:
@@ -94,13 +97,29 @@ class PodWorker:
     def container(self, name: str) -> Container | None:
         return next((c for c in (*self.containers, *self.init) if c.name == name), None)
 
+    @property
+    def label(self) -> str:
+        """As back-off messages name the pod."""
+        meta = self.pod["metadata"]
+        return f"{meta['name']}_{meta['namespace']}({meta['uid']})"
+
+    @property
+    def grace(self) -> float:
+        """Seconds between SIGTERM and SIGKILL, where nobody says otherwise."""
+        seconds = self.pod["spec"].get("terminationGracePeriodSeconds")
+        return DEFAULT_GRACE if seconds is None else float(seconds)
+
     # -- what comes in ------------------------------------------------------------------------------------------
 
     def update(self, pod: Object) -> None:
         """A newer version of the object."""
+        gates = _gates(self.pod) != _gates(pod)
+        shown = any(pod["metadata"].get(key) != self.pod["metadata"].get(key) for key in ("labels", "annotations"))
         self.pod = pod
-        if self._around.reporter.overwritten(pod):
+        if self._around.reporter.overwritten(pod) or gates:
             self.changed()
+        if shown:
+            self._refreshing = asyncio.create_task(self._refresh())
         if pod["metadata"].get("deletionTimestamp"):
             self._terminating.set()
 
@@ -111,11 +130,21 @@ class PodWorker:
 
     async def refresh(self, kind: str, name: str) -> None:
         """A ConfigMap or Secret changed."""
-        if self._volumes.uses(kind, name) and self._ips:
-            try:
-                await self._volumes.refresh(list(self._ips))
-            except (VolumeError, MissingReferenceError) as error:
-                log.warning("volume not refreshed", pod=self.name, error=str(error))
+        if self._volumes.uses(kind, name):
+            await self._refresh()
+
+    async def rotate(self) -> None:
+        """Tokens that will soon expire are replaced."""
+        if self._volumes.expiring():
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        if not self._volumes.ready:
+            return
+        try:
+            await self._volumes.refresh(self.pod, list(self._ips))
+        except (VolumeError, MissingReferenceError, OSError) as error:
+            log.warning("volume not refreshed", pod=self.name, error=str(error))
 
     async def dial(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the pod's loopback. Raises OSError."""
@@ -133,23 +162,24 @@ class PodWorker:
 
     async def start(self, container: Object, attempt: int) -> Running:
         """Starts one container. Raises MissingReferenceError, VolumeError, LaunchError."""
-        config, spec = self._around.config, self.pod["spec"]
+        config = self._around.config
         if self._sandbox is None:
             raise LaunchError("the pod has no sandbox")
         fetch = self._around.sources.fetch
         directory = self.directory / "containers" / container["name"]
         shutil.rmtree(directory / "layer" / str(attempt - 1), ignore_errors=True)
         etc = [Mount(str(self.directory / "etc" / name), f"/etc/{name}") for name in etc_files.NAMES]
+        variables = await environment.build(self.pod, container, config, list(self._ips), fetch)
         described = ContainerSpec(
             pod=self.pod,
             container=container,
             attempt=attempt,
             sandbox=self._sandbox,
-            environment=await environment.build(self.pod, container, config, list(self._ips), fetch),
+            environment=variables,
             directory=directory / "layer" / str(attempt),
             log=directory / f"{attempt}.log",
-            mounts=(*etc, *self._volumes.mounts(container)),
-            hostname=None if self.host_network else spec.get("hostname") or self.pod["metadata"]["name"],
+            mounts=(*etc, *self._volumes.mounts(container, variables), termination.mount(container, directory)),
+            hostname=None if self.host_network else etc_files.hostname(self.pod),
         )
         return await self._around.runtime.start(described)
 
@@ -165,17 +195,38 @@ class PodWorker:
             self._terminating.set()
         life = asyncio.create_task(self._live(), name=f"pod {self.name}")
         end = asyncio.create_task(self._terminating.wait())
+        deadline = asyncio.create_task(self._deadline())
         try:
-            await asyncio.wait({life, end}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({life, end, deadline}, return_when=asyncio.FIRST_COMPLETED)
+            if deadline.done() and not life.done() and not end.done():
+                await self._fail_by_deadline(life)
             if life.done():
-                life.result()
+                deadline.cancel()
+                if not life.cancelled():
+                    life.result()
                 self.changed()
                 await end  # a pod that has run to its end stays until somebody deletes it
             await self._stop(life)
             await self._remove()
         finally:
-            life.cancel()
-            end.cancel()
+            for task in (life, end, deadline):
+                task.cancel()
+
+    async def _deadline(self) -> None:
+        """Returns when ``activeDeadlineSeconds`` are over."""
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None:
+            await asyncio.Event().wait()
+        begun = datetime.fromisoformat(self.started).timestamp()
+        await asyncio.sleep(max(0.0, begun + float(seconds) - time.time()))
+
+    async def _fail_by_deadline(self, life: asyncio.Task[None]) -> None:
+        message = "Pod was active on the node longer than the specified deadline"
+        self._phase, self._reason, self._message = "Failed", "DeadlineExceeded", message
+        self.event("Normal", "DeadlineExceeded", message)
+        await self._stop_containers(self.grace)
+        life.cancel()
+        await asyncio.gather(life, return_exceptions=True)
 
     async def _live(self) -> None:
         if self._finished_earlier():
@@ -184,14 +235,19 @@ class PodWorker:
         await self._prepare_volumes()
         self.changed()
         async with asyncio.TaskGroup() as group:
-            if not await self._initialize(group):
-                return
-            self._initialized = True
-            for container in self.containers:
-                group.create_task(container.run())
+            if await self._initialize(group):
+                self._initialized = True
+                self.changed()
+                await asyncio.gather(*(container.run() for container in self.containers))
+            await self._stop_sidecars(self.grace)
 
     def _finished_earlier(self) -> bool:
-        return (self.pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        status = self.pod.get("status") or {}
+        if status.get("phase") not in ("Succeeded", "Failed"):
+            return False
+        self._phase = status["phase"]
+        self._reason, self._message = status.get("reason") or "", status.get("message") or ""
+        return True
 
     async def _attach(self) -> None:
         """The sandbox, found or made, however long it takes."""
@@ -229,43 +285,52 @@ class PodWorker:
             try:
                 await self._volumes.prepare(list(self._ips))
                 return
-            except (VolumeError, MissingReferenceError) as error:
-                self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
-            except OSError as error:
-                self.event("Warning", "FailedMount", f"MountVolume.SetUp failed: {error}")
+            except (VolumeError, OSError) as error:
+                self.event("Warning", "FailedMount", str(error))
             self.changed()
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MAX)
 
     async def _initialize(self, group: asyncio.TaskGroup) -> bool:
-        """Runs the init containers in order; False when one failed for good."""
+        """Runs the init containers in order, each sidecar until it has started; False when one failed for good."""
         for container in self.init:
-            if container.spec.get("restartPolicy") == "Always":  # a sidecar: goes on beside the others
+            if is_sidecar(container.spec):
                 group.create_task(container.run())
-                continue
-            if await container.run():
+                await container.settled.wait()
+            elif await container.run():
                 return False
         return True
 
     async def _stop(self, life: asyncio.Task[None]) -> None:
-        spec, meta = self.pod["spec"], self.pod["metadata"]
+        meta = self.pod["metadata"]
         grace = meta.get("deletionGracePeriodSeconds")
         if grace is None:
-            grace = 0 if self.gone and not meta.get("deletionTimestamp") else spec.get("terminationGracePeriodSeconds")
-        seconds = DEFAULT_GRACE if grace is None else float(grace)
+            grace = 0.0 if self.gone and not meta.get("deletionTimestamp") else self.grace
         for container in (*self.containers, *self.init):
             if container.running:
                 self.event("Normal", "Killing", f"Stopping container {container.name}")
-        await asyncio.gather(*(c.stop(seconds) for c in self.containers))
-        await asyncio.gather(*(c.stop(seconds) for c in self.init))
+        await self._stop_containers(float(grace))
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
+
+    async def _stop_containers(self, grace: float) -> None:
+        """First the containers, then the sidecars, the last to start first; all within ``grace`` seconds."""
+        begun = time.monotonic()
+        plain = [c for c in (*self.containers, *self.init) if not is_sidecar(c.spec)]
+        await asyncio.gather(*(c.stop(grace) for c in plain))
+        await self._stop_sidecars(max(0.0, grace - (time.monotonic() - begun)))
+
+    async def _stop_sidecars(self, grace: float) -> None:
+        begun = time.monotonic()
+        for container in reversed([c for c in self.init if is_sidecar(c.spec)]):
+            await container.stop(max(0.0, grace - (time.monotonic() - begun)))
 
     async def _remove(self) -> None:
         """Takes sandbox and files away, then tells the API that the pod is gone."""
         if not self.gone:
             self.changed()
         await self._around.runtime.remove(self.pod, self._sandbox)
+        self._volumes.remove()
         shutil.rmtree(self.directory, ignore_errors=True)
         await self._around.reporter.gone(self.pod, delete=not self.gone)
 
@@ -289,3 +354,9 @@ class PodWorker:
     @property
     def phase(self) -> str:
         return phase(self.pod, [c.state for c in self.init], [c.state for c in self.containers])
+
+
+def _gates(pod: Object) -> list[str | None]:
+    """What others say of the pod's readiness gates."""
+    conditions = {c["type"]: c.get("status") for c in (pod.get("status") or {}).get("conditions") or []}
+    return [conditions.get(gate["conditionType"]) for gate in pod["spec"].get("readinessGates") or []]

@@ -114,6 +114,21 @@ def fork_sibling() -> int:
     return _check(_libc.syscall(ctypes.c_long(number), flags, zero, zero, zero, zero), "clone(CLONE_PARENT)")
 
 
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+
+
+def drop_capability(number: int) -> None:
+    """Takes a capability from the caller and all it will execute (prctl(2), PR_CAPBSET_DROP)."""
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), zero, zero, zero), f"PR_CAPBSET_DROP({number})")
+
+
+def no_new_privileges() -> None:
+    """No program executed from here on gains anything (prctl(2), PR_SET_NO_NEW_PRIVS)."""
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero), "PR_SET_NO_NEW_PRIVS")
+
+
 def exit_status_by_pidfd(pidfd: int) -> int | None:
     """The wait status of an ended process that is not our child, None where the kernel (before 6.15) cannot tell."""
     request = bytearray(struct.pack("=QQ11Ii", _PIDFD_INFO_EXIT, *([0] * 13)))

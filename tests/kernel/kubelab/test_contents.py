@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from kernel.kubelab.conftest import KubeletUnderTest
+from kernel.kubelab.conftest import KubeletUnderTest, eventually
 from kernel.kubelab.test_pods import shell
 
 pytestmark = pytest.mark.kernel
@@ -79,6 +79,11 @@ async def test_config_map_volume_follows_changes(kubelet: KubeletUnderTest) -> N
             "volumes": [{"name": "c", "configMap": {"name": "settings"}}]}  # fmt: skip
     await kubelet.api.pod("a", "node1", spec)
     await kubelet.until_ready("a")
+
+    async def read() -> bool:
+        return await kubelet.logs("a") == "old\n"
+
+    await eventually(read)
     await kubelet.api.put(CONFIGMAPS, {"metadata": dict(meta), "data": {"a": "new"}})
     await kubelet.until_phase("a", "Succeeded")
     assert await kubelet.logs("a") == "old\nnew"
@@ -99,7 +104,11 @@ async def test_host_paths_are_the_nodes_and_mounts_propagate(kubelet: KubeletUnd
     volumes = [{"name": "v", "hostPath": {"path": "/var/run/cilium/x", "type": "DirectoryOrCreate"}}]
     mounts = [{"name": "v", "mountPath": "/var/run/cilium/x", "mountPropagation": "Bidirectional"}]
     script = "cd /var/run/cilium/x && mkdir t && mount -t tmpfs none t && touch t/seen && exec sleep 1000"
-    spec = {"hostNetwork": True, "volumes": volumes, "containers": [shell(script, volumeMounts=mounts)]}
+    spec = {
+        "hostNetwork": True,
+        "volumes": volumes,
+        "containers": [shell(script, volumeMounts=mounts, securityContext={"privileged": True})],
+    }
     await kubelet.api.pod("a", "node1", spec)
     await kubelet.until_ready("a")
     await kubelet.ground.sh("until [ -e /run/cilium/x/t/seen ]; do sleep 0.02; done")

@@ -37,7 +37,7 @@ async def test_pod_gets_its_addresses_from_the_plugin(kubelet: KubeletUnderTest)
         await kubelet.ground.sh(f"ping -c1 -W2 {ip['ip']}")
     log = await kubelet.logs("a")
     assert log.splitlines()[0] == "a"
-    assert "10.244.1.2 a" in log
+    assert "10.244.1.2\ta" in log
     await kubelet.api.delete("a")
     await kubelet.api.until(lambda: kubelet.api.get_pod("a") is None)
     left = "/run/netns/* /var/lib/cni/results/* /var/lib/kubelet/pods/* /sys/fs/cgroup/kubepods/pod*"

@@ -29,6 +29,10 @@ class LaunchError(Exception):
     reason = "StartError"
 
 
+class ContainerConfigError(Exception):
+    """What the pod wants of a container contradicts itself (CreateContainerConfigError)."""
+
+
 class ImageError(Exception):
     """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
 
@@ -175,7 +179,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError, ImageError."""
+        """Starts a container. Raises LaunchError, ImageError, ContainerConfigError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

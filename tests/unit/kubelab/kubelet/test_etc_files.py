@@ -49,10 +49,10 @@ def test_limits_of_the_c_library() -> None:
 @pytest.mark.parametrize(("subdomain", "names"), [("", "p"), ("db", "p.db.shop.svc.cluster.local\tp")])
 def test_hosts(subdomain: str, names: str) -> None:
     pod = {
-        "metadata": {"namespace": "shop"},
+        "metadata": {"name": "p", "namespace": "shop"},
         "spec": {"subdomain": subdomain, "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]},
     }
-    text = hosts(pod, "p", ("10.0.0.1", "fd00::1"))
+    text = hosts(pod, ("10.0.0.1", "fd00::1"))
     assert text.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")
     assert f"10.0.0.1\t{names}\nfd00::1\t{names}\n" in text
     assert text.endswith("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from typing import Any
 
+import grpc
 import pytest
 
 from kubelab.kubelet import probes
@@ -93,12 +96,39 @@ async def test_attempts_against_real_sockets() -> None:
     async with server:
         for path in ("/ok", "moved"):
             await probes.attempt({"httpGet": {"path": path, "port": port}}, container, "127.0.0.1", refuse)
-        with pytest.raises(probes.ProbeFailedError, match="statuscode: 500 broken"):
+        with pytest.raises(probes.ProbeFailedError, match=r"statuscode: 500$"):
             await probes.attempt({"httpGet": {"path": "/bad", "port": port}}, container, "127.0.0.1", refuse)
         await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
-    with pytest.raises(probes.ProbeFailedError, match="Connection refused"):
+    with pytest.raises(probes.ProbeFailedError, match=r"dial tcp 127.0.0.1:\d+: connect: connection refused"):
         await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
-    with pytest.raises(probes.ProbeFailedError, match="exit status 3: said no"):
+    with pytest.raises(probes.ProbeFailedError, match="said no"):
         await probes.attempt({"exec": {"command": ["x"]}}, container, "127.0.0.1", refuse)
-    with pytest.raises(probes.ProbeFailedError, match="httpGet, tcpSocket and exec"):
-        await probes.attempt({"grpc": {"port": 1}}, container, "127.0.0.1", refuse)
+    with pytest.raises(
+        probes.ProbeFailedError, match=r"Get .http://127.0.0.1:\d+/.: dial tcp .*: connection refused"
+    ):
+        await probes.attempt({"httpGet": {"port": port}}, container, "127.0.0.1", refuse)
+
+
+async def test_grpc_health_of_a_real_server() -> None:
+    answers = {b"": b"\x08\x01", b"\x0a\x03bad": b"\x08\x02"}
+
+    async def check(request: bytes, context: Any) -> bytes:
+        if request not in answers:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        return answers[request]
+
+    handlers = {"Check": grpc.unary_unary_rpc_method_handler(check)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        for service, words in (("", ""), ("bad", 'responded with "NOT_SERVING"'), ("none", "does not implement")):
+            probe = {"grpc": {"port": port, "service": service}, "timeoutSeconds": 5}
+            failure = contextlib.nullcontext() if not words else pytest.raises(probes.ProbeFailedError, match=words)
+            with failure:
+                await probes.attempt(probe, {"name": "c"}, "127.0.0.1", refuse)
+    finally:
+        await server.stop(None)
+    with pytest.raises(probes.ProbeFailedError, match="connection refused"):
+        await probes.attempt({"grpc": {"port": port}}, {"name": "c"}, "127.0.0.1", refuse)

@@ -16,7 +16,7 @@ from kubelab.kubelet.config import Object
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.runtime.contract import Exit, Session, Stats
 from kubelab.kubelet.runtime.process import execution, sessions
-from kubelab.kubelet.runtime.process.execution import Inside
+from kubelab.kubelet.runtime.process.execution import Inside, privileges
 from kubelab.kubelet.runtime.process.interactive import attach
 from kubelab.kubelet.runtime.process.launch import Launch
 from kubelab.kubelet.runtime.process.processes import Process
@@ -47,8 +47,7 @@ class ProcessContainer:
             cgroup=str(launched.cgroup),
             environment=launched.environment,
             cwd=launched.cwd,
-            uid=launched.uid,
-            gid=launched.gid,
+            privileges=privileges(launched.security),
         )
         streams = Streams(log=str(launched.log), directory=str(launched.directory), tty=launched.tty)
         made = cls(process, inside, streams, f"kubelab://{uuid.uuid4().hex}", inotify)

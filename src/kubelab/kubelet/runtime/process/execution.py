@@ -10,6 +10,8 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
+from kubelab.kubelet.security import Security
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
@@ -19,8 +21,7 @@ class Inside:
     cgroup: str
     environment: dict[str, str]
     cwd: str
-    uid: int
-    gid: int
+    privileges: list[str]  # arguments of setpriv; none: those of root
 
     def argv(self, command: list[str], *, tty: bool = False) -> list[str]:
         """A command line that runs ``command`` in the container; the environment is the container's.
@@ -30,19 +31,21 @@ class Inside:
         leader = ["/usr/bin/setsid", "--ctty"] if tty else []
         enter = ["--mount", "--net", "--pid", "--uts", f"--wdns={self.cwd}"]
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
-        identity = [f"--setuid={self.uid}", f"--setgid={self.gid}"] if self.uid or self.gid else []
-        return [
-            "/bin/sh",
-            "-c",
-            script,
-            self.cgroup,
-            f"--target={self.pid}",
-            *enter,
-            *identity,
-            "--",
-            *leader,
-            *command,
-        ]
+        identity = ["/usr/bin/setpriv", *self.privileges] if self.privileges else []
+        inside = [*leader, *identity, *command]
+        return ["/bin/sh", "-c", script, self.cgroup, f"--target={self.pid}", *enter, "--", *inside]
+
+
+def privileges(security: Security) -> list[str]:
+    """For a command in the container: what the container has."""
+    words = []
+    if security.uid or security.gid or security.groups != (0,):
+        groups = ",".join(map(str, security.groups))
+        words += [f"--reuid={security.uid}", f"--regid={security.gid}", f"--groups={groups}"]
+    if security.capabilities is not None:
+        kept = "".join(f",+{name.lower()}" for name in sorted(security.capabilities))
+        words += [f"--bounding-set=-all{kept}", "--inh-caps=-all"]
+    return [*words, *(["--no-new-privs"] if security.no_new_privileges else [])]
 
 
 async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, str]:

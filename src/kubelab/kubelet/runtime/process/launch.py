@@ -15,15 +15,20 @@ import os
 import signal
 import termios
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from kubelab.kubelet.runtime.contract import LaunchError, Mount
 from kubelab.kubelet.runtime.process.processes import Process, readable
+from kubelab.kubelet.security import Security
 from kubelab.underlay import cgroups, syscalls
 from kubelab.underlay.node import LOWER
 
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+_LINKS = {
+    "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+}  # fmt: skip
 _PROPAGATION = {"None": syscalls.MS_PRIVATE, "HostToContainer": syscalls.MS_SLAVE, "Bidirectional": 0}
 
 
@@ -42,9 +47,8 @@ class Launch:
     hostname: str | None = None  # None: the node's
     host_pid: bool = False
     cwd: str = "/"
-    uid: int = 0
-    gid: int = 0
-    readonly_root: bool = False
+    security: Security = field(default_factory=Security)
+    privileged: bool = False  # sees all devices
     stdio: int | None = None  # becomes stdin; with ``tty`` it is a terminal and becomes all three
     tty: bool = False
     layer: str = ""  # a directory of files above the machine's
@@ -129,15 +133,23 @@ def _second(spec: Launch, errors: int) -> NoReturn:
         _reset_signals()
         os.umask(0o022)
         os.chdir(spec.cwd)
-        if spec.gid:
-            os.setgroups([spec.gid])
-            os.setgid(spec.gid)
-        if spec.uid:
-            os.setuid(spec.uid)
+        _drop_privileges(spec.security)
         execute(spec)
     except BaseException as error:
         os.write(errors, step.encode() + b": " + _text(error))
     os._exit(127)
+
+
+def _drop_privileges(security: Security) -> None:
+    for number in security.dropped:
+        syscalls.drop_capability(number)
+    os.setgroups(security.groups)
+    if security.gid:
+        os.setgid(security.gid)
+    if security.uid:
+        os.setuid(security.uid)
+    if security.no_new_privileges:
+        syscalls.no_new_privileges()
 
 
 def execute(spec: Launch) -> NoReturn:
@@ -153,7 +165,7 @@ def execute(spec: Launch) -> NoReturn:
 
 def build_root(spec: Launch) -> None:
     """Makes the container's mount tree and moves into it."""
-    clones = [(mount, _clone(mount)) for mount in (*system_mounts(), *spec.mounts)]
+    clones = [(mount, _clone(mount)) for mount in (*devices(spec.privileged), *system_mounts(), *spec.mounts)]
     # From here on nothing we do reaches the node; the detached copies keep their own propagation.
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = str(spec.directory / "root")
@@ -164,6 +176,11 @@ def build_root(spec: Launch) -> None:
     syscalls.mount("sysfs", root + "/sys", "sysfs")
     syscalls.mount("tmpfs", root + "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
     os.mkdir(root + "/run/lock", 0o1777)
+    syscalls.mount("tmpfs", root + "/dev", "tmpfs", syscalls.MS_NOSUID, "mode=755")
+    os.mkdir(root + "/dev/shm")
+    syscalls.mount("shm", root + "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777,size=64m")
+    for name, target in _LINKS.items():
+        os.symlink(target, f"{root}/dev/{name}")
     os.chdir(root)
     syscalls.pivot_root(".", ".")  # the old root now lies on top of the new one (pivot_root(2), NOTES)
     syscalls.umount(".")
@@ -173,15 +190,22 @@ def build_root(spec: Launch) -> None:
         syscalls.attach_tree(fd, mount.target)
         os.close(fd)
     os.makedirs(spec.cwd, exist_ok=True)
-    if spec.readonly_root:
+    if spec.security.readonly_root:
         syscalls.mount(None, "/", None, syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)
 
 
+def devices(privileged: bool) -> list[Mount]:
+    """The devices of every container; those of a privileged one are all of the node's."""
+    names = os.listdir("/dev") if privileged else _DEVICES
+    taken = {*_LINKS, "shm"}
+    paths = [f"/dev/{name}" for name in names if name not in taken and not os.path.islink(f"/dev/{name}")]
+    return [Mount(path, path, propagation="HostToContainer") for path in paths if os.path.exists(path)]
+
+
 def system_mounts() -> list[Mount]:
-    """What every container sees of its node: devices, its cgroups, file systems beside the root."""
+    """What every container sees of its node: its cgroups, file systems beside the root."""
     outside = Path("/run/kubelab/mounts").read_text().splitlines()
     return [
-        Mount("/dev", "/dev", propagation="HostToContainer"),
         Mount("/sys/fs/cgroup", "/sys/fs/cgroup"),
         *(Mount(path, path, readonly=True) for path in outside),
     ]

@@ -25,6 +25,7 @@ from kubelab.kubelet.runtime.process import interactive
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
 from kubelab.kubelet.runtime.process.container import ProcessContainer
 from kubelab.kubelet.runtime.process.launch import Launch, launch
+from kubelab.kubelet.security import security
 from kubelab.underlay import cgroups
 from kubelab.underlay.namespaces import ChildError
 
@@ -132,9 +133,9 @@ class ProcessRuntime:
         environment = {**MACHINE, **wanted.environment, **spec.environment}
         if wanted.stands_in:
             environment.update(identity(pod, container, self._config.node, wanted.ports))
-        security = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+        context = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
         try:
-            uid, gid = user(security, wanted.user)
+            allowed = security(pod, container, user(context, wanted.user))
         except UserError as error:
             raise LaunchError(str(error)) from error
         return Launch(
@@ -149,10 +150,9 @@ class ProcessRuntime:
             hostname=spec.hostname,
             host_pid=bool(pod["spec"].get("hostPID")),
             cwd=container.get("workingDir") or wanted.working_dir or "/",
-            uid=uid,
-            gid=gid,
+            security=allowed,
+            privileged=bool((container.get("securityContext") or {}).get("privileged")),
             tty=bool(container.get("tty")),
-            readonly_root=bool(security.get("readOnlyRootFilesystem")),
             layer=str(self._layer.root),
             notice=wanted.notice,
             fallback_notice=wanted.fallback_notice,
