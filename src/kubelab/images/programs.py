@@ -17,6 +17,9 @@ import kubelab
 GENERIC = "server"
 """The stand-in for everything that the registry does not know; its arguments are the ports."""
 
+GENERIC_IMAGE = "docker.io/kubelab/stand-in"
+"""The image under which a pod gets the generic stand-in, whatever else the registry knows."""
+
 _DIRECTORY = Path(kubelab.__file__).parent / "standin"
 _PARTS = {"__init__", "run", "conversation", "grpc", "client", "flags"}
 """Modules that are no programs."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from cilium.cli.cluster.policy_test.load import Manifest
+from kubelab.images.programs import GENERIC_IMAGE
 
 WORKLOADS = ("Pod", "Deployment", "DaemonSet", "ReplicaSet")
 UNROLLED = ("StatefulSet", "Job", "CronJob")
@@ -26,7 +27,6 @@ APPLIED = (
 CLUSTER_SCOPED = ("CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy", "CiliumCIDRGroup")
 """Of those applied, beside Namespaces."""
 _POLICY_GROUPS = ("cilium.io/", "policy.networking.k8s.io/", "crd.projectcalico.org/", "projectcalico.org/")
-STAND_IN = "kubelab.local/stand-in"
 """What every container runs: what the lab would run for its image asks for commands and volumes that are gone."""
 _KEPT = ("serviceAccountName", "serviceAccount", "hostNetwork", "hostname", "subdomain", "restartPolicy")
 
@@ -85,12 +85,10 @@ def _pod_spec(spec: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(containers, list) or not all(isinstance(container, dict) for container in containers):
         return spec
     kept = {name: spec[name] for name in _KEPT if name in spec}
-    fields = ("name", "image", "ports")
+    fields = ("name", "ports")
     return {
         **kept,
         "automountServiceAccountToken": False,  # the account's name is a label; it need not exist
         "terminationGracePeriodSeconds": 0,
-        "containers": [
-            {name: STAND_IN if name == "image" else c[name] for name in fields if name in c} for c in containers
-        ],
+        "containers": [{name: c[name] for name in fields if name in c} | {"image": GENERIC_IMAGE} for c in containers],
     }

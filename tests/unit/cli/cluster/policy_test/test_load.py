@@ -10,6 +10,7 @@ from cilium.cli.cluster.policy_test.errors import WrongTestError
 from cilium.cli.cluster.policy_test.load import Manifest, load
 from cilium.cli.cluster.policy_test.reduce import OWNER, reduced, unrolled, wanted
 from cilium.cli.cluster.policy_test.run import Options, check
+from kubelab.images.programs import GENERIC_IMAGE
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\n"
 EXPECTED = "- {from: default/a, to: default/b, expect: allowed}\n"
@@ -84,7 +85,7 @@ POD_SPEC = {"serviceAccountName": "robot", "nodeSelector": {"gpu": "1"}, "initCo
             "volumes": [{}], "containers": [CONTAINER]}  # fmt: skip
 STAND_IN = {
     "serviceAccountName": "robot", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0,
-    "containers": [{"name": "c", "image": "kubelab.local/stand-in", "ports": [{"containerPort": 1}]}],
+    "containers": [{"name": "c", "image": GENERIC_IMAGE, "ports": [{"containerPort": 1}]}],
 }  # fmt: skip
 
 
