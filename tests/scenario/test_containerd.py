@@ -163,7 +163,7 @@ def test_terminals_and_attach(lab: Cluster, tars: Path) -> None:
     }
     lab.apply(pod("reader", IMAGE, container=echo, restartPolicy="Never", nodeName="node2"))
     lab.kubectl("-n", NS, "wait", "pod/reader", "--for=condition=Ready", "--timeout=20s")
-    size = f"{BIN}/kubectl -n {NS} exec -it reader -- stty size"
+    size = f"{BIN}/kubectl -n {NS} exec -it reader -- sh -c 'until stty size; do sleep 0.1; done'"
     told = lab.run("script", "-qec", f"stty rows 33 cols 99; {size}", "/dev/null")
     assert "33 99" in told
     assert "got word" in lab.kubectl("-n", NS, "attach", "-i", "reader", stdin="word\n")
