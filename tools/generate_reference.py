@@ -270,7 +270,8 @@ def images_page() -> str:
         )
         for entry in registry.load().entries
     ]
-    return "\n".join([*lines, *table(("image", "what it is here", "program", "ports", "package"), rows)]).rstrip() + "\n"
+    header = ("image", "what it is here", "program", "ports", "package")
+    return "\n".join([*lines, *table(header, rows)]).rstrip() + "\n"
 
 
 PAGES: tuple[tuple[str, Callable[[], str]], ...] = (

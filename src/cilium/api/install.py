@@ -67,7 +67,7 @@ def agent(settings: Settings, *, namespace: str, image: str, checksum: str) -> M
         "imagePullPolicy": settings.install.pull_policy,
         "command": ["cilium-agent"],
         "args": [f"--config-dir={CONFIG_DIR}"],
-        "env": _environment(),
+        "env": [*_environment(), {"name": "CILIUM_COMMAND", "value": "cilium-dbg"}],
         "ports": _ports(
             {
                 "health": f"127.0.0.1:{port}",

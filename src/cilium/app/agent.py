@@ -32,6 +32,7 @@ from cilium.app.policy_delay import PolicyDelay
 from cilium.app.processes import read_settings, run_process
 from cilium.app.refill import hold_programs
 from cilium.app.rest.server import serve_api, serve_metrics, serve_probes
+from cilium.app.runtime_config import write_runtime_config
 from cilium.app.sections import add_sections
 from cilium.app.tables import AgentTables
 from cilium.datapath.errors import DatapathError
@@ -80,6 +81,7 @@ async def _run(settings: Settings, argv: Sequence[str], node: str, state: Path) 
         try:
             settings = await _settle_settings(settings, argv, agent, client)
             guard_ipam_mode(state, settings.ipam.mode)
+            write_runtime_config(state, settings)
             runners.append(await serve_metrics(settings.metrics.listen, AgentCollector(agent)))
             await _start(settings, node, state, tables, kubernetes, agent, client, tasks, guard)
             await asyncio.Event().wait()

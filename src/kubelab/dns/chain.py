@@ -47,7 +47,7 @@ class Chain:
 
     @property
     def recursive(self) -> bool:
-        """Whether other names are asked about elsewhere. CoreDNS leaves RA to its upstreams; nslookup complains then."""
+        """Whether other names are asked about elsewhere. CoreDNS leaves RA to its upstreams; nslookup complains."""
         return any(isinstance(plugin, Forward) for plugin in self.plugins)
 
     async def ask(self, query: Query) -> Response:

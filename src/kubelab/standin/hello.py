@@ -1,6 +1,7 @@
 """Small demonstration servers: one answers like the image that its first argument names.
 
-    run.py hello ealen | http-echo | whoami | nginxdemos | hello-app | kuard | hello-kubernetes | httpbin  ARGUMENT…
+    run.py hello ealen | http-echo | whoami | nginxdemos | hello-app | kuard | hello-kubernetes | httpbin | bootcamp |
+                 served-by | fixed PORT TEXT  ARGUMENT…
 
 Ports and texts come from where the image takes them: arguments or environment.
 """
@@ -106,7 +107,7 @@ def nginxdemos(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[
         rows = "".join(f"<p><span>{name}:</span> <span>{escape(text)}</span></p>\n" for name, text in pairs)
         return page("Hello World", rows)
 
-    return "80", answer
+    return flags.get("port") or "80", answer
 
 
 def hello_app(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Request], Response]]:
@@ -114,6 +115,27 @@ def hello_app(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[R
     version = f"{tag}.0.0" if tag.isdecimal() else tag if tag.replace(".", "").isdecimal() else "1.0.0"
     text = f"Hello, world!\nVersion: {version}\nHostname: {host()}\n"
     return variables.get("PORT") or "8080", lambda request: Response(text, kind=TEXT)
+
+
+def bootcamp(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Request], Response]]:
+    version = variables.get("KUBELAB_IMAGE", "").rpartition(":v")[2] or "1"
+    text = f"Hello Kubernetes bootcamp! | Running on: {host()} | v={version if version.isdecimal() else '1'}\n"
+    return flags.get("port") or "8080", lambda request: Response(text, kind=TEXT)
+
+
+def fixed(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Request], Response]]:
+    """One text on one port: the first two arguments behind the name."""
+    port, text = [*flags.rest, "8080", ""][:2]
+    return port, lambda request: Response(text, kind=TEXT)
+
+
+def served_by(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Request], Response]]:
+    def answer(request: Request) -> Response:
+        headers = "".join(f"{name.title()}: {value}\n" for name, value in request.headers.items() if name != "host")
+        first = f"{request.version} {request.method} {request.target}\n\nHost: {request.headers.get('host', '')}\n"
+        return Response(f"Request served by {host()}\n\n{first}{headers}\n{request.text}", kind=TEXT)
+
+    return variables.get("PORT") or "8080", answer
 
 
 def kuard(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Request], Response]]:
@@ -153,9 +175,19 @@ def httpbin(flags: Flags, variables: dict[str, str]) -> tuple[str, Callable[[Req
     return variables.get("PORT") or ("8080" if "go-httpbin" in variables.get("KUBELAB_IMAGE", "") else "80"), answer
 
 
-SERVERS: dict[str, Maker] = {"ealen": ealen, "http-echo": http_echo, "whoami": whoami, "nginxdemos": nginxdemos,
-                             "hello-app": hello_app, "kuard": kuard, "hello-kubernetes": hello_kubernetes,
-                             "httpbin": httpbin}  # fmt: skip
+SERVERS: dict[str, Maker] = {
+    "ealen": ealen,
+    "http-echo": http_echo,
+    "whoami": whoami,
+    "nginxdemos": nginxdemos,
+    "hello-app": hello_app,
+    "bootcamp": bootcamp,
+    "fixed": fixed,
+    "served-by": served_by,
+    "kuard": kuard,
+    "hello-kubernetes": hello_kubernetes,
+    "httpbin": httpbin,
+}
 
 
 def main(arguments: list[str]) -> None:

@@ -94,8 +94,9 @@ def events(lab: Lab, pod: str, reason: str) -> list[str]:
     return [item["message"] for item in found]
 
 
-def test_servers_of_the_machine_behave_as_in_their_images(ask: Run) -> None:
+def test_servers_of_the_machine_behave_as_in_their_images(lab: Lab, ask: Run) -> None:
     assert ask("curl", "-s", "http://{nginx}:8081/") == "from the ConfigMap"
+    assert '"GET / HTTP/1.1" 200' in kubectl(lab, "logs", "nginx")
     assert ask("nc", "-z", "-w2", "{redis}", "6379") == ""
     assert ask("redis-cli", "-h", "{redis}", "set", "a", "b", pod="redis").strip() == "OK"
     query = "PGPASSWORD=secret psql -h 127.0.0.1 -U postgres -d shop -Atc 'select 6*7'"

@@ -56,7 +56,7 @@ def test_the_agent_starts_as_a_cluster_expects() -> None:
         "port": 9879,
         "scheme": "HTTP",
     }
-    assert [entry["name"] for entry in container["env"]] == ["K8S_NODE_NAME", "CILIUM_K8S_NAMESPACE"]
+    assert [entry["name"] for entry in container["env"]] == ["K8S_NODE_NAME", "CILIUM_K8S_NAMESPACE", "CILIUM_COMMAND"]
     mounts = {mount["mountPath"]: mount.get("mountPropagation") for mount in container["volumeMounts"]}
     assert mounts["/sys/fs/bpf"] == "Bidirectional"
     assert mounts["/var/run/netns"] == "HostToContainer"

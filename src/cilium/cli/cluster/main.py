@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from cilium.cli.cluster import status
@@ -20,6 +22,15 @@ def version() -> None:
     from importlib.metadata import version as package_version
 
     click.echo(f"cilium {package_version('cilium')}")
+
+
+def run() -> None:
+    """The `cilium` command. In the agent's container it is another name of `cilium-dbg`, as in upstream's images."""
+    if os.environ.get("CILIUM_COMMAND") == "cilium-dbg":
+        from cilium.cli.dbg.upstream import dialect
+
+        dialect()()
+    main()
 
 
 main.add_command(lab)

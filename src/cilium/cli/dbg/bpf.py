@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import Any
 
 import click
@@ -18,6 +19,9 @@ def bpf() -> None:
     """BPF maps of this node."""
 
 
+IPCACHE = ("IP", "IDENTITY", "TUNNEL ENDPOINT", "ENCRYPT KEY", "FLAGS")
+
+
 @bpf.group()
 def ipcache() -> None:
     """cilium_ipcache, cilium_ipcache_cidr."""
@@ -27,7 +31,14 @@ def ipcache() -> None:
 @output
 def ipcache_list(output: str) -> None:
     """Address to identity and node."""
-    show(output, ("IP", "IDENTITY", "TUNNEL ENDPOINT", "ENCRYPT KEY", "FLAGS"), _ipcache_rows())
+    show(output, IPCACHE, _ipcache_rows())
+
+
+def ipcache_rows() -> list[dict[str, Any]]:
+    """The map as documents, addresses as prefixes."""
+    names = [name.lower().replace(" ", "-") for name in IPCACHE]
+    rows = [dict(zip(names, row, strict=True)) for row in _ipcache_rows()]
+    return [{**row, "ip": str(ip_network(str(row["ip"])))} for row in rows]
 
 
 def _ipcache_rows() -> Iterable[tuple[object, ...]]:

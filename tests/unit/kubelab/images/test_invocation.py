@@ -8,7 +8,7 @@ import pytest
 
 from kubelab.images.invocation import Invocation, ProgramMissingError, resolve
 from kubelab.images.programs import standin_argv
-from kubelab.images.registry import Entry, Needs, Otherwise, Registry
+from kubelab.images.registry import Entry, Needs, Otherwise, Registry, load
 
 TOOL = Entry(images=["tool"], about="a tool", entrypoint=["tool", "-x"], cmd=["--help"], env={"A": "1"},
              working_dir="/data", user="7", ports=["9/tcp"])  # fmt: skip
@@ -73,6 +73,20 @@ def test_a_missing_program_with_a_replacement() -> None:
     found = made("web", args=["-x"])
     assert found.argv == standin_argv("static", ["/pages"])
     assert "no-such-web is not on this machine (apt-get install web-light)" in found.notice
+
+
+def test_shipped_entries_on_a_machine_that_lacks_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubelab.images.invocation.find", lambda program: None)
+    shipped = load()
+
+    def start(image: str) -> Invocation:
+        return resolve(shipped, image, [], [], [], lambda word: False)
+
+    assert start("nginx:1.27").argv == standin_argv("static", ["/usr/share/nginx/html", "Welcome to nginx!"])
+    assert "apt-get install nginx-light" in start("nginx").notice
+    for image, package in (("redis:7", "redis-tools"), ("postgres", "postgresql"), ("networkstatic/iperf3", "iperf3")):
+        with pytest.raises(ProgramMissingError, match=f"apt-get install {package}"):
+            start(image)
 
 
 def test_unknown_images_get_the_generic_standin_and_say_so() -> None:

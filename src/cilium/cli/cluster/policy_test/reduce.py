@@ -26,6 +26,8 @@ APPLIED = (
 CLUSTER_SCOPED = ("CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy", "CiliumCIDRGroup")
 """Of those applied, beside Namespaces."""
 _POLICY_GROUPS = ("cilium.io/", "policy.networking.k8s.io/", "crd.projectcalico.org/", "projectcalico.org/")
+STAND_IN = "kubelab.local/stand-in"
+"""What every container runs: what the lab would run for its image asks for commands and volumes that are gone."""
 _KEPT = ("serviceAccountName", "serviceAccount", "hostNetwork", "hostname", "subdomain", "restartPolicy")
 
 
@@ -88,5 +90,7 @@ def _pod_spec(spec: dict[str, Any]) -> dict[str, Any]:
         **kept,
         "automountServiceAccountToken": False,  # the account's name is a label; it need not exist
         "terminationGracePeriodSeconds": 0,
-        "containers": [{name: c[name] for name in fields if name in c} for c in containers],
+        "containers": [
+            {name: STAND_IN if name == "image" else c[name] for name in fields if name in c} for c in containers
+        ],
     }

@@ -84,7 +84,7 @@ POD_SPEC = {"serviceAccountName": "robot", "nodeSelector": {"gpu": "1"}, "initCo
             "volumes": [{}], "containers": [CONTAINER]}  # fmt: skip
 STAND_IN = {
     "serviceAccountName": "robot", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0,
-    "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1}]}],
+    "containers": [{"name": "c", "image": "kubelab.local/stand-in", "ports": [{"containerPort": 1}]}],
 }  # fmt: skip
 
 
