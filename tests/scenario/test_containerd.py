@@ -154,23 +154,6 @@ def test_exec_logs_and_port_forward(lab: Cluster, web: str) -> None:
             forward.terminate()
 
 
-def test_terminals_and_attach(lab: Cluster, tars: Path) -> None:
-    image(lab, "load", tars / "web.tar")
-    echo = {
-        "stdin": True,
-        "stdinOnce": True,
-        "command": ["sh", "-c", "while read line; do echo got $line; done; exit 4"],
-    }
-    lab.apply(pod("reader", IMAGE, container=echo, restartPolicy="Never", nodeName="node2"))
-    lab.kubectl("-n", NS, "wait", "pod/reader", "--for=condition=Ready", "--timeout=20s")
-    size = f"{BIN}/kubectl -n {NS} exec -it reader -- stty size"
-    told = lab.run("script", "-qec", f"stty rows 33 cols 99; {size}", "/dev/null")
-    assert "33 99" in told
-    assert "got word" in lab.kubectl("-n", NS, "attach", "-i", "reader", stdin="word\n")
-    ended = lab.eventually(lambda: state(lab, "reader")["state"]["terminated"], "the end of its input")
-    assert ended["exitCode"] == 4
-
-
 def test_a_policy_holds_between_a_container_and_a_process(lab: Cluster, web: str) -> None:
     for name in ("friend", "stranger"):
         lab.apply({**client(name, "node2"), "metadata": {"name": name, "namespace": NS, "labels": {"role": name}}})
