@@ -27,7 +27,6 @@ APPLIED = (
 CLUSTER_SCOPED = ("CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy", "CiliumCIDRGroup")
 """Of those applied, beside Namespaces."""
 _POLICY_GROUPS = ("cilium.io/", "policy.networking.k8s.io/", "crd.projectcalico.org/", "projectcalico.org/")
-"""What every container runs: what the lab would run for its image asks for commands and volumes that are gone."""
 _KEPT = ("serviceAccountName", "serviceAccount", "hostNetwork", "hostname", "subdomain", "restartPolicy")
 
 
