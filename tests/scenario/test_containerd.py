@@ -154,6 +154,23 @@ def test_exec_logs_and_port_forward(lab: Cluster, web: str) -> None:
             forward.terminate()
 
 
+def test_terminals_and_attach(lab: Cluster, tars: Path) -> None:
+    image(lab, "load", tars / "web.tar")
+    echo = {
+        "stdin": True,
+        "stdinOnce": True,
+        "command": ["sh", "-c", "while read line; do echo got $line; done; exit 4"],
+    }
+    lab.apply(pod("reader", IMAGE, container=echo, restartPolicy="Never", nodeName="node2"))
+    lab.kubectl("-n", NS, "wait", "pod/reader", "--for=condition=Ready", "--timeout=20s")
+    size = f"{BIN}/kubectl -n {NS} exec -it reader -- stty size"
+    told = lab.run("script", "-qec", f"stty rows 33 cols 99; {size}", "/dev/null")
+    assert "33 99" in told
+    assert "got word" in lab.kubectl("-n", NS, "attach", "-i", "reader", stdin="word\n")
+    ended = lab.eventually(lambda: state(lab, "reader")["state"]["terminated"], "the end of its input")
+    assert ended["exitCode"] == 4
+
+
 def test_a_policy_holds_between_a_container_and_a_process(lab: Cluster, web: str) -> None:
     for name in ("friend", "stranger"):
         lab.apply({**client(name, "node2"), "metadata": {"name": name, "namespace": NS, "labels": {"role": name}}})
@@ -203,6 +220,11 @@ def test_a_container_that_ends_is_started_again_with_its_exit_code_known(lab: Cl
     assert "/no/such/program" in ended["message"]
     lab.apply(pod("root", IMAGE, securityContext={"runAsNonRoot": True}))
     assert "image will run as root" in waiting(lab, "root", "CreateContainerConfigError")
+    assert {entry["metadata"]["name"] for entry in lab.get("runtimeclasses")["items"]} == {"process", "runc"}
+    lab.apply(pod("classed", "debian:12", runtimeClassName="process", container={"command": ["sleep", "60"]}))
+    lab.apply(pod("standin", "nginx"))
+    for name in ("classed", "standin"):
+        lab.eventually(lambda name=name: state(lab, name)["containerID"].startswith("kubelab://"), f"{name}, a process")
     lab.apply(pod("never", "absent:1", container={"imagePullPolicy": "Never"}))
     assert "cilium lab image load" in waiting(lab, "never", "ErrImageNeverPull")
 

@@ -52,7 +52,7 @@ def agent(runtime: Containerd, node: LabNode) -> Iterator[Agent]:
 
 
 @pytest.fixture(scope="module")
-def runtime(tunnel: Cluster, node: LabNode) -> Iterator[Containerd]:
+def runtime(tunnel: Cluster, node: LabNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
     """containerd in the kubelet's place: the kubelet of this node is away, so that nobody else runs its pods."""
     if reason := lacks():
         pytest.skip(reason)
@@ -63,7 +63,7 @@ def runtime(tunnel: Cluster, node: LabNode) -> Iterator[Containerd]:
             tunnel.apply(manifest)
         tunnel.wait_ready(NS)
         with node.without_kubelet():
-            started = Containerd(state.paths(tunnel.name).space(NODE))
+            started = Containerd(state.paths(tunnel.name).space(NODE), tmp_path_factory.mktemp("cri"))
             try:
                 yield started
             finally:

@@ -23,6 +23,11 @@ class Authenticator:
         self._tokens = tokens
         self._store = store
 
+    @property
+    def public_keys(self) -> Mapping[str, Any]:
+        """For those who check tokens themselves."""
+        return self._tokens.public_keys
+
     def authenticate(self, *, certificate: Mapping[str, Any] | None, authorization: str) -> User:
         """Raises Unauthorized for anonymous requests and for tokens that are no good (any more)."""
         if certificate:

@@ -32,6 +32,7 @@ from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import add_warnings, error_response, json_response
 from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.subresources import Subresources
+from kubelab.apiserver.tokens import ISSUER
 from kubelab.apiserver.users import REQUESTER, WARNINGS, User
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,8 @@ class Routes:
         router.add_get("/version", _version)
         router.add_get("/version/", _version)
         router.add_get("/", self._index)
+        router.add_get("/.well-known/openid-configuration", self._issuer)
+        router.add_get("/openid/v1/jwks", self._keys)
         router.add_get("/openapi/v2", self._openapi_v2)
         router.add_get("/openapi/v3", self._openapi_index)
         router.add_get("/openapi/v3/{path:.+}", self._openapi_v3)
@@ -178,6 +181,22 @@ class Routes:
     async def _resources(self, request: web.Request) -> web.Response:
         info = request.match_info
         return _found(discovery.resource_list(self._registry, info.get("group", ""), info["version"]))
+
+    # ---- the issuer of tokens ------------------------------------------------------------------------------------
+
+    async def _issuer(self, request: web.Request) -> web.Response:
+        return json_response(
+            {
+                "issuer": ISSUER,
+                "jwks_uri": f"https://{request.host}/openid/v1/jwks",
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            }
+        )
+
+    async def _keys(self, request: web.Request) -> web.Response:
+        return json_response(self._authenticator.public_keys, content_type="application/jwk-set+json")
 
     # ---- OpenAPI -------------------------------------------------------------------------------------------------
 

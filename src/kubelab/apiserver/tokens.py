@@ -6,6 +6,7 @@ tokens, and the claims of those that are genuine and not expired. Source: RFC 75
 """
 
 import base64
+import hashlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from kubelab.apiserver.errors import Unauthorized
@@ -50,6 +51,24 @@ class ServiceAccountClaims:
 class Tokens:
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key = key
+        public = key.public_key()
+        point, der = public.public_numbers(), serialization.PublicFormat.SubjectPublicKeyInfo
+        digest = hashlib.sha256(public.public_bytes(serialization.Encoding.DER, der)).digest()
+        self._key_id = _encode(digest)
+        self.public_keys = {
+            "keys": [
+                {
+                    "use": "sig",
+                    "kty": "EC",
+                    "kid": self._key_id,
+                    "crv": "P-256",
+                    "alg": "ES256",
+                    "x": _encode(point.x.to_bytes(32, "big")),
+                    "y": _encode(point.y.to_bytes(32, "big")),
+                }
+            ]
+        }
+        """What others need to check tokens themselves (a JSON Web Key Set)."""
 
     def issue(
         self,
@@ -135,7 +154,7 @@ class Tokens:
         return (secret.get("data") or {}).get("token") == base64.b64encode(token.encode()).decode()
 
     def _sign(self, payload: Mapping[str, Any]) -> str:
-        signed = f"{_segment({'alg': 'ES256', 'typ': 'JWT'})}.{_segment(payload)}"
+        signed = f"{_segment({'alg': 'ES256', 'kid': self._key_id, 'typ': 'JWT'})}.{_segment(payload)}"
         r, s = utils.decode_dss_signature(self._key.sign(signed.encode(), _ALGORITHM))
         return f"{signed}.{_encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 

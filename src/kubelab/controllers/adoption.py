@@ -31,9 +31,9 @@ async def claim(
     controller: Controller, owner: Object, may_own: Callable[[Object], bool] = lambda _: True
 ) -> list[Object]:
     """The owner's pods. `may_own`: what else must hold of a pod without a controller, besides the selector."""
-    uid, claimed = objects.uid_of(owner), []
+    uid, claimed, selector = objects.uid_of(owner), [], selector_of(owner)
     for pod in controller.pods.of(owner):
-        if selects(owner, pod) or objects.is_deleting(pod):
+        if (selector is not None and selector.matches(objects.labels_of(pod))) or objects.is_deleting(pod):
             claimed.append(pod)
         else:
             await _set_owners(controller, pod, [entry for entry in objects.owners_of(pod) if entry["uid"] != uid])

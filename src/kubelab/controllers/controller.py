@@ -7,6 +7,7 @@ In: commits of the store. Out: calls of `reconcile(key)`, retried with back-off.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -28,6 +29,9 @@ Object = dict[str, Any]
 Key = tuple[str, str]
 """Namespace ("" for cluster-wide objects) and name."""
 Mapper = Callable[[Object], Iterable[Key]]
+REST, LONGEST_REST, NO_REST = 9.0, 0.5, 0.001
+"""A key rests so many times as long as its turn took, at most so many seconds, and not at all after so short a turn:
+a Service of many pods must not be written anew for each of them."""
 
 
 class Controller(ABC):
@@ -72,7 +76,7 @@ class Controller(ABC):
         """Work until cancelled."""
         try:
             while True:
-                await self._work(await self.queue.get())
+                await self._work(await self.queue.get(), rests=True)
                 # The store never suspends, so without this a busy controller would starve the server.
                 await asyncio.sleep(0)
         finally:
@@ -106,7 +110,8 @@ class Controller(ABC):
             return current
         return await self.store.update(resource.key, {**current, "status": status}, subresource="status")
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, key: Key, *, rests: bool = False) -> None:
+        started = time.perf_counter()
         try:
             delay = await self.reconcile(key)
         except Conflict:
@@ -123,4 +128,5 @@ class Controller(ABC):
             if delay is not None:
                 self.queue.add_after(key, delay)
         finally:
-            self.queue.done(key)
+            took = time.perf_counter() - started
+            self.queue.done(key, rest=min(REST * took, LONGEST_REST) if rests and took > NO_REST else 0.0)

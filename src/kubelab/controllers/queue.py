@@ -1,7 +1,7 @@
 """The work queue of a controller: keys, not events.
 
 In: keys to look at, now or later. Out: one key at a time; a key added while it is worked on comes again afterwards.
-Failures come back with growing delay. Waiting costs nothing.
+Failures come back with growing delay, and a key may be given rest between two turns. Waiting costs nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class WorkQueue(Generic[K]):
         self._waiting: set[K] = set()
         self._busy: set[K] = set()
         self._again: set[K] = set()
+        self._rested: dict[K, float] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
         self._wake = asyncio.Event()
@@ -30,6 +31,8 @@ class WorkQueue(Generic[K]):
     def add(self, key: K) -> None:
         if key in self._busy:
             self._again.add(key)
+        elif self._rested and (left := self._rest(key)) > 0:
+            self.add_after(key, left)
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.append(key)
@@ -66,11 +69,22 @@ class WorkQueue(Generic[K]):
         self._busy.add(key)
         return key
 
-    def done(self, key: K) -> None:
+    def done(self, key: K, *, rest: float = 0.0) -> None:
+        """`rest`: seconds that the key waits at least before its next turn."""
         self._busy.discard(key)
+        if rest > 0:
+            self._rested[key] = asyncio.get_running_loop().time() + rest
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def _rest(self, key: K) -> float:
+        """Seconds of rest that are left."""
+        until = self._rested.get(key)
+        left = 0.0 if until is None else until - asyncio.get_running_loop().time()
+        if left <= 0:
+            self._rested.pop(key, None)
+        return left
 
     @property
     def idle(self) -> bool:
@@ -84,4 +98,5 @@ class WorkQueue(Generic[K]):
 
     def _due(self, key: K) -> None:
         del self._timers[key]
+        self._rested.pop(key, None)
         self.add(key)

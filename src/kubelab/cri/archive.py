@@ -41,7 +41,7 @@ def normalize(source: Path, target: Path, tag: str | None = None) -> list[str]:
             else:
                 raise ArchiveError(f"{source}: neither {INDEX} nor {MANIFEST} in it, so it is no image: {_SAVE}")
     except (tarfile.TarError, EOFError) as error:
-        raise ArchiveError(f"{source}: not a tar, or a damaged one ({error}): {_SAVE}") from error
+        raise ArchiveError(f"{source}: not a tar, or a damaged one: {_SAVE}") from error
     except OSError as error:
         raise ArchiveError(f"{source}: {error.strerror or error}") from error
     return names

@@ -78,8 +78,10 @@ class CriClient:
 
     # -- sandboxes
 
-    async def run_sandbox(self, config: Message) -> str:
-        answer = await _ask(self._runtime.RunPodSandbox, cri.RunPodSandboxRequest(config=config), LONG)
+    async def run_sandbox(self, config: Message, handler: str = "") -> str:
+        """`handler`: of the runtime's configuration; the default one when it is empty."""
+        request = cri.RunPodSandboxRequest(config=config, runtime_handler=handler)
+        answer = await _ask(self._runtime.RunPodSandbox, request, LONG)
         return str(answer.pod_sandbox_id)
 
     async def stop_sandbox(self, identifier: str) -> None:

@@ -52,7 +52,9 @@ class ApiClient:
     async def __aenter__(self) -> ApiClient:
         connector = aiohttp.TCPConnector(ssl=self._ssl, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10)
-        self._session = aiohttp.ClientSession(self._server, connector=connector, timeout=timeout)
+        # The API server names the writer of fields by it.
+        agent = {"User-Agent": "kubelet"}
+        self._session = aiohttp.ClientSession(self._server, connector=connector, timeout=timeout, headers=agent)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 """What a cluster has from its first minute on, beside what runs in its control plane: manifests.
 
-In: a lab's options. Out: objects, in the order in which they are applied. So far: the cluster's name server.
+In: a lab's options. Out: objects, in the order in which they are applied. So far: runtime classes, the cluster's
+name server.
 """
 
 from __future__ import annotations
@@ -46,8 +47,16 @@ COREFILE = """\
 
 def manifests(options: LabOptions) -> Iterator[Object]:
     """Everything for a lab of these options."""
+    if options.runtime == "containerd":
+        yield from _runtime_classes()
     if options.dns:
         yield from _name_server(options)
+
+
+def _runtime_classes() -> Iterator[Object]:
+    """By which a pod says which of a containerd node's runtimes it wants."""
+    for name in ("process", "runc"):
+        yield {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name}
 
 
 def _name_server(options: LabOptions) -> Iterator[Object]:

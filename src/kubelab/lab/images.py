@@ -82,4 +82,5 @@ def _containerd_lab(paths: LabPaths) -> LabState:
 
 
 def _nodes(state: LabState) -> Iterable[str]:
-    return [record.name for record in state.nodes]
+    """Those that run; the others are given what was kept when they start."""
+    return [record.name for record in state.nodes if not record.stopped]

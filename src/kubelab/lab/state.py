@@ -29,6 +29,11 @@ Link = tuple[str, str]
 """Two ends, in a fixed order."""
 
 
+def node_processes(node: str) -> tuple[str, str]:
+    """Names of the daemons that a node may have."""
+    return f"kubelet-{node}", f"containerd-{node}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRecord:
     """One node, in the lab from the moment before it is built until it is removed."""
@@ -72,11 +77,11 @@ class LabState:
         return replace(self, nodes=tuple(sorted((*others, record), key=lambda one: one.number)))
 
     def without_node(self, name: str) -> LabState:
-        """Nor its kubelet, nor what was cut from it."""
+        """Nor its daemons, nor what was cut from it."""
         return replace(
             self,
             nodes=tuple(record for record in self.nodes if record.name != name),
-            pids={process: pid for process, pid in self.pids.items() if process != f"kubelet-{name}"},
+            pids={process: pid for process, pid in self.pids.items() if process not in node_processes(name)},
             cuts=tuple(cut for cut in self.cuts if name not in cut),
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kubelab.lab import processes
 from kubelab.lab.daemons import server_url
 from kubelab.lab.options import LabOptions
-from kubelab.lab.state import LabPaths, Link
+from kubelab.lab.state import LabPaths, Link, node_processes
 from kubelab.underlay import cgroups, network
 
 
@@ -42,7 +42,7 @@ class LabStatus:
     @property
     def dead(self) -> list[str]:
         """Processes that should run and do not."""
-        stopped = {f"kubelet-{node.name}" for node in self.nodes if node.stopped}
+        stopped = {process for node in self.nodes if node.stopped for process in node_processes(node.name)}
         return sorted(name for name, alive in self.processes.items() if not alive and name not in stopped)
 
 

@@ -83,12 +83,13 @@ def _groups(paths: LabPaths, names: dict[str, str]) -> list[_Group]:
         kubelet, _ = state.pids.get(f"kubelet-{node}", (0, 0))
         system = _members(place / "system")
         found.append(_Group(KUBELET, node, "", tuple(pid for pid in system if pid == kubelet)))
-        if others := tuple(pid for pid in system if pid != kubelet):
-            found.append(_Group("system", node, "", others))
+        found.append(_Group("system", node, "", tuple(pid for pid in system if pid != kubelet)))
         for container in sorted((place / "kubepods").glob("pod*/*")):
             if container.is_dir() and (pids := _members(container)):
                 uid = container.parent.name.removeprefix("pod")
                 found.append(_Group(container.name, node, names.get(uid, uid), pids))
+        others = sorted(path for path in place.glob("*") if path.is_dir() and path.name not in ("system", "kubepods"))
+        found += [_Group(path.name, node, "", _members(path)) for path in others]
     return [group for group in found if group.pids]
 
 

@@ -1,13 +1,12 @@
-"""containerd and runc in a lab's node, spoken to over the Container Runtime Interface as a kubelet does.
+"""containerd and runc in a lab's node beside its kubelet, spoken to as a kubelet does, but call by call.
 
-In: a node, a sandbox's pod. Out: sandboxes with a network from the node's CNI plugin. Everything containerd owns lies
-in one directory and one cgroup of the node, and goes with `close`.
+In: a node, a sandbox's pod. Out: sandboxes with a network from the node's CNI plugin. Everything containerd owns goes
+with `close`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,47 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from scenario.cri import image
 
+from kubelab.cri import layout, pause
+from kubelab.cri.proto import runtime_pb2 as cri
+from kubelab.cri.proto import runtime_pb2_grpc as services
+from kubelab.lab import containerd, processes
 from kubelab.underlay import cgroups
-from kubelab.underlay.node import KUBELET_DIRECTORY, NodeSpace
+from kubelab.underlay.node import NodeSpace
 
-HERE = Path(__file__).parent
-IMAGE = "example.org/sandbox:1"
-GROUP = "cri"
-INSIDE = f"{KUBELET_DIRECTORY}/{GROUP}"
-"""containerd's directory as the node sees it: on a tmpfs, because an overlay cannot be the upper of another."""
-
-# disable_cgroup: a node's cgroups have no controllers, which runc would need for the resources that containerd sets.
-CONFIG = f"""version = 2
-root = "{INSIDE}/root"
-state = "{INSIDE}/state"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper"]
-[grpc]
-  address = "{INSIDE}/s"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{INSIDE}/opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{IMAGE}"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  disable_cgroup = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      SystemdCgroup = false
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
-"""
+PROGRAM = Path(__file__).parent / "sandbox.c"
 
 
 def lacks() -> str:
     """Why containerd cannot run here; empty when it can."""
-    missing = [name for name in ("containerd", "ctr", "runc", "clang-19") if shutil.which(name) is None]
-    return f"needs {', '.join(missing)}: make setup installs them" if missing else ""
+    return containerd.lacks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +41,25 @@ class Sandbox:
 
 
 class Containerd:
-    """One containerd, started on construction. Raises CalledProcessError, AssertionError with the end of its log."""
+    """One containerd, started on construction. Raises CalledProcessError, LabError with the end of its log."""
 
-    def __init__(self, space: NodeSpace) -> None:
-        self._space, self._outside = space, space.kubelet / GROUP
-        self._messages, services = grpc.protos_and_services("scenario/cri/runtime.proto")
-        self._outside.mkdir()
-        (self._outside / "config.toml").write_text(CONFIG)
-        image.build(HERE / "sandbox.c", IMAGE, self._outside / "image.tar")
-        cgroups.create(space.cgroup / GROUP)
-        with (self._outside / "log").open("wb") as log:
-            argv = space.argv(["containerd", "--config", f"{INSIDE}/config.toml"], group=GROUP)
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._channel = grpc.insecure_channel(f"unix:{self._outside}/s")
+    def __init__(self, space: NodeSpace, directory: Path) -> None:
+        self._space, self._log = space, directory / "containerd.log"
+        # Sandboxes answer: the image of theirs has a program that listens, in the place of one that waits.
+        program, archive = directory / "sandbox", directory / "sandbox.tar"
+        subprocess.run(["clang-19", "-static", "-O1", "-Wall", "-Werror", "-o", program, PROGRAM], check=True)
+        contents = layout.Contents(files={"sandbox": program.read_bytes()}, entrypoint=["/sandbox"])
+        layout.write(contents, pause.IMAGE, archive)
+        self._record = containerd.start(space, self._log)
+        self._channel = grpc.insecure_channel(f"unix:{space.kubelet / containerd.SOCKET}")
         self._runtime = services.RuntimeServiceStub(self._channel)
         self._images = services.ImageServiceStub(self._channel)
         try:
-            self._await_ready()
+            containerd.await_ready(space, self._record, self._log)
+            containerd.import_image(space, archive)
+            spec = cri.ImageStatusRequest(image=cri.ImageSpec(image=pause.IMAGE))
+            self._until(lambda: self._images.ImageStatus(spec, timeout=10).image.id, "the image is known")
+            self._until(lambda: all(self._status().values()), "runtime and network are ready")
         except BaseException:
             self.close()
             raise
@@ -93,30 +67,29 @@ class Containerd:
     def close(self) -> None:
         """Ends containerd and whatever it has started, and takes its files and mounts away."""
         self._channel.close()
-        cgroups.remove(self._space.cgroup / GROUP)
-        self._process.wait()
-        unmount = f"findmnt -rno TARGET | grep '^{INSIDE}/' | sort -r | xargs -r -n1 umount -l"
-        subprocess.run(self._space.argv(["sh", "-c", unmount]), check=True)
-        shutil.rmtree(self._outside)
+        cgroups.remove((self._space.cgroup / containerd.GROUP).parent)
+        processes.stop(self._record, kill=True)
+        unmount = r"findmnt -rno TARGET | grep -E '^(/run|/var/lib)/containerd' | sort -r | xargs -r -n1 umount -l"
+        subprocess.run(self._space.argv(["sh", "-c", f"{unmount}; rm -rf /run/containerd"]), check=True)
 
     # -- the interface --------------------------------------------------------------------------------------------
 
     def run_sandbox(self, pod: dict[str, Any], *, attempt: int = 0) -> Sandbox:
         """RunPodSandbox for a pod of the API. Raises grpc.RpcError with the plugin's words."""
         meta = pod["metadata"]
-        config = self._messages.PodSandboxConfig(
-            metadata=self._messages.PodSandboxMetadata(
+        config = cri.PodSandboxConfig(
+            metadata=cri.PodSandboxMetadata(
                 name=meta["name"], uid=meta["uid"], namespace=meta["namespace"], attempt=attempt
             ),
             hostname=meta["name"],
         )
-        request = self._messages.RunPodSandboxRequest(config=config)
+        request = cri.RunPodSandboxRequest(config=config)
         identifier = self._runtime.RunPodSandbox(request, timeout=60).pod_sandbox_id
         return self.sandbox(identifier)
 
     def sandbox(self, identifier: str) -> Sandbox:
         """PodSandboxStatus."""
-        request = self._messages.PodSandboxStatusRequest(pod_sandbox_id=identifier, verbose=True)
+        request = cri.PodSandboxStatusRequest(pod_sandbox_id=identifier, verbose=True)
         answer = self._runtime.PodSandboxStatus(request, timeout=10)
         network = answer.status.network
         ips = [network.ip, *(entry.ip for entry in network.additional_ips)]
@@ -127,36 +100,25 @@ class Containerd:
     def stop_sandbox(self, sandbox: Sandbox) -> None:
         """StopPodSandbox: the network goes. Idempotent."""
         try:
-            self._runtime.StopPodSandbox(self._messages.PodSandboxRequest(pod_sandbox_id=sandbox.id), timeout=60)
+            self._runtime.StopPodSandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox.id), timeout=60)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:  # this containerd says so of what it has removed
                 raise
 
     def remove_sandbox(self, sandbox: Sandbox) -> None:
         """RemovePodSandbox. Idempotent."""
-        self._runtime.RemovePodSandbox(self._messages.PodSandboxRequest(pod_sandbox_id=sandbox.id), timeout=60)
+        self._runtime.RemovePodSandbox(cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox.id), timeout=60)
 
     # -- start ----------------------------------------------------------------------------------------------------
 
-    def _await_ready(self) -> None:
-        self._until(lambda: self._status() is not None, "containerd answers")
-        imported = ["ctr", "-a", f"{INSIDE}/s", "-n", "k8s.io", "images", "import", f"{INSIDE}/image.tar"]
-        subprocess.run(self._space.argv(imported), check=True, stdout=subprocess.DEVNULL)
-        spec = self._messages.ImageStatusRequest(image=self._messages.ImageSpec(image=IMAGE))
-        self._until(lambda: self._images.ImageStatus(spec, timeout=10).image.id, "the image is known")
-        self._until(lambda: all((self._status() or {}).values()), "runtime and network are ready")
-
-    def _status(self) -> dict[str, bool] | None:
-        try:
-            answer = self._runtime.Status(self._messages.StatusRequest(), timeout=10, wait_for_ready=False)
-        except grpc.RpcError:
-            return None
+    def _status(self) -> dict[str, bool]:
+        answer = self._runtime.Status(cri.StatusRequest(), timeout=10)
         return {condition.type: condition.status for condition in answer.status.conditions}
 
     def _until(self, condition: Callable[[], Any], what: str) -> None:
         deadline = time.monotonic() + 30
         while not condition():
-            tail = (self._outside / "log").read_text(errors="replace")[-2000:]
-            assert self._process.poll() is None, f"containerd ended: {tail}"
+            tail = self._log.read_text(errors="replace")[-2000:]
+            assert processes.alive(self._record), f"containerd ended: {tail}"
             assert time.monotonic() < deadline, f"not within 30 s: {what}; {self._status()}; {tail}"
             time.sleep(0.05)

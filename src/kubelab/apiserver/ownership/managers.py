@@ -24,8 +24,10 @@ Identity = tuple[str, str, str, str]
 
 MAX_UPDATE_MANAGERS = 10
 ANCIENT = "ancient-changes"
-_NOBODYS = ("name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields")
-_UNOWNED = tuple(("f:metadata", f"f:{name}") for name in (*_NOBODYS, "resourceVersion"))
+_NOBODYS = frozenset(
+    ("name", "namespace", "uid", "generation", "managedFields", "resourceVersion", "creationTimestamp", "selfLink")
+)
+_UNOWNED = tuple(("f:metadata", f"f:{name}") for name in _NOBODYS)
 
 
 @lru_cache(maxsize=8192)
@@ -197,6 +199,12 @@ def _entries(obj: Object) -> list[Object]:
     return entries
 
 
+def _well_formed(fields: Any) -> bool:
+    return isinstance(fields, dict) and all(
+        (name == "." or name[:2] in ("f:", "k:", "v:", "i:")) and _well_formed(node) for name, node in fields.items()
+    )
+
+
 def _asked(asked: Any, live: list[Object]) -> list[Object]:
     """The entries to begin with. Clients may rewrite them; `[{}]` takes all away, none at all keeps those there are."""
     if not asked:
@@ -210,6 +218,8 @@ def _asked(asked: Any, live: list[Object]) -> list[Object]:
     for entry in map(_compacted, asked):
         fields = entry.get("fieldsV1")
         if entry.get("operation") not in ("Apply", "Update") or not isinstance(fields, msgspec.Raw):
+            return live
+        if not _well_formed(decode(entry)) or not all(isinstance(part, str) for part in identity(entry)):
             return live
         same = known.get(identity(entry))
         unchanged = same is not None and bytes(same["fieldsV1"]) == bytes(fields)

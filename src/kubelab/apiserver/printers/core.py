@@ -79,20 +79,6 @@ def _rest() -> dict[str, tuple[Column, ...]]:
         "serviceaccounts": (name, aged),
         "events": _event_columns("involvedObject", "lastTimestamp", "message"),
         "events.events.k8s.io": _event_columns("regarding", "deprecatedLastTimestamp", "note"),
-        "persistentvolumeclaims": (
-            name,
-            path_column("Status", "status.phase", default=""),
-            path_column("Volume", "spec.volumeName", default=""),
-            path_column("StorageClass", "spec.storageClassName", default=""),
-            aged,
-        ),
-        "persistentvolumes": (
-            name,
-            path_column("Capacity", "spec.capacity.storage", default=""),
-            path_column("Status", "status.phase", default=""),
-            path_column("StorageClass", "spec.storageClassName", default=""),
-            aged,
-        ),
     }
 
 

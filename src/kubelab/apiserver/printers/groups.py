@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from kubelab.apiserver.printers import storage
 from kubelab.apiserver.printers.columns import (
     NONE,
     UNKNOWN,
@@ -21,7 +22,7 @@ from kubelab.apiserver.selectors import to_text
 
 
 def columns() -> dict[str, tuple[Column, ...]]:
-    return {**_workloads(), **_jobs(), **_network(), **_rbac(), **_rest()}
+    return {**_workloads(), **_jobs(), **_network(), **_rbac(), **_rest(), **storage.columns()}
 
 
 def _count(name: str, path: str) -> Column:
@@ -75,7 +76,12 @@ def _workloads() -> dict[str, tuple[Column, ...]]:
             aged,
             *template,
         ),
-        "controllerrevisions.apps": (name, path_column("Revision", "revision", type_="integer"), aged),
+        "controllerrevisions.apps": (
+            name,
+            Column("Controller", _controller),
+            path_column("Revision", "revision", type_="integer"),
+            aged,
+        ),
         "replicationcontrollers": (
             name,
             _count("Desired", "spec.replicas"),
@@ -91,13 +97,20 @@ def _jobs() -> dict[str, tuple[Column, ...]]:
 
     def state(job: Object, _: datetime) -> str:
         conditions = {c["type"] for c in dig(job, "status.conditions", []) if c.get("status") == "True"}
-        for kind, word in (("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended")):
-            if kind in conditions:
-                return word
-        return "Running"
+        known = ("Complete", "Failed")
+        if found := next((kind for kind in known if kind in conditions), None):
+            return found
+        if "deletionTimestamp" in job["metadata"]:
+            return "Terminating"
+        later = ("Suspended", "FailureTarget", "SuccessCriteriaMet")
+        return next((kind for kind in later if kind in conditions), "Running")
 
     def completions(job: Object, _: datetime) -> str:
-        return f"{dig(job, 'status.succeeded', 0)}/{dig(job, 'spec.completions', 1)}"
+        succeeded, wanted = dig(job, "status.succeeded", 0), dig(job, "spec.completions")
+        if wanted is not None:
+            return f"{succeeded}/{wanted}"
+        parallel = dig(job, "spec.parallelism", 1)
+        return f"{succeeded}/1 of {parallel}" if parallel > 1 else f"{succeeded}/1"
 
     def took(job: Object, now: datetime) -> str:
         start = dig(job, "status.startTime")
@@ -220,8 +233,15 @@ def _rest() -> dict[str, tuple[Column, ...]]:
             path_column("Global-Default", "globalDefault", default=False, type_="boolean"),
             age_column(),
         ),
-        "storageclasses.storage.k8s.io": (name, path_column("Provisioner", "provisioner", default=""), age_column()),
     }
+
+
+def _controller(obj: Object, _: datetime) -> str:
+    owner = next((o for o in obj["metadata"].get("ownerReferences") or () if o.get("controller")), None)
+    if owner is None:
+        return NONE
+    group = owner["apiVersion"].rpartition("/")[0]
+    return f"{owner['kind'].lower()}{'.' if group else ''}{group}/{owner['name']}"
 
 
 def _since(timestamp: str | None, now: datetime) -> str:

@@ -9,6 +9,10 @@ _ADMISSION = "admissionregistration.k8s.io"
 
 
 def columns() -> dict[str, tuple[Column, ...]]:
+    return {**_extensions(), **_kept()}
+
+
+def _extensions() -> dict[str, tuple[Column, ...]]:
     name, aged = name_column(), age_column()
     return {
         f"mutatingwebhookconfigurations.{_ADMISSION}": (name, _count("Webhooks", "webhooks"), aged),
@@ -31,6 +35,12 @@ def columns() -> dict[str, tuple[Column, ...]]:
             Column("Available", lambda o, _: _condition(o, "Available")),
             aged,
         ),
+    }
+
+
+def _kept() -> dict[str, tuple[Column, ...]]:
+    name, aged = name_column(), age_column()
+    return {
         "certificatesigningrequests.certificates.k8s.io": (
             name,
             aged,

@@ -104,12 +104,15 @@ def missing_fields(value: Any, node: Node, path: str) -> list[Cause]:
         for name, child in value.items():
             if not path and name in ("status", "metadata"):
                 continue
+            if not isinstance(child, dict | list):
+                continue
             below = node.child(name)
-            if below is not None and child is not None:
+            if below is not None:
                 causes += missing_fields(child, below, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and node.items is not None:
         for index, child in enumerate(value):
-            causes += missing_fields(child, node.items, f"{path}[{index}]")
+            if isinstance(child, dict | list):
+                causes += missing_fields(child, node.items, f"{path}[{index}]")
     return causes
 
 

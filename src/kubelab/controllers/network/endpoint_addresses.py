@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from kubelab.apiserver.selectors import LabelSelector, from_spec
 from kubelab.controllers import objects
@@ -79,7 +78,7 @@ def addresses_of(pod: Object) -> Iterable[tuple[str, str]]:
     status = pod.get("status") or {}
     texts = [entry["ip"] for entry in status.get("podIPs") or ()] or [status.get("podIP", "")]
     for text in filter(None, texts):
-        yield f"IPv{ip_address(text).version}", text
+        yield "IPv6" if ":" in text else "IPv4", text
 
 
 def backends_of(service: Object, pods: Iterable[Object]) -> list[Backend]:

@@ -18,9 +18,9 @@ from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
-from kubelab.controllers.scheduling import attempt, preemption, volumes
+from kubelab.controllers.scheduling import attempt, fit, preemption, volumes
 from kubelab.controllers.scheduling.attempt import Attempt, Refusal
-from kubelab.controllers.scheduling.view import ClusterView, NodeInfo
+from kubelab.controllers.scheduling.view import ClusterView, NodeInfo, Resident
 from kubelab.controllers.storage import matching
 
 SCHEDULER = "default-scheduler"
@@ -95,7 +95,7 @@ class Scheduler(Controller):
         if pod["spec"].get("schedulingGates"):
             await self._refuse(pod, "SchedulingGated", GATED)
             return None
-        infos = self._view.nodes
+        infos = self._with_nominated(pod)
         if not infos:
             return await self._park(pod, NO_NODES)
         trial = Attempt(pod, self._view, self.store)
@@ -108,6 +108,17 @@ class Scheduler(Controller):
         if fitting:
             return await self._place(pod, trial, trial.best(fitting))
         return await self._make_room(pod, trial, infos, refusals)
+
+    def _with_nominated(self, pod: Object) -> list[NodeInfo]:
+        """The nodes, on which pods that made room for themselves count already: nobody of less priority takes it."""
+        mine, infos = preemption.priority_of(pod), {info.name: info for info in self._view.nodes}
+        for key in self._parked:
+            other = self.store.peek("pods", key[1], namespace=key[0])
+            nominated = ((other or {}).get("status") or {}).get("nominatedNodeName")
+            if other is not None and nominated in infos and preemption.priority_of(other) >= mine:
+                infos[nominated] = infos[nominated].copy()
+                infos[nominated].add(key, Resident(other, fit.requests_of(other), frozenset(fit.host_ports(other))))
+        return list(infos.values())
 
     async def _place(self, pod: Object, trial: Attempt, info: NodeInfo) -> float | None:
         if trial.volumes.ready:

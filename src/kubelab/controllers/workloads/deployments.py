@@ -20,7 +20,9 @@ RESOURCE, SETS = "deployments.apps", "replicasets.apps"
 HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
-NOT_INHERITED = (REVISION, DESIRED, "kubectl.kubernetes.io/last-applied-configuration")
+MOST = "deployment.kubernetes.io/max-replicas"
+HISTORY = "deployment.kubernetes.io/revision-history"
+NOT_INHERITED = (REVISION, HISTORY, DESIRED, MOST, "kubectl.kubernetes.io/last-applied-configuration")
 
 
 def without_hash(template: Object) -> Object:
@@ -28,6 +30,16 @@ def without_hash(template: Object) -> Object:
     labels = (plain.get("metadata") or {}).get("labels") or {}
     labels.pop(HASH_LABEL, None)
     return plain
+
+
+def inherited(deployment: Object) -> dict[str, str]:
+    """Annotations that a Deployment hands on to its newest set, and what these say about its size."""
+    wanted = deployment["spec"].get("replicas", 1)
+    return {
+        **{k: v for k, v in objects.annotations_of(deployment).items() if k not in NOT_INHERITED},
+        DESIRED: str(wanted),
+        MOST: str(wanted + rollout.budget_of(deployment["spec"]).surge),
+    }
 
 
 def revision_of(obj: Object) -> int:
@@ -119,8 +131,7 @@ class DeploymentController(Controller):
         selector = copy.deepcopy(deployment["spec"]["selector"])
         selector["matchLabels"] = {**(selector.get("matchLabels") or {}), HASH_LABEL: digest}
         revision = max((revision_of(entry) for entry in sets), default=0) + 1
-        annotations = {k: v for k, v in objects.annotations_of(deployment).items() if k not in NOT_INHERITED}
-        annotations |= {REVISION: str(revision), DESIRED: str(deployment["spec"].get("replicas", 1))}
+        annotations = inherited(deployment) | {REVISION: str(revision)}
         replica_set = {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
@@ -156,8 +167,14 @@ class DeploymentController(Controller):
         """The set in use has the highest revision: a roll-back makes an old set the newest again."""
         others = [revision_of(entry) for entry in sets if entry is not new]
         revision = max(revision_of(new), max(others, default=0) + 1)
-        if revision != revision_of(new):
-            patch = {"metadata": {"annotations": {REVISION: str(revision)}}}
+        wanted = inherited(deployment) | {REVISION: str(revision)}
+        if 0 < revision_of(new) < revision:  # `kubectl rollout history` may be asked for the earlier numbers
+            earlier = objects.annotations_of(new).get(HISTORY)
+            wanted[HISTORY] = ",".join(filter(None, (earlier, str(revision_of(new)))))
+        patience = deployment["spec"].get("minReadySeconds", 0)
+        same = wanted.items() <= objects.annotations_of(new).items()
+        if not same or new["spec"].get("minReadySeconds", 0) != patience:
+            patch = {"metadata": {"annotations": wanted}, "spec": {"minReadySeconds": patience}}
             namespace, name = objects.key_of(new)
             new = await self.store.patch(SETS, name, patch, namespace=namespace)
         await self._set_revision(deployment, revision)
@@ -235,8 +252,7 @@ class DeploymentController(Controller):
         found = (objects.condition(entry, "ReplicaFailure") for entry in self._sets(current))
         failures = [entry for entry in found if entry][:1]
         status["conditions"] = [*(entry for entry in conditions if entry["type"] != "ReplicaFailure"), *failures]
-        if status != old:
-            await self.store.update(RESOURCE, {**current, "status": status}, subresource="status")
+        await self.write_status(current, status)
         return wait
 
     def _counts(self, deployment: Object, new: Object | None) -> Object:

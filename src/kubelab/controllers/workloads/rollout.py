@@ -31,6 +31,8 @@ class Budget:
 
 def budget_of(spec: Object) -> Budget:
     """Percentages of surge round up, of unavailability down. Both zero: one may be missing, else nothing moved."""
+    if (spec.get("strategy") or {}).get("type") == "Recreate":
+        return Budget(0, 0)
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     wanted = spec.get("replicas", 1)
     surge = share(rolling.get("maxSurge"), wanted, default="25%", up=True)

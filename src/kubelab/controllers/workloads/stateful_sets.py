@@ -106,11 +106,11 @@ class StatefulSetController(Controller):
         condemned = plan.condemned
         for pod in condemned:
             await self._set_claim_owners(plan, pod, condemned=True)
-        for number, pod in enumerate(condemned):
-            unready = [other for other in condemned if not self._healthy(other)]
-            if plan.ordered and (objects.is_deleting(pod) or (unready and pod is not unready[-1] and number)):
-                return min(waits, default=None)
+        unhealthy = [pod for pod in condemned if not self._healthy(pod)]
+        for pod in condemned:
             if not objects.is_deleting(pod):
+                if plan.ordered and pod in unhealthy and pod is not unhealthy[-1]:
+                    return min(waits, default=None)  # the lowest of those in trouble goes first
                 await self._delete(plan.set, pod)
             if plan.ordered:
                 return min(waits, default=None)

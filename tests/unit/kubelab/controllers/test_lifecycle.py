@@ -196,3 +196,17 @@ async def test_running_controllers_stop_when_cancelled(cluster: Cluster) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_key_may_rest_between_two_turns() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    assert await queue.get() == "a"
+    queue.add("a")  # again, while it is worked on
+    queue.done("a", rest=0.03)
+    queue.add("b")
+    assert await queue.get() == "b"  # others are not held up
+    started = asyncio.get_running_loop().time()
+    assert await asyncio.wait_for(queue.get(), 5) == "a"
+    assert asyncio.get_running_loop().time() - started > 0.01
+    queue.close()

@@ -229,3 +229,18 @@ def test_requests_of_init_containers_and_sidecars() -> None:
         "overhead": {"cpu": "100m"},
     }
     assert fit.requests_of({"spec": spec})["cpu"] == quantity("3300m")  # the sidecar, the largest, the overhead
+
+
+async def test_room_that_was_made_is_kept(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    low = deployment("low", 1)
+    low["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1500m"}}
+    await cluster.store.create("deployments.apps", low)
+    await cluster.roll()
+    big = [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "1500m"}}}]
+    await pod(cluster, "high", containers=big, priority=9)
+    await cluster.roll()  # the victim's successor waits, too
+    assert (cluster.store.peek("pods", "high", namespace="default") or {})["spec"]["nodeName"] == "n1"
+    assert homes(cluster, app="low") == [""]
+    events = [event for event in cluster.store.peek_all("events") if event["reason"] == "Preempted"]
+    assert [event["count"] for event in events] == [1]

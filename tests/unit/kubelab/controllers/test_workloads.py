@@ -237,3 +237,30 @@ async def test_failed_daemon_pods_are_replaced(cluster: Cluster) -> None:
     await cluster.roll()
     (fresh,) = cluster.pods(app="agent")
     assert fresh["metadata"]["uid"] != pod["metadata"]["uid"]
+
+
+async def test_a_deployment_hands_its_annotations_on(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.store.create("deployments.apps", deployment("web", 4))
+    await cluster.roll()
+    change = {"metadata": {"annotations": {"kubernetes.io/change-cause": "first"}}, "spec": {"minReadySeconds": 3}}
+    await cluster.store.patch("deployments.apps", "web", change, namespace="default")
+    await cluster.settle()
+    (found,) = cluster.store.peek_all("replicasets.apps")
+    annotations = found["metadata"]["annotations"]
+    assert annotations["kubernetes.io/change-cause"] == "first"  # `kubectl rollout history` shows it
+    assert annotations["deployment.kubernetes.io/max-replicas"] == "5"
+    assert found["spec"]["minReadySeconds"] == 3
+
+
+async def test_a_replication_controller_keeps_its_pods(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    body = {"metadata": {"name": "old"}, "spec": {"replicas": 2, "template": template(app="old")}}
+    await cluster.store.create("replicationcontrollers", body, namespace="default")
+    await cluster.roll()
+    assert len(cluster.pods(app="old")) == 2
+    found = cluster.store.peek("replicationcontrollers", "old", namespace="default") or {}
+    assert (found["status"]["readyReplicas"], found["spec"]["selector"]) == (2, {"app": "old"})
+    await cluster.store.patch("replicationcontrollers", "old", {"spec": {"replicas": 1}}, namespace="default")
+    await cluster.roll()
+    assert len(cluster.pods(app="old")) == 1

@@ -23,6 +23,9 @@ def errors() -> Iterator[None]:
 
     try:
         yield
+    except (ConnectionError, TimeoutError) as error:
+        message = f"the lab's API server does not answer ({error}): cilium lab status, cilium lab logs control-plane"
+        raise click.ClickException(message) from None
     except (LabError, SettingsError) as error:
         notes = "\n".join(getattr(error, "__notes__", []))
         raise click.ClickException(f"{error}\n{notes}".rstrip()) from None

@@ -48,7 +48,7 @@ class Cluster:
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._namespaces: list[str] = []
         status = lab.status()
-        self.nodes = tuple(node.name for node in status.nodes)
+        self.nodes = tuple(node.name for node in status.nodes if not node.stopped)
 
     # -- objects ------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ In: the pod, which images were imported, and which have a stand-in. Out: ``proce
 
 | pod | runtime |
 |---|---|
-| ``runtimeClassName`` names one | that one |
+| ``runtimeClassName`` is ``process`` | process |
+| ``runtimeClassName`` is another one, such as ``runc`` | containerd, which has to know it |
 | an image of it was imported | containerd |
 | all images have a stand-in in the registry, or are Cilium's | process |
 | other | containerd, where it waits for its images |
@@ -26,8 +27,8 @@ StandsIn = Callable[[str], bool]
 
 async def choose(pod: Object, imported: Imported, stands_in: StandsIn) -> str:
     spec = pod["spec"]
-    if (named := spec.get("runtimeClassName")) in (PROCESS, CONTAINERD):
-        return str(named)
+    if named := spec.get("runtimeClassName"):
+        return PROCESS if named == PROCESS else CONTAINERD
     images = [str(container["image"]) for container in (*(spec.get("initContainers") or []), *spec["containers"])]
     for image in images:
         if await imported(image):

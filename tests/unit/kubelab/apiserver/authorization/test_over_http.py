@@ -1,5 +1,10 @@
 """Users at a running server: refusals, impersonation, escalation, reviews."""
 
+import base64
+import json
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from unit.kubelab.apiserver.wire import body
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -72,7 +77,7 @@ async def test_nobody_grants_what_they_do_not_hold(http):
     )
     assert refused["message"] == (
         'roles.rbac.authorization.k8s.io "more" is forbidden: user "bob" (groups=["system:authenticated"]) is '
-        'attempting to grant RBAC permissions not currently held:\n'
+        "attempting to grant RBAC permissions not currently held:\n"
         '{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}'
     )
     grows = role("fine", resources=["pods", "secrets"], verbs=["get"])
@@ -155,3 +160,26 @@ async def test_tokens_are_for_an_audience_and_die_with_what_they_are_bound_to(ht
     assert "less than 10 minutes" in short["message"]
     await body(http, "POST", f"{accounts}/default/token", status=404, json={"spec": {"boundObjectRef": reference}})
     await body(http, "POST", f"{accounts}/absent/token", status=404, json={"spec": {}})
+
+
+async def test_others_can_check_tokens_with_the_published_keys(http):
+    path = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    token = (await body(http, "POST", path, status=201, json={"spec": {}}))["status"]["token"]
+    issuer = await body(http, "GET", "/.well-known/openid-configuration")
+    assert issuer["issuer"] == claims(token, 1)["iss"]
+    keys = {key["kid"]: key for key in (await body(http, "GET", "/openid/v1/jwks"))["keys"]}
+    key = keys[claims(token, 0)["kid"]]
+    x, y = (int.from_bytes(decoded(key[name]), "big") for name in ("x", "y"))
+    signed, _, signature = token.rpartition(".")
+    r, s = (int.from_bytes(part, "big") for part in (decoded(signature)[:32], decoded(signature)[32:]))
+    public = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    public.verify(utils.encode_dss_signature(r, s), signed.encode(), ec.ECDSA(hashes.SHA256()))
+    await body(http, "GET", "/openid/v1/jwks", status=403, **bob())
+
+
+def decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def claims(token: str, part: int) -> dict:
+    return json.loads(decoded(token.split(".")[part]))

@@ -131,6 +131,23 @@ async def test_clients_may_rewrite_the_entries(store):
     assert (await apply(store, config(b="1"), "kubectl"))["data"] == {"b": "1"}
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"manager": "x", "operation": "Sideways", "fieldsV1": {"f:data": {}}},
+        {"manager": "x", "operation": "Apply", "fieldsV1": {"f:data": "no set"}},
+        {"manager": "x", "operation": "Apply", "fieldsV1": {"data": {}}},
+        {"manager": 5, "operation": "Apply", "fieldsV1": {"f:data": {}}},
+    ],
+)
+async def test_entries_that_are_none_change_nothing(store, entry):
+    made = await store.create(CONFIG_MAPS, config(a="1"), namespace="default", manager="m")
+    patch = {"metadata": {"managedFields": [entry]}, "data": {"b": "1"}}
+    changed = await store.patch(CONFIG_MAPS, "c", patch, namespace="default", manager="m")
+    assert owned(changed) == {"m Update": {"f:data": {".": {}, "f:a": {}, "f:b": {}}}}
+    assert changed["metadata"]["uid"] == made["metadata"]["uid"]
+
+
 async def test_status_has_managers_of_its_own(store, pod):
     await store.create("pods", pod(), namespace="default", manager="me")
     running = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
