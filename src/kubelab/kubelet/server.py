@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from kubelab.kubelet import cri_logs, logs
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.pages import Pages
-from kubelab.kubelet.runtime.contract import Running
+from kubelab.kubelet.runtime.contract import Running, Session
 from kubelab.kubelet.stats import Summaries
 from kubelab.kubelet.streaming import forward, remote
 from kubelab.kubelet.streaming.channels import SUCCESS, Wanted, exited, flag
@@ -117,7 +117,11 @@ class KubeletServer:
         if not command:
             raise web.HTTPBadRequest(text="exec: query parameter command: at least one is needed")
         wanted = _wanted(request)
-        return await remote.serve(request, wanted, lambda: running.open(command, tty=wanted.tty), exited)
+
+        def start() -> Awaitable[Session]:
+            return running.open(command, tty=wanted.tty, stdin=wanted.stdin)
+
+        return await remote.serve(request, wanted, start, exited)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         container = self._container(request)

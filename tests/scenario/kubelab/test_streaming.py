@@ -56,6 +56,11 @@ def test_exec_streams_and_exit_code(here: Namespace, program: str) -> None:
     assert b"command terminated with exit code 7" in done.stderr
 
 
+def test_a_command_without_input_finds_its_end(here: Namespace, program: str) -> None:
+    done = here.run("exec", "web", "--", "cat", stdin=b"not sent", program=program)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
 def test_exec_on_a_terminal(here: Namespace, program: str) -> None:
     typed = [("# ", "stty size; tty; jobs; exit 5\n")]
     screen, code = here.on_terminal("exec", "-it", "web", "--", "sh", script=typed, program=program)

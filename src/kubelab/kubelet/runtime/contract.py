@@ -132,8 +132,8 @@ class Running(Protocol):
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
         """Runs a command to its end: (exit code, output); 124 when it took longer."""
 
-    async def open(self, command: list[str], *, tty: bool) -> Session:
-        """Starts a command with streams. Raises LaunchError."""
+    async def open(self, command: list[str], *, tty: bool, stdin: bool) -> Session:
+        """Starts a command with streams; without ``stdin`` its input ends at once. Raises LaunchError."""
 
     async def attach(self, *, stdin: bool) -> Session:
         """The container's own streams. Raises LaunchError when the runtime cannot."""

@@ -103,10 +103,10 @@ class ContainerdContainer:
             return (TIMED_OUT, f"no result within {timeout:g} s") if error.late else (1, str(error))
         return answer.exit_code, (answer.stdout + answer.stderr).decode(errors="replace")
 
-    async def open(self, command: list[str], *, tty: bool) -> Session:
+    async def open(self, command: list[str], *, tty: bool, stdin: bool) -> Session:
         try:
-            url = await self._client.exec_url(self._identifier, command, tty=tty, stdin=True)
-            return await StreamSession.open(url, tty=tty, stdin=True)
+            url = await self._client.exec_url(self._identifier, command, tty=tty, stdin=stdin)
+            return await StreamSession.open(url, tty=tty, stdin=stdin)
         except (CriError, OSError) as error:
             raise LaunchError(str(error)) from error
 

@@ -100,11 +100,15 @@ class ProcessContainer:
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
         return await execution.run(self._inside, command, timeout)
 
-    async def open(self, command: list[str], *, tty: bool) -> Session:
+    async def open(self, command: list[str], *, tty: bool, stdin: bool) -> Session:
         environment = {**self._inside.environment, "TERM": "xterm"} if tty else self._inside.environment
-        return await (sessions.Terminal.open if tty else sessions.Pipes.open)(
-            self._inside.argv(command, tty=tty), environment
-        )
+        argv = self._inside.argv(command, tty=tty)
+        if tty:
+            return await sessions.Terminal.open(argv, environment)
+        session = await sessions.Pipes.open(argv, environment)
+        if not stdin:
+            session.end_input()
+        return session
 
     async def attach(self, *, stdin: bool) -> Session:
         streams, log = self._streams, Path(self._streams.log)
