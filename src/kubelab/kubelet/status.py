@@ -74,11 +74,16 @@ def is_sidecar(container: Object) -> bool:
 
 
 def phase(pod: Object, init: list[ContainerState], containers: list[ContainerState]) -> str:
-    """Pending, Running, Succeeded or Failed, by the pod's restart policy."""
+    """Pending, Running, Succeeded or Failed, by the pod's restart policy.
+
+    How a sidecar ended says nothing about the pod; while one runs, the pod has not ended.
+    """
     policy = pod["spec"].get("restartPolicy", "Always")
-    if policy == "Never" and any(s.kind == "terminated" and s.exit_code for s in init):
+    pairs = list(zip(map(is_sidecar, pod["spec"].get("initContainers") or []), init, strict=True))
+    if policy == "Never" and any(s.kind == "terminated" and s.exit_code for sidecar, s in pairs if not sidecar):
         return "Failed"
-    if containers and all(s.kind == "terminated" for s in containers):
+    served = any(s.kind == "running" for sidecar, s in pairs if sidecar)
+    if containers and all(s.kind == "terminated" for s in containers) and not served:
         if policy != "Always" and all(s.exit_code == 0 for s in containers):
             return "Succeeded"
         if policy == "Never":

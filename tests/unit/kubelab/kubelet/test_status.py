@@ -31,7 +31,16 @@ FAILED = RUNNING.terminated(3)
     ],
 )
 def test_phase(policy: str, init: list[ContainerState], containers: list[ContainerState], result: str) -> None:
-    assert phase({"spec": {"restartPolicy": policy}}, init, containers) == result
+    specs = [{"name": str(number)} for number in range(len(init))]
+    assert phase({"spec": {"restartPolicy": policy, "initContainers": specs}}, init, containers) == result
+
+
+def test_phase_beside_a_sidecar() -> None:
+    """It does not fail the pod, and the pod has not ended while it runs."""
+    pod = {"spec": {"restartPolicy": "Never", "initContainers": [{"name": "side", "restartPolicy": "Always"}]}}
+    assert phase(pod, [RUNNING], [DONE]) == "Running"
+    assert phase(pod, [FAILED], [DONE]) == "Succeeded"
+    assert phase(pod, [FAILED], [RUNNING]) == "Running"
 
 
 def facts(state: ContainerState, **more: Any) -> Facts:
