@@ -149,9 +149,8 @@ class Container:
                              ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self.settled.clear()
         self._save()
-        if self.process.image_id:
-            present = f'Container image "{self.spec["image"]}" already present on machine'
-            self._host.event("Normal", "Pulled", present)
+        present = f'Container image "{self.spec.get("image", "")}" already present on machine'
+        self._host.event("Normal", "Pulled", present)
         self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
         if self.process.notice is not None:

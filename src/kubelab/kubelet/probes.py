@@ -55,16 +55,23 @@ async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> N
                 raise ProbeFailedError("missing probe handler: want exec, httpGet, tcpSocket or grpc")
     except TimeoutError:
         if "grpc" in probe:
-            target = joined(ip, int(probe["grpc"]["port"]))
-            raise ProbeFailedError(f'timeout: failed to connect service "{target}" within {timeout:g}s') from None
+            raise _no_grpc(probe, ip, timeout) from None
         late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         raise ProbeFailedError(where + (late if "httpGet" in probe else "i/o timeout")) from None
     except OSError as error:
+        if "grpc" in probe:  # a gRPC client tries to connect until its time is over
+            raise _no_grpc(probe, ip, timeout) from error
         why = os.strerror(error.errno).lower() if error.errno else str(error)
         if "httpGet" in probe:  # the words of Go: first what was done, then to whom
             target = joined(*http_address(probe["httpGet"], container, ip))
             where += f"dial tcp {target}: "
         raise ProbeFailedError(f"{where}connect: {why}") from error
+
+
+def _no_grpc(probe: Object, ip: str, timeout: float) -> ProbeFailedError:
+    target = joined(ip, int(probe["grpc"]["port"]))
+    late = "context deadline exceeded"
+    return ProbeFailedError(f'timeout: failed to connect service "{target}" within {timeout:g}s: {late}')
 
 
 def joined(host: str, port: int) -> str:

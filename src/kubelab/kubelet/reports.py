@@ -132,10 +132,13 @@ class Reporter:
                 self._statuses.setdefault(uid, pending)
                 raise
         while self._unsent:
-            key = self._unsent[0]
-            if (event := self._events.get(key)) is not None:
-                await self._send_event(event)
-            del self._unsent[0]
+            key = self._unsent.pop(0)
+            try:
+                if (event := self._events.get(key)) is not None:
+                    await self._send_event(event)
+            except _TRANSIENT:
+                self._unsent.insert(0, key)
+                raise
             if self._statuses:  # what somebody waits for goes first
                 self._wake.set()
                 return
@@ -155,11 +158,15 @@ class Reporter:
         path = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
         name = event["metadata"]["name"]
         try:
-            if event["count"] == 1:
-                await self._client.request("POST", path, event)
-            else:
+            if event["count"] > 1:
                 fields = {"count": event["count"], "lastTimestamp": event["lastTimestamp"]}
-                await self._client.patch(f"{path}/{name}", fields)
+                try:
+                    await self._client.patch(f"{path}/{name}", fields)
+                    return
+                except ApiError as error:
+                    if error.code != 404:  # it happened again before it was told, or its time is over
+                        raise
+            await self._client.request("POST", path, event)
         except ApiError as error:
             log.info("event refused", reason=event["reason"], error=str(error))
 

@@ -11,6 +11,7 @@ host="p$(printf '%s' "$CNI_CONTAINERID" | cut -c1-12)"
 case "$CNI_COMMAND" in
 ADD)
     [ ! -e /run/ptp.fail ] || fail 11 "try again later" "the network is not there yet"
+    exec 9>/run/ptp.lock; flock 9  # pods of one moment get numbers of their own
     number=$(( $(cat /run/ptp.count 2>/dev/null || echo 1) + 1 ))
     echo "$number" > /run/ptp.count
     base=$(cat /run/ptp.base 2>/dev/null || echo 1)

@@ -128,5 +128,5 @@ async def test_grpc_health_of_a_real_server() -> None:
                 await probes.attempt(probe, {"name": "c"}, "127.0.0.1", refuse)
     finally:
         await server.stop(None)
-    with pytest.raises(probes.ProbeFailedError, match="connection refused"):
+    with pytest.raises(probes.ProbeFailedError, match="timeout: failed to connect service"):
         await probes.attempt({"grpc": {"port": port}}, {"name": "c"}, "127.0.0.1", refuse)
