@@ -144,7 +144,7 @@ async def test_probes(kubelet: KubeletUnderTest) -> None:
     await kubelet.until_ready("a")
     await kubelet.execute("a", "touch", "/tmp/w/dead")
     await kubelet.api.until(lambda: kubelet.status("a")["containerStatuses"][0]["restartCount"] == 1)
-    assert any("liveness" in message.lower() for message in kubelet.api.events("Killing"))
+    await kubelet.api.until(lambda: any("liveness" in message.lower() for message in kubelet.api.events("Killing")))
 
 
 async def test_stand_in_answers_on_declared_ports(kubelet: KubeletUnderTest) -> None:
