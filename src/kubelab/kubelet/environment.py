@@ -6,10 +6,11 @@ In: the container's spec, its pod, ConfigMaps and Secrets. Out: a dict, or Missi
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Awaitable, Callable
 
-from kubelab.kubelet import quantities
+from kubelab.kubelet import etc_files, quantities
 from kubelab.kubelet.config import KubeletConfig, Object
 
 Fetch = Callable[[str, str, str], Awaitable["dict[str, bytes] | None"]]
@@ -39,7 +40,7 @@ def field(pod: Object, path: str, config: KubeletConfig, ips: list[str]) -> str:
         return str((meta.get(match[1]) or {}).get(match[2], ""))
     if path in ("metadata.labels", "metadata.annotations"):
         items = (meta.get(path.split(".")[1]) or {}).items()
-        return "\n".join(f'{key}="{value}"' for key, value in sorted(items))
+        return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in sorted(items))
     values: dict[str, str] = {
         "metadata.name": meta["name"],
         "metadata.namespace": meta["namespace"],
@@ -60,7 +61,7 @@ async def build(pod: Object, container: Object, config: KubeletConfig, ips: list
     """All variables of the container, references resolved."""
     namespace = pod["metadata"]["namespace"]
     result = {
-        "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else pod["metadata"]["name"],
+        "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else etc_files.hostname(pod),
         "KUBERNETES_SERVICE_HOST": config.api_host,
         "KUBERNETES_SERVICE_PORT": config.api_port,
         "KUBERNETES_SERVICE_PORT_HTTPS": config.api_port,

@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 
 def pod(name: str, *, container: Object, **spec: Any) -> Object:
-    meta = {"name": name, "labels": {"app": "inside", "tier": "old"}, "annotations": {"note": "a b"}}
+    meta = {"name": name, "labels": {"app": "inside", "tier": "old"}, "annotations": {"note": '{"a": "b"}'}}
     main = {"name": "c", "image": "test", "command": FOREVER, **container}
     spec = {"terminationGracePeriodSeconds": 0, "containers": [main], **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
@@ -41,9 +41,10 @@ ENV: list[Object] = [
 ]
 TOKEN = {"serviceAccountToken": {"audience": "vault", "expirationSeconds": 600, "path": "token"}}
 LABELS = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+NOTES = {"path": "notes", "fieldRef": {"fieldPath": "metadata.annotations"}}
 VOLUMES: list[Object] = [
     {"name": "map", "configMap": {"name": "settings"}},
-    {"name": "info", "downwardAPI": {"items": [LABELS]}},
+    {"name": "info", "downwardAPI": {"items": [LABELS, NOTES]}},
     {"name": "all", "projected": {"sources": [
         TOKEN, {"secret": {"name": "hidden", "items": [{"key": "key", "path": "deep/key", "mode": 0o400}]}}]}},
     {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
@@ -100,6 +101,7 @@ def test_environment(here: Namespace) -> None:
 def test_volumes_follow_what_they_show(here: Namespace) -> None:
     assert inside(here, "volumes", "cat /v/map/a /v/one.conf; ls /v/map") == "11a\nb\n"
     assert inside(here, "volumes", "cat /v/info/labels") == 'app="inside"\ntier="old"'
+    assert 'note="{\\"a\\": \\"b\\"}"' in inside(here, "volumes", "cat /v/info/notes").splitlines()
     here.kubectl("label", "pod", "volumes", "tier=new", "--overwrite")
     here.kubectl("patch", "configmap", "settings", "-p", '{"data": {"a": "changed", "b": null, "c": "3"}}')
     here.until(lambda: inside(here, "volumes", "cat /v/map/a; ls /v/map") == "changeda\nc\n", "the ConfigMap's change")
@@ -149,7 +151,7 @@ def test_files_of_a_user(here: Namespace) -> None:
 
 def test_names(here: Namespace) -> None:
     full = f"me.friends.{NAMESPACE}.svc.cluster.local"
-    assert inside(here, "named", "hostname; hostname -f; cat /etc/hostname") == f"me\n{full}\nme\n"
+    assert inside(here, "named", "hostname; hostname -f; cat /etc/hostname; echo $HOSTNAME") == f"me\n{full}\nme\nme\n"
     hosts = [line.split() for line in inside(here, "named", "cat /etc/hosts").splitlines()]
     assert ["192.0.2.7", "seven.test", "seven"] in hosts
     assert [here.status("named")["podIP"], full, "me"] in hosts

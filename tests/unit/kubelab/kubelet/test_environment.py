@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubelab.kubelet.config import KubeletConfig
-from kubelab.kubelet.environment import MissingReferenceError, build, expand
+from kubelab.kubelet.environment import MissingReferenceError, build, expand, field
 
 CONFIG = KubeletConfig(
     node="node1", addresses=("10.0.0.1", "fd00::1"), server="https://172.30.1.1:6443",
@@ -52,6 +52,18 @@ def test_expansion(text: str, result: str) -> None:
 async def test_fields(path: str, value: str) -> None:
     env = [{"name": "F", "valueFrom": {"fieldRef": {"fieldPath": path}}}]
     assert (await variables(env=env))["F"] == value
+
+
+async def test_values_of_all_annotations_are_quoted() -> None:
+    """Annotations hold JSON and lines."""
+    pod = {**POD, "metadata": {**POD["metadata"], "annotations": {"b": "ü\n", "a": '{"x": 1}'}}}
+    assert field(pod, "metadata.annotations", CONFIG, []) == 'a="{\\"x\\": 1}"\nb="ü\\n"'
+
+
+@pytest.mark.parametrize(("spec", "name"), [({}, "a"), ({"hostname": "me"}, "me"), ({"hostNetwork": True}, "node1")])
+async def test_host_name(spec: dict[str, Any], name: str) -> None:
+    result = await build({**POD, "spec": spec}, {"name": "c"}, CONFIG, [], fetch)
+    assert result["HOSTNAME"] == name
 
 
 async def test_unknown_field_is_named() -> None:
