@@ -125,9 +125,10 @@ class Routes:
 
     def _admit(self, request: web.Request) -> User:
         """The user of a request that may go on. Raises Unauthorized, Forbidden."""
-        tls: Any = request.transport.get_extra_info("ssl_object") if request.transport else None
+        # Read once, at the handshake: to ask the TLS object costs a decoding of the certificate.
+        certificate = request.transport.get_extra_info("peercert") if request.transport else None
         user = self._authenticator.authenticate(
-            certificate=tls.getpeercert() if tls else None,
+            certificate=certificate,
             authorization=request.headers.get("Authorization", ""),
         )
         user = impersonated(user, request.headers, self._authorizer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from kubelab.kubelet import etc_files, quantities
 from kubelab.kubelet.config import KubeletConfig, Object
@@ -57,10 +57,18 @@ def field(pod: Object, path: str, config: KubeletConfig, ips: list[str]) -> str:
     return values[path]
 
 
-async def build(pod: Object, container: Object, config: KubeletConfig, ips: list[str], fetch: Fetch) -> dict[str, str]:
-    """All variables of the container, references resolved."""
+async def build(
+    pod: Object,
+    container: Object,
+    config: KubeletConfig,
+    ips: list[str],
+    fetch: Fetch,
+    links: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """All variables of the container, references resolved. ``links``: those of Services, which all others hide."""
     namespace = pod["metadata"]["namespace"]
     result = {
+        **(links or {}),
         "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else etc_files.hostname(pod),
         "KUBERNETES_SERVICE_HOST": config.api_host,
         "KUBERNETES_SERVICE_PORT": config.api_port,

@@ -31,6 +31,8 @@ Token = Callable[[Object, "str | None", int], Awaitable[str]]
 
 Claimed = Callable[[str, str], Awaitable[Object]]
 """(namespace, claim) -> the PersistentVolume that is bound to it. Raises VolumeError while there is none."""
+Services = Callable[[str], Awaitable[list[Object]]]
+"""Those of a namespace, as far as they are known."""
 
 _FROM_API = {"configMap", "secret", "projected", "downwardAPI"}
 
@@ -47,6 +49,7 @@ class Sources:
     token: Token
     config: KubeletConfig
     claimed: Claimed
+    services: Services
 
 
 class Volumes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from kubelab.kubelet import environment, etc_files, termination
+from kubelab.kubelet import environment, etc_files, service_links, termination
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.environment import MissingReferenceError
@@ -169,7 +169,10 @@ class PodWorker:
         directory = self.directory / "containers" / container["name"]
         shutil.rmtree(directory / "layer" / str(attempt - 1), ignore_errors=True)
         etc = [Mount(str(self.directory / "etc" / name), f"/etc/{name}") for name in etc_files.NAMES]
-        variables = await environment.build(self.pod, container, config, list(self._ips), fetch)
+        links: dict[str, str] = {}
+        if self.pod["spec"].get("enableServiceLinks", True):
+            links = service_links.variables(await self._around.sources.services(self.pod["metadata"]["namespace"]))
+        variables = await environment.build(self.pod, container, config, list(self._ips), fetch, links)
         described = ContainerSpec(
             pod=self.pod,
             container=container,

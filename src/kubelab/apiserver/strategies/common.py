@@ -42,9 +42,16 @@ class NamedStrategy(Strategy):
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = list(metadata_causes(obj["metadata"], self.resource))
-        if self.node is not None:
+        if self.node is not None and not same_content(obj, old):
             causes += missing_fields(obj, self.node, "")
         return causes
+
+
+def same_content(obj: Object, old: Object | None) -> bool:
+    """Whether a write leaves all but metadata and status as it was: that was judged before."""
+    if old is None or (obj.keys() ^ old.keys()) - {"metadata", "status"}:
+        return False
+    return all(value == old[name] for name, value in obj.items() if name not in ("metadata", "status"))
 
 
 def metadata_causes(metadata: Object, resource: Resource) -> Iterator[Cause]:

@@ -14,6 +14,7 @@ from kubelab.apiserver.strategies.common import (
     label_causes,
     qualified_name,
     required,
+    same_content,
     unsupported,
 )
 from kubelab.apiserver.strategies.containers import (
@@ -67,6 +68,8 @@ class PodStrategy(NamedStrategy):
 
     def validate(self, obj: Object, old: Object | None) -> list[Cause]:
         causes = super().validate(obj, old)
+        if same_content(obj, old):
+            return causes
         if isinstance(obj.get("spec"), dict):
             causes += pod_spec_causes(obj["spec"], "spec")
         else:
