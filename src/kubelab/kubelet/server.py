@@ -26,6 +26,7 @@ from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.pages import Pages
 from kubelab.kubelet.runtime.contract import Running, Session
 from kubelab.kubelet.stats import Summaries
+from kubelab.kubelet.status import pod_status
 from kubelab.kubelet.streaming import forward, remote
 from kubelab.kubelet.streaming.channels import SUCCESS, Wanted, exited, flag
 from kubelab.kubelet.worker import PodWorker
@@ -94,10 +95,7 @@ class KubeletServer:
             attempt -= 1  # between two lives the last one's log is what there is
         path = container.log_path(attempt)
         if not path.exists():
-            what = "previous terminated container" if flag(query, "previous") else "container"
-            raise web.HTTPBadRequest(
-                text=f'{what} "{container.name}" has no log: it is {container.state.reason or "not started"}'
-            )
+            raise web.HTTPBadRequest(text=_no_log(self._worker(request), container, previous=flag(query, "previous")))
         options = log_options(query)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
@@ -143,6 +141,17 @@ class KubeletServer:
             if worker.name == wanted:
                 return worker
         raise web.HTTPNotFound(text=f"pod {wanted} is not on this node")
+
+
+def _no_log(worker: PodWorker, container: Container, *, previous: bool) -> str:
+    """Why there is no log, with the reason that the pod's status shows."""
+    where = f'container "{container.name}" in pod "{worker.pod["metadata"]["name"]}"'
+    if previous:
+        return f"previous terminated {where} not found"
+    status = pod_status(worker.pod, worker.facts())
+    every = [*(status.get("initContainerStatuses") or []), *status["containerStatuses"]]
+    waiting = next((one["state"].get("waiting") or {} for one in every if one["name"] == container.name), {})
+    return f"{where} is waiting to start: {waiting.get('reason') or 'ContainerCreating'}"
 
 
 def _running(container: Container) -> Running:

@@ -90,7 +90,10 @@ async def test_bad_requests_name_what_is_wrong(kubelet: KubeletUnderTest, pod: s
             ("/containerLogs/default/nobody/c", "default/nobody is not on this node"),
             (f"/containerLogs/default/{pod}/c?tailLines=x", "tailLines: 'x' is not a number"),
             (f"/containerLogs/default/{pod}/c?sinceTime=x", "sinceTime: 'x' is not"),
-            (f"/containerLogs/default/{pod}/c?previous=1", "has no log"),
+            (
+                f"/containerLogs/default/{pod}/c?previous=1",
+                f'previous terminated container "c" in pod "{pod}" not found',
+            ),
             (f"/exec/default/{pod}/c", "command"),
         ):
             async with session.get(path) as response:

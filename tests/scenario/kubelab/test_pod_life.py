@@ -65,6 +65,11 @@ PODS = [
     pod("job", shell(WITNESS), policy="Never", initContainers=[
         sidecar(f"echo side >> /s/log; {PATIENT}"), shell("grep side /s/log", "after")]),
     pod("job-deaf", shell("exit 0"), policy="Never", initContainers=[sidecar(FOREVER)]),
+    pod("side-crashes", shell(FOREVER), initContainers=[sidecar(f"{COUNT}; test $n != 1 || exit 7; {FOREVER}")]),
+    pod("init-waits", shell(FOREVER), initContainers=[shell(PATIENT, "one")]),
+    pod("no-volume", shell(FOREVER), volumes=[{"name": "s", "secret": {"secretName": "absent"}}]),
+    pod("deaf", shell(FOREVER), terminationGracePeriodSeconds=600),
+    pod("goes", shell(f"{COUNT}; exit 1")),
     pod("good", SERVER),
     probed("bad-exec", {"exec": {"command": ["sh", "-c", "echo broken; exit 5"]}}),
     probed("bad-http", {"httpGet": {"port": 81, "path": "/live"}}),
@@ -308,6 +313,25 @@ def test_what_cannot_be_configured_is_told_and_heals(here: Namespace) -> None:
     ready(here, "needs-map", "needs-volume")
     assert here.kubectl("logs", "needs-map") == "here\n"
     assert here.kubectl("logs", "needs-volume") == "there"
+
+
+def test_a_sidecar_is_restarted_under_any_policy(here: Namespace) -> None:
+    ready(here, "side-crashes")
+    here.until(lambda: here.status("side-crashes")["initContainerStatuses"][0]["restartCount"] == 1, "a restart")
+    ready(here, "side-crashes")
+    assert state(here, "side-crashes", "side", kind="lastState")["terminated"]["exitCode"] == 7
+    assert here.status("side-crashes")["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_pods_go_at_any_stage(here: Namespace) -> None:
+    here.until(lambda: "running" in state(here, "init-waits", "one"), "its init container")
+    assert shown(here, "init-waits") == "Init:0/1"
+    refused = here.kubectl("logs", "init-waits", "-c", "c", check=False)
+    assert 'container "c" in pod "init-waits" is waiting to start: PodInitializing' in refused
+    waits(here, "goes", "CrashLoopBackOff")
+    ready(here, "deaf")
+    here.kubectl("delete", "pod", "init-waits", "no-volume", "goes", "deaf", "--timeout=20s")
+    here.kubectl("delete", "pod", "side-crashes", "--force", "--grace-period=0", "--timeout=20s")
 
 
 def test_containers_outlive_the_kubelet(here: Namespace) -> None:
