@@ -237,5 +237,7 @@ class Kubelet:
                 if isinstance(error, ApiError) and error.code == 404:
                     words = f'failed to fetch token: serviceaccounts "{account}" not found'
                     raise MissingReferenceError(words) from error
+                if isinstance(error, ApiError) and error.code < 500:  # the pod may be gone
+                    raise VolumeError(f"failed to fetch token: {error}") from error
                 log.warning("no token yet", account=f"{meta['namespace']}/{account}", error=str(error) or repr(error))
             await asyncio.sleep(FETCH_RETRY)

@@ -15,7 +15,7 @@ from scenario.cluster import Cluster, CommandError
 pytestmark = pytest.mark.scenario
 MANIFESTS = Path(__file__).parent / "manifests"
 APPLICATIONS = ("guestbook", "bookinfo", "online-boutique", "starwars", "connectivity-check")
-PATIENCE = 120
+PATIENCE = 300
 """Seconds; the shop's own probes begin after 20."""
 
 
