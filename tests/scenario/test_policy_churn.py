@@ -142,7 +142,7 @@ def test_nothing_forbidden_passes_and_nothing_allowed_is_lost(stage: Stage, chan
             wrong += [f"{name} {target}: {fault}" for sample in samples if (fault := found.fault(sample))]
             asked, judged = asked + len(samples), judged + found.judged
     print(f"{made} changes, seed {SEED}: {asked} questions, {judged} of them with one possible outcome")
-    assert judged > asked / 4, "hardly anything was judged"
+    assert judged > asked / 8, "hardly anything was judged"
     assert not wrong, f"seed {SEED}: {len(wrong)} of {judged}:\n" + "\n".join(wrong[:20])
 
 

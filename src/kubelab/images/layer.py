@@ -7,6 +7,7 @@ image has it, accounts, working directories. It is never changed: containers hav
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import shlex
@@ -15,7 +16,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubelab.images.programs import find, standin_argv
+from kubelab.images.programs import STANDINS, find, standin_argv, standin_files
 from kubelab.images.registry import Registry
 
 COMMANDS = {
@@ -90,6 +91,7 @@ def build(directory: Path, registry: Registry) -> Layer:
             place.chmod(mode)
         elif not place.is_symlink():
             place.symlink_to(content)
+    compileall.compile_dir(str(fresh / STANDINS.lstrip("/")), quiet=1, stripdir=str(fresh))
     fresh.rename(root)
     return Layer(root)
 
@@ -103,6 +105,7 @@ def _real(path: str) -> str:
 def _files() -> dict[str, tuple[str, int]]:
     """(content, mode) by path; mode 0 is a symbolic link."""
     files = {path: (_script(standin_argv(name)), 0o755) for path, name in COMMANDS.items() if not _has(path)}
+    files |= {path: (source.read_text(), 0o644) for path, source in standin_files().items()}
     if not _has("/bin/ash"):
         files["/bin/ash"] = ("/bin/sh", 0)
     files.update(_applets())

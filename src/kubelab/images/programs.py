@@ -21,18 +21,29 @@ GENERIC_IMAGE = "docker.io/kubelab/stand-in"
 """The image under which a pod gets the generic stand-in, whatever else the registry knows."""
 
 _DIRECTORY = Path(kubelab.__file__).parent / "standin"
+STANDINS = "/usr/lib/kubelab/python/kubelab"
+"""Where containers have this package's stand-ins: no volume hides them, as it may hide the place of this package."""
+INSIDE, OUTSIDE = f"{STANDINS}/standin/run.py", str(_DIRECTORY / "run.py")
+"""What starts a stand-in, in containers and on the machine."""
+
 _PARTS = {"__init__", "run", "conversation", "grpc", "client", "flags"}
 """Modules that are no programs."""
 
 
-def standin_argv(name: str, arguments: Sequence[str] = ()) -> list[str]:
-    """A command line; it works wherever this machine's files are seen."""
-    return [sys.executable, "-S", "-E", "-I", str(_DIRECTORY / "run.py"), name, *arguments]
+def standin_argv(name: str, arguments: Sequence[str] = (), *, run: str = INSIDE) -> list[str]:
+    """A command line in containers, or with ``run=OUTSIDE`` on the machine."""
+    return [os.path.realpath(sys.executable), "-S", "-E", "-I", run, name, *arguments]
+
+
+def standin_files() -> dict[str, Path]:
+    """What containers need of this package, by its path there."""
+    found = {f"{STANDINS}/__init__.py": _DIRECTORY.parent / "__init__.py"}
+    return found | {f"{STANDINS}/standin/{path.name}": path for path in sorted(_DIRECTORY.glob("*.py"))}
 
 
 def is_standin(argv: Sequence[str]) -> bool:
     """Whether a command line is one of ``standin_argv``."""
-    return str(_DIRECTORY / "run.py") in argv
+    return INSIDE in argv
 
 
 def standins() -> list[str]:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from kubelab.images.programs import standin_argv
+from kubelab.images.programs import OUTSIDE, standin_argv
 from kubelab.lab.errors import LabError
 from kubelab.lab.lab import Lab
 from kubelab.underlay.addresses import PUBLIC, WORLD_V4, WORLD_V6
@@ -62,7 +62,7 @@ def _start(lab: Lab, places: list[Place]) -> subprocess.Popen[str]:
         f"[{address}]:{port}/{protocol}" if ":" in address else f"{address}:{port}/{protocol}"
         for address, port, protocol in places
     ]
-    argv = lab.node_argv("external", standin_argv("server", ports))
+    argv = lab.node_argv("external", standin_argv("server", ports, run=OUTSIDE))
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in places:

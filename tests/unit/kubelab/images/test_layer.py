@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
 from kubelab.images import layer, registry
+from kubelab.images.programs import INSIDE, standin_argv
 
 
 def test_commands_at_the_paths_of_images(tmp_path: Path) -> None:
     made = layer.build(tmp_path, registry.load())
     assert (made.root / "agnhost").stat().st_mode & 0o777 == 0o755
-    done = subprocess.run([str(made.root / "agnhost"), "dns-server-list"], capture_output=True, text=True, check=True)
+    inside = shlex.join(standin_argv("agnhost"))
+    assert inside in (made.root / "agnhost").read_text()
+    command = [*shlex.split(inside.replace(INSIDE, f"{made.root}{INSIDE}")), "dns-server-list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\n")
     assert (made.root / "data").stat().st_mode & 0o777 == 0o777
     for command in ("/agnhost", "/pause", "/bin/sh", "/bin/ash", "/bin/grpc_health_probe"):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import kubelab.prober
-from kubelab.images.programs import standin_argv
+from kubelab.images.programs import OUTSIDE, standin_argv
 
 PROBER = Path(kubelab.prober.__file__).with_name("probe.py")
 
@@ -37,7 +37,7 @@ def address(request: pytest.FixtureRequest) -> str:
 def ports(address: str) -> Iterator[tuple[int, int]]:
     """(TCP, UDP) of a stand-in at this address only."""
     place = f"[{address}]" if ":" in address else address
-    argv = standin_argv("server", [f"{place}:0/tcp", f"{place}:0/udp"])
+    argv = standin_argv("server", [f"{place}:0/tcp", f"{place}:0/udp"], run=OUTSIDE)
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kubelab.images.programs import standin_argv
+from kubelab.images.programs import OUTSIDE, standin_argv
 
 TIMEOUT = 5
 
@@ -46,7 +46,9 @@ def running(
     name: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None, *, listeners: int = 1
 ) -> Iterator[Program]:
     variables = {"PATH": os.environ["PATH"], **(environment or {})}
-    process = subprocess.Popen(standin_argv(name, arguments), env=variables, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        standin_argv(name, arguments, run=OUTSIDE), env=variables, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     try:
         lines = [process.stdout.readline() for _ in range(listeners)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from unit.kubelab.standin.programs import TIMEOUT, running
 
-from kubelab.images.programs import standin_argv, standins
+from kubelab.images.programs import OUTSIDE, standin_argv, standins
 from kubelab.standin import client, guestbook
 from kubelab.standin.conversation import Conversation, Identity, Request
 
@@ -91,7 +91,7 @@ def test_agnhost_serve_hostname() -> None:
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = standin_argv(name, arguments)
+    argv = standin_argv(name, arguments, run=OUTSIDE)
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubelab.images.programs import standin_argv
+from kubelab.images.programs import OUTSIDE, standin_argv
 
-COMMAND = standin_argv("server", [])
+COMMAND = standin_argv("server", [], run=OUTSIDE)
 IDENTITY = {"KUBELAB_POD": "web-0", "KUBELAB_NAMESPACE": "shop", "KUBELAB_NODE": "n1", "KUBELAB_CONTAINER": "main"}
 TIMEOUT = 5
 LOOPBACKS = ["127.0.0.1", "::1"]
