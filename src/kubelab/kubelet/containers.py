@@ -316,8 +316,10 @@ class Container:
             self._host.changed()
 
     def _unhealthy(self, kind: str, text: str, *, kill: bool = False) -> None:
+        if kill and self._killer is not None:
+            return  # it is on its way out, and cannot be asked any more
         self._host.event("Warning", "Unhealthy", f"{kind} probe failed: {text}")
-        if kill and self.process is not None and self._killer is None:
+        if kill and self.process is not None:
             words = f"Container {self.name} failed {kind.lower()} probe, will be restarted"
             self._host.event("Normal", "Killing", words)
             own = (self.spec.get(f"{kind.lower()}Probe") or {}).get("terminationGracePeriodSeconds")
