@@ -154,8 +154,10 @@ def _security_context(spec: Object, container: Object, image: Any) -> Any:
         masked_paths=() if unmasked else MASKED,
         readonly_paths=() if unmasked else READONLY,
         seccomp=_seccomp(security),
-        apparmor=_profile(security.get("appArmorProfile") or {"type": "RuntimeDefault"}),
     )
+    if (profile := security.get("appArmorProfile") or {}).get("type") == "Localhost":
+        # The runtime's default is none: a lab does without AppArmor. For one by name it says so.
+        context.apparmor.CopyFrom(_profile(profile))
     if user is not None:
         context.run_as_user.value = user
     elif image.username:
