@@ -54,17 +54,18 @@ class Nodes:
         process = f"kubelet-{name}"
         self.daemons.record(process, processes.start(argv, self.daemons.log(process)))
 
-    def start_containerd(self, name: str) -> None:
-        """For the first time or after it was stopped, unless it runs; containers go on without it. Raises LabError."""
+    def start_containerd(self, name: str) -> bool:
+        """For the first time or after it was stopped; containers go on without it. False: it runs. Raises LabError."""
         process, pids = f"containerd-{name}", self.paths.require().pids
         if process in pids and processes.alive(pids[process]):
-            return
+            return False
         space, log = self.paths.space(name), self.daemons.log(process)
         record = containerd.start(space, log)
         self.daemons.record(process, record)
         containerd.await_ready(space, record, log)
         for archive in images.archives(self.paths):
             containerd.import_image(space, archive)
+        return True
 
     def argv(self, name: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of
