@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.expectations import Expectation, Port
-from cilium.cli.cluster.policy_test.places import Form, Place
-from cilium.cli.cluster.policy_test.resolve import Asked, Asker, Declared, Resolver
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.expectations import Expectation, Port
+from cilium.connectivity.policy_tests.ground import Asker
+from cilium.connectivity.policy_tests.places import Form, Place
+from cilium.connectivity.policy_tests.resolve import Asked, Declared, Resolver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from cilium.cli.cluster.policy_test.plan import Case, Probe
+from cilium.connectivity.policy_tests.plan import Case, Probe
 
 Flow = dict[str, Any]
 POLICY_VERDICT, DROP = 5, 1

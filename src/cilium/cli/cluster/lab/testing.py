@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from cilium.cli.cluster.policy_test.load import Test
-    from cilium.cli.cluster.policy_test.report import StepResult
-    from cilium.cli.cluster.policy_test.run import Options
+    from cilium.connectivity.policy_tests.load import Test
+    from cilium.connectivity.policy_tests.report import StepResult
+    from cilium.connectivity.policy_tests.run import Options
     from kubelab.lab.lab import Lab
 
 VALUES = {
@@ -55,9 +55,9 @@ def test(
 
     Exit status 0: all as expected; 1: not so; 2: the test is wrong or could not be run.
     """
-    from cilium.cli.cluster.policy_test.errors import WrongTestError
-    from cilium.cli.cluster.policy_test.load import load
-    from cilium.cli.cluster.policy_test.run import Options, check
+    from cilium.connectivity.policy_tests.errors import WrongTestError
+    from cilium.connectivity.policy_tests.load import load
+    from cilium.connectivity.policy_tests.run import Options, check
     from cilium.settings import SettingsError
     from kubelab.lab.errors import LabError
 
@@ -73,7 +73,7 @@ def test(
     except (WrongTestError, LabError, SettingsError, OSError) as error:
         wrong = "\n".join([str(error), *getattr(error, "__notes__", [])])
     if junit is not None:
-        from cilium.cli.cluster.policy_test.junit import document
+        from cilium.connectivity.policy_tests.junit import document
 
         junit.parent.mkdir(parents=True, exist_ok=True)
         junit.write_bytes(document(directory.resolve().name, results, wrong))
@@ -84,10 +84,11 @@ def test(
 
 
 def _run(loaded: Test, lab: Lab, options: Options, results: list[StepResult], verbose: bool) -> None:
-    from cilium.cli.cluster.policy_test.report import step_lines
-    from cilium.cli.cluster.policy_test.run import run
+    from cilium.cli.cluster.lab.ground import LabGround
+    from cilium.connectivity.policy_tests.report import step_lines
+    from cilium.connectivity.policy_tests.run import run
 
-    for step in run(loaded, lab, options):
+    for step in run(loaded, LabGround(lab), options):
         results.append(step)
         if options.record:
             click.echo(f"{step.file}: {len(step.cases)} recorded in {step.seconds:.1f} s")
@@ -96,8 +97,8 @@ def _run(loaded: Test, lab: Lab, options: Options, results: list[StepResult], ve
 
 
 def _status(results: list[StepResult], options: Options) -> int:
-    from cilium.cli.cluster.policy_test.judge import Result
-    from cilium.cli.cluster.policy_test.report import summary
+    from cilium.connectivity.policy_tests.judge import Result
+    from cilium.connectivity.policy_tests.report import summary
 
     if options.record:
         return 1 if any(step.count(Result.ERROR) for step in results) else 0
@@ -107,7 +108,7 @@ def _status(results: list[StepResult], options: Options) -> int:
 
 def _notes(loaded: Test) -> None:
     """What of the directory is not applied."""
-    from cilium.cli.cluster.policy_test.reduce import wanted
+    from cilium.connectivity.policy_tests.reduce import wanted
 
     kinds = sorted({one.kind for step in loaded.steps for one in step.manifests if not wanted(one)})
     if kinds:

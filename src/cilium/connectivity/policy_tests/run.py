@@ -1,6 +1,6 @@
 """A test from its first step to its last.
 
-In: what was loaded, a lab that is up. Out: results per step as they come; with `record`, expectations files are written
+In: what was loaded, a ground. Out: results per step as they come; with `record`, expectations files are written
 where there are none.
 """
 
@@ -10,21 +10,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cilium.cli.cluster.policy_test import record
-from cilium.cli.cluster.policy_test.cluster import Cluster, State
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.judge import CaseResult
-from cilium.cli.cluster.policy_test.load import Manifest, Step, Test
-from cilium.cli.cluster.policy_test.plan import Case, places_outside, plan
-from cilium.cli.cluster.policy_test.reduce import reduced, unrolled, wanted
-from cilium.cli.cluster.policy_test.report import StepResult
-from cilium.cli.cluster.policy_test.resolve import Resolver
-from cilium.cli.cluster.policy_test.rounds import Rounds
-
-if TYPE_CHECKING:
-    from kubelab.lab.lab import Lab
+from cilium.connectivity.policy_tests import record
+from cilium.connectivity.policy_tests.cluster import Cluster, State
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.ground import Ground
+from cilium.connectivity.policy_tests.judge import CaseResult
+from cilium.connectivity.policy_tests.load import Manifest, Step, Test
+from cilium.connectivity.policy_tests.plan import Case, places_outside, plan
+from cilium.connectivity.policy_tests.reduce import reduced, unrolled, wanted
+from cilium.connectivity.policy_tests.report import StepResult
+from cilium.connectivity.policy_tests.resolve import Resolver
+from cilium.connectivity.policy_tests.rounds import Rounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +32,7 @@ class Options:
     timeout: float = 1.0
     as_is: bool = False
     record: bool = False
-    shared: bool = False  # the lab is not the test's own
+    shared: bool = False  # the cluster is not the test's own
 
 
 def check(test: Test, options: Options) -> None:
@@ -50,23 +47,23 @@ def check(test: Test, options: Options) -> None:
         raise WrongTestError(f"{test.directory}: no expectations.yaml expects anything: write one, or use --record")
 
 
-def run(test: Test, lab: Lab, options: Options) -> Iterator[StepResult]:
-    """Each step once it is done. In a shared lab, what was made goes at the end, also when a step fails.
+def run(test: Test, ground: Ground, options: Options) -> Iterator[StepResult]:
+    """Each step once it is done. In a shared cluster, what was made goes at the end, also when a step fails.
 
-    Raises WrongTestError, LabError.
+    Raises WrongTestError.
     """
-    cluster = Cluster(lab, options.patience)
+    cluster = Cluster(ground, options.patience)
     if options.shared:
-        cluster.refuse_existing(_applied((one for step in test.steps for one in step.manifests), options))
-    rounds = Rounds(lab, cluster.nodes, options.timeout)
+        cluster.refuse_existing(_applied((one for step in test.steps for one in step.manifests), ground, options))
+    rounds = Rounds(ground, options.timeout)
     try:
         for step in test.steps:
             started = time.monotonic()
-            cluster.apply(_applied(step.manifests, options))
+            cluster.apply(_applied(step.manifests, ground, options))
             if not step.expectations and not options.record:
                 continue  # the next step's waits are for these objects, too
             state = cluster.settle()
-            cases = _ask(lab, rounds, _plan(step, state, lab, recording=options.record))
+            cases = _ask(ground, rounds, _plan(step, state, ground, recording=options.record))
             if options.record:
                 step.record.write_text(record.text(cases))
             yield StepResult(step.name, step.file or step.record, cases, time.monotonic() - started, state.notes)
@@ -75,21 +72,19 @@ def run(test: Test, lab: Lab, options: Options) -> Iterator[StepResult]:
             cluster.remove()
 
 
-def _applied(manifests: Iterable[Manifest], options: Options) -> list[Manifest]:
+def _applied(manifests: Iterable[Manifest], ground: Ground, options: Options) -> list[Manifest]:
     pods = [one for manifest in manifests if wanted(manifest) for one in unrolled(manifest)]
-    return pods if options.as_is else [reduced(one) for one in pods]
+    return pods if options.as_is else [reduced(one, ground.image) for one in pods]
 
 
-def _plan(step: Step, state: State, lab: Lab, *, recording: bool) -> list[Case]:
-    resolver = Resolver(state, lab.status().subnets)
+def _plan(step: Step, state: State, ground: Ground, *, recording: bool) -> list[Case]:
+    resolver = Resolver(state, ground.networks)
     expectations = record.questions(state) if recording else step.expectations
     return plan(step.file or Path(step.record), expectations, resolver)
 
 
-def _ask(lab: Lab, rounds: Rounds, cases: list[Case]) -> tuple[CaseResult, ...]:
-    from kubelab.lab.world import serving
-
-    with serving(lab, places_outside(cases)):
+def _ask(ground: Ground, rounds: Rounds, cases: list[Case]) -> tuple[CaseResult, ...]:
+    with ground.serving(places_outside(cases)):
         explained = {probe for case in cases if case.expectation.decided_by for probe in case.probes}
         outcomes = rounds.run([probe for case in cases for probe in case.probes], explained)
     return tuple(CaseResult(case, tuple(outcomes[probe] for probe in case.probes)) for case in cases)

@@ -12,8 +12,7 @@ import copy
 from dataclasses import replace
 from typing import Any
 
-from cilium.cli.cluster.policy_test.load import Manifest
-from kubelab.images.programs import GENERIC_IMAGE
+from cilium.connectivity.policy_tests.load import Manifest
 
 WORKLOADS = ("Pod", "Deployment", "DaemonSet", "ReplicaSet")
 UNROLLED = ("StatefulSet", "Job", "CronJob")
@@ -65,8 +64,8 @@ def _pod(owner: Manifest, template: dict[str, Any], number: int) -> Manifest:
     return replace(owner, content={"apiVersion": "v1", "kind": "Pod", "metadata": pod, "spec": spec})
 
 
-def reduced(manifest: Manifest) -> Manifest:
-    """With pods of stand-ins; any other object as it is."""
+def reduced(manifest: Manifest, image: str) -> Manifest:
+    """With pods of stand-ins of that image; any other object as it is."""
     if manifest.kind not in WORKLOADS:
         return manifest
     content = copy.deepcopy(manifest.content)
@@ -75,11 +74,11 @@ def reduced(manifest: Manifest) -> Manifest:
     pod = content if manifest.kind == "Pod" else spec.get("template") if isinstance(spec, dict) else None
     if not isinstance(pod, dict) or not isinstance(pod.get("spec"), dict):
         return manifest  # the API server says what is wrong
-    pod["spec"] = _pod_spec(pod["spec"])
+    pod["spec"] = _pod_spec(pod["spec"], image)
     return replace(manifest, content=content)
 
 
-def _pod_spec(spec: dict[str, Any]) -> dict[str, Any]:
+def _pod_spec(spec: dict[str, Any], image: str) -> dict[str, Any]:
     containers = spec.get("containers")
     if not isinstance(containers, list) or not all(isinstance(container, dict) for container in containers):
         return spec
@@ -89,5 +88,5 @@ def _pod_spec(spec: dict[str, Any]) -> dict[str, Any]:
         **kept,
         "automountServiceAccountToken": False,  # the account's name is a label; it need not exist
         "terminationGracePeriodSeconds": 0,
-        "containers": [{name: c[name] for name in fields if name in c} | {"image": GENERIC_IMAGE} for c in containers],
+        "containers": [{name: c[name] for name in fields if name in c} | {"image": image} for c in containers],
     }

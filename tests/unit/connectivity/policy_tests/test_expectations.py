@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.expectations import Port, parse
-from cilium.cli.cluster.policy_test.places import Form, parse_place
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.expectations import Port, parse
+from cilium.connectivity.policy_tests.places import Form, parse_place
 
 FILE = Path("expectations.yaml")
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cilium.cli.cluster.policy_test.cluster import State
-from cilium.cli.cluster.policy_test.expectations import parse
-from cilium.cli.cluster.policy_test.judge import Actual, Answer, CaseResult, Outcome, Verdict
-from cilium.cli.cluster.policy_test.plan import Case, plan
-from cilium.cli.cluster.policy_test.resolve import Resolver
+from cilium.connectivity.policy_tests.cluster import State
+from cilium.connectivity.policy_tests.expectations import parse
+from cilium.connectivity.policy_tests.judge import Actual, Answer, CaseResult, Outcome, Verdict
+from cilium.connectivity.policy_tests.plan import Case, plan
+from cilium.connectivity.policy_tests.resolve import Resolver
 
 FILE = Path("expectations.yaml")
 

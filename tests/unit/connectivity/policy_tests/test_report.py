@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from unit.cli.cluster.policy_test.shop import FILE, STATE, cases, resolver, result
+from unit.connectivity.policy_tests.shop import FILE, STATE, cases, resolver, result
 
-from cilium.cli.cluster.policy_test import record
-from cilium.cli.cluster.policy_test.expectations import parse
-from cilium.cli.cluster.policy_test.judge import Actual, CaseResult
-from cilium.cli.cluster.policy_test.junit import document
-from cilium.cli.cluster.policy_test.plan import Case, plan
-from cilium.cli.cluster.policy_test.report import StepResult, step_lines, summary
+from cilium.connectivity.policy_tests import record
+from cilium.connectivity.policy_tests.expectations import parse
+from cilium.connectivity.policy_tests.judge import Actual, CaseResult
+from cilium.connectivity.policy_tests.junit import document
+from cilium.connectivity.policy_tests.plan import Case, plan
+from cilium.connectivity.policy_tests.report import StepResult, step_lines, summary
 
 TEXT = """
 - {from: shop/shell, to: shop/db, expect: allowed}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cilium.cli.cluster.policy_test.cluster import State
-from cilium.cli.cluster.policy_test.expectations import Expectation
-from cilium.cli.cluster.policy_test.judge import Actual, CaseResult
-from cilium.cli.cluster.policy_test.places import parse_place
-from cilium.cli.cluster.policy_test.resolve import workload
+from cilium.connectivity.policy_tests.cluster import State
+from cilium.connectivity.policy_tests.expectations import Expectation
+from cilium.connectivity.policy_tests.judge import Actual, CaseResult
+from cilium.connectivity.policy_tests.places import parse_place
+from cilium.connectivity.policy_tests.resolve import workload
 
 HEAD = """\
 # Who reaches whom, as `cilium lab test --record` found it. Read it before you keep it: a hole that is open now is

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from cilium.cli.cluster.policy_test.judge import CaseResult, Result
-from cilium.cli.cluster.policy_test.report import StepResult, actual_text, case_lines, expected_text
+from cilium.connectivity.policy_tests.judge import CaseResult, Result
+from cilium.connectivity.policy_tests.report import StepResult, actual_text, case_lines, expected_text
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

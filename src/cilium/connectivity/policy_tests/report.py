@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cilium.cli.cluster.policy_test.judge import Actual, CaseResult, Outcome, Result
+from cilium.connectivity.policy_tests.judge import Actual, CaseResult, Outcome, Result
 
 
 @dataclass(frozen=True, slots=True)

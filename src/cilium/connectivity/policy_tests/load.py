@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.expectations import Expectation, parse
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.expectations import Expectation, parse
 
 EXPECTATIONS = ("expectations.yaml", "expectations.yml")
 VALUES = "values.yaml"

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.places import Place, parse_place
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.places import Place, parse_place
 
 FIELDS = ("from", "to", "ports", "path", "expect", "families", "deniedBy", "allowedBy")
 PROTOCOLS = ("TCP", "UDP", "ICMP")

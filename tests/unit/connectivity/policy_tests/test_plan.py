@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from unit.cli.cluster.policy_test.shop import cases
+from unit.connectivity.policy_tests.shop import cases
 
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.plan import places_outside
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.plan import places_outside
 
 
 def asked(text: str) -> list[str]:

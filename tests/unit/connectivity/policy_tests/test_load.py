@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.load import Manifest, load
-from cilium.cli.cluster.policy_test.reduce import OWNER, reduced, unrolled, wanted
-from cilium.cli.cluster.policy_test.run import Options, check
-from kubelab.images.programs import GENERIC_IMAGE
+from cilium.connectivity.policy_tests.errors import WrongTestError
+from cilium.connectivity.policy_tests.load import Manifest, load
+from cilium.connectivity.policy_tests.reduce import OWNER, reduced, unrolled, wanted
+from cilium.connectivity.policy_tests.run import Options, check
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\n"
 EXPECTED = "- {from: default/a, to: default/b, expect: allowed}\n"
@@ -85,19 +84,21 @@ POD_SPEC = {"serviceAccountName": "robot", "nodeSelector": {"gpu": "1"}, "initCo
             "volumes": [{}], "containers": [CONTAINER]}  # fmt: skip
 STAND_IN = {
     "serviceAccountName": "robot", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0,
-    "containers": [{"name": "c", "image": GENERIC_IMAGE, "ports": [{"containerPort": 1}]}],
+    "containers": [{"name": "c", "image": "stand-in", "ports": [{"containerPort": 1}]}],
 }  # fmt: skip
 
 
 def test_a_pod_keeps_what_policies_can_see() -> None:
     template = {"metadata": {"labels": {"app": "x"}}, "spec": POD_SPEC}
     deployment = manifest("Deployment", {"replicas": 3, "template": template})
-    found = reduced(deployment).content["spec"]
+    found = reduced(deployment, "stand-in").content["spec"]
     assert found == {"replicas": 3, "template": {"metadata": {"labels": {"app": "x"}}, "spec": STAND_IN}}
     assert "command" in deployment.content["spec"]["template"]["spec"]["containers"][0], "the original stays"
-    assert reduced(manifest("Pod", POD_SPEC)).content["spec"] == STAND_IN
+    assert reduced(manifest("Pod", POD_SPEC), "stand-in").content["spec"] == STAND_IN
     for broken in (None, [], {"template": 3}, {"template": {"spec": {"containers": 3}}}):
-        assert reduced(manifest("Deployment", broken)).content["spec"] == broken, "the API server says what is wrong"
+        assert reduced(manifest("Deployment", broken), "stand-in").content["spec"] == broken, (
+            "the API server says what is wrong"
+        )
 
 
 def test_workloads_without_a_controller_are_their_pods() -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.cli.cluster.policy_test.shop import ANSWERED, SILENT, cases
+from unit.connectivity.policy_tests.shop import ANSWERED, SILENT, cases
 
-from cilium.cli.cluster.policy_test.judge import Actual, CaseResult, Outcome, Result, Verdict, judge
+from cilium.connectivity.policy_tests.judge import Actual, CaseResult, Outcome, Result, Verdict, judge
 
 (PROBE,) = cases("- {from: shop/shell, to: shop/db, families: IPv4, expect: denied}")[0].probes
 X = "NetworkPolicy shop/x"

@@ -11,27 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
 
-from cilium.cli.cluster.policy_test.cluster import State
-from cilium.cli.cluster.policy_test.places import Form, Place
-from cilium.cli.cluster.policy_test.reduce import OWNER
+from cilium.connectivity.policy_tests.cluster import State
+from cilium.connectivity.policy_tests.ground import Asker, Object
+from cilium.connectivity.policy_tests.places import Form, Place
+from cilium.connectivity.policy_tests.reduce import OWNER
 
-Object = dict[str, Any]
 WORLD = {4: "203.0.113.10", 6: "2001:db8::10"}
 """Addresses of the lab's world that answer HTTP."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
-    """`node` is `external` for the world; of a pod, `uid` and `container` are set, elsewhere `bind` may be."""
-
-    name: str
-    node: str
-    uid: str = ""
-    container: str = ""
-    families: tuple[int, ...] = (4, 6)
-    bind: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +47,7 @@ class Asked:
 
 
 class Resolver:
-    """`subnets` are the lab's own networks, in which no address is the world's."""
+    """`subnets` are the cluster's own networks, in which no address is the world's."""
 
     def __init__(self, state: State, subnets: Iterable[str]) -> None:
         self._pods, self._services = state.pods, state.services

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from unit.cli.cluster.policy_test.shop import PODS
+from unit.connectivity.policy_tests.shop import PODS
 
-from cilium.cli.cluster.policy_test import enforced
+from cilium.connectivity.policy_tests import enforced
 
 POLICY = {"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop", "generation": 2}}
 SHOP = {"metadata": {"name": "shop", "labels": {"tier": "1"}}}
 ASKED = enforced.wanted(PODS[3:4], [SHOP], [POLICY])
 """One pod on node2."""
-TABLES: enforced.Tables = {
+TABLES: dict[str, list[dict[str, Any]]] = {
     "policy-status": [
         {"kind": "NetworkPolicy", "namespace": "shop", "name": "p", "generation": 2, "valid": True, "error": "",
          "unenforced": ["spec.x"]}

@@ -1,4 +1,4 @@
-"""Tables of the agent on this node, in one document: `python -m cilium.cli.cluster.policy_test.agent_tables NAME…`.
+"""Tables of the agent on this node, in one document: `python -m cilium.cli.cluster.lab.agent_tables NAME…`.
 
 It is run in a node; one process for all tables, since they are asked for again and again.
 """

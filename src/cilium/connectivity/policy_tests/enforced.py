@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from cilium.connectivity.policy_tests.ground import Object, Tables
 from cilium.tables.names import object_name
 
 TABLES = (
     "policy-status", "pods", "namespaces", "identity-requests", "identities", "ipcache", "ipcache-status", "endpoints",
     "endpoint-policies", "endpoint-map-status", "policy-map-status",
 )  # fmt: skip
-Object = dict[str, Any]
-Tables = dict[str, list[Object]]
 Key = tuple[str, str, str]
 RESERVED = 255
 """Identities up to here are not those of pods' labels."""

@@ -1,32 +1,21 @@
-"""The lab as a test uses it: objects go in and out again, and the waits until what was applied is enforced.
+"""The cluster as a test uses it: objects go in and out again, and the waits until what was applied is enforced.
 
-In: a lab that is up, manifests. Out: pods, Services and nodes as they are then. Every wait is for a condition and names
+In: a ground, manifests. Out: pods, Services and nodes as they are then. Every wait is for a condition and names
 it when it does not come.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from cilium.cli.cluster.policy_test import enforced
-from cilium.cli.cluster.policy_test.errors import WrongTestError
-from cilium.cli.cluster.policy_test.load import Manifest
-from cilium.cli.cluster.policy_test.reduce import CLUSTER_SCOPED, POLICIES
-
-if TYPE_CHECKING:
-    from kubelab.lab.lab import Lab
-
-MANAGER = "cilium-lab-test"
-BIN = Path(sys.executable).parent
-Object = dict[str, Any]
+from cilium.connectivity.policy_tests import enforced
+from cilium.connectivity.policy_tests.errors import RefusedError, WrongTestError
+from cilium.connectivity.policy_tests.ground import Ground, Object, Tables
+from cilium.connectivity.policy_tests.load import Manifest
+from cilium.connectivity.policy_tests.reduce import CLUSTER_SCOPED, POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +31,12 @@ class State:
 class Cluster:
     """`patience`: seconds for each wait."""
 
-    def __init__(self, lab: Lab, patience: float) -> None:
-        self._lab, self._api, self._patience = lab, lab.api(), patience
+    def __init__(self, ground: Ground, patience: float) -> None:
+        self._ground, self._patience = ground, patience
         self._applied: dict[tuple[str, str, str], Manifest] = {}
         self._objects: dict[tuple[str, str, str], Object] = {}
         self._namespaces: list[str] = []
-        status = lab.status()
-        self.nodes = tuple(node.name for node in status.nodes if not node.stopped)
+        self.nodes = ground.nodes
 
     # -- objects ------------------------------------------------------------------------------------------------
 
@@ -58,33 +46,31 @@ class Cluster:
         problems = [
             f"{manifest.where}: namespace {name} exists in the lab already, and is not touched"
             for name, manifest in made
-            if self._api.find(_namespace(name)) is not None
+            if self._ground.find(_namespace(name)) is not None
         ]
         problems += [
             f"{manifest}: exists in the lab already, and is not touched"
             for manifest in manifests
-            if manifest.kind in CLUSTER_SCOPED and self._api.find(manifest.content) is not None
+            if manifest.kind in CLUSTER_SCOPED and self._ground.find(manifest.content) is not None
         ]
         if problems:
             raise WrongTestError("\n".join(problems))
 
     def apply(self, manifests: Iterable[Manifest]) -> None:
         """Namespaces first, those that no manifest makes too. Raises WrongTestError with what the server refuses."""
-        from kubelab.lab.errors import LabError
-
         manifests = sorted(manifests, key=lambda manifest: manifest.kind not in ("Namespace", "ServiceAccount"))
         for name in self._namespaces_of(manifests):
             if name not in self._namespaces:
-                self._api.apply_configuration(_namespace(name), MANAGER)
+                self._ground.apply(_namespace(name))
                 self._namespaces.append(name)
         problems = []
         for manifest in manifests:
             key = (manifest.kind, manifest.namespace, manifest.name)
             try:
-                self._objects[key] = self._api.apply_configuration(_with_namespace(manifest), MANAGER)
+                self._objects[key] = self._ground.apply(_with_namespace(manifest))
                 self._applied[key] = manifest
-            except LabError as error:
-                problems.append(f"{manifest}: {getattr(error, 'reason', error)}")
+            except RefusedError as error:
+                problems.append(f"{manifest}: {error}")
         if problems:
             raise WrongTestError("\n".join(problems))
 
@@ -92,11 +78,11 @@ class Cluster:
         """What the test made goes, in a lab that stays: objects outside of namespaces, then the namespaces."""
         for (kind, _, _), manifest in self._applied.items():
             if kind in CLUSTER_SCOPED:
-                self._api.delete(manifest.content)
+                self._ground.delete(manifest.content)
         for name in self._namespaces:
-            self._api.delete(_namespace(name))
+            self._ground.delete(_namespace(name))
         names = set(self._namespaces)
-        self._api.wait(
+        self._ground.wait(
             "/api/v1/namespaces",
             lambda items: not any(item["metadata"]["name"] in names for item in items),
             60,
@@ -115,14 +101,14 @@ class Cluster:
     # -- conditions ---------------------------------------------------------------------------------------------
 
     def settle(self) -> State:
-        """Waits until pods are ready and every agent enforces what was applied. Raises WrongTestError, LabError."""
+        """Waits until pods are ready and every agent enforces what was applied. Raises WrongTestError."""
         deadline = time.monotonic() + self._patience
         self._wait_workloads(deadline)
-        state = State(self._own("pods"), self._own("services"), tuple(self._api.get("/api/v1/nodes")["items"]))
+        state = State(self._own("pods"), self._own("services"), tuple(self._ground.get("/api/v1/nodes")["items"]))
         return replace(state, notes=self._wait_agents(state, deadline))
 
     def _own(self, plural: str) -> tuple[Object, ...]:
-        items = self._api.get(f"/api/v1/{plural}")["items"]
+        items = self._ground.get(f"/api/v1/{plural}")["items"]
         return tuple(item for item in items if item["metadata"].get("namespace") in self._namespaces)
 
     def _wait_workloads(self, deadline: float) -> None:
@@ -130,7 +116,7 @@ class Cluster:
             found = [
                 f"{plural} {item['metadata']['namespace']}/{item['metadata']['name']}"
                 for plural in ("deployments", "daemonsets", "replicasets")
-                for item in self._api.get(f"/apis/apps/v1/{plural}")["items"]
+                for item in self._ground.get(f"/apis/apps/v1/{plural}")["items"]
                 if item["metadata"]["namespace"] in self._namespaces and not _rolled_out(item)
             ]
             return [*found, *(_pod_problem(pod) for pod in self._own("pods") if not _ready(pod))]
@@ -143,7 +129,7 @@ class Cluster:
         What it does not enforce of a valid policy is returned.
         """
         policies = [(self._applied[key], stored) for key, stored in self._objects.items() if key[0] in POLICIES]
-        namespaces = self._api.get("/api/v1/namespaces")["items"]
+        namespaces = self._ground.get("/api/v1/namespaces")["items"]
         wanted = enforced.wanted(state.pods, namespaces, [stored for _, stored in policies])
         files = {enforced.key_of(stored): manifest for manifest, stored in policies}
         notes: dict[str, None] = {}
@@ -175,11 +161,9 @@ class Cluster:
 
     # -- questions ----------------------------------------------------------------------------------------------
 
-    def tables(self, node: str) -> enforced.Tables:
-        """Tables of a node's agent, by name; none while it does not answer."""
-        program = [sys.executable, "-m", "cilium.cli.cluster.policy_test.agent_tables", *enforced.TABLES]
-        done = subprocess.run(self._lab.node_argv(node, program), capture_output=True, text=True, check=False)
-        return {} if done.returncode else dict(json.loads(done.stdout))
+    def tables(self, node: str) -> Tables:
+        """Those of a node's agent that conditions are about; none while it does not answer."""
+        return self._ground.tables(node, enforced.TABLES)
 
 
 def _namespace(name: str) -> Object:
