@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
-from kubelab.kubelet import etc_files, quantities
+from kubelab.kubelet import etc_files, resources
 from kubelab.kubelet.config import KubeletConfig, Object
 
 Fetch = Callable[[str, str, str], Awaitable["dict[str, bytes] | None"]]
@@ -107,7 +107,7 @@ async def _value_from(
     if "fieldRef" in source:
         return field(pod, source["fieldRef"]["fieldPath"], config, ips)
     if "resourceFieldRef" in source:
-        return quantities.shown(source["resourceFieldRef"], container)
+        return resources.shown(source["resourceFieldRef"], container)
     for kind, key in (("configmaps", "configMapKeyRef"), ("secrets", "secretKeyRef")):
         if key in source:
             reference = source[key]

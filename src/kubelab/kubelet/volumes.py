@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubelab.kubelet import environment, projections, quantities
+from kubelab import quantities
+from kubelab.kubelet import environment, projections, resources
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.environment import Fetch, MissingReferenceError
 from kubelab.kubelet.projections import File
@@ -207,7 +208,7 @@ class Volumes:
         reference = item["resourceFieldRef"]
         for container in pod["spec"]["containers"]:
             if container["name"] == reference.get("containerName"):
-                return quantities.shown(reference, container).encode()
+                return resources.shown(reference, container).encode()
         raise MissingReferenceError(f"resourceFieldRef: no container {reference.get('containerName')!r}")
 
 
@@ -247,7 +248,7 @@ def host_path(name: str, source: Object) -> str:
 def _empty_directory(path: Path, source: Object, group: int | None) -> None:
     """A directory for anybody; with a limit of size or in memory, a file system of its own: writing more fails."""
     path.mkdir(parents=True, exist_ok=True)
-    limit = int(quantities.number(source.get("sizeLimit") or 0))
+    limit = quantities.whole(source.get("sizeLimit") or 0)
     if (limit or source.get("medium") == "Memory") and not os.path.ismount(path):
         syscalls.mount("tmpfs", str(path), "tmpfs", syscalls.MS_NOSUID, f"size={limit}" if limit else None)
     path.chmod(0o777 if group is None else 0o2777)  # containers may run as any user
