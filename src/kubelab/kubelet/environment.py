@@ -70,10 +70,6 @@ async def build(
     result = {
         **(links or {}),
         "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else etc_files.hostname(pod),
-        "KUBERNETES_SERVICE_HOST": config.api_host,
-        "KUBERNETES_SERVICE_PORT": config.api_port,
-        "KUBERNETES_SERVICE_PORT_HTTPS": config.api_port,
-        "KUBERNETES_PORT": f"tcp://{config.api_host}:{config.api_port}",
     }
     for source in container.get("envFrom") or []:
         prefix = source.get("prefix", "")

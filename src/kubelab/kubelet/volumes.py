@@ -32,8 +32,8 @@ Token = Callable[[Object, "str | None", int], Awaitable[str]]
 
 Claimed = Callable[[str, str], Awaitable[Object]]
 """(namespace, claim) -> the PersistentVolume that is bound to it. Raises VolumeError while there is none."""
-Services = Callable[[str], Awaitable[list[Object]]]
-"""Those of a namespace, as far as they are known."""
+Services = Callable[[Object], Awaitable[list[Object]]]
+"""Those of which a pod's containers are told, as far as they are known; of two of one name the last holds."""
 
 _FROM_API = {"configMap", "secret", "projected", "downwardAPI"}
 

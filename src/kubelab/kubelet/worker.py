@@ -169,9 +169,7 @@ class PodWorker:
         directory = self.directory / "containers" / container["name"]
         shutil.rmtree(directory / "layer" / str(attempt - 1), ignore_errors=True)
         etc = [Mount(str(self.directory / "etc" / name), f"/etc/{name}") for name in etc_files.NAMES]
-        links: dict[str, str] = {}
-        if self.pod["spec"].get("enableServiceLinks", True):
-            links = service_links.variables(await self._around.sources.services(self.pod["metadata"]["namespace"]))
+        links = service_links.variables(await self._around.sources.services(self.pod))
         variables = await environment.build(self.pod, container, config, list(self._ips), fetch, links)
         described = ContainerSpec(
             pod=self.pod,

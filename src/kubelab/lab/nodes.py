@@ -106,6 +106,7 @@ class Nodes:
             socket=f"{inside}/kubelet.sock",
             socket_outside=str(space.kubelet / "kubelet.sock"),
             cluster_dns=state.options.name_servers,
+            cluster_ips=bool(state.options.name_servers),  # who serves those of name servers serves all
             images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
             runtime=state.options.runtime,
             heartbeat=state.options.heartbeat,
