@@ -4,11 +4,11 @@ Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. 
 `evict_pod` are also for in-process callers.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from kubelab import timestamps
 from kubelab.apiserver import errors, evictions, jsonpath, selectors
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
@@ -141,7 +141,7 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
         raise errors.conflict(group="", plural="pods/binding", name=name, why=why)
     if "deletionTimestamp" in pod["metadata"]:
         raise errors.conflict(group="", plural="pods/binding", name=name, why=f"pod {name} is being deleted")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamps.now()
     condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
     bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}

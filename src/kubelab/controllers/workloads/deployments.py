@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.selectors import from_spec
 from kubelab.controllers import objects
@@ -283,7 +284,7 @@ class DeploymentController(Controller):
             found = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
         previous = objects.condition(deployment, "Available") or {}
         moved = previous.get("status") != found[0]
-        update = objects.timestamp(self.now()) if moved else previous.get("lastUpdateTime")
+        update = timestamps.seconds(self.now()) if moved else previous.get("lastUpdateTime")
         return _condition("Available", found, update)
 
     def _progressing(
@@ -305,7 +306,7 @@ class DeploymentController(Controller):
         else:
             found, wait = self._pending(deployment, previous, moved, name)
         same = previous.get("reason") == found[1] and previous.get("message") == found[2]
-        update = previous["lastUpdateTime"] if same and not (moved and wait) else objects.timestamp(now)
+        update = previous["lastUpdateTime"] if same and not (moved and wait) else timestamps.seconds(now)
         return _condition("Progressing", found, update), wait
 
     def _pending(

@@ -12,6 +12,7 @@ from typing import Any
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import expand
+from kubelab.kubelet.runtime.containerd.resources import resources
 from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, Mount
 
 UID = "io.kubernetes.pod.uid"
@@ -50,6 +51,7 @@ def sandbox_config(pod: Object, directory: Path, attempt: int) -> Any:
         labels={**(meta.get("labels") or {}), **_pod_labels(pod)},
         annotations=meta.get("annotations") or {},
         linux=cri.LinuxPodSandboxConfig(
+            cgroup_parent=cgroup(meta["uid"]),
             sysctls={entry["name"]: entry["value"] for entry in security.get("sysctls") or []},
             security_context=cri.LinuxSandboxSecurityContext(
                 namespace_options=_namespaces(spec),
@@ -78,8 +80,16 @@ def container_config(spec: ContainerSpec, image: Any, directory: Path) -> Any:
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
-        linux=cri.LinuxContainerConfig(security_context=_security_context(spec.pod["spec"], container, image)),
+        linux=cri.LinuxContainerConfig(
+            resources=resources(spec.pod, container),
+            security_context=_security_context(spec.pod["spec"], container, image),
+        ),
     )
+
+
+def cgroup(uid: str) -> str:
+    """Of a pod, where processes have theirs, too; seen from the node's root in every hierarchy."""
+    return f"/kubepods/pod{uid}"
 
 
 def _pod_labels(pod: Object) -> dict[str, str]:

@@ -22,6 +22,7 @@ from kubelab.kubelet.runtime.containerd.container import SCHEME, ContainerdConta
 from kubelab.kubelet.runtime.containerd.images import image_of, listed
 from kubelab.kubelet.runtime.contract import ContainerSpec, LaunchError, LogFormat, Sandbox, SandboxError
 from kubelab.kubelet.runtime.dialing import dial
+from kubelab.underlay import cgroups, controllers
 
 log = structlog.get_logger(__name__)
 
@@ -103,10 +104,11 @@ class ContainerdRuntime:
         while True:
             try:
                 await self._discard(await self._sandboxes(pod["metadata"]["uid"]))
-                return
+                break
             except CriError as error:
                 log.warning("sandbox not removed", pod=pod["metadata"]["name"], error=str(error))
             await asyncio.sleep(RETRY)
+        remove_groups(pod["metadata"]["uid"])
 
     async def collect(self, keep: set[str]) -> None:
         """Raises CriError."""
@@ -114,6 +116,8 @@ class ContainerdRuntime:
         for found in left:
             log.info("leftover sandbox removed", pod=f"{found.metadata.namespace}/{found.metadata.name}")
         await self._discard(left)
+        for uid in {found.metadata.uid for found in left}:
+            remove_groups(uid)
 
     async def _sandboxes(self, uid: str) -> list[Any]:
         return await self._client.sandboxes({describe.UID: uid})
@@ -166,3 +170,9 @@ class ContainerdRuntime:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def remove_groups(uid: str) -> None:
+    """Those of a pod, which runc makes above its containers' and leaves."""
+    for root in (Path("/sys/fs/cgroup"), *Path(controllers.INSIDE).glob("*")):
+        cgroups.remove_if_empty(root / describe.cgroup(uid).lstrip("/"))
