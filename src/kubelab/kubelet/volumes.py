@@ -226,6 +226,7 @@ def _below(path: str, sub: str, container: str) -> str:
     inside = os.path.join(path, sub)
     if not os.path.exists(inside):
         os.makedirs(inside)
+        os.chmod(inside, os.stat(path).st_mode & 0o7777)  # whoever may write to the volume may write here
     return inside
 
 

@@ -80,7 +80,7 @@ class PodWorker:
 
     def _container(self, spec: Object, policy: str) -> Container:
         directory = self.directory / "containers" / spec["name"]
-        return Container(spec, self, directory, self._around.inotify, policy=policy, log_format=self.log_format)
+        return Container(spec, self, directory, self._around.inotify, policy=policy)
 
     @property
     def name(self) -> str:

@@ -153,8 +153,46 @@ def ctr(space: NodeSpace, *words: str) -> subprocess.CompletedProcess[str]:
 
 def images(space: NodeSpace) -> list[tuple[str, str]]:
     """(name, digest) of the node's images, without their ids and the one of sandboxes. Raises LabError."""
-    done = ctr(space, "images", "ls")
+    return [(name, digest) for name, digest in _references(space) if _tagged(name) and name != pause.IMAGE]
+
+
+def remove_image(space: NodeSpace, name: str) -> bool:
+    """Whether the node had it. Containers that run go on. Raises LabError."""
+    if name not in dict(_references(space)):
+        return False
+    _remove(space, [name])
+    prune(space)
+    return True
+
+
+def prune(space: NodeSpace) -> None:
+    """Images that lost their last name, to a newer one or by removal, go; unless a container is of them."""
+    references = _references(space)
+    named = {digest for name, digest in references if _tagged(name)}
+    lost = [name for name, digest in references if digest not in named]
+    if lost:
+        used = {line.split()[1] for line in _listed(space, "containers")}
+        held = {digest for name, digest in references if name in used}
+        _remove(space, [name for name, digest in references if name in lost and digest not in held])
+
+
+def _tagged(name: str) -> bool:
+    return "@" not in name and not name.startswith("sha256:")
+
+
+def _references(space: NodeSpace) -> list[tuple[str, str]]:
+    """(name, digest): under one image's tags, its digest and its id."""
+    rows = [line.split() for line in _listed(space, "images")]
+    return [(row[0], row[2]) for row in rows]
+
+
+def _listed(space: NodeSpace, what: str) -> list[str]:
+    done = ctr(space, what, "ls")
     if done.returncode:
-        raise LabError(f"{space.name}: containerd does not list its images: {done.stderr.strip()}")
-    rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    return [(row[0], row[2]) for row in rows if not row[0].startswith("sha256:") and row[0] != pause.IMAGE]
+        raise LabError(f"{space.name}: containerd does not list its {what}: {done.stderr.strip()}")
+    return done.stdout.splitlines()[1:]
+
+
+def _remove(space: NodeSpace, names: list[str]) -> None:
+    if names and (done := ctr(space, "images", "rm", "--sync", *names)).returncode:
+        raise LabError(f"{space.name}: containerd does not remove {', '.join(names)}: {done.stderr.strip()}")

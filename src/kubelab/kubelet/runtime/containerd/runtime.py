@@ -20,7 +20,14 @@ from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.runtime.containerd import describe
 from kubelab.kubelet.runtime.containerd.container import SCHEME, ContainerdContainer
 from kubelab.kubelet.runtime.containerd.images import image_of, listed
-from kubelab.kubelet.runtime.contract import ContainerSpec, LaunchError, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import (
+    ContainerSpec,
+    CreateError,
+    LaunchError,
+    LogFormat,
+    Sandbox,
+    SandboxError,
+)
 from kubelab.kubelet.runtime.dialing import dial
 from kubelab.underlay import cgroups, controllers
 
@@ -139,17 +146,21 @@ class ContainerdRuntime:
     # -- containers ---------------------------------------------------------------------------------------------
 
     async def start(self, spec: ContainerSpec) -> ContainerdContainer:
-        image = await image_of(self._client, spec.container)
+        image = await image_of(self._client, spec.pod, spec.container)
         directory = spec.log.parent.parent.parent  # <pod>/containers/<name>/<attempt>.log
         config = describe.container_config(spec, image, directory)
         sandbox = describe.sandbox_config(spec.pod, directory, 0)
         try:
             await self._replace(spec)
             identifier = await self._client.create(spec.sandbox.container_id, config, sandbox)
+        except CriError as error:
+            raise CreateError(str(error)) from error
+        try:
             await self._client.start(identifier)
         except CriError as error:
             raise LaunchError(str(error)) from error
-        return ContainerdContainer(self._client, identifier, image.id, tty=bool(spec.container.get("tty")))
+        reference = image.repo_digests[0] if image.repo_digests else image.id
+        return ContainerdContainer(self._client, identifier, reference, tty=bool(spec.container.get("tty")))
 
     async def _replace(self, spec: ContainerSpec) -> None:
         """What is there of the same container, from an attempt whose end nobody saw, goes."""

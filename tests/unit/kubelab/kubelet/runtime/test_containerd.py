@@ -13,7 +13,7 @@ from kubelab.kubelet.runtime.containerd import describe
 from kubelab.kubelet.runtime.containerd.choice import choose
 from kubelab.kubelet.runtime.containerd.resources import resources
 from kubelab.kubelet.runtime.containerd.session import exit_code
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LaunchError, Mount, Sandbox
+from kubelab.kubelet.runtime.contract import ContainerConfigError, ContainerSpec, LaunchError, Mount, Sandbox
 from kubelab.kubelet.streaming.channels import exited, failed
 
 DIRECTORY = Path("/var/lib/kubelet/pods/u")
@@ -117,9 +117,8 @@ def test_security_of_container_over_that_of_pod_over_that_of_image() -> None:
     ],
 )
 def test_run_as_non_root(image: Any, security: dict[str, Any], words: str) -> None:
-    with pytest.raises(ImageError, match=words) as caught:
+    with pytest.raises(ContainerConfigError, match=words):
         container(image, securityContext={"runAsNonRoot": True, **security})
-    assert caught.value.reason == "CreateContainerConfigError"
     container(cri.Image(id="1", uid=cri.Int64Value(value=5)), securityContext={"runAsNonRoot": True})
 
 
