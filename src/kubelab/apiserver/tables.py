@@ -22,6 +22,10 @@ class Tables:
         self._columns: dict[str, tuple[Column, ...]] = {**core.columns(), **groups.columns(), **stored.columns()}
         self._custom: dict[tuple[str, str], tuple[Column, ...]] = {}
 
+    def set_columns(self, resource: str, columns: Iterable[Column]) -> None:
+        """Of a resource that is not built in and has no CRD."""
+        self._columns[resource] = tuple(columns)
+
     def set_custom(self, resource: str, version: str, columns: Iterable[Mapping[str, Any]]) -> None:
         """Use a CRD version's additionalPrinterColumns from now on."""
         own = [_custom_column(c) for c in columns]

@@ -30,6 +30,7 @@ from kubelab.controllers.storage import matching
 from kubelab.controllers.storage.binder import VolumeController
 from kubelab.controllers.storage.protection import EphemeralVolumeController, ProtectionController
 from kubelab.controllers.storage.provisioner import Provisioner
+from kubelab.controllers.upkeep.api_services import ApiServiceController
 from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.upkeep.event_expiry import EventExpiryController
 from kubelab.controllers.upkeep.garbage import GarbageCollector
@@ -85,6 +86,7 @@ class ControllerManager:
                 else []
             ),
             ClusterRoleAggregationController(store, pods=pods, now=now),
+            ApiServiceController(store, pods=pods, now=now),
             ResourceQuotaController(store, pods=pods, now=now),
             NodeController(store, pods=pods, now=now, clock=clock, grace=options.node_grace),
             *(

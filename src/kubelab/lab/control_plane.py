@@ -25,6 +25,8 @@ from kubelab.controllers.storage.provisioner import Provisioner
 from kubelab.controllers.upkeep.token_secrets import Issue
 from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
+from kubelab.metrics.api import NodeMetrics, PodMetrics
+from kubelab.metrics.collector import Collector
 from kubelab.underlay.node import KUBELET_DIRECTORY
 
 JOB_BACKOFF = 1.0
@@ -41,6 +43,9 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         service_ranges=lab.service_ranges,
         default_toleration_seconds=lab.default_toleration_seconds,
     )
+    collector = Collector(server.store, server.kubelets)
+    server.computed.add(NodeMetrics(server.store, collector))
+    server.computed.add(PodMetrics(server.store, collector))
     nodes = Path(config["data_dir"]).parent / "nodes"
     options = controller_options(
         lab, ca=server.authority.certificate, nodes=nodes, issue_token=server.tokens.issue_legacy
@@ -53,7 +58,7 @@ async def serve(config: dict[str, Any], ready: int) -> None:
     try:
         os.write(ready, b"ready")
         os.close(ready)
-        task = asyncio.create_task(controllers.run())
+        task = asyncio.create_task(_run(controllers, collector))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)
@@ -61,6 +66,12 @@ async def serve(config: dict[str, Any], ready: int) -> None:
             await task
     finally:
         await server.stop()
+
+
+async def _run(controllers: ControllerManager, collector: Collector) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(controllers.run(), name="controllers")
+        tasks.create_task(collector.run(), name="metrics")
 
 
 def controller_options(
