@@ -139,3 +139,18 @@ def _sum(obj: Object, resource: str) -> str:
     unit = "n" if resource == "cpu" else "Ki"
     total = sum(int(container["usage"][resource].removesuffix(unit)) for container in obj["containers"])
     return f"{total}{unit}" if total else "0"
+
+
+class ResourceMetrics:
+    """What controllers read: the API without its server."""
+
+    def __init__(self, store: Store, collector: Collector) -> None:
+        self._store, self._collector = store, collector
+
+    async def of_pods(self, pods: Sequence[Object]) -> dict[str, PodUsage]:
+        """By name; what is not known is left out. Raises NotFound while the API is not served."""
+        if self._store.registry.get(PodMetrics.resource.key) is None:
+            raise NotFound("the server could not find the requested resource (get pods.metrics.k8s.io)")
+        await self._collector.refresh()
+        found = {pod["metadata"]["name"]: pod_usage_of(self._collector, pod) for pod in pods}
+        return {name: used for name, used in found.items() if used is not None}
