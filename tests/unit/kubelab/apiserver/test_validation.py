@@ -230,7 +230,7 @@ async def test_kinds_that_are_kept_have_their_defaults(store):
             'spec.metrics[0].resource.target.averageValue: Invalid value: "0": must be positive',
         ),
         ({"behavior": {"scaleUp": {"stabilizationWindowSeconds": 3601}}}, "must be less than or equal to 3600"),
-        ({"behavior": {"scaleDown": {"selectPolicy": "Most"}}}, 'spec.behavior.scaleDown.selectPolicy: Unsupported value'),
+        ({"behavior": {"scaleDown": {"selectPolicy": "Most"}}}, 'scaleDown.selectPolicy: Unsupported value: "Most"'),
         (
             {"behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 0, "periodSeconds": 1801}]}}},
             "spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 1801: must be less than or equal to 1800",
