@@ -155,6 +155,8 @@ def scale_of(obj: Object, resource: Resource) -> Object:
     metadata = obj["metadata"]
     status: Object = {"replicas": _first(obj, status_path) or 0}
     selector = _first(obj, selector_path) if selector_path else None
+    if resource.key == "replicationcontrollers":  # which has plain labels
+        selector = {"matchLabels": selector}
     if selector is not None:
         status["selector"] = selector if isinstance(selector, str) else selectors.to_text(selector)
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")

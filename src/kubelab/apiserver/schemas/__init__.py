@@ -132,7 +132,15 @@ class Schemas:
         self._names: dict[tuple[str, str, str], str] = {}
         self._custom: set[str] = set()
         self._nodes: dict[str, Node] = {}
-        for name, schema in self._definitions.items():
+        self._name(self._definitions)
+
+    def define(self, definitions: Mapping[str, Schema]) -> None:
+        """Learn kinds that are neither built in nor of a CRD."""
+        self._definitions.update(definitions)
+        self._name(definitions)
+
+    def _name(self, definitions: Mapping[str, Schema]) -> None:
+        for name, schema in definitions.items():
             for gvk in schema.get("x-kubernetes-group-version-kind", ()):
                 self._names.setdefault((gvk["group"], gvk["version"], gvk["kind"]), name)
 
