@@ -18,14 +18,12 @@ _REF = "#/definitions/"
 _PREFIX = "io.k8s.apimachinery.pkg."
 OBJECT_META = f"{_PREFIX}apis.meta.v1.ObjectMeta"
 LIST_META = f"{_PREFIX}apis.meta.v1.ListMeta"
+INT_OR_STRING = f"{_PREFIX}util.intstr.IntOrString"
+QUANTITY = f"{_PREFIX}api.resource.Quantity"
 # The publisher leaves the scalars with a notation of their own untyped.
 _SCALARS: dict[str, Schema] = {
-    f"{_PREFIX}util.intstr.IntOrString": {
-        "type": "string",
-        "format": "int-or-string",
-        "x-kubernetes-int-or-string": True,
-    },
-    f"{_PREFIX}api.resource.Quantity": {"type": "string", "format": "quantity", "x-kubernetes-int-or-string": True},
+    INT_OR_STRING: {"type": "string", "format": "int-or-string", "x-kubernetes-int-or-string": True},
+    QUANTITY: {"type": "string", "format": "quantity", "x-kubernetes-int-or-string": True},
 }
 
 
