@@ -8,6 +8,7 @@ Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disrup
 from typing import Any
 
 from kubelab import timestamps
+from kubelab.apiserver.admission.base import CREATE
 from kubelab.apiserver.errors import Cause, InternalError, TooManyRequests
 from kubelab.apiserver.selectors import from_spec
 from kubelab.apiserver.store import Store
@@ -24,10 +25,14 @@ async def evict(
 ) -> None:
     """Raises NotFound, Conflict (preconditions), TooManyRequests (the budget forbids it), InternalError."""
     options = options or {}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}, "deleteOptions": options}
+    await store.review(
+        "pods", name, eviction, namespace=namespace, subresource="eviction", operation=CREATE, dry_run=dry_run
+    )
     pod = await store.get("pods", name, namespace=namespace)
     preconditions = options.get("preconditions") or {}
     uid, version = preconditions.get("uid"), preconditions.get("resourceVersion")
-    await store.delete("pods", name, namespace=namespace, uid=uid, version=version, dry_run=True)
+    store.delete_now("pods", name, namespace=namespace, uid=uid, version=version, dry_run=True)
     budget = None if _free(pod) else _budget_of(store, pod)
     lowered = _lowered(pod, budget) if budget is not None else None
     if dry_run:
@@ -36,7 +41,7 @@ async def evict(
         await store.update(BUDGETS, {**budget, "status": lowered}, subresource="status")
     if "deletionTimestamp" not in pod["metadata"]:
         await _mark(store, pod)
-    await store.delete(
+    store.delete_now(
         "pods",
         name,
         namespace=namespace,

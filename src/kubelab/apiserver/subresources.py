@@ -10,6 +10,7 @@ from aiohttp import web
 
 from kubelab import timestamps
 from kubelab.apiserver import errors, evictions, jsonpath, selectors
+from kubelab.apiserver.admission.base import CREATE
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
@@ -134,6 +135,10 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
     """Assign a pod to a node, once. Raises Conflict when it already has one, NotFound, BadRequest without a node."""
     if not node:
         raise BadRequest("Binding: target.name: Required value: name the node")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"name": node}}
+    await store.review(
+        "pods", name, binding, namespace=namespace, subresource="binding", operation=CREATE, dry_run=False
+    )
     pod = await store.get("pods", name, namespace=namespace)
     assigned = pod["spec"].get("nodeName")
     if assigned:
@@ -146,7 +151,9 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
     others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
     bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
     bound["status"] = {**pod.get("status", {}), "conditions": [*others, condition]}
-    return await store.patch("pods", name, lambda _: bound, namespace=namespace, subresource="binding")
+    return await store.patch(
+        "pods", name, lambda _: bound, namespace=namespace, subresource="binding", through="binding"
+    )
 
 
 def scale_of(obj: Object, resource: Resource) -> Object:

@@ -39,7 +39,8 @@ class DefinitionStrategy(NamedStrategy):
         obj.pop("status", None)
         if self.validate(obj, None):
             return
-        obj["metadata"]["finalizers"] = [*obj["metadata"].get("finalizers", []), CLEANUP]
+        finalizers = obj["metadata"].get("finalizers", [])
+        obj["metadata"]["finalizers"] = finalizers if CLEANUP in finalizers else [*finalizers, CLEANUP]
         obj["status"] = _accept(obj, None, store)
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
