@@ -24,13 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the tests are imported: what they ask for is decided there."""
     if wanted := config.getoption("--policy-examples"):
         os.environ[VARIABLE] = str(wanted)
-    if shared(config) and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(lanes.Names())
-
-
-def shared(config: pytest.Config) -> bool:
-    """Several processes share the tests."""
-    return config.getoption("dist", "no") != "no" or hasattr(config, "workerinput")
+    lanes.configure(config)
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +39,13 @@ def kind(item: pytest.Item) -> str:
     return item.path.relative_to(HERE).parts[0]
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups afterwards
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "CILIUM_SOAK" not in os.environ:
         soaks = [item for item in items if item.get_closest_marker("soak")]
         items[:] = [item for item in items if item not in soaks]
         config.hook.pytest_deselected(items=soaks)
     items.sort(key=lambda item: ORDER.index(kind(item)) if kind(item) in ORDER else len(ORDER))
-    if shared(config):
-        items.sort(key=lambda item: lanes.mark(item) != lanes.FIRST)
+    lanes.prepare(config, items)
     if os.geteuid() != 0:
         for item in items:
             if kind(item) in NEED_ROOT:
