@@ -16,6 +16,7 @@ from typing import Protocol
 
 import structlog
 
+from kubelab import timestamps
 from kubelab.kubelet import lifecycle, logs, probes, termination
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
@@ -29,7 +30,7 @@ from kubelab.kubelet.runtime.contract import (
     LogFormat,
     Running,
 )  # fmt: skip
-from kubelab.kubelet.status import ContainerState, now
+from kubelab.kubelet.status import ContainerState
 from kubelab.kubelet.volumes import VolumeError
 
 log = structlog.get_logger(__name__)
@@ -142,13 +143,14 @@ class Container:
             await self._without_image(error)
             return False
         except LaunchError as error:
-            self.state = replace(self.state, started_at=now())
+            self.state = replace(self.state, started_at=timestamps.now())
             self._ended(Exit(128, reason=error.reason), str(error))
             self._host.event("Warning", "Failed", f"Error: {error}")
             return True
         probed = "startupProbe" in self.spec
         hooked = not (self.spec.get("lifecycle") or {}).get("postStart")
-        self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
+        self.state = replace(self.state, kind="running", reason="", message="",
+                             started_at=timestamps.now(), finished_at=None,
                              container_id=self.process.id, image_id=self.process.image_id, hooked=hooked,
                              started=hooked and not probed,
                              ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip

@@ -14,9 +14,9 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from kubelab import timestamps
 from kubelab.kubelet.inotify import Inotify
 from kubelab.underlay import syscalls
 
@@ -167,6 +167,5 @@ def _stamped(log: Path, data: bytes, offset: int) -> bytes:
     times, out = _Index(index_path(log)), []
     for line in data.splitlines(keepends=True):
         offset += len(line)
-        moment = datetime.fromtimestamp(times.at(offset), UTC)
-        out.append(moment.strftime("%Y-%m-%dT%H:%M:%S.%f").encode() + b"000Z " + line)
+        out.append(f"{timestamps.nanos(times.at(offset))} ".encode() + line)
     return b"".join(out)

@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 
-from kubelab.kubelet import grpc_health
+from kubelab import grpc_health
 from kubelab.kubelet.config import Object
 
 Exec = Callable[[list[str], float], Awaitable["tuple[int, str]"]]
@@ -131,12 +131,26 @@ async def http_get(target: Object, container: Object, ip: str) -> None:
 async def _grpc(target: Object, ip: str) -> None:
     service = target.get("service") or ""
     try:
-        status = await grpc_health.check(ip, int(target["port"]), service)
+        status = await _health(ip, int(target["port"]), service)
     except grpc_health.NoHealthError as error:
         raise ProbeFailedError(f"error: {error}") from error
     if status != grpc_health.SERVING:
         name = grpc_health.STATUSES.get(status, str(status))
         raise ProbeFailedError(f'service unhealthy (responded with "{name}")')
+
+
+async def _health(host: str, port: int, service: str) -> int:
+    """The status number. Raises OSError, NoHealthError."""
+    question = grpc_health.Question(joined(host, port), service, "kube-probe/1.34")
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        while question.status is None:
+            unsent, question.output = question.output, b""
+            writer.write(unsent)
+            question.received(await reader.read(65536))
+    finally:
+        writer.close()
+    return question.status
 
 
 async def watch(

@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 from kubelab.cri.proto import runtime_pb2 as cri
-from kubelab.kubelet import quantities
 from kubelab.kubelet.config import Object
+from kubelab.kubelet.resources import of_node
+from kubelab.quantities import quantity
 
 PERIOD = 100_000
 """Microseconds, of which a limit of CPU is a share."""
@@ -36,7 +37,7 @@ def resources(pod: Object, container: Object) -> Any:
 
 
 def _amount(amounts: Object, name: str) -> Decimal:
-    return quantities.number(amounts.get(name) or 0)
+    return quantity(amounts.get(name) or 0)
 
 
 def _shares(cpu: Decimal) -> int:
@@ -48,5 +49,5 @@ def _score(quality: str | None, memory: Decimal) -> int:
         return _GUARANTEED
     if quality != "Burstable":
         return _BEST_EFFORT
-    share = memory / quantities.number(quantities.of_node()["memory"])
+    share = memory / quantity(of_node()["memory"])
     return min(max(1000 - int(1000 * share), 1000 + _GUARANTEED), _BEST_EFFORT - 1)
