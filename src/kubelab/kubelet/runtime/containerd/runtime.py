@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class ContainerdRuntime:
                 await asyncio.sleep(RETRY)
         self._version = f"{SCHEME}://{answer.runtime_version.partition('~')[0]}"
         log.info("runtime found", name=answer.runtime_name, version=answer.runtime_version)
+
+    async def health(self) -> AsyncIterator[str | None]:
+        async for answers in self._client.answers():
+            yield None if answers else "container runtime is down"
 
     @property
     def version(self) -> str:

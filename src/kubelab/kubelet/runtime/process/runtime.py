@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,9 @@ class ProcessRuntime:
 
     async def open(self) -> None:
         """Nothing to wait for."""
+
+    async def health(self) -> AsyncIterator[str | None]:
+        yield None  # there is nothing that could be away
 
     def ready(self) -> str | None:
         return self._plugins.ready()
