@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
-from datetime import datetime
 from pathlib import Path
 
 from aiohttp import web
 
+from kubelab import timestamps
 from kubelab.kubelet import cri_logs, logs, resource_metrics
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.inotify import Inotify
@@ -194,7 +194,7 @@ def log_options(query: Mapping[str, str]) -> logs.LogOptions:
         since = time.time() - seconds
     elif "sinceTime" in query:
         try:
-            since = datetime.fromisoformat(query["sinceTime"]).timestamp()
+            since = timestamps.parse(query["sinceTime"]).timestamp()
         except ValueError:
             raise web.HTTPBadRequest(text=f"sinceTime: {query['sinceTime']!r} is not an RFC 3339 time") from None
     return logs.LogOptions(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubelab import timestamps
 from kubelab.kubelet.config import Object
 from kubelab.underlay import cgroups
 
@@ -57,7 +58,7 @@ class Summaries:
             before, spent = self._last.get(container.state.container_id, (now, used.cpu_nanoseconds))
             rate = int((used.cpu_nanoseconds - spent) / (now - before)) if now > before else 0
             self._last[container.state.container_id] = now, used.cpu_nanoseconds
-            stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            stamp = timestamps.now()
             containers.append(
                 {
                     "name": container.name,
@@ -77,7 +78,7 @@ class Summaries:
 
 
 def _total(cpus: list[Object], memories: list[Object]) -> tuple[Object, Object]:
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = timestamps.now()
     cpu = {key: sum(part[key] for part in cpus) for key in ("usageNanoCores", "usageCoreNanoSeconds")}
     memory = {key: sum(part[key] for part in memories) for key in ("workingSetBytes", "rssBytes")}
     return {"time": stamp, **cpu}, {"time": stamp, **memory}

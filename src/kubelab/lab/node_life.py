@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from kubelab import timestamps
 from kubelab.lab import drain, links, processes
 from kubelab.lab.api import ApiRefusedError, LabApi, Object, is_ready
 from kubelab.lab.errors import LabError
@@ -123,7 +124,7 @@ class NodeLife:
 
 def none_older_than(boot: datetime) -> Callable[[list[Object]], bool]:
     """Whether no pod is still called ready for what ran before that moment."""
-    moment = boot.strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.seconds(boot)
 
     def check(pods: list[Object]) -> bool:
         return not any(started < moment for pod in pods if is_ready(pod) for started in _starts(pod))

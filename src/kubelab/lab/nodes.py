@@ -91,7 +91,8 @@ class Nodes:
         node_group = cgroups.node_path(self.paths.name, name)
         record = self.paths.space(name).kubelet / "pods" / pod_uid / "containers" / container / "state.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return containerd.container_group(node_group, json.loads(record.read_text())["process"]["container"])
+            identifier = json.loads(record.read_text())["process"]["container"]
+            return containerd.container_group(node_group, pod_uid, identifier)
         return node_group / "kubepods" / f"pod{pod_uid}" / container
 
     def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:
@@ -106,6 +107,7 @@ class Nodes:
             socket=f"{inside}/kubelet.sock",
             socket_outside=str(space.kubelet / "kubelet.sock"),
             cluster_dns=state.options.name_servers,
+            cluster_ips=bool(state.options.name_servers),  # who serves those of name servers serves all
             images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
             runtime=state.options.runtime,
             heartbeat=state.options.heartbeat,

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from kubelab.apiserver.errors import Cause
-from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.strategies.base import Object
 from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, unsupported
+from kubelab.quantities import quantity
 
 _UP = ({"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15})
 _DOWN = ({"type": "Percent", "value": 100, "periodSeconds": 15},)

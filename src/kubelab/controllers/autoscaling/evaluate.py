@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Protocol
 
 from kubelab.apiserver.errors import ApiError
-from kubelab.apiserver.quantities import quantity_text
 from kubelab.controllers.autoscaling.recommend import (
     Measured,
     NoRecommendationError,
@@ -25,6 +24,7 @@ from kubelab.controllers.autoscaling.recommend import (
 )
 from kubelab.controllers.objects import Object
 from kubelab.metrics.samples import PodUsage
+from kubelab.quantities import quantity_text
 
 _CUSTOM = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
 _UNKNOWN: Object = {"type": ""}

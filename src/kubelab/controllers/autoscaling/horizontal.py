@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import ApiError, NotFound, not_found
-from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.selectors import LabelSelector, parse_labels
 from kubelab.apiserver.store import Store
@@ -24,6 +24,7 @@ from kubelab.controllers.autoscaling.recommend import TOLERANCE, Tolerances
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.index import PodIndex
 from kubelab.controllers.objects import Object
+from kubelab.quantities import quantity
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
 ABLE, ACTIVE, LIMITED = "AbleToScale", "ScalingActive", "ScalingLimited"
@@ -240,7 +241,7 @@ class HorizontalController(Controller):
         rules = behavior.get("scaleUp" if replicas > goal.current else "scaleDown") or {}
         found.history.scaled(found.now, goal.current, replicas, rules)
         found.status["desiredReplicas"] = replicas
-        found.status["lastScaleTime"] = objects.timestamp(found.now)
+        found.status["lastScaleTime"] = timestamps.seconds(found.now)
 
 
 def _tolerances(spec: Object) -> Tolerances:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from kubelab.apiserver.quantities import quantity
 from kubelab.controllers import objects
 from kubelab.controllers.objects import Object
+from kubelab.quantities import quantity
 
 INITIALIZATION = timedelta(minutes=5)
 """After its start a pod's CPU counts only while it is ready, and only if it was measured since."""

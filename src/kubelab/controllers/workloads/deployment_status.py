@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from kubelab import timestamps
 from kubelab.controllers import objects
 from kubelab.controllers.objects import Object
 from kubelab.controllers.workloads import rollout
@@ -58,7 +59,7 @@ def _available(deployment: Object, status: Object, now: datetime) -> Object:
         found = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     previous = objects.condition(deployment, "Available") or {}
     moved = previous.get("status") != found[0]
-    return _condition("Available", found, objects.timestamp(now) if moved else previous.get("lastUpdateTime"))
+    return _condition("Available", found, timestamps.seconds(now) if moved else previous.get("lastUpdateTime"))
 
 
 def _progressing(
@@ -78,7 +79,7 @@ def _progressing(
     else:
         found, wait = _pending(deployment, previous, moved, name, now)
     same = previous.get("reason") == found[1] and previous.get("message") == found[2]
-    update = previous["lastUpdateTime"] if same and not (moved and wait) else objects.timestamp(now)
+    update = previous["lastUpdateTime"] if same and not (moved and wait) else timestamps.seconds(now)
     return _condition("Progressing", found, update), wait
 
 

@@ -38,6 +38,16 @@ def test_durations(seconds, text):
         ({"status": {"phase": "Pending"}}, "Pending"),
         (
             {
+                "spec": {"initContainers": [{"name": "s", "restartPolicy": "Always"}]},
+                "status": {
+                    "phase": "Running",
+                    "initContainerStatuses": [{"name": "s", "started": True, "state": {"running": {}}}],
+                },
+            },
+            "Running",  # a sidecar that has started holds up nobody
+        ),
+        (
+            {
                 "status": {
                     "phase": "Running",
                     "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}],

@@ -7,7 +7,6 @@ import pytest
 
 from kubelab.apiserver import errors
 from kubelab.apiserver.strategies import services
-from kubelab.apiserver.strategies.containers import quantity
 
 Object = dict[str, Any]
 
@@ -177,15 +176,6 @@ async def test_ranges_that_are_full_are_the_servers_fault(store, monkeypatch):
     outside = {"metadata": {"name": "c"}, "spec": {"clusterIP": "10.97.0.1", "ports": [{"port": 80}]}}
     told = (await refused(store, "services", outside)).message
     assert "the provided IP (10.97.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/16" in told
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("100m", "0.1"), ("1Ki", "1024"), ("2e3", "2000"), ("1.5G", "15e8"), (2, "2"), ("x", None)],
-)
-def test_quantities(text, value):
-    found = quantity(text)
-    assert (None if value is None else float(value)) == (None if found is None else float(found))
 
 
 async def test_kinds_that_are_kept_have_their_defaults(store):
