@@ -15,6 +15,7 @@ from kubelab.apiserver import discovery
 from kubelab.apiserver.authentication import Authenticator
 from kubelab.apiserver.authorization.attributes import request_attributes
 from kubelab.apiserver.authorization.chain import Chain
+from kubelab.apiserver.computed import Computed
 from kubelab.apiserver.errors import (
     ApiError,
     Forbidden,
@@ -50,6 +51,7 @@ class Routes:
         registry: Registry,
         handlers: ResourceHandlers,
         subresources: Subresources,
+        computed: Computed,
         openapi: OpenApi,
         authenticator: Authenticator,
         authorizer: Chain,
@@ -58,6 +60,7 @@ class Routes:
         self._registry = registry
         self._handlers = handlers
         self._subresources = subresources
+        self._computed = computed
         self._openapi = openapi
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -139,6 +142,8 @@ class Routes:
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
+        if self._computed.serves(target.resource):
+            return await self._computed.handle(request, target)
         if target.subresource:
             return await self._subresources.handle(request, target)
         return await self._handlers.handle(request, target)
