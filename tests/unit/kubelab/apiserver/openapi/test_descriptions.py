@@ -1,11 +1,17 @@
 """What `kubectl explain` says of built-in kinds: everything, and nothing about what is not there."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+import kubelab
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.openapi.descriptions import TYPE_META, Descriptions
 from kubelab.apiserver.schemas import Schemas
 
+KUBELAB = Path(kubelab.__file__).parent
+NOT_DONE = re.compile(r"([Nn]ot acted upon in a lab|[Nn]ot mounted in a lab|A lab does not set it)\.")
 GVK = "x-kubernetes-group-version-kind"
 POD_SPEC = "io.k8s.api.core.v1.PodSpec"
 
@@ -68,6 +74,19 @@ def test_enums_are_of_strings_and_listed_in_the_text(descriptions, definitions):
             assert all(f' - `"{value}"`' in described["description"] for value in values)
             seen += 1
     assert seen > 80
+
+
+def test_what_a_lab_does_not_do_it_does_not_do(descriptions):
+    """A field of which all texts say so is nowhere in kubelets and controllers. Who adds it there changes the text."""
+    claims: dict[str, set[bool]] = {}
+    for entry in descriptions.entries.values():
+        for field, found in entry.get("properties", {}).items():
+            text = found["description"] if isinstance(found, dict) else found
+            claims.setdefault(field, set()).add(NOT_DONE.search(text) is not None)
+    idle = sorted(field for field, said in claims.items() if said == {True})
+    assert "hostUsers" in idle
+    code = "".join(file.read_text() for room in ("kubelet", "controllers") for file in (KUBELAB / room).rglob("*.py"))
+    assert [field for field in idle if f'"{field}"' in code] == []
 
 
 def test_one_field_in_full(descriptions, definitions):
