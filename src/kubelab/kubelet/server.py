@@ -8,6 +8,7 @@ GET or POST /attach/{namespace}/{pod}/{container}?input&output&error&tty
 GET or POST /portForward/{namespace}/{pod}?port
 GET /stats/summary
 ANY /proxy/{scheme}/{host}/{port}/{path}    a request into the pod network
+GET /tunnel/{host}/{port}                   a connection into it (Upgrade: tcp)
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class KubeletServer:
                 *(web.route(method, "/portForward/{namespace}/{pod}", self._forward) for method in _EITHER),
                 web.get("/stats/summary", self._stats),
                 web.route("*", "/proxy/{scheme}/{host}/{port}{path:.*}", self._pages.handle),
+                web.get("/tunnel/{host}/{port}", self._pages.tunnel),
             ]
         )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)

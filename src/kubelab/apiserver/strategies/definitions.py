@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubelab.apiserver import jsonpath
+from kubelab.apiserver.cel.rules import faults
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Reader
 from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required
@@ -114,7 +115,7 @@ def _check_version(version: Object, path: str) -> list[Cause]:
 
 def _check_schema(schema: Any, path: str) -> list[Cause]:
     """A structural schema types every node."""
-    causes: list[Cause] = []
+    causes = list(faults(schema, path))
     open_type = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
     if not schema.get("type") and not open_type:
         causes.append(required(f"{path}.type", "must not be empty for specified object fields"))
