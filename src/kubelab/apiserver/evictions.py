@@ -5,9 +5,9 @@ event loop; or TooManyRequests, which clients such as `kubectl drain` answer by 
 Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget".
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
+from kubelab import timestamps
 from kubelab.apiserver.admission.base import CREATE
 from kubelab.apiserver.errors import Cause, InternalError, TooManyRequests
 from kubelab.apiserver.selectors import from_spec
@@ -96,7 +96,7 @@ def _lowered(pod: Object, budget: Object) -> Object | None:
         needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
         text = f"The disruption budget {name} needs {needs} healthy pods and has {has} currently"
         raise TooManyRequests(REFUSED, causes=[Cause("", "DisruptionBudget", text)])
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.now()
     conditions = [
         {**entry, "status": "False", "reason": "InsufficientPods"}
         if entry["type"] == "DisruptionAllowed" and status["disruptionsAllowed"] == 1
@@ -113,7 +113,7 @@ def _lowered(pod: Object, budget: Object) -> Object | None:
 
 async def _mark(store: Store, pod: Object) -> None:
     """Say on the pod why it goes."""
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.now()
     new = {
         "type": "DisruptionTarget",
         "status": "True",

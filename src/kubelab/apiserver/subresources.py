@@ -4,11 +4,11 @@ Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. 
 `evict_pod` are also for in-process callers.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from kubelab import timestamps
 from kubelab.apiserver import errors, evictions, jsonpath, selectors
 from kubelab.apiserver.admission.base import CONNECT, CREATE, UPDATE
 from kubelab.apiserver.bodies import APPLY
@@ -180,7 +180,7 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
         raise errors.conflict(group="", plural="pods/binding", name=name, why=why)
     if "deletionTimestamp" in pod["metadata"]:
         raise errors.conflict(group="", plural="pods/binding", name=name, why=f"pod {name} is being deleted")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamps.now()
     condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
     bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
@@ -196,6 +196,8 @@ def scale_of(obj: Object, resource: Resource) -> Object:
     metadata = obj["metadata"]
     status: Object = {"replicas": _first(obj, status_path) or 0}
     selector = _first(obj, selector_path) if selector_path else None
+    if resource.key == "replicationcontrollers":  # which has plain labels
+        selector = {"matchLabels": selector}
     if selector is not None:
         status["selector"] = selector if isinstance(selector, str) else selectors.to_text(selector)
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")

@@ -6,16 +6,15 @@ from decimal import Decimal
 from typing import Any
 
 from kubelab.apiserver.cel.functions import BOOL, DOUBLE, INT, OPAQUE, STRING, function, method
-from kubelab.apiserver.decoding import QUANTITY
-from kubelab.apiserver.quantities import quantity, quantity_text
+from kubelab.quantities import fault, quantity, quantity_text
 
 Opaque = dict[str, Any]
 _SEMVER = re.compile(r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?$")
 
 
 def _quantity(text: str) -> Opaque:
-    if not QUANTITY.match(text):
-        raise ValueError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
+    if why := fault(text):
+        raise ValueError(why)
     return {"quantity": text}
 
 
@@ -24,7 +23,7 @@ def _amount(value: Opaque) -> Decimal:
 
 
 def _is_quantity(text: str) -> bool:
-    return QUANTITY.match(text) is not None
+    return not fault(text)
 
 
 def _as_integer(value: Opaque) -> int:

@@ -5,9 +5,9 @@ NamesAccepted and Established, or causes.
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
+from kubelab import timestamps
 from kubelab.apiserver import jsonpath
 from kubelab.apiserver.cel.rules import faults
 from kubelab.apiserver.errors import Cause
@@ -140,7 +140,7 @@ def _accept(crd: Object, old: Object | None, store: Reader) -> Object:
     """The status: accepted names unless another CRD of the group holds one of them."""
     names = crd["spec"]["names"]
     taken = _conflict(crd, store)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamps.now()
     before = {c["type"]: c for c in ((old or {}).get("status") or {}).get("conditions") or ()}
 
     def condition(kind: str, good: bool, reason: str, message: str) -> Object:
