@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from kubelab.apiserver.admission.base import CONNECT, CREATE, DELETE, UPDATE, Write
+from kubelab.apiserver.admission.webhooks.rules import asked_version
 from kubelab.apiserver.errors import ApiError, of_status
 from kubelab.apiserver.users import CONTROLLERS, REQUESTER
 
@@ -33,13 +34,12 @@ class Verdict:
 
 def request_of(write: Write, version: str, obj: Object | None, old: Object | None) -> Object:
     """The `request` of a review; policies see it as well."""
-    from_asked = _kinds(write, version)
-    requested = _kinds(write, version)
+    requested = _kinds(write, asked_version(write))
     user = REQUESTER.get() or CONTROLLERS
     namespace = write.target if write.resource.key == "namespaces" else write.namespace
     request: Object = {
         "uid": str(uuid.uuid4()),
-        **from_asked,
+        **_kinds(write, version),
         "requestKind": requested["kind"],
         "requestResource": requested["resource"],
         **({"requestSubResource": write.subresource} if write.subresource else {}),

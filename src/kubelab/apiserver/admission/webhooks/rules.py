@@ -92,8 +92,7 @@ class Match:
         """The version of the resource in which the write matches. Raises NotFound for a namespace that is gone."""
         if not self._selects(write):
             return None
-        asked = ASKED.get()
-        asked = asked if asked in write.resource.versions else write.resource.storage_version
+        asked = asked_version(write)
         if any(rule.matches(write, asked) for rule in self.excluded):
             return None
         if any(rule.matches(write, asked) for rule in self.rules):
@@ -107,6 +106,12 @@ class Match:
             if not any(self.objects.matches(obj.get("metadata", {}).get("labels")) for obj in both):
                 return False
         return self.namespaces is None or _namespace_selected(self.namespaces, write)
+
+
+def asked_version(write: Write) -> str:
+    """In which the request names the resource; what no request asked for is meant as it is stored."""
+    asked = ASKED.get()
+    return asked if asked in write.resource.versions else write.resource.storage_version
 
 
 def _namespace_selected(selector: LabelSelector, write: Write) -> bool:
