@@ -26,6 +26,7 @@ from kubelab.apiserver.authorization.node import NodeAuthorizer
 from kubelab.apiserver.authorization.rbac import RbacAuthorizer
 from kubelab.apiserver.bootstrap import create_namespaces, create_policy, publish_addresses
 from kubelab.apiserver.builtins import builtin_resources
+from kubelab.apiserver.computed import Computed
 from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
@@ -88,18 +89,20 @@ class ApiServer:
         self.authority = Authority(data_dir / "pki")
         self.tokens = Tokens(self.authority.signing_key())
         self.addresses: list[Address] = []
-        self._kubelets = Kubelets(self.store)
+        self.kubelets = Kubelets(self.store)
         rbac = RbacAuthorizer(self.store)
         authorizer = Chain([Masters(), NodeAuthorizer(self.store), rbac])
         authenticator = Authenticator(self.tokens, self.store)
         self.store.admission = plugins(rbac, authorizer)
         DefaultAccounts(self.store)
         renderer = Renderer(self.tables)
+        self.computed = Computed(self.store, self.registry, self.schemas, self.tables, renderer)
         handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
         self._routes = Routes(
             registry=self.registry,
             handlers=handlers,
-            subresources=Subresources(self.store, handlers, self.tokens, self._kubelets),
+            subresources=Subresources(self.store, handlers, self.tokens, self.kubelets),
+            computed=self.computed,
             openapi=OpenApi(self.registry, self.schemas),
             authenticator=authenticator,
             authorizer=authorizer,
@@ -140,7 +143,7 @@ class ApiServer:
     async def stop(self) -> None:
         """End watches first, so that connections can close, then the listeners, then the file."""
         self.store.close_watches()
-        await self._kubelets.close()
+        await self.kubelets.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

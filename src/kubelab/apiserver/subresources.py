@@ -4,12 +4,13 @@ Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. 
 `evict_pod` are also for in-process callers.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from kubelab import timestamps
 from kubelab.apiserver import errors, evictions, jsonpath, selectors
+from kubelab.apiserver.admission.base import CREATE
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
@@ -134,6 +135,10 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
     """Assign a pod to a node, once. Raises Conflict when it already has one, NotFound, BadRequest without a node."""
     if not node:
         raise BadRequest("Binding: target.name: Required value: name the node")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"name": node}}
+    await store.review(
+        "pods", name, binding, namespace=namespace, subresource="binding", operation=CREATE, dry_run=False
+    )
     pod = await store.get("pods", name, namespace=namespace)
     assigned = pod["spec"].get("nodeName")
     if assigned:
@@ -141,12 +146,14 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
         raise errors.conflict(group="", plural="pods/binding", name=name, why=why)
     if "deletionTimestamp" in pod["metadata"]:
         raise errors.conflict(group="", plural="pods/binding", name=name, why=f"pod {name} is being deleted")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamps.now()
     condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
     bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
     bound["status"] = {**pod.get("status", {}), "conditions": [*others, condition]}
-    return await store.patch("pods", name, lambda _: bound, namespace=namespace, subresource="binding")
+    return await store.patch(
+        "pods", name, lambda _: bound, namespace=namespace, subresource="binding", through="binding"
+    )
 
 
 def scale_of(obj: Object, resource: Resource) -> Object:
@@ -155,6 +162,8 @@ def scale_of(obj: Object, resource: Resource) -> Object:
     metadata = obj["metadata"]
     status: Object = {"replicas": _first(obj, status_path) or 0}
     selector = _first(obj, selector_path) if selector_path else None
+    if resource.key == "replicationcontrollers":  # which has plain labels
+        selector = {"matchLabels": selector}
     if selector is not None:
         status["selector"] = selector if isinstance(selector, str) else selectors.to_text(selector)
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")

@@ -21,6 +21,7 @@ from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
+from kubelab.kubelet.services import KnownServices
 from kubelab.kubelet.volumes import Sources, VolumeError, unmount_below
 from kubelab.kubelet.worker import PodWorker, Surroundings
 
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 FETCH_RETRY = 1.0
 WORKER_RETRY = 2.0
 TOKEN_ROUND = 60.0
-SERVICES_TIMEOUT = 2.0
 
 
 async def run(config: KubeletConfig) -> None:
@@ -56,10 +56,9 @@ class Kubelet:
             network_changed=self._network_changed,
             inotify=self._inotify,
             reporter=self._reporter,
-            sources=Sources(self._fetch, self._token, config, self._claimed, self._services),
+            sources=Sources(self._fetch, self._token, config, self._claimed, KnownServices(client, config).of),
         )
         self.workers: dict[str, PodWorker] = {}
-        self._known_services: dict[str, list[Object]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -205,16 +204,6 @@ class Kubelet:
             return await self._client.get(f"/api/v1/persistentvolumes/{volume}")
         except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
             raise VolumeError(f"PersistentVolumeClaim {claim}: {error}") from error
-
-    async def _services(self, namespace: str) -> list[Object]:
-        """Of the namespace; as they were known last while the API server is away, which holds up no container."""
-        try:
-            async with asyncio.timeout(SERVICES_TIMEOUT):
-                listed = await self._client.get(f"/api/v1/namespaces/{namespace}/services")
-            self._known_services[namespace] = listed["items"]
-        except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.warning("services not fetched", namespace=namespace, error=str(error) or repr(error))
-        return self._known_services.get(namespace, [])
 
     async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:
         meta, account = pod["metadata"], pod["spec"].get("serviceAccountName") or "default"

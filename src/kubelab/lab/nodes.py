@@ -16,7 +16,7 @@ from pathlib import Path
 from kubelab.kubelet.config import KubeletConfig
 from kubelab.lab import containerd, images, processes
 from kubelab.lab.daemons import EXTERNAL, Daemons, server_url
-from kubelab.lab.errors import LabError
+from kubelab.lab.errors import LabError, remedy
 from kubelab.lab.pki import Credentials
 from kubelab.lab.state import LabPaths, LabState, NodeRecord
 from kubelab.underlay import cgroups, network, node
@@ -71,9 +71,12 @@ class Nodes:
         its network. Raises LabError for an unknown node."""
         if name == EXTERNAL:
             return ["nsenter", f"--net={network.netns(self.paths.name, name)}", *command]
-        record = self.paths.require().node(name)
+        state = self.paths.require()
+        if name not in (known := [record.name for record in state.nodes]):
+            raise LabError(f"node {name}: lab {state.name} has {', '.join([*known, EXTERNAL])}")
+        record = state.node(name)
         if record.stopped:
-            raise LabError(f"node {name} is stopped: cilium lab node start {name}")
+            raise LabError(f"node {name} is stopped: {remedy(self.paths.name, f'node start {name}')}")
         return self.paths.space(record.name).argv(list(command))
 
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
@@ -91,7 +94,8 @@ class Nodes:
         node_group = cgroups.node_path(self.paths.name, name)
         record = self.paths.space(name).kubelet / "pods" / pod_uid / "containers" / container / "state.json"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return containerd.container_group(node_group, json.loads(record.read_text())["process"]["container"])
+            identifier = json.loads(record.read_text())["process"]["container"]
+            return containerd.container_group(node_group, pod_uid, identifier)
         return node_group / "kubepods" / f"pod{pod_uid}" / container
 
     def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:
@@ -106,6 +110,7 @@ class Nodes:
             socket=f"{inside}/kubelet.sock",
             socket_outside=str(space.kubelet / "kubelet.sock"),
             cluster_dns=state.options.name_servers,
+            cluster_ips=bool(state.options.name_servers),  # who serves those of name servers serves all
             images=f"{inside}/{IMAGES}" if (space.kubelet / IMAGES).exists() else "",
             runtime=state.options.runtime,
             heartbeat=state.options.heartbeat,

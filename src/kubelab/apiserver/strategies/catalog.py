@@ -2,7 +2,16 @@
 
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.schemas import Schemas
-from kubelab.apiserver.strategies import batch, cluster, configuration, networking, rbac, storage, workloads
+from kubelab.apiserver.strategies import (
+    autoscaling,
+    batch,
+    cluster,
+    configuration,
+    networking,
+    rbac,
+    storage,
+    workloads,
+)
 from kubelab.apiserver.strategies.base import Strategy
 from kubelab.apiserver.strategies.common import NamedStrategy
 from kubelab.apiserver.strategies.custom import CustomStrategy
@@ -30,6 +39,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "replicationcontrollers": workloads.ReplicationControllerStrategy,
     "jobs.batch": batch.JobStrategy,
     "cronjobs.batch": batch.CronJobStrategy,
+    "horizontalpodautoscalers.autoscaling": autoscaling.AutoscalerStrategy,
     "persistentvolumeclaims": storage.ClaimStrategy,
     "persistentvolumes": storage.VolumeStrategy,
     storage.CLASSES: storage.StorageClassStrategy,

@@ -5,9 +5,9 @@ NamesAccepted and Established, or causes.
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
+from kubelab import timestamps
 from kubelab.apiserver import jsonpath
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Reader
@@ -39,7 +39,8 @@ class DefinitionStrategy(NamedStrategy):
         obj.pop("status", None)
         if self.validate(obj, None):
             return
-        obj["metadata"]["finalizers"] = [*obj["metadata"].get("finalizers", []), CLEANUP]
+        finalizers = obj["metadata"].get("finalizers", [])
+        obj["metadata"]["finalizers"] = finalizers if CLEANUP in finalizers else [*finalizers, CLEANUP]
         obj["status"] = _accept(obj, None, store)
 
     def prepare_update(self, obj: Object, old: Object, store: Reader) -> None:
@@ -138,7 +139,7 @@ def _accept(crd: Object, old: Object | None, store: Reader) -> Object:
     """The status: accepted names unless another CRD of the group holds one of them."""
     names = crd["spec"]["names"]
     taken = _conflict(crd, store)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamps.now()
     before = {c["type"]: c for c in ((old or {}).get("status") or {}).get("conditions") or ()}
 
     def condition(kind: str, good: bool, reason: str, message: str) -> Object:

@@ -33,6 +33,10 @@ class ContainerConfigError(Exception):
     """What the pod wants of a container contradicts itself (CreateContainerConfigError)."""
 
 
+class CreateError(Exception):
+    """The runtime does not take what the pod wants of a container (CreateContainerError); it is tried again."""
+
+
 class ImageError(Exception):
     """A container's image cannot be had; its state waits with ``reason`` and the start is tried again."""
 
@@ -179,7 +183,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError, ImageError, ContainerConfigError."""
+        """Starts a container. Raises LaunchError, ImageError, ContainerConfigError, CreateError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

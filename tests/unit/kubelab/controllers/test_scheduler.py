@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from unit.kubelab.controllers.cluster import Cluster, Object, deployment
 
-from kubelab.apiserver.quantities import quantity
 from kubelab.controllers.scheduling import fit, placement
+from kubelab.quantities import quantity
 
 
 async def pod(cluster: Cluster, name: str, labels: dict[str, str] | None = None, **spec: Any) -> Object:
@@ -94,19 +94,6 @@ async def test_replicas_spread(cluster: Cluster) -> None:
 async def test_other_schedulers_pods_are_left_alone(cluster: Cluster) -> None:
     await cluster.node("n1")
     assert "nodeName" not in (await pod(cluster, "a", schedulerName="mine"))["spec"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("100m", "0.1"), ("2", "2"), ("1.5", "1.5"), ("1Ki", "1024"), ("2G", "2000000000")]
-)
-def test_quantities(text: str, value: str) -> None:
-    assert str(quantity(text).normalize()) == str(quantity(value).normalize())
-
-
-@pytest.mark.parametrize("text", ["", "abc", "1x", "--1"])
-def test_bad_quantities(text: str) -> None:
-    with pytest.raises(ValueError, match="no resource quantity"):
-        quantity(text)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,37 @@ async def test_paused_deployments_scale_but_do_not_roll(cluster: Cluster) -> Non
     assert {pod["spec"]["containers"][0]["image"] for pod in cluster.pods(app="web")} == {"new"}
 
 
+async def test_a_size_that_changes_during_a_rollout_is_shared(cluster: Cluster) -> None:
+    """The example of Kubernetes' documentation, "Proportional scaling"."""
+    for number in range(9):
+        await cluster.node(f"n{number}")
+    rolling = {"maxSurge": 3, "maxUnavailable": 2}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    await cluster.store.create(DEPLOYMENTS, deployment("web", 10, strategy=strategy))
+    await cluster.roll()
+
+    async def broken() -> None:
+        """Old pods are gone, new ones never get ready."""
+        for _ in range(6):
+            await cluster.settle()
+            for pod in cluster.pods(app="web"):
+                if "deletionTimestamp" in pod["metadata"]:
+                    await cluster.store.delete("pods", pod["metadata"]["name"], namespace="default", grace_seconds=0)
+
+    await change(cluster, "web", "broken")
+    await broken()
+    assert sorted(sets_of(cluster).values()) == [5, 8]
+    await cluster.store.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 15}}, namespace="default")
+    await broken()
+    assert sorted(sets_of(cluster).values()) == [7, 11]
+    await cluster.store.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 5}}, namespace="default")
+    await broken()
+    assert sum(sets_of(cluster).values()) == 8
+    assert min(sets_of(cluster).values()) == 3
+    await cluster.roll()
+    assert sorted(sets_of(cluster).values()) == [0, 5]
+
+
 async def test_a_replica_set_replaces_adopts_and_releases(cluster: Cluster) -> None:
     await cluster.node("n1")
     orphan = {"metadata": {"name": "orphan", "labels": {"app": "db"}}, "spec": template()["spec"]}

@@ -1,4 +1,4 @@
-"""Resource quantities as containers are shown them (resourceFieldRef).
+"""What a container is shown of its resources (resourceFieldRef), and what a node has of them.
 
 In: a container's resources, the node's, a divisor. Out: a whole number, rounded up, as text.
 """
@@ -6,24 +6,10 @@ In: a container's resources, the node's, a divisor. Out: a whole number, rounded
 from __future__ import annotations
 
 import os
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal
 
 from kubelab.kubelet.config import Object
-
-_FACTORS = {
-    "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "Ki": Decimal(1 << 10), "Mi": Decimal(1 << 20), "Gi": Decimal(1 << 30), "Ti": Decimal(1 << 40),
-}  # fmt: skip
-
-
-def number(text: object) -> Decimal:
-    """100m, 1.5, 2Gi. Raises ValueError."""
-    words = str(text)
-    suffix = words.lstrip("+-0123456789.eE") if not words[-1:].isdigit() else ""
-    try:
-        return Decimal(words.removesuffix(suffix) or "0") * _FACTORS.get(suffix, Decimal(1))
-    except InvalidOperation:
-        raise ValueError(f"{words!r} is no resource quantity") from None
+from kubelab.quantities import quantity
 
 
 def shown(reference: Object, container: Object) -> str:
@@ -35,8 +21,8 @@ def shown(reference: Object, container: Object) -> str:
         value = (resources.get("limits") or {}).get(resource, 0)
     if value is None:
         value = of_node().get(resource, 0)
-    divisor = number(reference.get("divisor") or 0) or Decimal(1)
-    return str(int((number(value) / divisor).to_integral_value(ROUND_CEILING)))
+    divisor = quantity(reference.get("divisor") or 0) or Decimal(1)
+    return str(int((quantity(value) / divisor).to_integral_value(ROUND_CEILING)))
 
 
 def of_node() -> dict[str, str]:
