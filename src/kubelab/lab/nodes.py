@@ -83,11 +83,12 @@ class Nodes:
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
         group = self._container_group(name, pod_uid, container)
-        first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
+        members = cgroups.members(group)
+        first = next((pid for pid in members if processes.is_init(pid)), next(iter(members), None))
         if first is None:
             raise LabError(f"container {container} of pod {pod_uid} does not run on {name}")
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
-        enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
+        enter = [f"--target={first}", "--mount", "--net", "--ipc", "--pid", "--uts", "--wdns=/", "--"]
         return ["sh", "-c", script, str(group), *enter, *command]
 
     def _container_group(self, name: str, pod_uid: str, container: str) -> Path:
