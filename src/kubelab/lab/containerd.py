@@ -166,14 +166,10 @@ def remove_image(space: NodeSpace, name: str) -> bool:
 
 
 def prune(space: NodeSpace) -> None:
-    """Images that lost their last name, to a newer one or by removal, go; unless a container is of them."""
+    """Images that lost their last name, to a newer one or by removal, go. Containers of them go on."""
     references = _references(space)
     named = {digest for name, digest in references if _tagged(name)}
-    lost = [name for name, digest in references if digest not in named]
-    if lost:
-        used = {line.split()[1] for line in _listed(space, "containers")}
-        held = {digest for name, digest in references if name in used}
-        _remove(space, [name for name, digest in references if name in lost and digest not in held])
+    _remove(space, [name for name, digest in references if digest not in named])
 
 
 def _tagged(name: str) -> bool:
@@ -182,15 +178,11 @@ def _tagged(name: str) -> bool:
 
 def _references(space: NodeSpace) -> list[tuple[str, str]]:
     """(name, digest): under one image's tags, its digest and its id."""
-    rows = [line.split() for line in _listed(space, "images")]
-    return [(row[0], row[2]) for row in rows]
-
-
-def _listed(space: NodeSpace, what: str) -> list[str]:
-    done = ctr(space, what, "ls")
+    done = ctr(space, "images", "ls")
     if done.returncode:
-        raise LabError(f"{space.name}: containerd does not list its {what}: {done.stderr.strip()}")
-    return done.stdout.splitlines()[1:]
+        raise LabError(f"{space.name}: containerd does not list its images: {done.stderr.strip()}")
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    return [(row[0], row[2]) for row in rows]
 
 
 def _remove(space: NodeSpace, names: list[str]) -> None:
