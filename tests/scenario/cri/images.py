@@ -33,16 +33,15 @@ def machine_files(*programs: str) -> dict[str, bytes]:
     return {path.lstrip("/"): content for path, content in files.items()}
 
 
-def shell(
-    archive: Path, name: str, command: Sequence[str], *, files: dict[str, bytes] | None = None, **more: Any
-) -> None:
-    """An image with a shell, an HTTP server and curl; `more`: what else `layout.Contents` takes."""
+def shell(archive: Path, name: str, command: Sequence[str], *, files: dict[str, bytes] | None = None,
+          programs: Sequence[str] = (), **more: Any) -> None:  # fmt: skip
+    """An image with a shell, an HTTP server and these programs; `more`: what else `layout.Contents` takes."""
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox is not on this machine: make setup"
     accounts = {"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n",
                 "etc/group": b"root:x:0:\nweb:x:1000:\n"}  # fmt: skip
     contents = layout.Contents(
-        files={**machine_files("busybox", "curl"), **accounts, **(files or {})},
+        files={**machine_files("busybox", *programs), **accounts, **(files or {})},
         links={f"applets/{applet}": busybox for applet in APPLETS},
         command=command,
         **{**more, "environment": ["PATH=/applets:/usr/bin:/bin", *more.get("environment", ())]},
