@@ -7,11 +7,13 @@ cgroup, its files on a tmpfs and its mounts in the node's mount namespace, which
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from kubelab.cri import layout, pause
@@ -83,6 +85,15 @@ def container_group(node: Path, pod_uid: str, identifier: str) -> Path:
     """The cgroup of a container, below that of its node: in its pod's; beside containerd's when there are no limits."""
     group = node / "kubepods" / f"pod{pod_uid}" / identifier
     return group if group.exists() else (node / GROUP).parent / identifier
+
+
+def container_names(space: NodeSpace, pod_uid: str) -> dict[str, str]:
+    """id -> name of a pod's containers that run in containerd, as the node's kubelet has recorded them."""
+    found = {}
+    for record in (space.kubelet / "pods" / pod_uid / "containers").glob("*/state.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found[str(json.loads(record.read_text())["process"]["container"])] = record.parent.name
+    return found
 
 
 def lacks() -> str:
