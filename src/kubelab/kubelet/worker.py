@@ -314,6 +314,7 @@ class PodWorker:
         await self._stop_containers(float(grace))
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
+        await self._stop_containers(0.0)  # what was being started meanwhile
 
     async def _stop_containers(self, grace: float) -> None:
         """First the containers, then the sidecars, the last to start first; all within ``grace`` seconds."""
