@@ -42,6 +42,9 @@ BACKOFF_RESET = 60.0
 CONFIG_RETRY = 2.0
 HOOK_LIMIT = 600.0
 MIN_GRACE = 2.0
+END_LIMIT = 5.0
+"""Seconds for a runtime to tell of an end that it has brought about."""
+
 IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
 
 
@@ -81,6 +84,7 @@ class Container:
         self.process: Running | None = None
         self._stopping = False
         self._killer: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()  # of its last life, the end was written down
         self.settled = asyncio.Event()  # started, its startup probe and postStart hook done; or ended
         self._backoff = 0.0
         self._image_backoff = IMAGE_BACKOFF_MIN
@@ -121,6 +125,8 @@ class Container:
         self.settled.set()
         if self.process is not None and self.running:
             await self._terminate(self.process, grace)
+            with suppress(TimeoutError):  # whoever follows the log waits for word of the end
+                await asyncio.wait_for(self._over.wait(), END_LIMIT)
 
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
         """Runs a command inside, for exec probes and hooks."""
@@ -155,6 +161,7 @@ class Container:
                              started=hooked and not probed,
                              ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self.settled.clear()
+        self._over.clear()
         self._save()
         present = f'Container image "{self.spec.get("image", "")}" already present on machine'
         self._host.event("Normal", "Pulled", present)
@@ -211,6 +218,7 @@ class Container:
         self._save()
         # Whoever follows the log waits for its file to change.
         self.log_path(self.attempt).open("a").close()
+        self._over.set()
         self._host.changed()
 
     def _again(self) -> bool:

@@ -205,7 +205,7 @@ class PodWorker:
                 deadline.cancel()
                 if not life.cancelled():
                     life.result()
-                self.changed()
+                await self._leave_sandbox()
                 await end  # a pod that has run to its end stays until somebody deletes it
             await self._stop(life)
             await self._remove()
@@ -328,6 +328,13 @@ class PodWorker:
         for container in reversed([c for c in self.init if is_sidecar(c.spec)]):
             await container.stop(max(0.0, grace - (time.monotonic() - begun)))
 
+    async def _leave_sandbox(self) -> None:
+        """Of a pod that has run to its end: its addresses may be another's, its status and its logs stay."""
+        self.changed()
+        await self._around.runtime.remove(self.pod, self._sandbox)
+        self._sandbox = None
+        self.changed()
+
     async def _remove(self) -> None:
         """Takes sandbox and files away, then tells the API that the pod is gone."""
         if not self.gone:
@@ -348,7 +355,7 @@ class PodWorker:
             ips=self._ips,
             start_time=self.started,
             initialized=self._initialized,
-            sandbox=bool(self._ips),
+            sandbox=self._sandbox is not None,
             reason=self._reason,
             message=self._message,
             phase=self._phase,
