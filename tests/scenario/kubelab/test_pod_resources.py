@@ -1,0 +1,123 @@
+"""What pods may use and what their containers share: limits of CPU and memory, processes, IPC."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from scenario.kubelab.small_lab import Namespace, SmallLab
+
+from kubelab.underlay import controllers
+
+pytestmark = pytest.mark.scenario
+NAMESPACE = "pod-resources"
+FOREVER = "exec sleep 10000"
+EAT = "python3 -S -c 'x = bytearray(200 << 20)'"
+SPIN = """exec python3 -S -c '
+import time
+end = time.monotonic() + 2
+while time.monotonic() < end: pass
+print(time.process_time())
+'"""
+HOST = {"hostPID": True, "hostIPC": True}
+
+Object = dict[str, Any]
+
+
+def shell(script: str, name: str = "c", **resources: Object) -> Object:
+    return {"name": name, "image": "test", "command": ["sh", "-c", script], "resources": resources}
+
+
+def pod(name: str, *containers: Object, policy: str = "Always", **spec: Any) -> Object:
+    spec = {"restartPolicy": policy, "terminationGracePeriodSeconds": 5, "containers": list(containers), **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+PODS = [
+    pod("hungry", shell(f"exec {EAT}", limits={"memory": "64Mi"})),
+    pod("hungry-child", shell(f"{EAT}; exit 7", limits={"memory": "64Mi"}), policy="Never"),
+    pod("together", shell(f"exec {EAT}"), policy="Never", resources={"limits": {"memory": "64Mi"}}),
+    pod("enough", shell(f"exec {EAT}", limits={"memory": "400Mi"}), policy="Never"),
+    pod("spins", shell(SPIN, limits={"cpu": "100m"}), policy="Never"),
+    pod("shares", shell(FOREVER, "a"), shell("trap '' TERM; while :; do sleep 0.1; done", "b"),
+        shell(FOREVER, "ends"), shareProcessNamespace=True),
+    pod("alone", shell(FOREVER)),
+    pod("host", shell(FOREVER), **HOST),
+]  # fmt: skip
+
+lent = pytest.mark.skipif(
+    not any({"memory", "cpu"} & set(one.controllers) for one in controllers.hierarchies()),
+    reason="this machine has no controllers of cgroup v1, and those of cgroup2 are lent by labs only",
+)
+
+
+@pytest.fixture(scope="module")
+def here(small_lab: SmallLab) -> Iterator[Namespace]:
+    with small_lab.namespace(NAMESPACE) as made:
+        made.apply(*PODS)
+        yield made
+
+
+def ended(here: Namespace, name: str) -> Object:
+    """How the container ended, once the pod has."""
+    here.until(lambda: here.status(name)["phase"] in ("Succeeded", "Failed"), f"{name}'s end")
+    return dict(here.status(name)["containerStatuses"][0]["state"]["terminated"])
+
+
+@lent
+def test_who_takes_more_memory_than_the_limit_is_killed(here: Namespace) -> None:
+    last = here.until(
+        lambda: here.status("hungry")["containerStatuses"][0]["lastState"].get("terminated"), "it was started again"
+    )
+    assert (last["exitCode"], last["reason"]) == (137, "OOMKilled")
+    assert here.status("hungry")["qosClass"] == "Burstable"
+    child = ended(here, "hungry-child")
+    assert child["reason"] == "OOMKilled", "of a container, not of its first process"
+    assert ended(here, "together")["reason"] == "OOMKilled", "a limit of the whole pod"
+    assert (ended(here, "enough")["exitCode"], here.status("enough")["phase"]) == (0, "Succeeded")
+
+
+@lent
+def test_who_wants_more_cpu_than_the_limit_is_held_back(here: Namespace) -> None:
+    assert ended(here, "spins")["exitCode"] == 0
+    assert float(here.kubectl("logs", "spins")) < 0.4, "seconds of CPU within two"
+
+
+def inside(here: Namespace, name: str, container: str, script: str) -> str:
+    return here.kubectl("exec", name, "-c", container, "--", "sh", "-c", script)
+
+
+def processes(here: Namespace, name: str, container: str) -> list[str]:
+    return inside(here, name, container, "ps ax -o args").splitlines()
+
+
+def test_containers_that_share_processes(here: Namespace) -> None:
+    here.kubectl("wait", "--for=condition=Ready", "pod/shares", "pod/alone", "--timeout=30s")
+    for container in ("a", "b"):
+        seen = processes(here, "shares", container)
+        assert seen.count("sleep 10000") == 2
+        assert "pause" in seen[1], "the first process is nobody's"
+    inside(here, "shares", "a", "kill $(pgrep -n -x sleep -f 'sleep 10000')")  # the youngest: a, or ends
+    restarted = here.until(
+        lambda: [c["name"] for c in here.status("shares")["containerStatuses"] if c["restartCount"]], "a restart"
+    )
+    assert restarted in (["a"], ["ends"]), "nobody else ended with it"
+    code = here.status("shares")["containerStatuses"]
+    assert {c["lastState"]["terminated"]["exitCode"] for c in code if c["restartCount"]} == {143}
+    assert not any("pause" in line for line in processes(here, "alone", "c"))
+    here.kubectl("delete", "pod", "shares", "--timeout=20s")
+
+
+def test_ipc_is_the_pods_or_the_nodes(here: Namespace) -> None:
+    here.pod("ipc", FOREVER, container={"name": "a"}, shareProcessNamespace=False)
+    here.kubectl("wait", "--for=condition=Ready", "pod/alone", "pod/host", "--timeout=30s")
+    read = "readlink /proc/self/ns/ipc; ipcmk -M 1024 > /dev/null; ipcs -m | grep -c 0x"
+    own, mine = (inside(here, name, "c" if name == "alone" else "a", read).split() for name in ("alone", "ipc"))
+    assert own[0] != mine[0]
+    assert own[1] == mine[1] == "1", "nobody sees the other's"
+    node = inside(here, "host", "c", "readlink /proc/self/ns/ipc; ps ax | wc -l").split()
+    assert re.match(r"ipc:\[\d+\]", node[0])
+    assert node[0] not in (own[0], mine[0])
+    assert int(node[1]) > 10, "all processes of the node"
