@@ -11,6 +11,8 @@ from decimal import ROUND_CEILING, Decimal
 from kubelab.kubelet.config import Object
 from kubelab.quantities import quantity
 
+EPHEMERAL_STORAGE = "ephemeral-storage"
+
 
 def shown(reference: Object, container: Object) -> str:
     """The value of a resourceFieldRef; a limit that is not set is what the node has. Raises ValueError."""
@@ -27,4 +29,4 @@ def shown(reference: Object, container: Object) -> str:
 
 def of_node() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", "ephemeral-storage": "10Gi"}
+    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", EPHEMERAL_STORAGE: "10Gi"}

@@ -102,6 +102,7 @@ class Facts:
     sandbox: bool
     reason: str = ""
     message: str = ""
+    evicted: bool = False  # by the kubelet, for what the message says
     phase: str | None = None  # overrides what the containers say
 
 
@@ -128,6 +129,9 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         _condition("Ready", ready and not closed, **(unready or held)),
         _condition("ContainersReady", ready, **unready),
     ]
+    if facts.evicted:
+        why = {"reason": "TerminationByKubelet", "message": facts.message}
+        conditions.append(_condition("DisruptionTarget", True, **why))
     result: Object = {
         "phase": state,
         "conditions": merge_conditions(list(others.values()), conditions),

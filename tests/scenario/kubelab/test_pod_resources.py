@@ -42,7 +42,9 @@ PODS = [
     pod("enough", shell(f"exec {EAT}", limits={"memory": "400Mi"}), policy="Never"),
     pod("spins", shell(SPIN, limits={"cpu": "100m"}), policy="Never"),
     pod("shares", shell(FOREVER, "a"), shell("trap '' TERM; while :; do sleep 0.1; done", "b"),
-        shell(FOREVER, "ends"), shareProcessNamespace=True),
+        shell("exec sleep 20000", "ends"), shareProcessNamespace=True),
+    pod("hoards", {**shell(f"dd if=/dev/zero of=/s/f bs=1M count=2; {FOREVER}"), "volumeMounts": [
+        {"name": "s", "mountPath": "/s"}]}, volumes=[{"name": "s", "emptyDir": {"sizeLimit": "1Mi"}}]),
     pod("alone", shell(FOREVER)),
     pod("host", shell(FOREVER), **HOST),
 ]  # fmt: skip
@@ -60,6 +62,11 @@ def here(small_lab: SmallLab) -> Iterator[Namespace]:
         yield made
 
 
+def containers(here: Namespace, name: str) -> list[Object]:
+    """Their statuses, once there are any."""
+    return list(here.status(name).get("containerStatuses") or [])
+
+
 def ended(here: Namespace, name: str) -> Object:
     """How the container ended, once the pod has."""
     here.until(lambda: here.status(name)["phase"] in ("Succeeded", "Failed"), f"{name}'s end")
@@ -68,8 +75,8 @@ def ended(here: Namespace, name: str) -> Object:
 
 @lent
 def test_who_takes_more_memory_than_the_limit_is_killed(here: Namespace) -> None:
-    last = here.until(
-        lambda: here.status("hungry")["containerStatuses"][0]["lastState"].get("terminated"), "it was started again"
+    (last,) = here.until(
+        lambda: [c["lastState"]["terminated"] for c in containers(here, "hungry") if c["restartCount"]], "a restart"
     )
     assert (last["exitCode"], last["reason"]) == (137, "OOMKilled")
     assert here.status("hungry")["qosClass"] == "Burstable"
@@ -85,6 +92,17 @@ def test_who_wants_more_cpu_than_the_limit_is_held_back(here: Namespace) -> None
     assert float(here.kubectl("logs", "spins")) < 0.4, "seconds of CPU within two"
 
 
+def test_who_fills_its_volume_is_evicted(here: Namespace) -> None:
+    here.until(lambda: here.status("hoards")["phase"] == "Failed", "the eviction")
+    status = here.status("hoards")
+    assert (status["reason"], status["message"]) == (
+        "Evicted", 'Usage of EmptyDir volume "s" exceeds the limit "1Mi". ')  # fmt: skip
+    condition = next(c for c in status["conditions"] if c["type"] == "DisruptionTarget")
+    assert (condition["status"], condition["reason"]) == ("True", "TerminationByKubelet")
+    assert ("Evicted", status["message"]) in here.events("hoards")
+    assert " Evicted " in here.kubectl("get", "pod", "hoards", "--no-headers")
+
+
 def inside(here: Namespace, name: str, container: str, script: str) -> str:
     return here.kubectl("exec", name, "-c", container, "--", "sh", "-c", script)
 
@@ -97,15 +115,12 @@ def test_containers_that_share_processes(here: Namespace) -> None:
     here.kubectl("wait", "--for=condition=Ready", "pod/shares", "pod/alone", "--timeout=30s")
     for container in ("a", "b"):
         seen = processes(here, "shares", container)
-        assert seen.count("sleep 10000") == 2
+        assert {"sleep 10000", "sleep 20000"} <= set(seen)
         assert "pause" in seen[1], "the first process is nobody's"
-    inside(here, "shares", "a", "kill $(pgrep -n -x sleep -f 'sleep 10000')")  # the youngest: a, or ends
-    restarted = here.until(
-        lambda: [c["name"] for c in here.status("shares")["containerStatuses"] if c["restartCount"]], "a restart"
-    )
-    assert restarted in (["a"], ["ends"]), "nobody else ended with it"
-    code = here.status("shares")["containerStatuses"]
-    assert {c["lastState"]["terminated"]["exitCode"] for c in code if c["restartCount"]} == {143}
+    inside(here, "shares", "a", "pkill -f '^sleep 20000'")
+    again = here.until(lambda: [c for c in containers(here, "shares") if c["restartCount"]], "a restart")
+    assert [c["name"] for c in again] == ["ends"], "nobody else ended with it"
+    assert again[0]["lastState"]["terminated"]["exitCode"] == 143
     assert not any("pause" in line for line in processes(here, "alone", "c"))
     here.kubectl("delete", "pod", "shares", "--timeout=20s")
 
