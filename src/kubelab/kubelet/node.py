@@ -62,7 +62,7 @@ def node_status(
     config: KubeletConfig, runtime: str, network: str | None, old: Object, images: Sequence[Object] = ()
 ) -> Object:
     """The node's status; ``network`` is None or the reason why pods cannot be attached; ``runtime`` is named in it."""
-    capacity = {**resources.of_node(), "pods": str(MAX_PODS)}
+    pods = {"pods": str(MAX_PODS)}
     ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     if network is not None:
         message = (
@@ -80,8 +80,8 @@ def node_status(
             *({"type": "InternalIP", "address": address} for address in config.addresses),
             {"type": "Hostname", "address": config.node},
         ],
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": resources.of_node() | pods,
+        "allocatable": resources.allocatable() | pods,
         "conditions": merge_conditions(old.get("conditions") or [], conditions),
         "images": list(images[:MAX_IMAGES]),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},

@@ -61,6 +61,8 @@ def container_status(container: Object, state: ContainerState) -> Object:
     }
     if state.container_id:
         result["containerID"] = state.container_id
+    if wanted := container.get("resources"):
+        result |= {"resources": wanted, "allocatedResources": wanted.get("requests")}
     return result
 
 
@@ -134,6 +136,7 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         conditions.append(_condition("DisruptionTarget", True, **why))
     result: Object = {
         "phase": state,
+        "observedGeneration": pod["metadata"].get("generation"),
         "conditions": merge_conditions(list(others.values()), conditions),
         "hostIP": facts.host_ips[0],
         "hostIPs": [{"ip": ip} for ip in facts.host_ips],

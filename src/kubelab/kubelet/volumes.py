@@ -233,6 +233,17 @@ def _below(path: str, sub: str, container: str) -> str:
     return inside
 
 
+_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "Directory": (os.path.isdir, "a directory"),
+    "DirectoryOrCreate": (os.path.isdir, "a directory"),
+    "File": (os.path.isfile, "a file"),
+    "FileOrCreate": (os.path.isfile, "a file"),
+    "Socket": (lambda path: Path(path).is_socket(), "a socket file"),
+    "CharDevice": (lambda path: Path(path).is_char_device(), "a character device"),
+    "BlockDevice": (lambda path: Path(path).is_block_device(), "a block device"),
+}
+
+
 def host_path(name: str, source: Object) -> str:
     """Checks or makes a hostPath by its type. Raises VolumeError."""
     path, kind = str(source["path"]), source.get("type") or ""
@@ -241,11 +252,10 @@ def host_path(name: str, source: Object) -> str:
     elif kind == "FileOrCreate" and not os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Path(path).touch(0o644)
-    checks = {"Directory": os.path.isdir, "File": os.path.isfile, "FileOrCreate": os.path.isfile,
-              "Socket": os.path.exists, "DirectoryOrCreate": os.path.isdir}  # fmt: skip
-    if not checks.get(kind, os.path.exists)(path):
-        what = f"hostPath type check failed: {path} is not a {(kind or 'path').lower()}"
-        raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {what}')
+    good, what = _CHECKS.get(kind, (os.path.exists, "there"))
+    if not good(path):
+        why = f"hostPath type check failed: {path} is not {what}"
+        raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {why}')
     return path
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from kubelab import timestamps
-from kubelab.kubelet import environment, etc_files, service_links, termination
+from kubelab.kubelet import admission, environment, etc_files, service_links, termination
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.endings import Ending, Places, ending
@@ -229,7 +229,7 @@ class PodWorker:
         await asyncio.gather(life, return_exceptions=True)
 
     async def _live(self) -> None:
-        if self._finished_earlier():
+        if self._finished_earlier() or self._refused():
             return
         await self._attach()
         await self._prepare_volumes()
@@ -249,6 +249,13 @@ class PodWorker:
         self._ips = tuple(entry["ip"] for entry in status.get("podIPs") or [])
         self._reason, self._message = status.get("reason") or "", status.get("message") or ""
         return True
+
+    def _refused(self) -> bool:
+        refused = admission.refusal(self.pod)
+        if refused is not None:
+            self._phase, (self._reason, self._message) = "Failed", refused
+            self.event("Warning", *refused)
+        return refused is not None
 
     async def _attach(self) -> None:
         """The sandbox, found or made, however long it takes."""

@@ -45,7 +45,10 @@ PODS = [
         shell("exec sleep 20000", "ends"), shareProcessNamespace=True),
     pod("hoards", {**shell(f"dd if=/dev/zero of=/s/f bs=1M count=2; {FOREVER}"), "volumeMounts": [
         {"name": "s", "mountPath": "/s"}]}, volumes=[{"name": "s", "emptyDir": {"sizeLimit": "1Mi"}}]),
-    pod("alone", shell(FOREVER)),
+    pod("alone", shell(FOREVER), securityContext={"sysctls": [
+        {"name": "net.ipv4.ip_local_port_range", "value": "4000 5000"},
+        {"name": "kernel.shm_rmid_forced", "value": "1"}]}),
+    pod("unsafe", shell(FOREVER), securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}),
     pod("host", shell(FOREVER), **HOST),
 ]  # fmt: skip
 
@@ -123,6 +126,17 @@ def test_containers_that_share_processes(here: Namespace) -> None:
     assert again[0]["lastState"]["terminated"]["exitCode"] == 143
     assert not any("pause" in line for line in processes(here, "alone", "c"))
     here.kubectl("delete", "pod", "shares", "--timeout=20s")
+
+
+def test_sysctls_are_the_pods_own_and_only_safe_ones(here: Namespace) -> None:
+    here.kubectl("wait", "--for=condition=Ready", "pod/alone", "pod/host", "--timeout=30s")
+    script = "cd /proc/sys; cat net/ipv4/ip_local_port_range kernel/shm_rmid_forced"
+    assert inside(here, "alone", "c", script).split() == ["4000", "5000", "1"]
+    assert inside(here, "host", "c", script).split()[0] != "4000"
+    here.until(lambda: here.status("unsafe")["phase"] == "Failed", "the kubelet's refusal")
+    status = here.status("unsafe")
+    assert status["reason"] == "SysctlForbidden"
+    assert status["message"] == 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'
 
 
 def test_ipc_is_the_pods_or_the_nodes(here: Namespace) -> None:
