@@ -45,7 +45,8 @@ PODS = [
         shell("exec sleep 20000", "ends"), shareProcessNamespace=True),
     pod("hoards", {**shell(f"dd if=/dev/zero of=/s/f bs=1M count=2; {FOREVER}"), "volumeMounts": [
         {"name": "s", "mountPath": "/s"}]}, volumes=[{"name": "s", "emptyDir": {"sizeLimit": "1Mi"}}]),
-    pod("alone", shell(FOREVER), securityContext={"sysctls": [
+    pod("alone", shell(FOREVER)),
+    pod("tuned", shell(FOREVER), securityContext={"sysctls": [
         {"name": "net.ipv4.ip_local_port_range", "value": "4000 5000"},
         {"name": "kernel.shm_rmid_forced", "value": "1"}]}),
     pod("unsafe", shell(FOREVER), securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}),
@@ -129,9 +130,9 @@ def test_containers_that_share_processes(here: Namespace) -> None:
 
 
 def test_sysctls_are_the_pods_own_and_only_safe_ones(here: Namespace) -> None:
-    here.kubectl("wait", "--for=condition=Ready", "pod/alone", "pod/host", "--timeout=30s")
+    here.kubectl("wait", "--for=condition=Ready", "pod/tuned", "pod/host", "--timeout=30s")
     script = "cd /proc/sys; cat net/ipv4/ip_local_port_range kernel/shm_rmid_forced"
-    assert inside(here, "alone", "c", script).split() == ["4000", "5000", "1"]
+    assert inside(here, "tuned", "c", script).split() == ["4000", "5000", "1"]
     assert inside(here, "host", "c", script).split()[0] != "4000"
     here.until(lambda: here.status("unsafe")["phase"] == "Failed", "the kubelet's refusal")
     status = here.status("unsafe")
