@@ -20,6 +20,9 @@ INSIDE = "/run/kubelab/cgroup"
 LIMITS = frozenset(("cpu", "memory", "pids"))
 """What containers are limited by."""
 
+_SHARES = "8192"
+"""Of CPU for all labs together. Whoever is in no group weighs 1024 alone: those that are limited must not starve."""
+
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -63,6 +66,8 @@ def create(lab: str, node: str) -> None:
         cgroups.create(group)
         for part in (group.parents[1], group.parent, group):
             _take_over_cpus(part)
+        with suppress(OSError):  # has it the controller of CPU?
+            (group.parents[1] / "cpu.shares").write_text(_SHARES)
 
 
 def _take_over_cpus(group: Path) -> None:

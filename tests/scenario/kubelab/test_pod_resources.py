@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scenario.kubelab.small_lab import Namespace, SmallLab
 
-from kubelab.underlay import controllers
+from kubelab.underlay import cgroups, controllers
 
 pytestmark = pytest.mark.scenario
 NAMESPACE = "pod-resources"
@@ -53,17 +53,19 @@ PODS = [
     pod("host", shell(FOREVER), **HOST),
 ]  # fmt: skip
 
-lent = pytest.mark.skipif(
-    not any({"memory", "cpu"} & set(one.controllers) for one in controllers.hierarchies()),
-    reason="this machine has no controllers of cgroup v1, and those of cgroup2 are lent by labs only",
-)
-
 
 @pytest.fixture(scope="module")
 def here(small_lab: SmallLab) -> Iterator[Namespace]:
     with small_lab.namespace(NAMESPACE) as made:
         made.apply(*PODS)
         yield made
+
+
+@pytest.fixture
+def limited(small_lab: SmallLab) -> None:
+    lent = controllers.lent(cgroups.node_path(small_lab.lab.name, "node1"))
+    if not {"cpu", "memory"} <= lent:
+        pytest.skip("this machine lends no controllers of CPU and memory")
 
 
 def containers(here: Namespace, name: str) -> list[Object]:
@@ -77,7 +79,7 @@ def ended(here: Namespace, name: str) -> Object:
     return dict(here.status(name)["containerStatuses"][0]["state"]["terminated"])
 
 
-@lent
+@pytest.mark.usefixtures("limited")
 def test_who_takes_more_memory_than_the_limit_is_killed(here: Namespace) -> None:
     (last,) = here.until(
         lambda: [c["lastState"]["terminated"] for c in containers(here, "hungry") if c["restartCount"]], "a restart"
@@ -90,7 +92,7 @@ def test_who_takes_more_memory_than_the_limit_is_killed(here: Namespace) -> None
     assert (ended(here, "enough")["exitCode"], here.status("enough")["phase"]) == (0, "Succeeded")
 
 
-@lent
+@pytest.mark.usefixtures("limited")
 def test_who_wants_more_cpu_than_the_limit_is_held_back(here: Namespace) -> None:
     assert ended(here, "spins")["exitCode"] == 0
     assert float(here.kubectl("logs", "spins")) < 0.4, "seconds of CPU within two"
