@@ -264,6 +264,8 @@ class PodWorker:
         while self._sandbox is None:
             reason = runtime.ready()
             try:
+                if why := etc_files.refusal(self.pod):
+                    raise SandboxError(why)
                 if reason is None or self.host_network:
                     self._sandbox = await runtime.create(self.pod, self.directory)
                     break
