@@ -46,14 +46,14 @@ class Hierarchy:
 
 
 def hierarchies(proc: Path = Path("/proc")) -> list[Hierarchy]:
-    """Those that this machine has mounted."""
+    """Those that this machine has mounted so that groups can be made."""
     lines = (proc / "cgroups").read_text().splitlines()
     known = {line.split()[0] for line in lines if not line.startswith("#")}
     found: dict[str, Hierarchy] = {}
     for line in (proc / "self/mounts").read_text().splitlines():
         _, target, kind, options, *_ = line.split()
         controllers = tuple(word for word in options.split(",") if word in known or word.startswith("name="))
-        if kind == "cgroup" and controllers:
+        if kind == "cgroup" and controllers and options.startswith("rw"):
             hierarchy = Hierarchy(controllers, Path(target))
             found.setdefault(hierarchy.options, hierarchy)
     return list(found.values())
