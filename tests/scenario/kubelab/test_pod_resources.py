@@ -42,7 +42,7 @@ PODS = [
     pod("enough", shell(f"exec {EAT}", limits={"memory": "400Mi"}), policy="Never"),
     pod("spins", shell(SPIN, limits={"cpu": "100m"}), policy="Never"),
     pod("shares", shell(FOREVER, "a"), shell("trap '' TERM; while :; do sleep 0.1; done", "b"),
-        shell("exec sleep 20000", "ends"), shareProcessNamespace=True),
+        shell("exec sleep 20000", "ends"), shareProcessNamespace=True, terminationGracePeriodSeconds=1),
     pod("hoards", {**shell(f"dd if=/dev/zero of=/s/f bs=1M count=2; {FOREVER}"), "volumeMounts": [
         {"name": "s", "mountPath": "/s"}]}, volumes=[{"name": "s", "emptyDir": {"sizeLimit": "1Mi"}}]),
     pod("alone", shell(FOREVER)),
@@ -123,10 +123,14 @@ def test_containers_that_share_processes(here: Namespace) -> None:
         seen = processes(here, "shares", container)
         assert {"sleep 10000", "sleep 20000"} <= set(seen)
         assert "pause" in seen[1], "the first process is nobody's"
-    inside(here, "shares", "a", "pkill -f '^sleep 20000'")
+    here.lab.lab.stop("kubelet-node1", kill=True)  # the next one knows the namespace
+    here.lab.lab.start_kubelet("node1")
+    kill = ("exec", "shares", "-c", "a", "--", "pkill", "-f", "^sleep 20000")
+    here.until(lambda: here.run(*kill).returncode == 0, "the new kubelet")
     again = here.until(lambda: [c for c in containers(here, "shares") if c["restartCount"]], "a restart")
     assert [c["name"] for c in again] == ["ends"], "nobody else ended with it"
     assert again[0]["lastState"]["terminated"]["exitCode"] == 143
+    here.until(lambda: "sleep 20000" in processes(here, "shares", "b"), "its successor is among the others")
     assert not any("pause" in line for line in processes(here, "alone", "c"))
     here.kubectl("delete", "pod", "shares", "--timeout=20s")
 
