@@ -19,6 +19,7 @@ _POD_SUBRESOURCES = (
     Subresource("log", "Pod", ("get",)),
     Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
     proxy("Pod"),
+    Subresource("resize", "Pod", READ_WRITE),
     status("Pod"),
 )
 _POD_FIELDS = (

@@ -48,6 +48,12 @@ END_LIMIT = 5.0
 IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
 
 
+def _duration(seconds: float) -> str:
+    """As Go writes one: 4s, 1m0s."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
 class Host(Protocol):
     """What a container needs of its pod."""
 
@@ -230,7 +236,7 @@ class Container:
         last, delay = self.state.wire, self._backoff
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
         self.attempt += 1
-        message = f"back-off {delay:g}s restarting failed container={self.name} pod={self._host.label}"
+        message = f"back-off {_duration(delay)} restarting failed container={self.name} pod={self._host.label}"
         self.state = ContainerState(kind="waiting", reason="CrashLoopBackOff" if delay else "ContainerCreating",
                                     message=message if delay else "", restarts=self.state.restarts + 1,
                                     container_id=self.state.container_id, last=last)  # fmt: skip
