@@ -9,12 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kubelab.dns import VERSION
 from kubelab.dns.corefile import CorefileError
 from kubelab.dns.listeners import BindError
 from kubelab.dns.server import Server
-
-VERSION = "1.12.1"
-"""The release of CoreDNS whose behaviour is meant."""
 
 
 async def run(path: Path, port: int) -> None:

@@ -9,9 +9,18 @@ from typing import ClassVar
 
 import dns.rcode
 from dns.rdatatype import RdataType
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from kubelab.dns import VERSION
 from kubelab.dns.http import Page
 from kubelab.dns.wire import Query, Response
 
@@ -30,6 +39,7 @@ class Metrics:
     _shared: ClassVar[Metrics | None] = None
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped; CoreDNS has none
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         zone = ["server", "zone", "view"]
@@ -55,6 +65,12 @@ class Metrics:
         self._upstream = histogram(
             "coredns_proxy_request_duration_seconds", "Time an upstream took.", ["proxy_name", "to", "rcode"], _SECONDS
         )
+
+        self._probes = counter(
+            "coredns_proxy_healthcheck_failures", "Probes that an upstream did not answer.", ["proxy_name", "to"]
+        )
+        build = Gauge("coredns_build_info", "What runs.", ["version", "revision", "goversion"], registry=self.registry)
+        build.labels(VERSION, "kubelab.dns", "").set(1)
 
     @classmethod
     def shared(cls) -> Metrics:
@@ -86,6 +102,9 @@ class Metrics:
 
     def forwarded(self, upstream: str, rcode: int, seconds: float) -> None:
         self._upstream.labels("forward", upstream, dns.rcode.to_text(dns.rcode.Rcode(rcode))).observe(seconds)
+
+    def probe_failed(self, upstream: str) -> None:
+        self._probes.labels("forward", upstream).inc()
 
     def broke(self) -> None:
         self._panics.inc()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from kubelab.dns.listeners import BindError
 from kubelab.external.servers import World
 from kubelab.external.zone import Zone, zone
+from kubelab.logging import configure_logging
 from kubelab.underlay.addresses import PUBLIC, WORLD, Family
 
 ORIGIN = "world.test"
@@ -52,6 +53,11 @@ def public_zones(families: Sequence[Family] = FAMILIES) -> list[Zone]:
     return [*(zone(origin, {"@": web, "*": web}) for origin in PUBLIC_ZONES), zone(PUBLIC_SITE, {"@": own})]
 
 
+def root() -> Zone:
+    """All other names: this world has none of them, and says so, as the real one would of a name that nobody has."""
+    return zone(".", {})
+
+
 def sites(families: Sequence[Family] = FAMILIES) -> list[tuple[str, str, int]]:
     """(name, address, port) of the web servers that every lab has."""
     own = [(name, WORLD[family][place], 80) for place, name in enumerate(SITES[:2]) for family in families]
@@ -85,10 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = [split(text) for text in arguments.dns]
     except ValueError as error:
         parser.error(str(error))
+    configure_logging()
     if not chosen and not names:
         chosen, names = sites(families), [(WORLD[family][-1], 53) for family in families]
     try:
-        asyncio.run(run(chosen, names, [default_zone(arguments.zone, families), *public_zones(families)]))
+        asyncio.run(run(chosen, names, [default_zone(arguments.zone, families), *public_zones(families), root()]))
     except BindError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,10 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-import structlog
-
 from kubelab.kubelet import kubelet
 from kubelab.kubelet.config import KubeletConfig
+from kubelab.logging import configure_logging
 
 
 async def serve(config: KubeletConfig) -> None:
@@ -28,15 +27,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m kubelab.kubelet CONFIG", file=sys.stderr)
         return 2
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(),
-    )
+    configure_logging()
     if sys.version_info < (3, 12):
         # The default watcher starts a thread per process, and processes are forked here all the time.
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())

@@ -23,8 +23,8 @@ from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 from kubelab.controllers.storage.provisioner import Provisioner
 from kubelab.controllers.upkeep.token_secrets import Issue
-from kubelab.lab.logging import configure_logging
 from kubelab.lab.options import LabOptions
+from kubelab.logging import configure_logging
 from kubelab.metrics.api import NodeMetrics, PodMetrics, ResourceMetrics
 from kubelab.metrics.collector import Collector
 from kubelab.underlay.node import KUBELET_DIRECTORY

@@ -61,12 +61,15 @@ class Daemons:
         families = [f"--family={family}" for family in self.paths.require().options.families]
         self._start(EXTERNAL, ["nsenter", inside, sys.executable, "-m", "kubelab.external", *families])
 
-    def stop(self, process: str, *, kill: bool = False) -> None:
-        """Ends a recorded process and waits for its end. Raises LabError."""
+    def stop(self, process: str, *, kill: bool = False) -> bool:
+        """Ends a recorded process and waits for its end; False when it did not run. Raises LabError."""
         pids = self.paths.require().pids
         if process not in pids:
             raise LabError(f"process {process}: lab {self.paths.name} has {', '.join(pids)}")
+        if not processes.alive(pids[process]):
+            return False
         processes.stop(pids[process], kill=kill)
+        return True
 
     def log(self, process: str) -> Path:
         return self.paths.logs / f"{process}.log"

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from kubelab.lab.api import ApiRefusedError, LabApi, Object
 from kubelab.lab.errors import LabError
 
+HOSTNAME = "kubernetes.io/hostname"
 RETRY = 0.5
 """Seconds until an eviction that a PodDisruptionBudget refused is tried again."""
 
@@ -50,6 +51,26 @@ def drain(api: LabApi, node: str, timeout: float) -> None:
 def pods_on(api: LabApi, node: str) -> list[Object]:
     items: list[Object] = api.get(f"/api/v1/pods?fieldSelector={quote(f'spec.nodeName={node}')}")["items"]
     return items
+
+
+def volumes_of(api: LabApi, node: str) -> list[str]:
+    """Claims whose volumes are directories of this node, and of no other."""
+    return sorted(
+        f"PersistentVolumeClaim {claim['namespace']}/{claim['name']}"
+        for volume in api.get("/api/v1/persistentvolumes")["items"]
+        if (claim := volume["spec"].get("claimRef")) and _nodes(volume) == {node}
+    )
+
+
+def _nodes(volume: Object) -> set[str]:
+    required = (volume["spec"].get("nodeAffinity") or {}).get("required") or {}
+    return {
+        value
+        for term in required.get("nodeSelectorTerms") or ()
+        for expression in term.get("matchExpressions") or ()
+        if expression["key"] == HOSTNAME and expression["operator"] == "In"
+        for value in expression["values"]
+    }
 
 
 def leaving(pods: Iterable[Object]) -> list[Object]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from kubelab.images import registry
 from kubelab.lab import addons, containerd, images, links, state, usage
 from kubelab.lab.api import LabApi, Object, is_ready
-from kubelab.lab.daemons import API_PORT, Daemons, server_url
+from kubelab.lab.daemons import API_PORT, CONTROL_PLANE, EXTERNAL, Daemons, server_url
 from kubelab.lab.errors import LabError
 from kubelab.lab.node_life import NodeLife
 from kubelab.lab.nodes import Nodes
@@ -26,7 +26,7 @@ from kubelab.lab.options import LabOptions
 from kubelab.lab.pki import Credentials
 from kubelab.lab.preflight import require, require_root
 from kubelab.lab.removal import remove
-from kubelab.lab.state import LabState, Link, NodeRecord
+from kubelab.lab.state import LabState, Link, NodeRecord, node_processes
 from kubelab.lab.status import LabStatus, present, status
 from kubelab.lab.usage import Usage
 from kubelab.underlay import cgroups, namespaces, network
@@ -158,10 +158,13 @@ class Lab:
         with self._changing():
             return self._life.add(zone=zone, progress=progress).name
 
-    def stop_node(self, name: str, *, progress: Progress = lambda _: None) -> None:
-        """Cuts a node's power: all that runs on it is gone at once, its disk stays. Raises LabError."""
+    def stop_node(self, name: str, *, progress: Progress = lambda _: None) -> bool:
+        """Cuts a node's power: all that runs on it is gone at once, its disk stays. False when it was stopped.
+
+        Raises LabError.
+        """
         with self._changing():
-            self._life.stop(name, progress)
+            return self._life.stop(name, progress)
 
     def start_node(self, name: str, *, progress: Progress = lambda _: None) -> None:
         """Boots a stopped node; returns once its kubelet reports. Raises LabError, also when it runs."""
@@ -196,6 +199,8 @@ class Lab:
                 raise LabError(f"lab {self.name} is half-finished: take it down")
             try:
                 yield
+            except (ConnectionError, TimeoutError):
+                raise  # the API server does not answer
             except TROUBLE as error:
                 raise LabError(f"lab {self.name}: {error}") from error
 
@@ -209,9 +214,37 @@ class Lab:
         """Starts a node's kubelet, for the first time or after it was stopped; pods that run are adopted."""
         self._nodes.start_kubelet(name)
 
-    def stop(self, process: str, *, kill: bool = False) -> None:
-        """Ends ``control-plane``, ``external`` or ``kubelet-<node>`` and waits for its end. Raises LabError."""
-        self._daemons.stop(process, kill=kill)
+    def stop(self, process: str, *, kill: bool = False) -> bool:
+        """Ends ``control-plane``, ``external`` or ``kubelet-<node>`` and waits for its end; False when it did not run.
+
+        Raises LabError.
+        """
+        return self._daemons.stop(process, kill=kill)
+
+    def start(self, process: str = "") -> list[str]:
+        """Starts a daemon that does not run, or all that should and do not; which ones. Raises LabError."""
+        with self._changing():
+            state, dead = self._paths.require(), status(self._paths).dead
+            if process and process not in state.pids:
+                raise LabError(f"{process}: lab {self.name} has {', '.join(state.pids)}")
+            for node in (record.name for record in state.nodes if record.stopped):
+                if process in node_processes(node):
+                    self._nodes.argv(node, [])  # says that the node is stopped
+            chosen = [name for name in dead if process in ("", name)]
+            for name in chosen:
+                self._start_daemon(name)
+            return chosen
+
+    def _start_daemon(self, name: str) -> None:
+        kind, _, node = name.partition("-")
+        if name == CONTROL_PLANE:
+            self.start_control_plane()
+        elif name == EXTERNAL:
+            self._daemons.start_external()
+        elif kind == "containerd":
+            self._nodes.start_containerd(node)
+        else:
+            self._nodes.start_kubelet(node)
 
     # -- images -------------------------------------------------------------------------------------------------
 

@@ -1,33 +1,46 @@
 """Log files of a lab's daemons, read as they are or followed.
 
 In: names of processes: `control-plane`, `external`, `kubelet-<node>`. Out: lines, each with the name of its process.
+A line without a time, such as one of a traceback, is as old as the one before it.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 POLL = 0.2
 """Seconds between looks at files that are followed."""
+_TIME = re.compile(r"timestamp=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z ")
 
 
-def last(paths: Mapping[str, Path], tail: int | None) -> Iterator[tuple[str, str]]:
-    """The last `tail` lines of each file (None: all), one file after the other."""
+def last(paths: Mapping[str, Path], tail: int | None, since: datetime | None = None) -> Iterator[tuple[str, str]]:
+    """The last `tail` lines of each file (None: all) that are not older than `since`, one file after the other."""
     for name, path in paths.items():
         if path.exists():
             with path.open(errors="replace") as stream:
-                for line in deque(stream, maxlen=tail):
+                for line in deque(_from(stream, since), maxlen=tail):
                     yield name, line.rstrip("\n")
 
 
-def follow(paths: Mapping[str, Path], tail: int | None) -> Iterator[tuple[str, str]]:
+def _from(lines: Iterable[str], since: datetime | None) -> Iterator[str]:
+    young = since is None
+    for line in lines:
+        if since is not None and (found := _TIME.match(line)):
+            young = datetime.fromisoformat(found[1]).replace(tzinfo=UTC) >= since
+        if young:
+            yield line
+
+
+def follow(paths: Mapping[str, Path], tail: int | None, since: datetime | None = None) -> Iterator[tuple[str, str]]:
     """The same, and then what is written, for as long as somebody asks. A file that comes later is read in full."""
-    yield from last(paths, tail)
+    yield from last(paths, tail, since)
     with ExitStack() as stack:
         streams: dict[str, TextIO] = {}
         parts: dict[str, str] = {}

@@ -6,6 +6,7 @@ the lab. What survives a loss of power is what lies on the node's disk: its root
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from kubelab.underlay.addresses import MAX_NODES
 Progress = Callable[[str], None]
 BOOT = 30.0
 """Seconds for a kubelet to report."""
+_LABEL = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class NodeLife:
 
     def add(self, *, zone: str, progress: Progress) -> NodeRecord:
         """A new node with the lowest free number, registered. Nothing of it is left when that fails."""
+        if not _LABEL.fullmatch(zone):
+            raise LabError(f"zone {zone!r}: a label's value has at most 63 of a-z, A-Z, 0-9, - _ . (not first or last)")
         state = self.paths.require()
         taken = {record.number for record in state.nodes}
         number = next((n for n in range(1, MAX_NODES + 1) if n not in taken), None)
@@ -53,15 +57,18 @@ class NodeLife:
             raise
         return record
 
-    def stop(self, name: str, progress: Progress) -> None:
-        """As if its power was cut: nothing of it runs any more, and nobody was told."""
+    def stop(self, name: str, progress: Progress) -> bool:
+        """As if its power was cut: nothing of it runs any more, and nobody was told. False when it was stopped."""
         record = self.paths.require().node(name)
-        progress(f"cutting the power of {name}")
+        if not record.stopped:
+            progress(f"cutting the power of {name}")
         self.paths.change(lambda state: state.with_node(replace(record, stopped=True)))
-        self._destroy(record)
+        self._destroy(record)  # also what a crash left of it
+        return not record.stopped
 
     def start(self, name: str, progress: Progress) -> None:
-        """Boots a node that was stopped; where only the kubelet had ended, it is started and adopts what runs."""
+        """Boots a node that was stopped; where only kubelet or containerd had ended, it is started, and what runs is
+        adopted."""
         state = self.paths.require()
         record = state.node(name)
         pid = state.pids.get(f"kubelet-{name}")
@@ -70,6 +77,8 @@ class NodeLife:
             self._destroy(record)
             self._boot(record)
         elif pid is not None and processes.alive(pid):
+            if state.options.runtime == "containerd" and self.nodes.start_containerd(name):
+                return
             raise LabError(f"node {name} runs already")
         else:
             self.nodes.start_kubelet(name)
@@ -91,6 +100,8 @@ class NodeLife:
         self._destroy(record)
         for path in (f"/api/v1/nodes/{name}", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"):
             _delete(api, path)
+        for claim in drain.volumes_of(api, name):
+            progress(f"the volume of {claim} went with it: its pods wait until that claim is deleted")
         shutil.rmtree(self.paths.space(name).directory, ignore_errors=True)
         self._forget(record)
 

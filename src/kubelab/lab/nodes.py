@@ -16,7 +16,7 @@ from pathlib import Path
 from kubelab.kubelet.config import KubeletConfig
 from kubelab.lab import containerd, images, processes
 from kubelab.lab.daemons import EXTERNAL, Daemons, server_url
-from kubelab.lab.errors import LabError
+from kubelab.lab.errors import LabError, remedy
 from kubelab.lab.pki import Credentials
 from kubelab.lab.state import LabPaths, LabState, NodeRecord
 from kubelab.underlay import cgroups, network, node
@@ -54,36 +54,41 @@ class Nodes:
         process = f"kubelet-{name}"
         self.daemons.record(process, processes.start(argv, self.daemons.log(process)))
 
-    def start_containerd(self, name: str) -> None:
-        """For the first time or after it was stopped, unless it runs; containers go on without it. Raises LabError."""
+    def start_containerd(self, name: str) -> bool:
+        """For the first time or after it was stopped; containers go on without it. False: it runs. Raises LabError."""
         process, pids = f"containerd-{name}", self.paths.require().pids
         if process in pids and processes.alive(pids[process]):
-            return
+            return False
         space, log = self.paths.space(name), self.daemons.log(process)
         record = containerd.start(space, log)
         self.daemons.record(process, record)
         containerd.await_ready(space, record, log)
         for archive in images.archives(self.paths):
             containerd.import_image(space, archive)
+        return True
 
     def argv(self, name: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of
         its network. Raises LabError for an unknown node."""
         if name == EXTERNAL:
             return ["nsenter", f"--net={network.netns(self.paths.name, name)}", *command]
-        record = self.paths.require().node(name)
+        state = self.paths.require()
+        if name not in (known := [record.name for record in state.nodes]):
+            raise LabError(f"node {name}: lab {state.name} has {', '.join([*known, EXTERNAL])}")
+        record = state.node(name)
         if record.stopped:
-            raise LabError(f"node {name} is stopped: cilium lab node start {name}")
+            raise LabError(f"node {name} is stopped: {remedy(self.paths.name, f'node start {name}')}")
         return self.paths.space(record.name).argv(list(command))
 
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
         group = self._container_group(name, pod_uid, container)
-        first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
+        members = cgroups.members(group)
+        first = next((pid for pid in members if processes.is_init(pid)), next(iter(members), None))
         if first is None:
             raise LabError(f"container {container} of pod {pod_uid} does not run on {name}")
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
-        enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
+        enter = [f"--target={first}", "--mount", "--net", "--ipc", "--pid", "--uts", "--wdns=/", "--"]
         return ["sh", "-c", script, str(group), *enter, *command]
 
     def _container_group(self, name: str, pod_uid: str, container: str) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from kubelab.lab.api import ApiRefusedError, LabApi, Object
 from kubelab.lab.errors import LabError
-from kubelab.lab.snapshot import cleaned, in_order, name_of
+from kubelab.lab.snapshot import BINDING, cleaned, in_order, name_of
 
 _PLACES = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort")
 """Of a Service that is there: what it was given once stays."""
@@ -90,9 +90,16 @@ def _over(obj: Object, current: Object) -> Object:
         wanted["spec"] = {**obj["spec"], **{key: spec[key] for key in _PLACES if key in spec}}
     elif obj["kind"] in ("Pod", "Job", "Namespace", "PersistentVolumeClaim"):
         wanted["spec"] = spec  # what runs cannot be given another form
+    if obj["kind"] == "PersistentVolumeClaim":
+        bound = {key: value for key, value in _annotations(current).items() if key in BINDING}
+        wanted["metadata"]["annotations"] = {**_annotations(obj), **bound}
     if "status" in current:
         wanted["status"] = current["status"]
     return wanted
+
+
+def _annotations(obj: Object) -> Object:
+    return obj["metadata"].get("annotations") or {}
 
 
 def _same(wanted: Object, current: Object) -> bool:

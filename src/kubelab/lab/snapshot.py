@@ -16,7 +16,9 @@ import yaml
 from kubelab.lab.api import LabApi, Object
 from kubelab.lab.errors import LabError
 
-RUNTIME = frozenset({"nodes", "events", "leases", "endpoints", "componentstatuses", "bindings"})
+RUNTIME = frozenset(
+    {"nodes", "events", "leases", "endpoints", "componentstatuses", "bindings", "certificatesigningrequests"}
+)
 """Resources that tell what runs, not what is wanted."""
 FIRST = (
     "CustomResourceDefinition", "Namespace", "PriorityClass", "StorageClass", "IngressClass", "ClusterRole", "Role",
@@ -25,13 +27,26 @@ FIRST = (
 )  # fmt: skip
 """Kinds that others need."""
 _SERVERS = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
+_PROVISIONED_BY, _PROVISIONER = "pv.kubernetes.io/provisioned-by", "volume.kubernetes.io/storage-provisioner"
+BINDING = (
+    _PROVISIONER, "volume.kubernetes.io/selected-node", "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+)  # fmt: skip
+"""Annotations of a claim by which controllers keep what they did for it."""
 _JOB_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid")
 JSON_LINES = (".json", ".jsonl")
 
 
-def take(api: LabApi, leave: Collection[str] = ()) -> list[Object]:
-    """All that is wanted. `leave`: plural names of further resources that tell what runs. Raises LabError."""
-    found = [obj for resource in _resources(api, {*RUNTIME, *leave}) for obj in _list(api, *resource) if _wanted(obj)]
+def take(api: LabApi, leave: Collection[str] = (), but: Collection[str] = ()) -> list[Object]:
+    """All that is wanted. `leave`: plural names of further resources that tell what runs; `but`: objects that are left
+    out, as `KIND NAMESPACE/NAME`. Raises LabError.
+    """
+    found = [
+        obj
+        for resource in _resources(api, {*RUNTIME, *leave})
+        for obj in _list(api, *resource)
+        if _wanted(obj) and f"{obj['kind']} {name_of(obj)}" not in but
+    ]
     while True:  # what belongs to something that is left out is left out
         known = {obj["metadata"]["uid"] for obj in found}
         kept = [obj for obj in found if _owners(obj) <= known]
@@ -65,6 +80,8 @@ def cleaned(obj: Object) -> Object:
         labels = copy["spec"]["template"].get("metadata", {}).get("labels") or {}
         for label in _JOB_LABELS:
             labels.pop(label, None)
+    elif obj["kind"] == "PersistentVolumeClaim" and _PROVISIONER in (meta.get("annotations") or {}):
+        _unprovision(copy)
     elif obj["kind"] == "PersistentVolume" and "claimRef" in copy["spec"]:
         for field in ("uid", "resourceVersion"):
             copy["spec"]["claimRef"].pop(field, None)
@@ -147,6 +164,8 @@ def _wanted(obj: Object) -> bool:
             return bool(meta["name"] != "kube-root-ca.crt")
         case "Service":
             return name_of(obj) != "default/kubernetes"
+        case "PersistentVolume":
+            return _PROVISIONED_BY not in (meta.get("annotations") or {})
         case "PriorityClass":
             return not meta["name"].startswith("system-")
     return True
@@ -154,6 +173,15 @@ def _wanted(obj: Object) -> bool:
 
 def _owners(obj: Object) -> set[str]:
     return {owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ()}
+
+
+def _unprovision(claim: Object) -> None:
+    """A claim for which a volume was made: another one is made for it, where its pod will be."""
+    claim["spec"].pop("volumeName", None)
+    annotations = {name: value for name, value in claim["metadata"]["annotations"].items() if name not in BINDING}
+    claim["metadata"]["annotations"] = annotations
+    if not annotations:
+        del claim["metadata"]["annotations"]
 
 
 def _unbind(spec: Object) -> None:

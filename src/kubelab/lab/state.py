@@ -69,7 +69,7 @@ class LabState:
         for record in self.nodes:
             if record.name == name:
                 return record
-        raise LabError(f"node {name}: lab {self.name} has {', '.join(record.name for record in self.nodes)}")
+        raise LabError(f"node {name}: lab {self.name} has {', '.join(record.name for record in self.nodes) or 'none'}")
 
     def with_node(self, record: NodeRecord) -> LabState:
         """Added, or in the place of the one of this name."""

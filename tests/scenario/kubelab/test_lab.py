@@ -113,8 +113,7 @@ def test_pods_survive_kubelet_and_control_plane(lab: Lab) -> None:
     before = json.loads(kubectl(lab, "get", "pod", "b", "-o", "json"))["status"]["containerStatuses"][0]
     lab.stop("kubelet-node1", kill=True)
     lab.stop("control-plane", kill=True)
-    lab.start_control_plane()
-    lab.start_kubelet("node1")
+    assert lab.start() == ["control-plane", "kubelet-node1"]
     kubectl(lab, "apply", "-f", "-", stdin=pod("c", nodeName="node1"))
     kubectl(lab, "wait", "--for=condition=Ready", "pod/c", "--timeout=30s")
     after = json.loads(kubectl(lab, "get", "pod", "b", "-o", "json"))["status"]["containerStatuses"][0]

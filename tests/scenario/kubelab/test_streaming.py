@@ -117,6 +117,14 @@ def test_run_with_input_and_with_a_terminal(here: Namespace, program: str) -> No
     assert code == 0
 
 
+def test_who_attaches_late_to_a_container_made_for_one_sees_its_beginning(here: Namespace) -> None:
+    container = {"stdin": True, "stdinOnce": True, "tty": True}
+    here.pod("early", "echo said early; read x", container=container, restartPolicy="Never")
+    here.until(lambda: "said early" in here.kubectl("logs", "early"), "its first words")
+    screen, code = here.on_terminal("attach", "-it", "early", script=[("said early", "\n")])
+    assert code == 0, screen
+
+
 def test_stdin_outlives_the_kubelet(here: Namespace) -> None:
     """A container that reads its stdin does not see its end when the kubelet goes; the next one attaches again."""
     here.pod("reader", "while read x; do echo got $x; done; echo end", container={"stdin": True})

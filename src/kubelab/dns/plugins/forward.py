@@ -10,25 +10,26 @@ import time
 from ipaddress import ip_address
 from pathlib import Path
 
-import dns.asyncquery
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
+import dns.rcode
+from dns.rcode import Rcode
 
 from kubelab.dns.corefile import Directive
 from kubelab.dns.plugin import Context, Plugin, ServerFailure, Zones, number, seconds, unknown, words
 from kubelab.dns.plugins.operations import metrics_of
+from kubelab.dns.plugins.upstream import FAILURES, HealthCheck, Upstream
 from kubelab.dns.wire import OWN_SIZE, Query, Response
 
 ATTEMPT = 2.0
 """Seconds until the next server is asked."""
 DEADLINE = 5.0
-REST = 1.0
-"""Seconds for which a server that did not answer is asked last."""
 
 
 class Forward(Plugin):
-    """Asks one server after the other, in the order of the policy."""
+    """Asks one server after the other, in the order of the policy; those that are down are passed over."""
 
     name = "forward"
 
@@ -37,15 +38,17 @@ class Forward(Plugin):
         if len(directive.arguments) < 2:
             raise directive.error("write forward ZONE ADDRESS-OR-FILE...")
         self._zones = Zones.of(directive, directive.arguments[:1], context)
-        self._servers = [place for word in directive.arguments[1:] for place in self._places(word)]
-        self._policy, self._tcp, self._most = "random", False, 0
+        self._policy, self._tcp, self._most, self._fail_fast = "random", False, 0, False
+        self._next: set[Rcode] = set()
         self._except = Zones(())
-        self._resting: dict[tuple[str, int], float] = {}
+        self._check = HealthCheck()
         self._under_way = 0
         for line in directive.block:
             self._property(line)
         counted = any(key.startswith("metrics ") for key in context.shared)
         self._metrics = metrics_of(context) if counted else None
+        places = [place for word in directive.arguments[1:] for place in self._places(word)]
+        self._servers = [Upstream(address, port, self._check, self._probe_failed) for address, port in places]
 
     def _places(self, word: str) -> list[tuple[str, int]]:
         scheme, separator, rest = word.rpartition("://")
@@ -85,11 +88,40 @@ class Forward(Plugin):
             case "max_concurrent":
                 self._most = number(directive, words(directive, line, 1)[0], 0, 10**6)
             case "expire":
-                seconds(directive, words(directive, line, 1)[0])
-            case "health_check" | "max_fails" | "next" | "failfast_all_unhealthy_upstreams":
-                pass  # accepted: here a server that does not answer rests a second
+                seconds(directive, words(directive, line, 1)[0])  # of connections that are kept; here none is
+            case "max_fails":
+                self._check.max_fails = number(directive, words(directive, line, 1)[0], 0, 2**31)
+            case "health_check":
+                self._health_check(line)
+            case "next":
+                self._next = {_rcode(directive, word) for word in words(directive, line, 1, 16)}
+            case "failfast_all_unhealthy_upstreams":
+                words(directive, line, 0)
+                self._fail_fast = True
+            case "tls" | "tls_servername":
+                raise directive.error(f"{line.name}: only plain DNS is forwarded to here")
             case _:
                 raise unknown(directive, line)
+
+    def _health_check(self, line: Directive) -> None:
+        """`DURATION [no_rec] [domain FQDN]`."""
+        interval, *rest = words(self.directive, line, 1, 4)
+        self._check.interval = seconds(self.directive, interval)
+        while rest:
+            match rest.pop(0):
+                case "no_rec":
+                    self._check.recursion = False
+                case "domain" if rest:
+                    try:
+                        self._check.domain = dns.name.from_text(rest.pop(0))
+                    except dns.exception.DNSException as error:
+                        raise self.directive.error(f"health_check: invalid domain name: {error}") from error
+                case word:
+                    raise self.directive.error(f"health_check: unknown option {word!r}: no_rec, domain FQDN")
+
+    async def stop(self) -> None:
+        for server in self._servers:
+            server.close()
 
     async def serve(self, query: Query) -> Response:
         if self._zones.match(query.name) is None or self._except.match(query.name) is not None:
@@ -98,9 +130,10 @@ class Forward(Plugin):
             raise ServerFailure(f"concurrent queries exceeded maximum {self._most}")
         self._under_way += 1
         try:
-            return await self._ask(query)
+            response = await self._ask(query)
         finally:
             self._under_way -= 1
+        return await self.onward(query) if response.rcode in self._next and self.next is not None else response
 
     async def _ask(self, query: Query) -> Response:
         message = dns.message.make_query(query.name, query.type, query.klass, use_edns=0, payload=OWN_SIZE)
@@ -108,41 +141,44 @@ class Forward(Plugin):
             message.want_dnssec()
         if query.message.flags & dns.flags.CD:
             message.flags |= dns.flags.CD
-        problem: Exception = ServerFailure("no server to forward to")
+        problem: Exception = ServerFailure("no healthy proxies")
         end = time.monotonic() + DEADLINE
         for server in self._order():
             began = time.monotonic()
+            if began >= end:
+                break
+            tcp = self._tcp or query.protocol == "tcp"
             try:
-                answer = await self._exchange(message, server, query, min(ATTEMPT, end - began))
-            except (TimeoutError, OSError, EOFError, dns.exception.DNSException) as error:
+                answer = await server.ask(message, tcp=tcp, timeout=min(ATTEMPT, end - began))
+            except FAILURES as error:
                 # dnspython says how long it waited; who did not answer is worth more
-                problem = ServerFailure(f"{server[0]}:{server[1]}: {error or type(error).__name__}")
-                self._resting[server] = time.monotonic() + REST
-                if time.monotonic() >= end:
-                    break
+                problem = ServerFailure(f"{server}: {error or type(error).__name__}")
+                server.suspect()
                 continue
-            self._resting.pop(server, None)
             if self._metrics is not None:
-                self._metrics.forwarded(f"{server[0]}:{server[1]}", answer.rcode(), time.monotonic() - began)
+                self._metrics.forwarded(str(server), answer.rcode(), time.monotonic() - began)
             recursion = bool(answer.flags & dns.flags.RA)
             return Response(answer.rcode(), answer.answer, answer.authority, answer.additional, False, recursion)
         raise problem
 
-    async def _exchange(
-        self, message: dns.message.Message, server: tuple[str, int], query: Query, timeout: float
-    ) -> dns.message.Message:
-        """One server's answer. Raises OSError, EOFError, DNSException, TimeoutError."""
-        address, port = server
-        if self._tcp or query.protocol == "tcp":
-            return await dns.asyncquery.tcp(message, address, timeout, port)
-        answer, _ = await dns.asyncquery.udp_with_fallback(message, address, timeout, port, ignore_unexpected=True)
-        return answer
-
-    def _order(self) -> list[tuple[str, int]]:
+    def _order(self) -> list[Upstream]:
+        """Who is asked, one after the other. Where all are down, that may be an error of the probes: one is tried."""
         servers = list(self._servers)
         if self._policy == "random":
             random.shuffle(servers)
         elif self._policy == "round_robin":
             self._servers.append(self._servers.pop(0))
-        now = time.monotonic()
-        return sorted(servers, key=lambda server: self._resting.get(server, 0) > now)
+        healthy = [server for server in servers if not server.down]
+        return healthy or ([] if self._fail_fast else [random.choice(servers)])
+
+    def _probe_failed(self, server: str) -> None:
+        if self._metrics is not None:
+            self._metrics.probe_failed(server)
+
+
+def _rcode(directive: Directive, word: str) -> Rcode:
+    """Raises CorefileError."""
+    try:
+        return dns.rcode.from_text(word)
+    except (dns.rcode.UnknownRcode, ValueError):
+        raise directive.error(f"next: {word!r} is not a response code, like NXDOMAIN or SERVFAIL") from None

@@ -2,15 +2,9 @@
 
 from pathlib import Path
 
-import dns.flags
-import dns.message
 import pytest
 from dns.rcode import Rcode
 from unit.kubelab.dns.asking import ask, configured, outcome, texts
-
-from kubelab.dns import listeners
-from kubelab.dns.listeners import Listener
-from kubelab.dns.wire import Protocol
 
 UPSTREAMS_TEST_SERVER = ". {\n\t\t\tlocal\n\t\t\tready\n\t\t\tlog\n\t\t\t}"
 """The Corefile of the DNS server that Cilium's connectivity test deploys."""
@@ -71,70 +65,6 @@ async def test_template_and_any() -> None:
     assert texts(await ask(server, "ip-3-4.test")) == ["10.1.3.4"]
     assert (await ask(server, "x.refused.test")).rcode() == Rcode.REFUSED
     assert texts(await ask(server, "a.test", "ANY")) == ['"ANY obsoleted" "See RFC 8482"']
-
-
-async def upstream(answers: dict[str, str], asked: list[str], *, cut: bool = False) -> Listener:
-    """A name server on loopback; `cut`: over UDP it says to come by TCP."""
-
-    async def answer(data: bytes, _peer: str, _port: int, protocol: Protocol) -> bytes:
-        message = dns.message.from_wire(data)
-        name = message.question[0].name.to_text().lower()
-        asked.append(f"{protocol} {name}")
-        response = dns.message.make_response(message, recursion_available=True)
-        if cut and protocol == "udp":
-            response.flags |= dns.flags.TC
-        elif name in answers:
-            response.answer.append(dns.rrset.from_text(message.question[0].name, 100, "IN", "A", answers[name]))
-        else:
-            response.set_rcode(Rcode.NXDOMAIN)
-            soa = "ns. hostmaster. 1 2 3 4 7"
-            response.authority.append(dns.rrset.from_text("test.", 100, "IN", "SOA", soa))
-        return response.to_wire()
-
-    return await Listener.open("127.0.0.1", 0, answer)
-
-
-async def test_forward_and_cache() -> None:
-    asked: list[str] = []
-    there = await upstream({"a.test.": "10.0.0.1", "b.test.": "10.0.0.2"}, asked)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kubelab.dns.plugins.forward.ATTEMPT", 0.2)
-        silent = listeners.bound(listeners.socket.SOCK_DGRAM, "127.0.0.1", 0)
-        server = configured(
-            f""". {{
-            prometheus localhost:0
-            forward . 127.0.0.1:{silent.getsockname()[1]} 127.0.0.1:{there.port} {{
-                except local.test
-                policy sequential
-            }}
-            cache 30 {{
-                disable success b.test
-            }}
-            }}"""
-        )
-        for _ in range(3):
-            found = await ask(server, "A.test")
-            assert texts(found) == ["10.0.0.1"]
-            assert found.flags & dns.flags.RA
-            assert str(found.answer[0].name) == "A.test."
-            assert found.answer[0].ttl <= 100
-            assert outcome(await ask(server, "none.test")) == "NXDOMAIN"
-            assert texts(await ask(server, "b.test")) == ["10.0.0.2"]
-        assert sorted(asked) == ["udp a.test."] + ["udp b.test."] * 3 + ["udp none.test."]
-        assert outcome(await ask(server, "x.local.test")) == "SERVFAIL"
-        silent.close()
-        await there.close()
-        assert texts(await ask(server, "a.test")) == ["10.0.0.1"]  # still in the cache
-        assert outcome(await ask(server, "new.test")) == "SERVFAIL"
-
-
-async def test_answers_that_were_cut_come_by_tcp() -> None:
-    asked: list[str] = []
-    there = await upstream({"a.test.": "10.0.0.1"}, asked, cut=True)
-    server = configured(f". {{\n forward . 127.0.0.1:{there.port}\n}}")
-    assert texts(await ask(server, "a.test")) == ["10.0.0.1"]
-    assert asked == ["udp a.test.", "tcp a.test."]
-    await there.close()
 
 
 async def test_a_loop_ends_the_process() -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from kubelab.dns.listeners import BindError
 from kubelab.dns.records import addresses
-from kubelab.external.__main__ import PUBLIC_ZONES, default_zone, public_zones, split
+from kubelab.external.__main__ import PUBLIC_ZONES, default_zone, public_zones, root, split
 from kubelab.external.servers import World, respond
 from kubelab.external.zone import Zone, zone
 
@@ -104,6 +104,17 @@ def test_public_names_are_of_this_world() -> None:
     assert {*addressed("one.one.one.one", "A")} == {"1.1.1.1", "1.0.0.1"}
     assert {*addressed("one.one.one.one", "AAAA")} == {"2606:4700:4700::1111", "2606:4700:4700::1001"}
     assert addressed("two.one.one.one", "A") == []
+
+
+def test_other_names_do_not_exist_in_this_world() -> None:
+    data = respond([ZONE, root()], query("nosuch.").to_wire(), protocol="udp")
+    assert data is not None
+    missing = dns.message.from_wire(data)
+    assert missing.rcode() == Rcode.NXDOMAIN
+    assert [str(found.name) for found in missing.authority] == ["."]
+    data = respond([ZONE, root()], query("web.world.test.").to_wire(), protocol="udp")
+    assert data is not None
+    assert texts(dns.message.from_wire(data)) == ["203.0.113.10"]
 
 
 def test_what_is_not_served() -> None:

@@ -47,6 +47,24 @@ def test_what_runs_is_left_to_those_who_make_it() -> None:
     assert found == ["n/deployment", "n/bare", "n/set"]
 
 
+def test_claims_get_new_volumes_where_volumes_are_made_for_them() -> None:
+    made = {"annotations": {"pv.kubernetes.io/provisioned-by": "x"}}
+    volumes = [obj("PersistentVolume", "made", metadata=made, spec={}), obj("PersistentVolume", "written", spec={})]
+    assert taken(persistentvolumes=volumes) == ["n/written"]
+    bound = {"pv.kubernetes.io/bind-completed": "yes", "volume.kubernetes.io/selected-node": "node3"}
+    provisioned = {**bound, "volume.kubernetes.io/storage-provisioner": "x", "mine": "1"}
+    claim = cleaned(obj("PersistentVolumeClaim", "c", metadata={"annotations": provisioned}, spec={"volumeName": "v"}))
+    assert (claim["spec"], claim["metadata"]["annotations"]) == ({}, {"mine": "1"})
+    claim = cleaned(obj("PersistentVolumeClaim", "c", metadata={"annotations": bound}, spec={"volumeName": "v"}))
+    assert claim["spec"] == {"volumeName": "v"}, "a volume that somebody wrote comes back with the claim"
+
+
+def test_objects_are_left_out_by_name() -> None:
+    rows = [obj("ConfigMap", "settings"), obj("ConfigMap", "other")]
+    found = take(Api(configmaps=rows), but=["ConfigMap n/settings"])  # type: ignore[arg-type]  # what take() asks
+    assert [name_of(row) for row in found] == ["n/other"]
+
+
 def test_owners_and_what_others_need_come_first() -> None:
     rows = [obj("Deployment", "d"), obj("ConfigMap", "child", owner="uid-parent"), obj("ConfigMap", "parent"),
             obj("CustomResourceDefinition", "crd"), obj("Namespace", "ns")]  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from cilium.cli.cluster.lab import image, life, links, node, snapshots, watching
+from cilium.cli.cluster.lab import components, image, life, links, node, snapshots, watching
 from cilium.cli.cluster.lab.testing import test
 
 
@@ -20,8 +20,11 @@ for command in (
     life.up,
     life.down,
     life.status,
+    life.list_labs,
     life.env,
     life.preflight,
+    components.start,
+    components.stop,
     node.node,
     image.image,
     links.cut,

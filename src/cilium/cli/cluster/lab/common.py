@@ -33,6 +33,18 @@ def complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [record.name for record in found.nodes if record.name.startswith(incomplete)] if found is not None else []
 
 
+def complete_component(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the daemons of the lab that was named before."""
+    from kubelab.lab import state
+    from kubelab.lab.errors import LabError
+
+    try:
+        found = state.paths(ctx.params.get("name") or "lab").read()
+    except LabError:
+        return []
+    return [process for process in found.pids if process.startswith(incomplete)] if found is not None else []
+
+
 name_option = click.option(
     "--name", default="lab", show_default=True, help="Name of the lab.", shell_complete=complete_lab
 )
@@ -47,11 +59,21 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (ConnectionError, TimeoutError) as error:
-        message = f"the lab's API server does not answer ({error}): cilium lab status, cilium lab logs control-plane"
-        raise click.ClickException(message) from None
+        option = named_option()
+        raise click.ClickException(
+            f"the lab's API server does not answer ({error.strerror or error}): cilium lab logs control-plane{option}; "
+            f"cilium lab start{option} if it does not run (cilium lab status{option})"
+        ) from None
     except (LabError, SettingsError) as error:
         notes = "\n".join(getattr(error, "__notes__", []))
         raise click.ClickException(f"{error}\n{notes}".rstrip()) from None
+
+
+def named_option() -> str:
+    """What other commands are given to mean the lab of this one: nothing for the one that is meant anyway."""
+    context = click.get_current_context(silent=True)
+    name = (context.params.get("name") or context.obj) if context is not None else None
+    return f" --name {name}" if name not in (None, "lab") else ""
 
 
 def progress_since(started: float) -> Callable[[str], None]:

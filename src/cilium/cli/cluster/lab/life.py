@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cilium.cli.cluster.lab.common import errors, name_option, progress_since
+from cilium.cli.cluster.lab.common import errors, name_option, named_option, progress_since
 from cilium.cli.cluster.lab.install import load_settings, start, wait_for_cilium
 from cilium.cli.columns import columns
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from kubelab.lab.status import LabStatus, NodeState
     from kubelab.underlay.addresses import Family
 
-FAMILIES: dict[str, tuple[Family, ...]] = {"dual-stack": (4, 6), "ipv4": (4,), "ipv6": (6,)}
-
 
 @click.command()
 @name_option
 @click.option("--nodes", default=3, show_default=True, type=click.IntRange(1), help="Number of nodes.")
 @click.option("--zones", default=1, show_default=True, type=click.IntRange(1), help="Zones, in which nodes take turns.")
-@click.option("--dual-stack", "families", flag_value="dual-stack", default=True, help="IPv4 and IPv6: the default.")
-@click.option("--ipv4", "families", flag_value="ipv4", help="IPv4 only.")
-@click.option("--ipv6", "families", flag_value="ipv6", help="IPv6 only.")
+@click.option("--dual-stack", is_flag=True, help="IPv4 and IPv6: the default.")
+@click.option("--ipv4", is_flag=True, help="IPv4 only.")
+@click.option("--ipv6", is_flag=True, help="IPv6 only.")
 @click.option("--images", type=click.Path(path_type=Path), help="A file that extends the registry of stand-ins.")
 @click.option(
     "--runtime", type=click.Choice(["process", "containerd"]), default="process", show_default=True,
@@ -38,11 +36,13 @@ FAMILIES: dict[str, tuple[Family, ...]] = {"dual-stack": (4, 6), "ipv4": (4,), "
     "grace",
     default=12.0,
     show_default=True,
+    type=click.FloatRange(2.0),
     metavar="SECONDS",
     help="Silence after which a node is NotReady.",
 )
 @click.option(
-    "--default-toleration-seconds", "toleration", default=5, show_default=True, metavar="SECONDS",
+    "--default-toleration-seconds", "toleration", default=5, show_default=True, type=click.IntRange(0),
+    metavar="SECONDS",
     help="How long pods stay on a node that is NotReady, unless they say so themselves.",
 )  # fmt: skip
 @click.option("--values", type=click.Path(path_type=Path), help="Helm values for Cilium.")
@@ -55,7 +55,9 @@ def up(
     name: str,
     nodes: int,
     zones: int,
-    families: str,
+    dual_stack: bool,
+    ipv4: bool,
+    ipv6: bool,
     images: Path | None,
     runtime: str,
     grace: float,
@@ -67,11 +69,11 @@ def up(
     from kubelab.lab.lab import Lab
     from kubelab.lab.options import LabOptions, Runtime
 
-    started = time.monotonic()
+    started, families = time.monotonic(), _families(dual_stack, ipv4, ipv6)
     with errors():
         kind: Runtime = "containerd" if runtime == "containerd" else "process"
         options = LabOptions(
-            nodes=nodes, zones=zones, families=FAMILIES[families], images=images, runtime=kind, xdp=xdp,
+            nodes=nodes, zones=zones, families=families, images=images, runtime=kind, xdp=xdp,
             node_monitor_grace_period=grace, default_toleration_seconds=toleration,
         )  # fmt: skip
         settings = load_settings(values, families=options.families)
@@ -80,12 +82,21 @@ def up(
         try:
             wait_for_cilium(created, progress_since(started))
         except BaseException:
-            click.echo(f"lab {name} stays for a look: cilium lab env --name {name}, cilium status, and the logs")
-            click.echo(f"(cilium lab logs --name {name}); then cilium lab down --name {name}")
+            option = named_option()
+            click.echo(f"lab {name} stays for a look: cilium lab env{option}, cilium status, and the logs")
+            click.echo(f"(cilium lab logs{option}); then cilium lab down{option}")
             raise
     click.echo(f"lab {name} is up: {nodes} node(s) in {time.monotonic() - started:.1f} s")
-    suffix = "" if name == "lab" else f" --name {name}"
-    click.echo(f'  eval "$(cilium lab env{suffix})"    then kubectl works')
+    click.echo(f'  eval "$(cilium lab env{named_option()})"    then kubectl works')
+
+
+def _families(dual_stack: bool, ipv4: bool, ipv6: bool) -> tuple[Family, ...]:
+    """Raises UsageError when more than one of them is given."""
+    if dual_stack + ipv4 + ipv6 > 1:
+        raise click.UsageError(
+            "--dual-stack, --ipv4 and --ipv6 exclude each other; without any, a lab has both families"
+        )
+    return (4,) if ipv4 else (6,) if ipv6 else (4, 6)
 
 
 @click.command()
@@ -112,8 +123,32 @@ def status(name: str) -> None:
         sys.exit(1)
     _show(found)
     if found.dead:
-        click.echo(f"not running: {', '.join(found.dead)}")
+        click.echo(f"not running: {', '.join(found.dead)} (cilium lab start{named_option()})")
         sys.exit(1)
+
+
+@click.command("list")
+def list_labs() -> None:
+    """The labs on this machine."""
+    from kubelab.lab import state
+    from kubelab.lab.errors import LabError
+    from kubelab.lab.status import status as status_of
+
+    rows = []
+    for path in sorted(state.ROOT.glob("*/")):
+        try:
+            found = status_of(state.paths(path.name))
+        except LabError as error:
+            rows.append((path.name, "", "", str(error)))
+        else:
+            rows.append((found.name, str(len(found.nodes)), found.server, _condition(found)))
+    click.echo(columns(("NAME", "NODES", "API SERVER", "STATE"), rows) if rows else "no lab is up: cilium lab up")
+
+
+def _condition(found: LabStatus) -> str:
+    if not found.complete:
+        return "half-finished: take it down"
+    return f"not running: {', '.join(found.dead)}" if found.dead else "up"
 
 
 def _show(found: LabStatus) -> None:

@@ -79,8 +79,8 @@ def stop(lab: str, name: str | None, node: str) -> None:
     from kubelab.lab.lab import Lab
 
     with errors():
-        Lab(name or lab).stop_node(node, progress=progress_since(time.monotonic()))
-    click.echo(f"{node} is stopped")
+        fresh = Lab(name or lab).stop_node(node, progress=progress_since(time.monotonic()))
+    click.echo(f"{node} is stopped" if fresh else f"{node} was stopped already")
 
 
 @node.command()

@@ -11,6 +11,8 @@ from cilium.cli.cluster.lab.common import errors, name_option
 
 OURS = ("ciliumnodes", "ciliumendpoints", "ciliumidentities")
 """Resources of Cilium that tell what runs."""
+SETTINGS = ("ConfigMap kube-system/cilium-config",)
+"""What a lab was brought up with; another one has its own, and its own families."""
 
 
 @click.command()
@@ -25,7 +27,7 @@ def snapshot(name: str, file: Path) -> None:
     from kubelab.lab.snapshot import take, write
 
     with errors():
-        objects = take(Lab(name).api(), leave=OURS)
+        objects = take(Lab(name).api(), leave=OURS, but=SETTINGS)
         write(file, objects)
     click.echo(f"{len(objects)} objects of lab {name} are in {file}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import click
 
 from cilium.cli.cluster.lab.common import errors, name_option
 from cilium.cli.columns import columns
+from cilium.cli.hubble.times import duration
 
 if TYPE_CHECKING:
     from kubelab.lab.lab import Lab
@@ -22,12 +24,20 @@ PODS = {"agent": "k8s-app=cilium", "operator": "io.cilium/app=operator", "dns": 
 MIB = 1 << 20
 
 
+def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return duration(value) if value is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command()
 @name_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
-@click.option("--tail", type=click.IntRange(0), help="The last lines of each log only.")
+@click.option("--tail", type=click.IntRange(0), metavar="LINES", help="The last lines of each log only.")
+@click.option("--since", callback=_span, metavar="DURATION", help="Only what is younger: 30s, 5m, 1h30m.")
 @click.argument("component", required=False, metavar="[COMPONENT|NODE]")
-def logs(name: str, follow: bool, tail: int | None, component: str | None) -> None:
+def logs(name: str, follow: bool, tail: int | None, since: timedelta | None, component: str | None) -> None:
     """Logs of the control plane, the kubelets and the world; of one COMPONENT or NODE, if named.
 
     Components: control-plane, external, kubelet-NODE; agent, operator and dns are pods in kube-system, whose logs
@@ -39,10 +49,11 @@ def logs(name: str, follow: bool, tail: int | None, component: str | None) -> No
     with errors():
         lab = Lab(name)
         if component in PODS:
-            raise SystemExit(_pod_logs(lab, PODS[component], follow, tail))
+            raise SystemExit(_pod_logs(lab, PODS[component], follow, tail, since))
         chosen = _chosen(lab, component)
     width = max(map(len, chosen)) if len(chosen) > 1 else 0
-    lines = log_files.follow(chosen, tail) if follow else log_files.last(chosen, tail)
+    begin = datetime.now(UTC) - since if since is not None else None
+    lines = (log_files.follow if follow else log_files.last)(chosen, tail, begin)
     try:
         for process, line in lines:
             click.echo(f"{process:{width}} | {line}" if width else line)
@@ -65,18 +76,11 @@ def _chosen(lab: Lab, component: str | None) -> dict[str, Path]:
     raise LabError(f"{component}: lab {lab.name} has {', '.join([*known, *PODS])}")
 
 
-def _pod_logs(lab: Lab, selector: str, follow: bool, tail: int | None) -> int:
-    words = [
-        "kubectl",
-        "-n",
-        "kube-system",
-        "logs",
-        "-l",
-        selector,
-        "--prefix",
-        f"--tail={-1 if tail is None else tail}",
-    ]
-    words += ["-f", "--max-log-requests=100"] if follow else []
+def _pod_logs(lab: Lab, selector: str, follow: bool, tail: int | None, since: timedelta | None) -> int:
+    words = ["kubectl", "-n", "kube-system", "logs", "-l", selector, "--prefix", "--max-log-requests=100"]
+    words.append(f"--tail={-1 if tail is None else tail}")
+    words += ["-f"] if follow else []
+    words += [f"--since={since.total_seconds()}s"] if since is not None else []
     return subprocess.run(words, env={**os.environ, **lab.env()}, check=False).returncode
 
 

@@ -1,7 +1,8 @@
 """Containers with stdin or a terminal: what they get as descriptors 0 to 2, and how clients attach to them.
 
 In: ``stdin``, ``stdinOnce`` and ``tty`` of a container. Out: its side of a pipe or pseudo-terminal, whose other side
-``stdio`` holds; sessions on it. The output of an attached container is its log, from now on.
+``stdio`` holds; sessions on it. The output of an attached container is its log, from now on; the first client of one
+that is made for a single client (``stdinOnce``, by `kubectl run -i`) sees it from its beginning, however late it comes.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ async def prepare(container: Object, directory: Path, log: Path, cgroup: Path) -
     cgroups.create(cgroup)
     path = socket_path(directory)
     path.unlink(missing_ok=True)
+    if once:
+        _unseen(directory).touch()
     words = [str(ours), "terminal" if terminal else "pipe", "once" if once else "always", str(log), str(path)]
     holder = await asyncio.create_subprocess_exec(
         sys.executable, "-S", "-E", "-I", str(stdio.__file__), *words, str(cgroup),
@@ -60,15 +63,20 @@ def socket_path(directory: Path) -> Path:
     return directory / "stdio.sock"
 
 
+def _unseen(directory: Path) -> Path:
+    """Is there until the one client for whom the container is made has come."""
+    return directory / "unseen"
+
+
 class Attachment:
     """Implements ``contract.Session``; its end leaves the container alone."""
 
     def __init__(self, log: Path, inotify: Inotify, ended: Callable[[], Awaitable[object]], fd: int | None,
-                 *, terminal: bool, stdin: bool) -> None:  # fmt: skip
+                 *, offset: int, terminal: bool, stdin: bool) -> None:  # fmt: skip
         self._log, self._inotify, self._ended = log, inotify, ended
         self._fd, self._terminal, self._stdin = fd, terminal, stdin
         self._reader = asyncio.StreamReader(limit=1 << 20)
-        self._follower = asyncio.create_task(self._follow(log.stat().st_size), name="attach")
+        self._follower = asyncio.create_task(self._follow(offset), name="attach")
 
     def readers(self) -> list[tuple[int, asyncio.StreamReader]]:
         return [(STDOUT, self._reader)]
@@ -130,7 +138,16 @@ async def attach(
         with contextlib.suppress(OSError):
             fd = await asyncio.to_thread(_receive, socket_path(directory))
             os.set_blocking(fd, False)
-    return Attachment(log, inotify, ended, fd, terminal=tty, stdin=stdin)
+    return Attachment(log, inotify, ended, fd, offset=_begin(directory, log), terminal=tty, stdin=stdin)
+
+
+def _begin(directory: Path, log: Path) -> int:
+    """From where on a client that comes now sees the log."""
+    try:
+        _unseen(directory).unlink()
+    except FileNotFoundError:
+        return log.stat().st_size
+    return 0
 
 
 def _receive(path: Path) -> int:

@@ -41,8 +41,11 @@ def copy(fd: int, log: int) -> bool:
 
 def main() -> int:
     fd, kind, times, log, path, cgroup = sys.argv[1:]
-    with open(os.path.join(cgroup, "cgroup.procs"), "w") as procs:
-        procs.write("0")
+    try:
+        with open(os.path.join(cgroup, "cgroup.procs"), "w") as procs:
+            procs.write("0")
+    except OSError:
+        return 1  # the pod went meanwhile
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()

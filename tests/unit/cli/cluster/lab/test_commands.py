@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from cilium.cli.cluster.lab.watching import table
 from cilium.cli.cluster.main import main
 from kubelab.lab import state
+from kubelab.lab.api import LabApi
 from kubelab.lab.lab import Lab
 from kubelab.lab.options import LabOptions
 from kubelab.lab.state import LabState, NodeRecord
@@ -41,6 +43,57 @@ def test_what_a_lab_may_not_be_is_named() -> None:
     answer = CliRunner().invoke(main, ["lab", "up", "--nodes", "2", "--zones", "3"])
     assert answer.exit_code == 1
     assert "zones: 3: a lab of 2 node(s) has 1 to 2 zones" in answer.output
+
+
+@pytest.mark.parametrize("words", [["--ipv4", "--ipv6"], ["--dual-stack", "--ipv6"]])
+def test_families_exclude_each_other(words: list[str]) -> None:
+    answer = CliRunner().invoke(main, ["lab", "up", *words])
+    assert answer.exit_code == 2
+    assert "--dual-stack, --ipv4 and --ipv6 exclude each other" in answer.output
+
+
+@pytest.fixture
+def blue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A lab of that name, of whose daemons none runs, and node2 is stopped."""
+    monkeypatch.setattr(state, "ROOT", tmp_path)
+    monkeypatch.setattr("kubelab.lab.lab.require_root", lambda: None)
+    paths = state.paths("blue")
+    paths.directory.mkdir()
+    records = tuple(NodeRecord.of(number, LabOptions()) for number in (1, 2))
+    records = (records[0], replace(records[1], stopped=True))
+    pids = {"control-plane": (2**22, 1), "kubelet-node1": (2**22, 1), "kubelet-node2": (2**22, 1)}
+    paths.write(LabState(name="blue", index=1, options=LabOptions(), nodes=records, pids=pids, complete=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list"], "blue   2       https://172.30.1.1:6443   not running: control-plane, kubelet-node1"),
+        (["status", "--name", "blue"], "not running: control-plane, kubelet-node1 (cilium lab start --name blue)"),
+        (["stop", "--name", "blue", "control-plane"], "control-plane did not run"),
+        (["start", "--name", "blue", "nosuch"], "nosuch: lab blue has control-plane, kubelet-node1, kubelet-node2"),
+        (["start", "--name", "blue", "kubelet-node2"], "is stopped: cilium lab node start node2 --name blue"),
+        (["node", "--name", "blue", "node3", "--", "ls"], "node node3: lab blue has node1, node2, external"),
+        (["node", "--name", "blue", "add", "--zone", "a b"], "zone 'a b': a label's value"),
+        (["logs", "--name", "blue", "--since", "soon"], "'soon' is no duration"),
+    ],
+)
+def test_what_is_said_of_a_lab_that_does_not_run(blue: None, words: list[str], said: str) -> None:
+    assert said in CliRunner().invoke(main, ["lab", *words]).output
+
+
+def test_an_api_server_that_does_not_answer_is_said_with_the_way_out(
+    blue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> LabApi:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(Lab, "api", refuse)
+    for words in (["snapshot", "x.yaml", "--name", "blue"], ["node", "--name", "blue", "delete", "node1"]):
+        answer = CliRunner().invoke(main, ["lab", *words])
+        assert answer.exit_code == 1
+        assert "the lab's API server does not answer (Connection refused)" in answer.output
+        assert "cilium lab start --name blue" in answer.output
 
 
 def test_costs_are_summed_by_component() -> None:

@@ -1,4 +1,4 @@
-"""How the lab's processes log: one event per line, key=value."""
+"""How the lab's daemons log: one event per line, key=value, the time first (`kubelab.lab.log_files` reads it)."""
 
 from __future__ import annotations
 
