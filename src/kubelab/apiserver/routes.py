@@ -29,7 +29,7 @@ from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.impersonation import impersonated
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.openapi.served import add_routes as add_openapi
-from kubelab.apiserver.requests import Target, negotiate, parse_target
+from kubelab.apiserver.requests import ASKED, Target, negotiate, parse_target
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import add_warnings, error_response, json_response
 from kubelab.apiserver.reviews import Reviews
@@ -140,6 +140,7 @@ class Routes:
     async def _resource(self, request: web.Request) -> web.StreamResponse:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
+        ASKED.set(target.version)
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
         if self._computed.serves(target.resource):
