@@ -112,6 +112,11 @@ def test_an_old_kubectl(space: Namespace, tmp_path: Path) -> None:
     def old(*words: str, stdin: str = "") -> str:
         return space.kubectl(*words, stdin=stdin.encode(), program=program)
 
+    # It judges by itself, with what OpenAPI v2 says in protobuf.
+    for wrong, message in (("replica: 1", 'unknown field "replica"'), ("replicas: one", 'expected "integer"')):
+        with pytest.raises(AssertionError, match=f"error validating .*{message}"):
+            old("apply", "-f", "-", stdin=WEB.replace("replicas: 3", wrong))
+    assert "RESOURCE: template <Object>" in old("explain", "deployment.spec.template")
     old("apply", "-f", "-", stdin=WEB.replace("replicas: 3", "replicas: 1"))
     old("rollout", "status", "deploy/web", "--timeout=30s")
     assert "web" in old("get", "deploy,rs,pods")
