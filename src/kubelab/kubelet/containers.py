@@ -160,8 +160,8 @@ class Container:
         self._host.event("Normal", "Pulled", present)
         self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
-        if self.process.notice is not None:
-            self._host.event("Normal", *self.process.notice)
+        for notice in self.process.notices:
+            self._host.event(*notice)
         self._host.changed()
         return True
 

@@ -247,6 +247,7 @@ class PodWorker:
         if status.get("phase") not in ("Succeeded", "Failed"):
             return False
         self._phase = status["phase"]
+        self._ips = tuple(entry["ip"] for entry in status.get("podIPs") or [])
         self._reason, self._message = status.get("reason") or "", status.get("message") or ""
         return True
 

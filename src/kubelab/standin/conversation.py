@@ -165,13 +165,18 @@ class Conversation:
         answer: Answer = echo,
         own: str = "",
         later: Callable[[Request], None] | None = None,
+        check: Callable[[int, str], None] | None = None,
     ) -> None:
-        """With ``later`` requests go there, one at a time, and come back by ``finish``: answers may take their time."""
+        """With ``later`` requests go there, one at a time, and come back by ``finish``: answers may take their time.
+
+        With ``check`` gRPC's checks of named services go there, with their stream, and come back by ``checked``.
+        """
         self.output = b""
         self.waiting: Request | None = None
         self._later = later
         self.closing = False
         self.peer, self.port, self.own, self._identity, self._respond_to = peer, port, own, identity, answer
+        self._check = check
         self._input = b""
         self._http: bool | None = None
         self._http2: grpc.Http2 | None = None
@@ -204,11 +209,17 @@ class Conversation:
         if not data:
             self.closing = True
 
+    def checked(self, stream: int, good: bool) -> None:
+        """How a check of a service ended."""
+        assert self._http2 is not None
+        self._http2.tell(stream, good=good)
+        self.output, self._http2.output = self.output + self._http2.output, b""
+
     def _decide(self, more: bool) -> None:
         """What is spoken; nothing is decided as long as the first word, or the preface, is not complete."""
         preface = grpc_health.PREFACE
         if self._input.startswith(preface):
-            self._http2, self._input = grpc.Http2(), self._input[len(preface) :]
+            self._http2, self._input = grpc.Http2(self._check), self._input[len(preface) :]
         elif self._input and preface.startswith(self._input) and more:
             return
         else:

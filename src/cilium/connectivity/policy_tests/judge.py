@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
+from cilium.connectivity.flows import Flow, by_policy, denial, node_name, policy_names
 from cilium.connectivity.policy_tests.plan import Case, Probe
 
-Flow = dict[str, Any]
-POLICY_VERDICT, DROP = 5, 1
-_NO_RULE, _DENY_RULE = "POLICY_DENIED", "POLICY_DENY"
 _ECHO = {"ICMPv4": 8, "ICMPv6": 128}
 
 
@@ -93,11 +90,11 @@ def judge(probe: Probe, answer: Answer, flows: Iterable[Flow]) -> Verdict:
         return _allowed(own)
     drops = [flow for flow in own if flow.get("verdict") == "DROPPED"]
     for flow in drops:
-        if flow.get("drop_reason_desc") in (_NO_RULE, _DENY_RULE):
+        if by_policy(flow):
             return _denied(flow)
     if drops:
         reason = drops[-1].get("drop_reason_desc", "unknown reason")
-        return Verdict(Actual.ERROR, f"dropped on {_node(drops[-1])}, not by policy: {reason}")
+        return Verdict(Actual.ERROR, f"dropped on {node_name(drops[-1])}, not by policy: {reason}")
     return Verdict(Actual.ERROR, _neither(answer))
 
 
@@ -128,7 +125,7 @@ def _allowed(flows: list[Flow]) -> Verdict:
     said: dict[str, list[str]] = {}
     for flow in flows:
         for direction in ("egress", "ingress"):
-            for name in _names(flow.get(f"{direction}_allowed_by")):
+            for name in policy_names(flow.get(f"{direction}_allowed_by")):
                 if name not in said.setdefault(direction, []):
                     said[direction].append(name)
     policies = tuple(dict.fromkeys(name for names in said.values() for name in names))
@@ -140,32 +137,11 @@ def _allowed(flows: list[Flow]) -> Verdict:
 
 
 def _denied(flow: Flow) -> Verdict:
-    direction = str(flow.get("traffic_direction", "")).lower()
-    side = flow.get("destination" if direction == "ingress" else "source") or {}
-    who = f"{side['namespace']}/{side['pod_name']}" if side.get("pod_name") else _reserved(side)
-    policies = _names(flow.get(f"{direction}_denied_by"))
-    how = "a deny rule" if flow.get("drop_reason_desc") == _DENY_RULE else "default deny"
-    named = f" of {', '.join(policies)}" if policies else ": no policy is named"
-    return Verdict(Actual.DENIED, f"{direction} of {who} on {_node(flow)}: {how}{named}", tuple(policies))
+    reason, policies = denial(flow)
+    return Verdict(Actual.DENIED, reason, policies)
 
 
 def _neither(answer: Answer) -> str:
     if answer.outcome == "refused":
         return f"not dropped by policy, but refused ({answer.detail}): does anybody listen there?"
     return f"not answered ({answer.detail}), and no drop by policy was seen"
-
-
-def _names(policies: list[Flow] | None) -> list[str]:
-    found = []
-    for policy in policies or []:
-        path = "/".join(filter(None, (policy.get("namespace", ""), policy.get("name", ""))))
-        found.append(f"{policy.get('kind', '')} {path}")
-    return found
-
-
-def _reserved(side: Flow) -> str:
-    return ", ".join(label.removeprefix("reserved:") for label in side.get("labels") or []) or "unknown"
-
-
-def _node(flow: Flow) -> str:
-    return str(flow.get("node_name", "")).rpartition("/")[2]

@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from cilium.connectivity.flows import Flow
 from cilium.connectivity.policy_tests.ground import Asker, Ground
-from cilium.connectivity.policy_tests.judge import Actual, Answer, Flow, Outcome, judge
+from cilium.connectivity.policy_tests.judge import Actual, Answer, Outcome, judge
 from cilium.connectivity.policy_tests.plan import Probe
 
 ATTEMPTS = 3

@@ -39,7 +39,7 @@ class OpenApi:
         self._schemas = schemas
         self._descriptions = Descriptions()
         self._fixed: dict[str, Document] = {}
-        "Those of groups with built-in kinds only: their schemas never change."
+        "Those of groups with built-in kinds only, whose schemas never change."
         self._changing: dict[str, Document] = {}
         registry.on_change(self._changing.clear)
 
@@ -61,7 +61,8 @@ class OpenApi:
         if not served:
             return None
         kept = self._changing if any(resource.custom for resource in served) else self._fixed
-        return self._made(kept, path, lambda: self._make_v3(served, version))
+        name = f"{path}: {' '.join(resource.plural for resource in served)}"
+        return self._made(kept, name, lambda: self._make_v3(served, version))
 
     def v2(self) -> Document:
         return self._made(self._changing, "v2", lambda: msgspec.json.encode(self._make_v2()))

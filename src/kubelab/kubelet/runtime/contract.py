@@ -19,6 +19,10 @@ LogFormat = Literal["plain", "cri"]
 """``plain``: what the container wrote. ``cri``: lines of ``TIME STREAM TAGS TEXT``, as CRI runtimes write them."""
 
 
+Notice = tuple[str, str, str]
+"""Type, reason and message of an Event."""
+
+
 class SandboxError(Exception):
     """A sandbox could not be made; nothing of it is left."""
 
@@ -124,8 +128,8 @@ class Running(Protocol):
         """Of the image it runs, as the pod's status shows it; empty where there are no images."""
 
     @property
-    def notice(self) -> tuple[str, str] | None:
-        """Reason and message of an Event about what was started, None for nothing to tell."""
+    def notices(self) -> tuple[Notice, ...]:
+        """What to tell of what was started."""
 
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
