@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
 _USER = web.RequestKey("user", User)
-_MAX_BODY = 8 * 1024 * 1024
+_MAX_BODY = 3 * 1024 * 1024
 
 
 class Routes:
@@ -110,7 +110,7 @@ class Routes:
         except ApiError as error:
             return error_response(error)
         except web.HTTPRequestEntityTooLarge:
-            return error_response(RequestEntityTooLarge(f"the request is larger than {_MAX_BODY} bytes"))
+            return error_response(RequestEntityTooLarge(f"Request entity too large: limit is {_MAX_BODY}"))
         except web.HTTPException as error:
             return error_response(
                 NotFound("the server could not find the requested resource")
