@@ -108,6 +108,8 @@ class Stage:
         await until(
             lambda: everywhere(self._served(agent, found.services) for agent in found.agents), patience, "Services"
         )
+        self._say("⌛", "Waiting for pods in the ipcaches of agents...")
+        await until(lambda: everywhere(self._cached(agent, pods) for agent in found.agents), patience, "ipcaches")
         ports = [
             (address, service.node_port)
             for service in found.services
@@ -139,6 +141,18 @@ class Stage:
             for service in services
             for address in service.addresses.values()
             if (address, HTTP_PORT) not in backends
+        )
+        return next(lacking, "")
+
+    async def _cached(self, agent: Pod, pods: Iterable[Pod]) -> str:
+        """`IDENTITY KEY ENDPOINT` of each address."""
+        rows = await self._cluster.document(agent, ("cilium", "bpf", "ipcache", "list", "-o", "json"))
+        known = {network.partition("/")[0]: int(entry[0].split()[0]) for network, entry in rows.items()}
+        lacking = (
+            f"{agent}: {address} of {pod} is not known"
+            for pod in pods
+            for address in pod.addresses.values()
+            if known.get(address, 0) <= RESERVED
         )
         return next(lacking, "")
 
