@@ -72,7 +72,12 @@ WALL: dict[str, Any] = {
     "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "wall", "namespace": NAMESPACE},
     "spec": {
         "endpointSelector": {"matchLabels": {"name": "echo-same-node"}},
-        "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"name": "client"}}]}],
+        "ingressDeny": [
+            {
+                "fromEndpoints": [{"matchLabels": {"name": "client2"}}],
+                "toPorts": [{"ports": [{"port": "8080", "protocol": "TCP"}]}],
+            }
+        ],
     },
 }  # fmt: skip
 
@@ -80,8 +85,7 @@ WALL: dict[str, Any] = {
 def test_a_wall_is_found_and_named(staged: Cluster, tmp_path: Path) -> None:
     """Somebody's deny rule stands between a client and a server that a test expects to be connected."""
     report = tmp_path / "junit.xml"
-    run(staged, "--test", "^health/")  # the pods are there
-    staged.apply(WALL)
+    staged.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, WALL)
     try:
         status, output = run(staged, "--test", "^client-egress/", "--test", "^client-ingress/", "--junit-file", report)
     finally:
