@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import lanes
 import pytest
 import structlog
 from property.effort import VARIABLE
@@ -23,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the tests are imported: what they ask for is decided there."""
     if wanted := config.getoption("--policy-examples"):
         os.environ[VARIABLE] = str(wanted)
+    lanes.configure(config)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in soaks]
         config.hook.pytest_deselected(items=soaks)
     items.sort(key=lambda item: ORDER.index(kind(item)) if kind(item) in ORDER else len(ORDER))
+    lanes.prepare(config, items)
     if os.geteuid() != 0:
         for item in items:
             if kind(item) in NEED_ROOT:

@@ -100,7 +100,7 @@ class Cluster:
 
     # -- conditions -----------------------------------------------------------------------------------------------
 
-    def eventually(self, condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    def eventually(self, condition: Callable[[], Any], what: str, seconds: float = 20, pause: float = 0.1) -> Any:
         """The first truthy value of `condition`; asserts that it comes."""
         deadline = time.monotonic() + seconds
         last: object = None
@@ -112,7 +112,7 @@ class Cluster:
             else:
                 if last:
                     return last
-            time.sleep(0.1)
+            time.sleep(pause)
         raise AssertionError(f"not within {seconds} s: {what}; last: {last}")
 
     def wait_ready(self, namespace: str, seconds: int = 60) -> None:

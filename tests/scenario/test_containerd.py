@@ -69,8 +69,9 @@ def state(cluster: Cluster, name: str) -> dict[str, Any]:
 
 def group_of(cluster: Cluster, name: str) -> Path:
     """The cgroup of its container on node1."""
-    identifier = state(cluster, name)["containerID"].removeprefix("containerd://")
-    return containerd.container_group(cgroups.node_path(cluster.name, "node1"), identifier)
+    found = cluster.get("-n", NS, "pod", name)
+    identifier = found["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    return containerd.container_group(cgroups.node_path(cluster.name, "node1"), found["metadata"]["uid"], identifier)
 
 
 def waiting(cluster: Cluster, name: str, reason: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,34 @@ def answers(cluster: Cluster, address: str) -> bool:
     host = f"[{address}]" if ":" in address else address
     command = ["curl", "-gksS", "-m", "1", "-o", "/dev/null", "-w", "%{http_code}", f"https://{host}:6443/version"]
     return cluster.exec(NS, "asker", *command, check=False).strip()[-3:] in {"200", "401", "403"}
+
+
+IN_CLUSTER = """
+from kubernetes import client, config
+config.load_incluster_config()
+review = client.AuthenticationV1Api().create_self_subject_review(client.V1SelfSubjectReview())
+print(client.Configuration.get_default_copy().host, review.status.user_info.username)
+"""
+BY_NAME = """
+cd /var/run/secrets/kubernetes.io/serviceaccount
+for name in kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local; do
+  curl -sS -m 3 --cacert ca.crt -H "Authorization: Bearer $(cat token)" -o /dev/null -w '%{http_code} ' \\
+    https://$name/api/v1/nodes
+done"""
+
+
+def test_clients_in_pods_find_the_api_server_by_its_service(tunnel: Cluster, pods: dict[str, Any]) -> None:
+    service = tunnel.get("-n", "default", "service", "kubernetes")["spec"]["clusterIP"]
+    told = tunnel.exec(NS, "asker", sys.executable, "-c", IN_CLUSTER).split()
+    assert told == [f"https://{service}:443", f"system:serviceaccount:{NS}:default"]
+    tunnel.eventually(
+        lambda: tunnel.exec(NS, "asker", "sh", "-c", BY_NAME, check=False).split() == ["403"] * 3,
+        "known by every name, and without rights",
+    )
+    endpoints = tunnel.get("-n", "default", "endpoints", "kubernetes")["subsets"]
+    assert [entry["ip"] for entry in endpoints[0]["addresses"]] == [ip for ip in api_servers(tunnel) if "." in ip]
+    agent = tunnel.exec("kube-system", tunnel.agent("node1"), "printenv", "KUBERNETES_SERVICE_HOST").strip()
+    assert agent in api_servers(tunnel), "pods on the node's network do not need whom they serve"
 
 
 def test_a_pod_may_reach_the_api_server_only(tunnel: Cluster, pods: dict[str, Any]) -> None:

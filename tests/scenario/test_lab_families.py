@@ -14,6 +14,11 @@ from scenario.cluster import BIN, Cluster, lacks
 
 pytestmark = pytest.mark.scenario
 WORLD = {4: "203.0.113.10", 6: "2001:db8::10"}
+API_SERVER = """
+host=$KUBERNETES_SERVICE_HOST; echo $host; case $host in *:*) host="[$host]";; esac
+cd /var/run/secrets/kubernetes.io/serviceaccount
+curl -gsS -m3 --cacert ca.crt -H "Authorization: Bearer $(cat token)" -o /dev/null -w '%{http_code}' \\
+  https://$host:$KUBERNETES_SERVICE_PORT/api/v1/nodes"""
 OTHER = {4: "--ipv6", 6: "--ipv4"}
 
 
@@ -76,6 +81,8 @@ def test_a_lab_of_one_family_has_one_family_only(fresh: Cluster, family: int, tm
         url = f"http://[{address}]:{port}/" if family == 6 else f"http://{address}:{port}/"
         answer = json.loads(fresh.exec("default", first["metadata"]["name"], "curl", "-s", "-m3", url))
         assert ip_address(answer["client"]).version == family
+    at = fresh.exec("default", first["metadata"]["name"], "sh", "-c", API_SERVER).split()
+    assert (ip_address(at[0]).version, at[1]) == (family, "403"), "its cluster IP is in its certificate"
     both = {**web("RequireDualStack")[1], "metadata": {"name": "both"}}
     said = fresh.kubectl("apply", "-f", "-", stdin=json.dumps(both), check=False)
     assert "this cluster is not configured for dual-stack services" in said

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,7 @@ from scenario.cluster import BIN, Cluster, lacks
 from scenario.kubelab.test_lab import left_behind
 from scenario.node import AGENT, LabNode
 
-from kubelab.lab import Lab
-from kubelab.underlay.addresses import Plan
+from kubelab.lab import Lab, state
 
 pytestmark = pytest.mark.scenario
 IP_FREEBIND = 15
@@ -64,15 +62,20 @@ def test_down_after_up_was_killed_while_agents_start(lab: Cluster) -> None:
 
 
 def test_a_taken_port_is_named_and_nothing_is_left(lab: Cluster) -> None:
-    with ExitStack() as stack:
-        for index in range(1, 255):  # whichever network the lab chooses
-            listener = stack.enter_context(socket.socket())
-            listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):  # a lab that is up has it
-                listener.bind((Plan(index).host[0], API_PORT))
-                listener.listen()
-        output = lab.run(BIN / "cilium", "lab", "up", "--name", lab.name, "--nodes", "1", check=False)
+    """Taken when the lab has chosen its network: other labs, which may come up meanwhile, are not disturbed."""
+    argv = [str(BIN / "cilium"), "lab", "up", "--name", lab.name, "--nodes", "1"]
+    with (
+        socket.socket() as listener,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+    ):
+        listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        plan = lab.eventually(
+            lambda: (found := state.paths(lab.name).read()) and found.plan, "its network", pause=0.005
+        )
+        listener.bind((plan.host[0], API_PORT))
+        listener.listen()
+        output = process.communicate(timeout=60)[0]
     assert "the control plane did not start" in output
     assert f"port {API_PORT}: Address already in use" in output
     assert "Traceback" not in output

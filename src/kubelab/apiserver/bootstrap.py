@@ -84,6 +84,24 @@ async def publish_addresses(store: Store, addresses: Iterable[tuple[str, int]]) 
             await store.delete(ENDPOINT_SLICES, name, namespace="default")
         elif any(old.get(field) != wanted[name][field] for field in ("endpoints", "ports")):
             await store.update(ENDPOINT_SLICES, {**old, **wanted[name], "metadata": old["metadata"]})
+    await _publish_endpoints(store, wanted)
+
+
+async def _publish_endpoints(store: Store, slices: dict[str, dict[str, Any]]) -> None:
+    """The same for clients of Endpoints, in the Service's family."""
+    service = store.peek("services", "kubernetes", namespace="default")
+    family = ip_address(service["spec"]["clusterIP"]).version if service is not None else 4
+    subsets = [
+        {"addresses": [{"ip": end["addresses"][0]} for end in piece["endpoints"]], "ports": piece["ports"]}
+        for name, piece in slices.items()
+        if name == SLICES[family]
+    ]
+    labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+    wanted = {"metadata": {"name": "kubernetes", "namespace": "default", "labels": labels}, "subsets": subsets}
+    if (old := store.peek("endpoints", "kubernetes", namespace="default")) is None:
+        await store.create("endpoints", wanted, namespace="default")
+    elif (old.get("subsets") or []) != subsets:
+        await store.update("endpoints", {**old, "subsets": subsets})
 
 
 def _slice(version: int, port: int) -> dict[str, Any]:

@@ -164,6 +164,17 @@ def _workloads() -> list[Resource]:
                 selectable=("status.successful",) if kind == "Job" else (),
             )
         )
+    rows.append(
+        row(
+            "autoscaling",
+            "horizontalpodautoscalers",
+            "HorizontalPodAutoscaler",
+            short="hpa",
+            categories=("all",),
+            subresources=(status("HorizontalPodAutoscaler"),),
+            version="v2",
+        )
+    )
     return rows
 
 

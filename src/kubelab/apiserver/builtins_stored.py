@@ -1,7 +1,7 @@
 """Built-in kinds that a lab keeps and shows, but that nothing in it acts upon.
 
 Owns: their rows. Manifests and charts that bring them apply unchanged. Webhooks and admission policies are not called,
-autoscalers do not scale, volumes of drivers are not attached.
+volumes of drivers are not attached.
 """
 
 from kubelab.apiserver.resources import Resource, Subresource
@@ -80,17 +80,7 @@ def _storage() -> list[Resource]:
 
 
 def _rest() -> list[Resource]:
-    autoscaler = "HorizontalPodAutoscaler"
     return [
-        row(
-            "autoscaling",
-            "horizontalpodautoscalers",
-            autoscaler,
-            short="hpa",
-            categories=("all",),
-            subresources=(status(autoscaler),),
-            version="v2",
-        ),
         row("", "podtemplates", "PodTemplate", generation=True),
         row("node.k8s.io", "runtimeclasses", "RuntimeClass", namespaced=False),
         row(_NETWORK, "ipaddresses", "IPAddress", short="ip", namespaced=False),

@@ -31,10 +31,9 @@ def to_stored(obj: Object, target: Target) -> Object:
 
 def from_stored(obj: Object, target: Target) -> Object:
     """What is kept, as the asked group and version show it."""
-    wanted = target.resource.api_version(target.version)
-    if target.resource.stored_as:
-        return {**_renamed(obj, _CORE_TO_EVENTS), "apiVersion": wanted}
-    return obj if obj.get("apiVersion") == wanted else {**obj, "apiVersion": wanted}
+    if not target.resource.stored_as:
+        return obj
+    return {**_renamed(obj, _CORE_TO_EVENTS), "apiVersion": target.resource.api_version(target.version)}
 
 
 def fields_to_stored(selector: str, target: Target) -> str:

@@ -6,19 +6,17 @@ out: a dict, the list of unknown fields. Source: Kubernetes API concepts, "Field
 """
 
 import json
-import re
 from typing import Any
 
 import msgspec
 import yaml
 
+from kubelab import quantities
 from kubelab.apiserver.errors import BadRequest, UnsupportedMediaType
 from kubelab.apiserver.protobuf import MEDIA_TYPE, ProtobufDecoder
 from kubelab.apiserver.schemas import Node
 
 Object = dict[str, Any]
-QUANTITY_TEXT = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
-QUANTITY = re.compile(QUANTITY_TEXT)
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -165,6 +163,8 @@ class Cleaner:
         if isinstance(value, list) and node.items is not None:
             items = node.items
             return [self._clean(v, items, f"{path}[{i}]", place) for i, v in enumerate(value)]
+        if node.is_resource_amount and not isinstance(value, bool):
+            return _amount(value)
         return value
 
     def _clean_object(self, value: Object, node: Node, path: str, place: tuple[str, str]) -> Object:
@@ -184,8 +184,8 @@ class Cleaner:
     def _check_type(self, value: Any, node: Node, place: tuple[str, str]) -> None:
         if node.int_or_string:
             good = isinstance(value, int | str | float) and not isinstance(value, bool)
-            if good and node.schema.get("format") == "quantity" and not QUANTITY.match(str(value)):
-                raise BadRequest(f"{self.complaint}quantities must match the regular expression '{QUANTITY_TEXT}'")
+            if good and node.schema.get("format") == "quantity" and (why := quantities.fault(value)):
+                raise BadRequest(self.complaint + why)
         else:
             wanted = node.type
             if wanted not in _TYPES:
@@ -199,6 +199,14 @@ class Cleaner:
             raise BadRequest(
                 f"{self.complaint}json: cannot unmarshal {_json_type(value)} into {what} of type {_go(node)}"
             )
+
+
+def _amount(value: Any) -> Any:
+    """In the canonical form, rounded up to thousandths, as the API keeps what is asked for, granted and there."""
+    try:
+        return quantities.canonical(value, finest=-3)
+    except ValueError:
+        return value
 
 
 def _json_type(value: Any) -> str:

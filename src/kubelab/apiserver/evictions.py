@@ -5,9 +5,10 @@ event loop; or TooManyRequests, which clients such as `kubectl drain` answer by 
 Source: Kubernetes documentation, "API-initiated Eviction", "Specifying a Disruption Budget".
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
+from kubelab import timestamps
+from kubelab.apiserver.admission.base import CREATE
 from kubelab.apiserver.errors import Cause, InternalError, TooManyRequests
 from kubelab.apiserver.selectors import from_spec
 from kubelab.apiserver.store import Store
@@ -24,10 +25,14 @@ async def evict(
 ) -> None:
     """Raises NotFound, Conflict (preconditions), TooManyRequests (the budget forbids it), InternalError."""
     options = options or {}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}, "deleteOptions": options}
+    await store.review(
+        "pods", name, eviction, namespace=namespace, subresource="eviction", operation=CREATE, dry_run=dry_run
+    )
     pod = await store.get("pods", name, namespace=namespace)
     preconditions = options.get("preconditions") or {}
     uid, version = preconditions.get("uid"), preconditions.get("resourceVersion")
-    await store.delete("pods", name, namespace=namespace, uid=uid, version=version, dry_run=True)
+    store.delete_now("pods", name, namespace=namespace, uid=uid, version=version, dry_run=True)
     budget = None if _free(pod) else _budget_of(store, pod)
     lowered = _lowered(pod, budget) if budget is not None else None
     if dry_run:
@@ -36,7 +41,7 @@ async def evict(
         await store.update(BUDGETS, {**budget, "status": lowered}, subresource="status")
     if "deletionTimestamp" not in pod["metadata"]:
         await _mark(store, pod)
-    await store.delete(
+    store.delete_now(
         "pods",
         name,
         namespace=namespace,
@@ -91,7 +96,7 @@ def _lowered(pod: Object, budget: Object) -> Object | None:
         needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
         text = f"The disruption budget {name} needs {needs} healthy pods and has {has} currently"
         raise TooManyRequests(REFUSED, causes=[Cause("", "DisruptionBudget", text)])
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.now()
     conditions = [
         {**entry, "status": "False", "reason": "InsufficientPods"}
         if entry["type"] == "DisruptionAllowed" and status["disruptionsAllowed"] == 1
@@ -108,7 +113,7 @@ def _lowered(pod: Object, budget: Object) -> Object | None:
 
 async def _mark(store: Store, pod: Object) -> None:
     """Say on the pod why it goes."""
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.now()
     new = {
         "type": "DisruptionTarget",
         "status": "True",

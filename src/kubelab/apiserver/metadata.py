@@ -7,9 +7,10 @@ ApiError.
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from kubelab import timestamps
 from kubelab.apiserver import errors
 from kubelab.apiserver.errors import BadRequest
 from kubelab.apiserver.resources import Resource
@@ -77,7 +78,7 @@ def stamp_creation(known: Resource, metadata: Object, *, uid: str, now: datetime
     for name in _SERVERS:
         metadata.pop(name, None)
     metadata["uid"] = uid
-    metadata["creationTimestamp"] = timestamp(now)
+    metadata["creationTimestamp"] = timestamps.seconds(now)
     if known.generation:
         metadata["generation"] = 1
 
@@ -92,7 +93,7 @@ def keep(obj: Object, old: Object) -> None:
 
 def mark_deleted(known: Resource, obj: Object, *, grace: int, now: datetime) -> None:
     metadata = obj["metadata"]
-    metadata["deletionTimestamp"] = timestamp(datetime.fromtimestamp(now.timestamp() + grace, UTC))
+    metadata["deletionTimestamp"] = timestamps.seconds(now.timestamp() + grace)
     metadata["deletionGracePeriodSeconds"] = grace
     if known.generation:
         metadata["generation"] = metadata.get("generation", 0) + 1
@@ -117,7 +118,3 @@ def check_preconditions(
         )
     if why:
         raise errors.conflict(group=known.group, plural=known.plural, name=metadata["name"], why=why)
-
-
-def timestamp(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

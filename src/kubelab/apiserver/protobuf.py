@@ -8,12 +8,12 @@ Source: Kubernetes API concepts, "Protobuf encoding"; Protocol Buffers documenta
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
 import msgspec
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import BadRequest, UnsupportedMediaType
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
@@ -153,7 +153,7 @@ def _time(raw: bytes) -> str | None:
     fields = dict(_fields(raw))
     if not fields.get(1):
         return None
-    return datetime.fromtimestamp(_signed(fields[1]), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamps.seconds(_signed(fields[1]))
 
 
 def _micro_time(raw: bytes) -> str | None:

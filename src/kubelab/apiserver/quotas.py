@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from kubelab.apiserver.quantities import quantity, quantity_text
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.strategies.base import Reader
+from kubelab.quantities import quantity, quantity_text
 
 Object = dict[str, Any]
 Usage = dict[str, Decimal]

@@ -4,6 +4,7 @@ Owns: `Target` (which resource, object, subresource a URL names) and `Negotiatio
 header wants). Comes in: method, path, headers. Goes out: frozen values for the handlers.
 """
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,10 @@ from kubelab.apiserver.errors import NotFound
 from kubelab.apiserver.resources import Registry, Resource
 
 Form = Literal["object", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"]
+
+
+ASKED: ContextVar[str] = ContextVar("asked", default="")
+"""The version of the resource that the present request names; "" outside of requests: the stored one."""
 
 
 @dataclass(frozen=True, slots=True)

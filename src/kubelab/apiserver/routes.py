@@ -15,6 +15,7 @@ from kubelab.apiserver import discovery
 from kubelab.apiserver.authentication import Authenticator
 from kubelab.apiserver.authorization.attributes import request_attributes
 from kubelab.apiserver.authorization.chain import Chain
+from kubelab.apiserver.computed import Computed
 from kubelab.apiserver.errors import (
     ApiError,
     Forbidden,
@@ -27,7 +28,8 @@ from kubelab.apiserver.errors import (
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.impersonation import impersonated
 from kubelab.apiserver.openapi import OpenApi
-from kubelab.apiserver.requests import Target, negotiate, parse_target
+from kubelab.apiserver.openapi.served import add_routes as add_openapi
+from kubelab.apiserver.requests import ASKED, Target, negotiate, parse_target
 from kubelab.apiserver.resources import Registry
 from kubelab.apiserver.responses import add_warnings, error_response, json_response
 from kubelab.apiserver.reviews import Reviews
@@ -39,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
 _USER = web.RequestKey("user", User)
-# Asked for with "@v1.0" or ".v1.0"; only the latter is a media type that Go can parse.
-_OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _MAX_BODY = 8 * 1024 * 1024
 
 
@@ -51,6 +51,7 @@ class Routes:
         registry: Registry,
         handlers: ResourceHandlers,
         subresources: Subresources,
+        computed: Computed,
         openapi: OpenApi,
         authenticator: Authenticator,
         authorizer: Chain,
@@ -59,6 +60,7 @@ class Routes:
         self._registry = registry
         self._handlers = handlers
         self._subresources = subresources
+        self._computed = computed
         self._openapi = openapi
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -75,9 +77,7 @@ class Routes:
         router.add_get("/", self._index)
         router.add_get("/.well-known/openid-configuration", self._issuer)
         router.add_get("/openid/v1/jwks", self._keys)
-        router.add_get("/openapi/v2", self._openapi_v2)
-        router.add_get("/openapi/v3", self._openapi_index)
-        router.add_get("/openapi/v3/{path:.+}", self._openapi_v3)
+        add_openapi(router, self._openapi)
         for path in ("/api", "/api/"):
             router.add_get(path, self._core)
         for path in ("/apis", "/apis/"):
@@ -140,8 +140,11 @@ class Routes:
     async def _resource(self, request: web.Request) -> web.StreamResponse:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
+        ASKED.set(target.version)
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
+        if self._computed.serves(target.resource):
+            return await self._computed.handle(request, target)
         if target.subresource:
             return await self._subresources.handle(request, target)
         return await self._handlers.handle(request, target)
@@ -198,28 +201,6 @@ class Routes:
 
     async def _keys(self, request: web.Request) -> web.Response:
         return json_response(self._authenticator.public_keys, content_type="application/jwk-set+json")
-
-    # ---- OpenAPI -------------------------------------------------------------------------------------------------
-
-    async def _openapi_v2(self, request: web.Request) -> web.Response:
-        if _OPENAPI_PROTOBUF in request.headers.get("Accept", "").replace("@", "."):
-            return web.Response(body=self._openapi.v2_protobuf(), headers={"Content-Type": _OPENAPI_PROTOBUF})
-        return self._document(request, self._openapi.v2())
-
-    async def _openapi_index(self, request: web.Request) -> web.Response:
-        return json_response(self._openapi.index())
-
-    async def _openapi_v3(self, request: web.Request) -> web.Response:
-        document = self._openapi.v3(request.match_info["path"].strip("/"))
-        if document is None:
-            raise NotFound("the server could not find the requested resource")
-        return self._document(request, document)
-
-    def _document(self, request: web.Request, body: bytes) -> web.Response:
-        headers = {"ETag": discovery.etag(body), "Content-Type": "application/json"}
-        if request.headers.get("If-None-Match") == headers["ETag"]:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=body, headers=headers)
 
 
 async def _healthy(request: web.Request) -> web.Response:

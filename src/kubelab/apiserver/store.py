@@ -1,6 +1,6 @@
-"""The store: every object, every watch (`objects.py`), and every rule of a write.
+"""The store: every object, every watch (`objects.py`), and every rule of a write (`steps.py`).
 
-Owns: the steps of a write. The HTTP layer and in-process controllers use the same methods. Comes in: plain dicts as in
+Owns: the ways of a write. The HTTP layer and in-process controllers use the same methods. Comes in: plain dicts as in
 JSON. Goes out: plain dicts, but for the field sets of metadata.managedFields, which stay encoded.
 
     resource keys     "pods", "nodes", "deployments.apps", "endpointslices.discovery.k8s.io", "ciliumnodes.cilium.io"
@@ -32,65 +32,53 @@ Rules for callers:
   "Background" removes at once, dependents are the garbage collector's. Namespaces stay until spec.finalizers is
   emptied through subresource="finalize".
 - Each write names its `manager`, which metadata.managedFields then shows; without one it is a controller's.
-- Errors are `errors.ApiError` subclasses. All methods finish in one step of the event loop.
+- Errors are `errors.ApiError` subclasses. All methods finish in one step of the event loop, unless webhooks are asked
+  about the write: then an update without resourceVersion, a patch and an apply start anew when the object has changed.
 """
 
-import uuid
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+import inspect
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from kubelab.apiserver import errors, metadata
-from kubelab.apiserver.admission.base import Admission, Chain, Write
+from kubelab.apiserver.admission.base import DELETE, Write
 from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import BadRequest
-from kubelab.apiserver.objects import Objects
-from kubelab.apiserver.ownership import managers
 from kubelab.apiserver.ownership.apply import Applier, apply
 from kubelab.apiserver.patches import merge_patch
-from kubelab.apiserver.persistence import Database
-from kubelab.apiserver.resources import Registry, Resource
-from kubelab.apiserver.strategies.base import Object, Strategies, Strategy, plain
+from kubelab.apiserver.resources import Resource
+from kubelab.apiserver.steps import Steps
+from kubelab.apiserver.strategies.base import Object
 from kubelab.apiserver.watch import Entry
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
+Change = Callable[[Object], Object | Awaitable[Object]]
 
 CONTROLLERS = "kube-controller-manager"
 "Who writes when nobody is named: in-process callers are controllers."
+_ATTEMPTS = 5
+"""How often a write starts anew because its object changed while webhooks were asked."""
 
 
-class Store(Objects):
+class Store(Steps):
     """See the module docstring."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        *,
-        strategies: Strategies = plain,
-        database: Database | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._strategies = strategies
-        self.admission: Admission = Chain()
-        """What may change or refuse writes; the server puts its plugins here."""
-        self._now = now
-        super().__init__(registry, database or Database(None))
 
     # ---- writing -------------------------------------------------------------------------------------------------
 
     async def create(
         self, resource: str, obj: Object, *, namespace: str = "", manager: str = CONTROLLERS, dry_run: bool = False
     ) -> Object:
-        return self.create_now(resource, obj, namespace=namespace, manager=manager, dry_run=dry_run)
+        known, obj = self._identified(resource, obj, namespace)
+        return await self._created(known, obj, manager=manager, dry_run=dry_run)
 
     def create_now(
         self, resource: str, obj: Object, *, namespace: str = "", manager: str = CONTROLLERS, dry_run: bool = False
     ) -> Object:
-        """`create` for commit listeners, which cannot wait."""
-        known = self._resource(resource)
-        obj = clone(obj)
-        metadata.identify(known, obj, namespace)
-        return self._create(known, obj, manager=manager, dry_run=dry_run)
+        """`create` for commit listeners, which cannot wait: no webhook is asked."""
+        known, obj = self._identified(resource, obj, namespace)
+        write = self._draft_create(known, obj, manager=manager, dry_run=dry_run)
+        self._settle_create(write)
+        return self._finish_create(write)
 
     async def update(
         self,
@@ -103,16 +91,21 @@ class Store(Objects):
         dry_run: bool = False,
     ) -> Object:
         known = self._resource(resource)
-        obj = clone(obj)
+        obj = {**obj, "metadata": {**(obj.get("metadata") or {})}}
         metadata.identify(known, obj, namespace)
-        entry = self._entry_for(known, obj)
-        return self._write(known, obj, entry, subresource=subresource, manager=manager, dry_run=dry_run)
+
+        async def same(entry: Entry) -> Object:
+            self._entry_for(known, obj)
+            return clone(obj)
+
+        key = obj["metadata"].get("namespace", ""), obj["metadata"].get("name", "")
+        return await self._rewritten(known, key, same, subresource=subresource, manager=manager, dry_run=dry_run)
 
     async def patch(
         self,
         resource: str,
         name: str,
-        patch: Object | Callable[[Object], Object],
+        patch: Object | Change,
         *,
         namespace: str = "",
         subresource: str = "",
@@ -120,18 +113,24 @@ class Store(Objects):
         through: str = "",
         dry_run: bool = False,
     ) -> Object:
-        """Apply a JSON merge patch, or a function from the (shared) old object to a new one. `through` names the
-        subresource that the caller used where it writes the object itself (scale)."""
+        """Apply a JSON merge patch, or a function from the (shared) old object to a new one, which may take its time.
+        `through` names the subresource that the caller used where it writes the object itself (scale)."""
         known = self._resource(resource)
-        entry = self.entry(resource, name, namespace=namespace)
-        patched = patch(entry.object) if callable(patch) else merge_patch(entry.object, patch)
-        obj = clone(patched)
-        metadata.identify(known, obj, namespace)
-        if obj["metadata"].get("name") != name:
-            raise BadRequest(f"metadata.name: the patch changes the name {name!r} to {obj['metadata'].get('name')!r}")
-        self._entry_for(known, obj)
-        return self._write(
-            known, obj, entry, subresource=subresource, manager=manager, through=through, dry_run=dry_run
+
+        async def patched(entry: Entry) -> Object:
+            made = patch(entry.object) if callable(patch) else merge_patch(entry.object, patch)
+            obj = clone(await made if inspect.isawaitable(made) else made)
+            metadata.identify(known, obj, namespace)
+            if obj["metadata"].get("name") != name:
+                raise BadRequest(
+                    f"metadata.name: the patch changes the name {name!r} to {obj['metadata'].get('name')!r}"
+                )
+            self._entry_for(known, obj)
+            return obj
+
+        key = (namespace if known.namespaced else "", name)
+        return await self._rewritten(
+            known, key, patched, subresource=subresource, manager=manager, through=through, dry_run=dry_run
         )
 
     async def apply(
@@ -146,10 +145,8 @@ class Store(Objects):
     ) -> tuple[Object, bool]:
         """Server-side apply. Goes out: the object, and whether it was created. Raises Conflict naming the fields that
         belong to other managers."""
-        known = self._resource(resource)
-        strategy = self._strategies(known)
-        wanted = clone(configuration)
-        metadata.identify(known, wanted, namespace)
+        known, wanted = self._identified(resource, configuration, namespace)
+        node = self._strategies(known).node
         if wanted["metadata"].setdefault("name", name) != name:
             raise BadRequest(
                 f"the name of the object ({wanted['metadata']['name']}) does not match the name on the URL ({name})"
@@ -158,17 +155,22 @@ class Store(Objects):
             raise BadRequest("metadata.managedFields must be nil")
         if known.has_status:
             wanted.pop("spec" if applier.subresource == "status" else "status", None)
-        writes_itself = applier.subresource != "status"
-        entry = self._objects.get(resource, {}).get((wanted["metadata"].get("namespace", ""), name))
-        if entry is None:
+        key = (wanted["metadata"].get("namespace", ""), name)
+        if key not in self._objects.get(resource, {}):
             if applier.subresource:
                 raise errors.not_found(group=known.group, plural=known.plural, name=name)
-            merged = apply(None, wanted, strategy.node, applier, builtin=not known.custom)
-            return self._create(known, clone(merged), manager=None, dry_run=dry_run), True
-        self._entry_for(known, wanted)
-        merged = clone(apply(entry.object, wanted, strategy.node, applier, builtin=not known.custom))
-        subresource = "" if writes_itself else "status"
-        return self._write(known, merged, entry, subresource=subresource, manager=None, dry_run=dry_run), False
+            merged = apply(None, wanted, node, applier, builtin=not known.custom)
+            return await self._created(known, clone(merged), manager=None, dry_run=dry_run), True
+
+        async def applied(entry: Entry) -> Object:
+            self._entry_for(known, wanted)
+            return clone(apply(entry.object, clone(wanted), node, applier, builtin=not known.custom))
+
+        subresource = "status" if applier.subresource == "status" else ""
+        made = await self._rewritten(
+            known, key, applied, subresource=subresource, manager=None, through=applier.subresource, dry_run=dry_run
+        )
+        return made, False
 
     async def delete(
         self,
@@ -183,6 +185,14 @@ class Store(Objects):
         dry_run: bool = False,
     ) -> Object:
         """Delete, or mark for deletion. Returns the object as it was left (or as it went)."""
+        entry = self.entry(resource, name, namespace=namespace)
+        known = self._resource(resource)
+        write = Write(known, entry.object, entry.object, self, operation=DELETE, dry_run=dry_run)
+        metadata.check_preconditions(known, entry.object, uid=uid, version=version, deletes=True)
+        self.admission.validate_other(write)
+        if self.webhooks.concern(write):
+            await self.webhooks.mutate(write)
+            await self.webhooks.validate(write)
         return self.delete_now(
             resource,
             name,
@@ -206,7 +216,7 @@ class Store(Objects):
         version: str | None = None,
         dry_run: bool = False,
     ) -> Object:
-        """`delete` for commit listeners, which cannot wait."""
+        """`delete` for commit listeners, which cannot wait: no webhook is asked."""
         known = self._resource(resource)
         strategy = self._strategies(known)
         entry = self.entry(resource, name, namespace=namespace)
@@ -233,109 +243,76 @@ class Store(Objects):
         """Store `obj` as it is, by the server itself: no defaults, no validation. For commit listeners."""
         known = self._resource(resource)
         entry = self._entry_for(known, {**obj, "metadata": {**obj["metadata"], "resourceVersion": ""}})
-        return self._write(known, clone(obj), entry, subresource="server", manager=None, dry_run=False)
+        write = self._draft_update(known, clone(obj), entry, subresource="server", manager=None, dry_run=False)
+        self._settle_update(write)
+        return self._finish_update(write, entry)
 
-    # ---- the steps of a write ------------------------------------------------------------------------------------
+    async def review(
+        self,
+        resource: str,
+        name: str,
+        obj: Object,
+        *,
+        namespace: str,
+        subresource: str,
+        operation: str,
+        dry_run: bool = False,
+        old: Object | None = None,
+    ) -> None:
+        """Ask admission about what is no write of the store: evictions, bindings, scales, `exec`. `obj` is what was
+        sent, and may be changed in place. Raises ApiError for a refusal."""
+        known = self._resource(resource)
+        if namespace:
+            obj.setdefault("metadata", {}).setdefault("namespace", namespace)
+        write = Write(known, obj, old, self, subresource, operation, dry_run, name)
+        self.admission.validate_other(write)
+        if self.webhooks.concern(write):
+            await self.webhooks.mutate(write)
+            await self.webhooks.validate(write)
 
-    def _entry_for(self, known: Resource, obj: Object) -> Entry:
-        """The stored version of `obj`. Raises NotFound, Conflict when it is not the one that `obj` came from."""
-        own = obj["metadata"]
-        entry = self.entry(known.key, own.get("name", ""), namespace=own.get("namespace", ""))
-        metadata.check_preconditions(known, entry.object, uid=own.get("uid"), version=own.get("resourceVersion"))
-        return entry
+    # ---- the ways of a write -------------------------------------------------------------------------------------
 
-    def _create(self, known: Resource, obj: Object, *, manager: str | None, dry_run: bool) -> Object:
-        """`manager` None: the fields of `obj` have their managers already."""
-        strategy, own = self._strategies(known), obj["metadata"]
-        space, taken = own.get("namespace", ""), self._objects.get(known.key, {})
-        if known.namespaced:
-            metadata.check_namespace(known, own, self.peek("namespaces", space))
-        if not own.get("name"):
-            own["name"] = metadata.generate_name(known, own, lambda name: (space, name) in taken)
-        metadata.stamp_creation(known, own, uid=str(uuid.uuid4()), now=self._now())
-        if (space, own["name"]) in taken:
-            raise errors.already_exists(group=known.group, plural=known.plural, name=own["name"])
-        if known.has_status and not strategy.creates_status:
-            obj.pop("status", None)
-        strategy.default(obj)
-        if manager is not None:
-            own.pop("managedFields", None)
-            self._track(known, None, obj, strategy, manager=manager, subresource="")
-        write = Write(known, obj, None, self)
-        self.admission.mutate(write)
-        strategy.prepare_create(obj, self)
-        self._refuse_if(known, obj, strategy.validate(obj, None))
-        self.admission.validate(write)
-        if dry_run:
-            return obj
-        return self._commit("ADDED", known, obj, None).object
+    def _identified(self, resource: str, obj: Object, namespace: str) -> tuple[Resource, Object]:
+        """A private copy of what a caller gives, under its names."""
+        known, obj = self._resource(resource), clone(obj)
+        metadata.identify(known, obj, namespace)
+        return known, obj
 
-    def _write(
+    async def _created(self, known: Resource, obj: Object, *, manager: str | None, dry_run: bool) -> Object:
+        write = self._draft_create(known, obj, manager=manager, dry_run=dry_run)
+        if self.webhooks.concern(write):
+            await self._review(write, self._settle_create)
+        else:
+            self._settle_create(write)
+        return self._finish_create(write)
+
+    async def _rewritten(
         self,
         known: Resource,
-        obj: Object,
-        entry: Entry,
+        key: tuple[str, str],
+        make: Callable[[Entry], Awaitable[Object]],
         *,
         subresource: str,
         manager: str | None,
         dry_run: bool,
         through: str = "",
     ) -> Object:
-        old, strategy = entry.object, self._strategies(known)
-        settled = obj["metadata"].get("managedFields") if manager is None else None
-        if subresource == "status":
-            obj = strategy.status_update(obj, old)
-        else:
-            if subresource == "":
-                strategy.default(obj)
-                if known.has_status:
-                    obj.pop("status", None)
-                    if "status" in old:
-                        obj["status"] = old["status"]
-            metadata.keep(obj, old)
-        if settled is not None:
-            obj["metadata"]["managedFields"] = settled
-        elif manager is not None and subresource in ("", "status"):
-            self._track(known, old, obj, strategy, manager=manager, subresource=through or subresource)
-        if subresource == "status":
-            self._refuse_if(known, obj, strategy.validate_status(obj, old))
-        elif subresource == "":
-            self.admission.mutate(Write(known, obj, old, self))
-            strategy.prepare_update(obj, old, self)
-            self._refuse_if(known, obj, strategy.validate(obj, old))
-        if subresource != "server":
-            self.admission.validate(Write(known, obj, old, self, subresource))
-        return self._finish(known, obj, entry, strategy, dry_run=dry_run)
-
-    def _finish(self, known: Resource, obj: Object, entry: Entry, strategy: Strategy, *, dry_run: bool) -> Object:
-        """Commit what changed; let go what only this write still held."""
-        old, own = entry.object, obj["metadata"]
-        own["resourceVersion"] = old["metadata"]["resourceVersion"]
-        own.pop("generation", None)
-        if "generation" in old["metadata"]:
-            own["generation"] = old["metadata"]["generation"] + strategy.spec_changed(obj, old)
-        if dry_run or obj == old:
-            return obj
-        held = bool(own.get("finalizers")) or strategy.holds_deletion(obj)
-        # A pod within its grace period still waits for its kubelet to delete it.
-        waits = own.get("deletionGracePeriodSeconds", 0) > 0
-        if "deletionTimestamp" in own and not held and not waits:
-            return self._remove(known, entry, last=obj).object
-        return self._commit("MODIFIED", known, obj, entry).object
-
-    def _track(
-        self,
-        known: Resource,
-        old: Object | None,
-        obj: Object,
-        strategy: Strategy,
-        *,
-        manager: str,
-        subresource: str,
-    ) -> None:
-        managers.update(old, obj, strategy.node, manager=manager, subresource=subresource, builtin=not known.custom)
-
-    def _refuse_if(self, known: Resource, obj: Object, causes: Sequence[errors.Cause]) -> None:
-        if causes:
-            name = obj["metadata"].get("name", "")
-            raise errors.invalid(group=known.group, kind=known.kind, name=name, causes=causes)
+        """`make` gives the new object, from the stored one; it is asked again when that changed while others were."""
+        for _ in range(_ATTEMPTS):
+            entry = self.entry(known.key, key[1], namespace=key[0])
+            write = self._draft_update(
+                known,
+                await make(entry),
+                entry,
+                subresource=subresource,
+                manager=manager,
+                dry_run=dry_run,
+                through=through,
+            )
+            if through not in ("", "status") or not self.webhooks.concern(write):
+                self._settle_update(write)
+            else:
+                await self._review(write, self._settle_update)
+            if self._objects.get(known.key, {}).get(key) is entry:
+                return self._finish_update(write, entry)
+        raise errors.conflict(group=known.group, plural=known.plural, name=key[1])

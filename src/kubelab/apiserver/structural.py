@@ -9,11 +9,11 @@ Source: Kubernetes documentation "Extend the Kubernetes API with CustomResourceD
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from kubelab import timestamps
 from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.schemas import Node
@@ -30,7 +30,7 @@ _FORMATS: dict[str, Callable[[str], Any]] = {
     "ipv4": ipaddress.IPv4Address,
     "ipv6": ipaddress.IPv6Address,
     "cidr": lambda text: ipaddress.ip_interface(text) if "/" in text else _fail("no prefix length"),
-    "date-time": lambda text: datetime.fromisoformat(text.replace("Z", "+00:00")),
+    "date-time": timestamps.parse,
 }
 
 

@@ -4,12 +4,13 @@ Owns: what `/<name>/<subresource>` does. Comes in: a target with a subresource. 
 `evict_pod` are also for in-process callers.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from kubelab import timestamps
 from kubelab.apiserver import errors, evictions, jsonpath, selectors
+from kubelab.apiserver.admission.base import CONNECT, CREATE, UPDATE
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
@@ -61,10 +62,13 @@ class Subresources:
             case "log", "GET":
                 return await self._proxy.logs(request, target)
             case (("exec" | "attach"), ("GET" | "POST")):
+                await self._ask_to_connect(request, target)
                 return await self._proxy.stream(request, target)
             case "portforward", ("GET" | "POST"):
+                await self._ask_to_connect(request, target)
                 return await self._proxy.forward(request, target)
             case "proxy", _:
+                await self._ask_to_connect(request, target)
                 return await self._web_proxy.handle(request, target)
             case "ephemeralcontainers", _:
                 raise MethodNotAllowed(_NO_EPHEMERAL_CONTAINERS)
@@ -90,8 +94,10 @@ class Subresources:
                 "spec.replicas", "FieldValueInvalid", f"Invalid value: {replicas!r}: want a number, 0 or more"
             )
             raise errors.invalid(group="autoscaling", kind="Scale", name=target.name, causes=[cause])
+        sent = {**scale, "spec": {"replicas": replicas}}
+        await self._ask(request, target, sent, UPDATE, old=scale)
         change: Object = {}
-        _put(change, _scale_paths(target.resource)[0], replicas)
+        _put(change, _scale_paths(target.resource)[0], sent["spec"]["replicas"])
         if applies:
             applier = Applier(field_manager(request), force=forced, subresource="scale")
             updated, _ = await self._store.apply(
@@ -111,6 +117,36 @@ class Subresources:
         )
         return json_response(scale_of(updated, target.resource))
 
+    async def _ask_to_connect(self, request: web.Request, target: Target) -> None:
+        """Admission sees the options of a connection."""
+        known = target.resource.subresource(target.subresource)
+        options: Object = {"kind": known.kind if known else "", "apiVersion": "v1"}
+        for name, value in request.query.items():
+            if name in ("stdin", "stdout", "stderr", "tty"):
+                options[name] = value in ("true", "1")
+            elif name == "command":
+                options.setdefault(name, []).append(value)
+            elif name == "container":
+                options[name] = value
+        if target.subresource == "proxy":
+            options["path"] = target.rest
+        await self._ask(request, target, options, CONNECT)
+
+    async def _ask(
+        self, request: web.Request, target: Target, obj: Object, operation: str, *, old: Object | None = None
+    ) -> None:
+        """Admission about what is no write of the object itself. Raises ApiError."""
+        await self._store.review(
+            target.resource.key,
+            target.name,
+            obj,
+            namespace=target.namespace,
+            subresource=target.subresource,
+            operation=operation,
+            dry_run=dry_run(request),
+            old=old,
+        )
+
     async def _bind(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         node = (body.get("target") or {}).get("name", "")
@@ -126,6 +162,7 @@ class Subresources:
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
+        await self._ask(request, target, body, CREATE)
         answer = answer_token_request(self._store, self._tokens, body, namespace=target.namespace, name=target.name)
         return json_response(answer, status=201)
 
@@ -134,6 +171,8 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
     """Assign a pod to a node, once. Raises Conflict when it already has one, NotFound, BadRequest without a node."""
     if not node:
         raise BadRequest("Binding: target.name: Required value: name the node")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"name": node}}
+    await store.review("pods", name, binding, namespace=namespace, subresource="binding", operation=CREATE)
     pod = await store.get("pods", name, namespace=namespace)
     assigned = pod["spec"].get("nodeName")
     if assigned:
@@ -141,12 +180,14 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
         raise errors.conflict(group="", plural="pods/binding", name=name, why=why)
     if "deletionTimestamp" in pod["metadata"]:
         raise errors.conflict(group="", plural="pods/binding", name=name, why=f"pod {name} is being deleted")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = timestamps.now()
     condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
     bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
     bound["status"] = {**pod.get("status", {}), "conditions": [*others, condition]}
-    return await store.patch("pods", name, lambda _: bound, namespace=namespace, subresource="binding")
+    return await store.patch(
+        "pods", name, lambda _: bound, namespace=namespace, subresource="binding", through="binding"
+    )
 
 
 def scale_of(obj: Object, resource: Resource) -> Object:
@@ -155,6 +196,8 @@ def scale_of(obj: Object, resource: Resource) -> Object:
     metadata = obj["metadata"]
     status: Object = {"replicas": _first(obj, status_path) or 0}
     selector = _first(obj, selector_path) if selector_path else None
+    if resource.key == "replicationcontrollers":  # which has plain labels
+        selector = {"matchLabels": selector}
     if selector is not None:
         status["selector"] = selector if isinstance(selector, str) else selectors.to_text(selector)
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubelab.apiserver import jsonpath
-from kubelab.apiserver.printers import core, groups, stored
+from kubelab.apiserver.printers import autoscaling, core, groups, stored
 from kubelab.apiserver.printers.columns import Column, Object, age, age_column, name_column
 
 IncludeObject = str
@@ -19,8 +19,13 @@ class Tables:
     """The columns of every resource; CRDs add theirs per version."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, tuple[Column, ...]] = {**core.columns(), **groups.columns(), **stored.columns()}
+        rooms = (core, groups, autoscaling, stored)
+        self._columns = {key: found for room in rooms for key, found in room.columns().items()}
         self._custom: dict[tuple[str, str], tuple[Column, ...]] = {}
+
+    def set_columns(self, resource: str, columns: Iterable[Column]) -> None:
+        """Of a resource that is not built in and has no CRD."""
+        self._columns[resource] = tuple(columns)
 
     def set_custom(self, resource: str, version: str, columns: Iterable[Mapping[str, Any]]) -> None:
         """Use a CRD version's additionalPrinterColumns from now on."""

@@ -4,9 +4,9 @@ Owns: the subresource `serviceaccounts/token`. Comes in: the account's name and 
 request. Raises NotFound, Invalid, Conflict. Source: Kubernetes documentation "Managing Service Accounts".
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
+from kubelab import timestamps
 from kubelab.apiserver import errors
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Reader
@@ -33,7 +33,7 @@ def answer_token_request(store: Reader, tokens: Tokens, body: Object, *, namespa
     bound = _bound(store, spec.get("boundObjectRef"), account)
     audiences = [audience for audience in spec.get("audiences") or () if audience]
     token, expiry = tokens.issue(account, seconds=seconds, audiences=audiences, bound=bound)
-    stamp = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = timestamps.seconds(expiry)
     return {
         "kind": "TokenRequest",
         "apiVersion": f"{_GROUP}/v1",

@@ -9,9 +9,10 @@ import hashlib
 from datetime import datetime
 from typing import Literal
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import ApiError
 from kubelab.apiserver.store import Store
-from kubelab.controllers.objects import Object, timestamp
+from kubelab.controllers.objects import Object
 
 
 async def record(
@@ -32,7 +33,7 @@ async def record(
     try:
         old = store.peek("events", name, namespace=namespace)
         if old is not None:
-            change = {"count": old.get("count", 1) + 1, "lastTimestamp": timestamp(now)}
+            change = {"count": old.get("count", 1) + 1, "lastTimestamp": timestamps.seconds(now)}
             await store.patch("events", name, change, namespace=namespace)
             return
         event = {
@@ -51,8 +52,8 @@ async def record(
             "message": message,
             "type": kind,
             "count": 1,
-            "firstTimestamp": timestamp(now),
-            "lastTimestamp": timestamp(now),
+            "firstTimestamp": timestamps.seconds(now),
+            "lastTimestamp": timestamps.seconds(now),
             "source": {"component": component},
             "reportingComponent": component,
             "reportingInstance": "",

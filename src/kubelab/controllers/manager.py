@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
+from kubelab.controllers.autoscaling.evaluate import ResourceMetrics
+from kubelab.controllers.autoscaling.horizontal import HorizontalController
 from kubelab.controllers.batch.cron_jobs import CronJobController
 from kubelab.controllers.batch.jobs import JobController
 from kubelab.controllers.controller import Controller
@@ -30,6 +32,7 @@ from kubelab.controllers.storage import matching
 from kubelab.controllers.storage.binder import VolumeController
 from kubelab.controllers.storage.protection import EphemeralVolumeController, ProtectionController
 from kubelab.controllers.storage.provisioner import Provisioner
+from kubelab.controllers.upkeep.api_services import ApiServiceController
 from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.upkeep.event_expiry import EventExpiryController
 from kubelab.controllers.upkeep.garbage import GarbageCollector
@@ -58,6 +61,10 @@ class ControllerOptions:
     """Makes volumes for the StorageClass `standard`; none: there is no such class."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
+    metrics: ResourceMetrics | None = None
+    """Who knows what pods use; none: HorizontalPodAutoscalers do nothing."""
+    autoscaler_period: float = 15.0
+    """Seconds between two looks at a HorizontalPodAutoscaler."""
     issue_token: Issue | None = None
     """Makes the tokens of Secrets that ask for one; none: these Secrets stay empty."""
 
@@ -85,6 +92,7 @@ class ControllerManager:
                 else []
             ),
             ClusterRoleAggregationController(store, pods=pods, now=now),
+            ApiServiceController(store, pods=pods, now=now),
             ResourceQuotaController(store, pods=pods, now=now),
             NodeController(store, pods=pods, now=now, clock=clock, grace=options.node_grace),
             *(
@@ -103,6 +111,15 @@ class ControllerManager:
             VolumeController(store, pods=pods, now=now, provisioner=options.provisioner),
             ProtectionController(store, pods=pods, now=now),
             EphemeralVolumeController(store, pods=pods, now=now),
+            *(
+                [
+                    HorizontalController(
+                        store, pods=pods, now=now, metrics=options.metrics, period=options.autoscaler_period
+                    )
+                ]
+                if options.metrics
+                else []
+            ),
             Scheduler(store, pods=pods, now=now),
             EvictionController(store, pods=pods, now=now),
             EndpointSliceController(store, pods=pods, now=now),

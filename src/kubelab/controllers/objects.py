@@ -10,8 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from kubelab import timestamps
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 Object = dict[str, Any]
@@ -69,12 +71,8 @@ def controlled_by(kind: str, obj: Object) -> Iterable[Key]:
         yield obj["metadata"].get("namespace", ""), owner["name"]
 
 
-def timestamp(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def parse_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    return timestamps.parse(text) if text else None
 
 
 def condition(obj: Object, kind: str) -> Object | None:
@@ -86,7 +84,8 @@ def with_condition(conditions: Sequence[Object], new: Object, now: datetime) -> 
     """`conditions` with `new` in place of the one of its type; the transition time moves only with the status."""
     old = next((entry for entry in conditions if entry["type"] == new["type"]), None)
     moved = old is None or old.get("status") != new["status"]
-    transition = timestamp(now) if moved or old is None else old.get("lastTransitionTime", timestamp(now))
+    moment = timestamps.seconds(now)
+    transition = moment if moved or old is None else old.get("lastTransitionTime", moment)
     entry = {**new, "lastTransitionTime": transition}
     if old is None:
         return [*conditions, entry]

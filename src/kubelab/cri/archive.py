@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterable
@@ -62,6 +63,44 @@ def full_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
+def repository_of(name: str) -> str:
+    """A full name without tag and digest."""
+    head, slash, last = name.partition("@")[0].rpartition("/")
+    return head + slash + last.partition(":")[0]
+
+
+def drop(archive: Path, name: str) -> bool:
+    """Takes a name out of a tar that `normalize` wrote, and with its last name the tar away; whether it was there."""
+    with tarfile.open(archive) as tar:
+        members = {member.name: member for member in tar.getmembers()}
+        file = INDEX if INDEX in members else MANIFEST
+        content = _json(tar, members, file, archive)
+        kept, left = _without(content, name)
+        if kept == content:
+            return False
+        fresh = archive.with_suffix(".part")
+        if left:
+            _copy(tar, members, fresh, file, kept, [])
+    if not left:
+        archive.unlink()
+        return True
+    moment = archive.stat().st_mtime_ns
+    fresh.rename(archive)
+    os.utime(archive, ns=(moment, moment))  # archives are imported in the order of their times
+    return True
+
+
+def _without(content: Any, name: str) -> tuple[Any, bool]:
+    """An index, or a manifest of `docker save`, without one name; whether an image is left in it that has one."""
+    if isinstance(content, list):
+        kept = [{**entry, "RepoTags": [tag for tag in entry["RepoTags"] if tag != name]} for entry in content]
+        kept = [entry for entry in kept if entry["RepoTags"]]
+        return kept, bool(kept)
+    entries = [entry for entry in content["manifests"] if entry["annotations"][NAME_ANNOTATION] != name]
+    tagged = {entry["digest"] for entry in entries if "@" not in entry["annotations"][NAME_ANNOTATION]}
+    return {**content, "manifests": [entry for entry in entries if entry["digest"] in tagged]}, bool(tagged)
+
+
 def _clean(name: str) -> str:
     return name.removeprefix("./").rstrip("/")
 
@@ -101,7 +140,20 @@ def _oci(
         _check_manifest(tar, members, source, entry)
     if not names:
         raise ArchiveError(f"{source}: {INDEX}: no image in it: {_SAVE}")
+    index["manifests"] = [*entries, *_by_digest(entries)]
     return INDEX, index, names
+
+
+def _by_digest(entries: list[Any]) -> list[Any]:
+    """The same images under the names by which manifests ask for exactly these: registry.test/shop@sha256:…"""
+    found = {}
+    for entry in entries:
+        repository = repository_of(entry["annotations"][NAME_ANNOTATION])
+        name = f"{repository}@{entry['digest']}"
+        found[name] = {**entry, "annotations": {**entry["annotations"], NAME_ANNOTATION: name}}
+    for entry in entries:
+        found.pop(entry["annotations"][NAME_ANNOTATION], None)
+    return list(found.values())
 
 
 def _check_manifest(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], source: Path, entry: Any) -> None:

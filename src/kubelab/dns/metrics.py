@@ -39,7 +39,7 @@ class Metrics:
     _shared: ClassVar[Metrics | None] = None
 
     def __init__(self) -> None:
-        disable_created_metrics()  # CoreDNS has none
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped; CoreDNS has none
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         zone = ["server", "zone", "view"]

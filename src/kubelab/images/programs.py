@@ -37,7 +37,7 @@ def standin_argv(name: str, arguments: Sequence[str] = (), *, run: str = INSIDE)
 
 def standin_files() -> dict[str, Path]:
     """What containers need of this package, by its path there."""
-    found = {f"{STANDINS}/__init__.py": _DIRECTORY.parent / "__init__.py"}
+    found = {f"{STANDINS}/{name}": _DIRECTORY.parent / name for name in ("__init__.py", "grpc_health.py")}
     return found | {f"{STANDINS}/standin/{path.name}": path for path in sorted(_DIRECTORY.glob("*.py"))}
 
 

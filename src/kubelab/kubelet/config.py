@@ -27,6 +27,7 @@ class KubeletConfig:
     cni_config: str = "/etc/cni/net.d"
     cni_bin: str = "/opt/cni/bin"
     cluster_dns: tuple[str, ...] = ()  # cluster IPs of the cluster's name servers; none: pods ask the node's
+    cluster_ips: bool = False  # somebody serves them: pods find the API server by that of its Service
     images: str = ""  # a file that extends the registry of stand-ins
     runtime: str = "process"  # or "containerd"
     runtime_socket: str = "/run/containerd/containerd.sock"

@@ -16,19 +16,21 @@ from typing import Protocol
 
 import structlog
 
+from kubelab import timestamps
 from kubelab.kubelet import lifecycle, logs, probes, termination
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.runtime.contract import (
     ContainerConfigError,
+    CreateError,
     Exit,
     ImageError,
     LaunchError,
     LogFormat,
     Running,
 )  # fmt: skip
-from kubelab.kubelet.status import ContainerState, now
+from kubelab.kubelet.status import ContainerState
 from kubelab.kubelet.volumes import VolumeError
 
 log = structlog.get_logger(__name__)
@@ -52,6 +54,8 @@ class Host(Protocol):
     def label(self) -> str: ...
     @property
     def grace(self) -> float: ...
+    @property
+    def log_format(self) -> LogFormat: ...
     async def start(self, container: Object, attempt: int) -> Running: ...
     async def adopt(self, record: Object) -> Running | None: ...
     def changed(self) -> None: ...
@@ -70,11 +74,10 @@ class Record:
 class Container:
     """Runs one container until it may rest, by the pod's restart policy."""
 
-    def __init__(self, spec: Object, host: Host, directory: Path, inotify: Inotify, *, policy: str,
-                 log_format: LogFormat = "plain") -> None:  # fmt: skip
+    def __init__(self, spec: Object, host: Host, directory: Path, inotify: Inotify, *, policy: str) -> None:
         self.spec, self._host, self._directory, self._inotify, self._policy = spec, host, directory, inotify, policy
         self.state = ContainerState()
-        self.attempt, self.log_format = 0, log_format
+        self.attempt = 0
         self.process: Running | None = None
         self._stopping = False
         self._killer: asyncio.Task[None] | None = None
@@ -133,17 +136,21 @@ class Container:
         except (MissingReferenceError, VolumeError, ContainerConfigError) as error:
             await self._cannot("CreateContainerConfigError", str(error), CONFIG_RETRY)
             return False
+        except CreateError as error:
+            await self._cannot("CreateContainerError", str(error), CONFIG_RETRY)
+            return False
         except ImageError as error:
             await self._without_image(error)
             return False
         except LaunchError as error:
-            self.state = replace(self.state, started_at=now())
+            self.state = replace(self.state, started_at=timestamps.now())
             self._ended(Exit(128, reason=error.reason), str(error))
             self._host.event("Warning", "Failed", f"Error: {error}")
             return True
         probed = "startupProbe" in self.spec
         hooked = not (self.spec.get("lifecycle") or {}).get("postStart")
-        self.state = replace(self.state, kind="running", reason="", message="", started_at=now(), finished_at=None,
+        self.state = replace(self.state, kind="running", reason="", message="",
+                             started_at=timestamps.now(), finished_at=None,
                              container_id=self.process.id, image_id=self.process.image_id, hooked=hooked,
                              started=hooked and not probed,
                              ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip
@@ -153,8 +160,8 @@ class Container:
         self._host.event("Normal", "Pulled", present)
         self._host.event("Normal", "Created", f"Created container: {self.name}")
         self._host.event("Normal", "Started", f"Started container {self.name}")
-        if self.process.notice is not None:
-            self._host.event("Normal", *self.process.notice)
+        for notice in self.process.notices:
+            self._host.event(*notice)
         self._host.changed()
         return True
 
@@ -162,9 +169,11 @@ class Container:
         """From start (or adoption) to the end of the process."""
         assert self.process is not None
         born = time.monotonic()
-        tasks = [asyncio.create_task(self._watch_over(self.process))]
-        if self.log_format == "plain":
-            tasks.append(asyncio.create_task(logs.index(self.log_path(self.attempt), self._inotify)))
+        keep = logs.index if self._host.log_format == "plain" else logs.shorten
+        tasks = [
+            asyncio.create_task(self._watch_over(self.process)),
+            asyncio.create_task(keep(self.log_path(self.attempt), self._inotify)),
+        ]
         try:
             end = await self.process.wait()
         finally:
@@ -316,8 +325,10 @@ class Container:
             self._host.changed()
 
     def _unhealthy(self, kind: str, text: str, *, kill: bool = False) -> None:
+        if kill and self._killer is not None:
+            return  # it is on its way out, and cannot be asked any more
         self._host.event("Warning", "Unhealthy", f"{kind} probe failed: {text}")
-        if kill and self.process is not None and self._killer is None:
+        if kill and self.process is not None:
             words = f"Container {self.name} failed {kind.lower()} probe, will be restarted"
             self._host.event("Normal", "Killing", words)
             own = (self.spec.get(f"{kind.lower()}Probe") or {}).get("terminationGracePeriodSeconds")

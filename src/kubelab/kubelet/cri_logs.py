@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from kubelab import timestamps
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.logs import LogOptions, first_byte, last_lines
 
@@ -29,7 +29,7 @@ class Entry:
 
     @property
     def seconds(self) -> float:
-        return datetime.fromisoformat(self.time.decode()).timestamp()
+        return timestamps.parse(self.time.decode()).timestamp()
 
 
 def parse(line: bytes) -> Entry | None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
-from kubelab.kubelet import etc_files, quantities
+from kubelab.kubelet import etc_files, resources
 from kubelab.kubelet.config import KubeletConfig, Object
 
 Fetch = Callable[[str, str, str], Awaitable["dict[str, bytes] | None"]]
@@ -70,10 +70,6 @@ async def build(
     result = {
         **(links or {}),
         "HOSTNAME": config.node if pod["spec"].get("hostNetwork") else etc_files.hostname(pod),
-        "KUBERNETES_SERVICE_HOST": config.api_host,
-        "KUBERNETES_SERVICE_PORT": config.api_port,
-        "KUBERNETES_SERVICE_PORT_HTTPS": config.api_port,
-        "KUBERNETES_PORT": f"tcp://{config.api_host}:{config.api_port}",
     }
     for source in container.get("envFrom") or []:
         prefix = source.get("prefix", "")
@@ -107,7 +103,7 @@ async def _value_from(
     if "fieldRef" in source:
         return field(pod, source["fieldRef"]["fieldPath"], config, ips)
     if "resourceFieldRef" in source:
-        return quantities.shown(source["resourceFieldRef"], container)
+        return resources.shown(source["resourceFieldRef"], container)
     for kind, key in (("configmaps", "configMapKeyRef"), ("secrets", "secretKeyRef")):
         if key in source:
             reference = source[key]

@@ -16,11 +16,13 @@ import structlog
 from kubelab.kubelet import runtime
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.environment import MissingReferenceError, decode
+from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
+from kubelab.kubelet.references import References
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
+from kubelab.kubelet.services import KnownServices
 from kubelab.kubelet.volumes import Sources, VolumeError, unmount_below
 from kubelab.kubelet.worker import PodWorker, Surroundings
 
@@ -29,7 +31,6 @@ log = structlog.get_logger(__name__)
 FETCH_RETRY = 1.0
 WORKER_RETRY = 2.0
 TOKEN_ROUND = 60.0
-SERVICES_TIMEOUT = 2.0
 
 
 async def run(config: KubeletConfig) -> None:
@@ -50,16 +51,18 @@ class Kubelet:
         self._network_changed = asyncio.Condition()
         self._reporter = Reporter(client, config.node)
         self._node = NodeReporter(client, config, self._runtime)
+        self._references = References(client, self._refresh)
         self._around = Surroundings(
             config=config,
             runtime=self._runtime,
             network_changed=self._network_changed,
             inotify=self._inotify,
             reporter=self._reporter,
-            sources=Sources(self._fetch, self._token, config, self._claimed, self._services),
+            sources=Sources(
+                self._references.fetch, self._token, config, self._claimed, KnownServices(client, config).of
+            ),
         )
         self.workers: dict[str, PodWorker] = {}
-        self._known_services: dict[str, list[Object]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -73,8 +76,7 @@ class Kubelet:
                 tasks.create_task(self._reporter.run(), name="reports")
                 tasks.create_task(self._watch_network(), name="network")
                 tasks.create_task(server.run(Path(self._config.socket)), name="server")
-                tasks.create_task(self._watch_data("configmaps"), name="configmaps")
-                tasks.create_task(self._watch_data("secrets"), name="secrets")
+                tasks.create_task(self._references.run(), name="references")
                 tasks.create_task(self._watch_pods(), name="pods")
                 tasks.create_task(self._rotate_tokens(), name="tokens")
         finally:
@@ -130,6 +132,7 @@ class Kubelet:
                 self._assign(worker.pod)
             return
         self.workers.pop(worker.uid, None)
+        self._references.keep(left.pod for left in self.workers.values())
 
     async def _collect_garbage(self, keep: set[str]) -> None:
         """Removes what an earlier kubelet left of pods that no longer exist, attachments included."""
@@ -167,28 +170,11 @@ class Kubelet:
 
     # -- data of the API that pods see --------------------------------------------------------------------------
 
-    async def _watch_data(self, kind: str) -> None:
-        async for event in self._client.list_and_watch(f"/api/v1/{kind}"):
-            if event.kind != "upsert":
-                continue
-            for obj in event.objects:
-                meta = obj["metadata"]
-                for worker in list(self.workers.values()):
-                    if worker.pod["metadata"]["namespace"] == meta["namespace"]:
-                        await worker.refresh(kind, meta["name"])
-
-    async def _fetch(self, kind: str, namespace: str, name: str) -> dict[str, bytes] | None:
-        while True:
-            try:
-                obj = await self._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
-                return decode({**obj, "kind": "Secret" if kind == "secrets" else "ConfigMap"})
-            except ApiError as error:
-                if error.code == 404:
-                    return None
-                log.warning("reference not fetched", kind=kind, name=name, error=str(error))
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                log.warning("reference not fetched", kind=kind, name=name, error=str(error) or repr(error))
-            await asyncio.sleep(FETCH_RETRY)
+    async def _refresh(self, kind: str, namespace: str, name: str) -> None:
+        """A ConfigMap or Secret changed."""
+        for worker in list(self.workers.values()):
+            if worker.pod["metadata"]["namespace"] == namespace:
+                await worker.refresh(kind, name)
 
     async def _rotate_tokens(self) -> None:
         while True:
@@ -205,16 +191,6 @@ class Kubelet:
             return await self._client.get(f"/api/v1/persistentvolumes/{volume}")
         except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
             raise VolumeError(f"PersistentVolumeClaim {claim}: {error}") from error
-
-    async def _services(self, namespace: str) -> list[Object]:
-        """Of the namespace; as they were known last while the API server is away, which holds up no container."""
-        try:
-            async with asyncio.timeout(SERVICES_TIMEOUT):
-                listed = await self._client.get(f"/api/v1/namespaces/{namespace}/services")
-            self._known_services[namespace] = listed["items"]
-        except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
-            log.warning("services not fetched", namespace=namespace, error=str(error) or repr(error))
-        return self._known_services.get(namespace, [])
 
     async def _token(self, pod: Object, audience: str | None, seconds: int) -> str:
         meta, account = pod["metadata"], pod["spec"].get("serviceAccountName") or "default"

@@ -14,9 +14,9 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from kubelab import timestamps
 from kubelab.kubelet.inotify import Inotify
 from kubelab.underlay import syscalls
 
@@ -44,22 +44,27 @@ def index_path(log: Path) -> Path:
 
 
 async def index(log: Path, inotify: Inotify) -> None:
-    """Keeps the index of one log until cancelled."""
+    """Keeps one log short and its index up to date until cancelled."""
+    with index_path(log).open("ab", buffering=0) as records:
+        await shorten(log, inotify, lambda size: records.write(_RECORD.pack(time.time(), size)))
+
+
+async def shorten(log: Path, inotify: Inotify, grown: Callable[[int], object] = lambda _: None) -> None:
+    """Keeps one log short until cancelled; ``grown`` is called with each size that it is seen to have."""
     fd = os.open(log, os.O_RDWR | os.O_CREAT, 0o644)
     subscription = inotify.subscribe(str(log))
     try:
-        with index_path(log).open("ab", buffering=0) as records:
-            known, kept = -1, first_byte(fd)
-            while True:
-                size = os.fstat(fd).st_size
-                if size != known:
-                    records.write(_RECORD.pack(time.time(), size))
-                    known = size
-                if size - kept > KEEP_MAX:
-                    syscalls.punch_hole(fd, 0, size - KEEP_MIN)  # the container writes on at its end
-                    kept = size - KEEP_MIN
-                await subscription.changed()
-                await asyncio.sleep(RESOLUTION)
+        known, kept = -1, first_byte(fd)
+        while True:
+            size = os.fstat(fd).st_size
+            if size != known:
+                grown(size)
+                known = size
+            if size - kept > KEEP_MAX:
+                syscalls.punch_hole(fd, 0, size - KEEP_MIN)  # the container writes on at its end
+                kept = size - KEEP_MIN
+            await subscription.changed()
+            await asyncio.sleep(RESOLUTION)
     finally:
         subscription.close()
         os.close(fd)
@@ -162,6 +167,5 @@ def _stamped(log: Path, data: bytes, offset: int) -> bytes:
     times, out = _Index(index_path(log)), []
     for line in data.splitlines(keepends=True):
         offset += len(line)
-        moment = datetime.fromtimestamp(times.at(offset), UTC)
-        out.append(moment.strftime("%Y-%m-%dT%H:%M:%S.%f").encode() + b"000Z " + line)
+        out.append(f"{timestamps.nanos(times.at(offset))} ".encode() + line)
     return b"".join(out)

@@ -10,13 +10,13 @@ import os
 import platform
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import structlog
 
-from kubelab.kubelet import quantities
+from kubelab import timestamps
+from kubelab.kubelet import resources
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.runtime.contract import Runtime
@@ -62,14 +62,14 @@ def node_status(
     config: KubeletConfig, runtime: str, network: str | None, old: Object, images: Sequence[Object] = ()
 ) -> Object:
     """The node's status; ``network`` is None or the reason why pods cannot be attached; ``runtime`` is named in it."""
-    capacity = {**quantities.of_node(), "pods": str(MAX_PODS)}
+    capacity = {**resources.of_node(), "pods": str(MAX_PODS)}
     ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     if network is not None:
         message = (
             f"container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:{network}"
         )
         ready = {"status": "False", "reason": "KubeletNotReady", "message": message}
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.now()
     conditions = [
         {"type": kind, "status": "False", "reason": reason, "message": message, "lastHeartbeatTime": moment}
         for kind, reason, message in _PRESSURES
@@ -170,7 +170,7 @@ class NodeReporter:
 
     async def _lease(self) -> None:
         path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{self._config.node}"
-        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        moment = timestamps.micros()
         spec = {"holderIdentity": self._config.node, "leaseDurationSeconds": 40, "renewTime": moment}
         try:
             await self._client.patch(path, {"spec": spec})

@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 
-from kubelab.kubelet import grpc_health
+from kubelab import grpc_health
 from kubelab.kubelet.config import Object
 
 Exec = Callable[[list[str], float], Awaitable["tuple[int, str]"]]
@@ -30,6 +30,9 @@ class ProbeFailedError(Exception):
 async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> None:
     """One try. Raises ProbeFailedError, in the words of Kubernetes."""
     timeout = float(probe.get("timeoutSeconds") or 1)
+    if "exec" in probe:
+        await _exec(probe["exec"]["command"], execute, timeout)
+        return
     where = ""
     try:
         async with asyncio.timeout(timeout):
@@ -42,13 +45,6 @@ async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> N
                 where = f"dial tcp {joined(host, port)}: "
                 _, writer = await asyncio.open_connection(host, port)
                 writer.close()
-            elif "exec" in probe:
-                command = probe["exec"]["command"]
-                code, output = await execute(command, timeout)
-                if code == TIMED_OUT and output.startswith("no result"):
-                    raise ProbeFailedError(f'command timed out: "{" ".join(command)}" timed out after {timeout:g}s')
-                if code:
-                    raise ProbeFailedError(output.strip()[:_REPLY_LIMIT] or f"command exited with {code}")
             elif "grpc" in probe:
                 await _grpc(probe["grpc"], ip)
             else:
@@ -66,6 +62,15 @@ async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> N
             target = joined(*http_address(probe["httpGet"], container, ip))
             where += f"dial tcp {target}: "
         raise ProbeFailedError(f"{where}connect: {why}") from error
+
+
+async def _exec(command: list[str], execute: Exec, timeout: float) -> None:
+    """The runtime watches the time itself."""
+    code, output = await execute(command, timeout)
+    if code == TIMED_OUT and output.startswith("no result"):
+        raise ProbeFailedError(f'command timed out: "{" ".join(command)}" timed out after {timeout:g}s')
+    if code:
+        raise ProbeFailedError(output.strip()[:_REPLY_LIMIT] or f"command exited with {code}")
 
 
 def _no_grpc(probe: Object, ip: str, timeout: float) -> ProbeFailedError:
@@ -126,12 +131,26 @@ async def http_get(target: Object, container: Object, ip: str) -> None:
 async def _grpc(target: Object, ip: str) -> None:
     service = target.get("service") or ""
     try:
-        status = await grpc_health.check(ip, int(target["port"]), service)
+        status = await _health(ip, int(target["port"]), service)
     except grpc_health.NoHealthError as error:
         raise ProbeFailedError(f"error: {error}") from error
     if status != grpc_health.SERVING:
         name = grpc_health.STATUSES.get(status, str(status))
         raise ProbeFailedError(f'service unhealthy (responded with "{name}")')
+
+
+async def _health(host: str, port: int, service: str) -> int:
+    """The status number. Raises OSError, NoHealthError."""
+    question = grpc_health.Question(joined(host, port), service, "kube-probe/1.34")
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        while question.status is None:
+            unsent, question.output = question.output, b""
+            writer.write(unsent)
+            question.received(await reader.read(65536))
+    finally:
+        writer.close()
+    return question.status
 
 
 async def watch(

@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import structlog
 
+from kubelab import timestamps
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import Object
-from kubelab.kubelet.status import now
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Reporter:
         known = self._events.get(key)
         if known is not None:
             known["count"] += 1
-            known["lastTimestamp"] = now()
+            known["lastTimestamp"] = timestamps.now()
         else:
             if len(self._events) > 1000:
                 self._events.clear()
@@ -69,7 +69,7 @@ class Reporter:
                 "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": meta["name"],
                                    "namespace": meta["namespace"], "uid": meta["uid"]},
                 "type": kind, "reason": reason, "message": message, "count": 1,
-                "firstTimestamp": now(), "lastTimestamp": now(),
+                "firstTimestamp": timestamps.now(), "lastTimestamp": timestamps.now(),
                 "source": {"component": "kubelet", "host": self._node},
                 "reportingComponent": "kubelet", "reportingInstance": self._node,
             }  # fmt: skip

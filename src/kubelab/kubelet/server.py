@@ -7,7 +7,9 @@ GET or POST /exec/{namespace}/{pod}/{container}?command=..&input&output&error&tt
 GET or POST /attach/{namespace}/{pod}/{container}?input&output&error&tty
 GET or POST /portForward/{namespace}/{pod}?port
 GET /stats/summary
+GET /metrics/resource
 ANY /proxy/{scheme}/{host}/{port}/{path}    a request into the pod network
+GET /tunnel/{host}/{port}                   a connection into it (Upgrade: tcp)
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
-from datetime import datetime
 from pathlib import Path
 
 from aiohttp import web
 
-from kubelab.kubelet import cri_logs, logs
+from kubelab import timestamps
+from kubelab.kubelet import cri_logs, logs, resource_metrics
 from kubelab.kubelet.containers import Container
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.pages import Pages
@@ -54,7 +56,9 @@ class KubeletServer:
                 *(web.route(method, "/attach/{namespace}/{pod}/{container}", self._attach) for method in _EITHER),
                 *(web.route(method, "/portForward/{namespace}/{pod}", self._forward) for method in _EITHER),
                 web.get("/stats/summary", self._stats),
+                web.get("/metrics/resource", self._resource_metrics),
                 web.route("*", "/proxy/{scheme}/{host}/{port}{path:.*}", self._pages.handle),
+                web.get("/tunnel/{host}/{port}", self._pages.tunnel),
             ]
         )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
@@ -77,6 +81,10 @@ class KubeletServer:
 
     async def _stats(self, _: web.Request) -> web.Response:
         return web.json_response(await self._summaries.summary(list(self._workers.values())))
+
+    async def _resource_metrics(self, _: web.Request) -> web.Response:
+        page = resource_metrics.text(await self._summaries.summary(list(self._workers.values())))
+        return web.Response(body=page.encode(), headers={"Content-Type": resource_metrics.CONTENT_TYPE})
 
     def _container(self, request: web.Request) -> Container:
         worker, name = self._worker(request), request.match_info["container"]
@@ -188,7 +196,7 @@ def log_options(query: Mapping[str, str]) -> logs.LogOptions:
         since = time.time() - seconds
     elif "sinceTime" in query:
         try:
-            since = datetime.fromisoformat(query["sinceTime"]).timestamp()
+            since = timestamps.parse(query["sinceTime"]).timestamp()
         except ValueError:
             raise web.HTTPBadRequest(text=f"sinceTime: {query['sinceTime']!r} is not an RFC 3339 time") from None
     return logs.LogOptions(

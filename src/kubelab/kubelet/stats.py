@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubelab import timestamps
 from kubelab.kubelet.config import Object
+from kubelab.underlay import cgroups
 
 if TYPE_CHECKING:
     from kubelab.kubelet.worker import PodWorker
+
+ROOT = Path("/sys/fs/cgroup")
 
 
 class Summaries:
@@ -21,14 +26,27 @@ class Summaries:
     def __init__(self, node: str) -> None:
         self._node = node
         self._last: dict[str, tuple[float, int]] = {}  # by container id: when it was asked for, and its CPU then
+        self._whole_last: tuple[float, int] | None = None
 
     async def summary(self, workers: list[PodWorker]) -> Object:
         """The Summary of the node and its pods."""
         pods = [await self._pod(worker) for worker in workers]
         known = {c.state.container_id for worker in workers for c in (*worker.containers, *worker.init)}
         self._last = {key: value for key, value in self._last.items() if key in known}
-        cpu, memory = _total([pod["cpu"] for pod in pods], [pod["memory"] for pod in pods])
-        return {"node": {"nodeName": self._node, "cpu": cpu, "memory": memory}, "pods": pods}
+        return {"node": self._whole(), "pods": pods}
+
+    def _whole(self) -> Object:
+        """The node: everything in its cgroup, the kubelet too."""
+        stamp, now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), time.monotonic()
+        spent, memory = cgroups.cpu_nanoseconds(ROOT), cgroups.resident_bytes(ROOT)
+        then, before = self._whole_last or (now, spent)
+        self._whole_last = now, spent
+        rate = int((spent - before) / (now - then)) if now > then else 0
+        return {
+            "nodeName": self._node,
+            "cpu": {"time": stamp, "usageNanoCores": rate, "usageCoreNanoSeconds": spent},
+            "memory": {"time": stamp, "workingSetBytes": memory, "rssBytes": memory},
+        }
 
     async def _pod(self, worker: PodWorker) -> Object:
         meta = worker.pod["metadata"]
@@ -40,7 +58,7 @@ class Summaries:
             before, spent = self._last.get(container.state.container_id, (now, used.cpu_nanoseconds))
             rate = int((used.cpu_nanoseconds - spent) / (now - before)) if now > before else 0
             self._last[container.state.container_id] = now, used.cpu_nanoseconds
-            stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            stamp = timestamps.now()
             containers.append(
                 {
                     "name": container.name,
@@ -60,7 +78,7 @@ class Summaries:
 
 
 def _total(cpus: list[Object], memories: list[Object]) -> tuple[Object, Object]:
-    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = timestamps.now()
     cpu = {key: sum(part[key] for part in cpus) for key in ("usageNanoCores", "usageCoreNanoSeconds")}
     memory = {key: sum(part[key] for part in memories) for key in ("workingSetBytes", "rssBytes")}
     return {"time": stamp, **cpu}, {"time": stamp, **memory}

@@ -6,14 +6,10 @@ In: the pod, the states of its containers, addresses. Out: the ``status`` object
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Literal
 
+from kubelab import timestamps
 from kubelab.kubelet.config import Object
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +33,7 @@ class ContainerState:
     def terminated(self, exit_code: int, reason: str | None = None, message: str = "") -> ContainerState:
         why = reason or ("Completed" if exit_code == 0 else "Error")
         return replace(self, kind="terminated", exit_code=exit_code, reason=why, message=message,
-                       finished_at=now(), ready=False, started=False)  # fmt: skip
+                       finished_at=timestamps.now(), ready=False, started=False)  # fmt: skip
 
     @property
     def wire(self) -> Object:
@@ -189,7 +185,7 @@ def merge_conditions(old: list[Object], new: list[Object]) -> list[Object]:
         earlier = before.pop(condition["type"], None)
         same = earlier is not None and earlier.get("status") == condition["status"]
         moment = earlier.get("lastTransitionTime") if same and earlier else None
-        result.append({**condition, "lastTransitionTime": moment or now()})
+        result.append({**condition, "lastTransitionTime": moment or timestamps.now()})
     return [*before.values(), *result]
 
 

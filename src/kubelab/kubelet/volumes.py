@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubelab.kubelet import environment, projections, quantities
+from kubelab import quantities
+from kubelab.kubelet import environment, projections, resources
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.environment import Fetch, MissingReferenceError
 from kubelab.kubelet.projections import File
@@ -31,8 +32,8 @@ Token = Callable[[Object, "str | None", int], Awaitable[str]]
 
 Claimed = Callable[[str, str], Awaitable[Object]]
 """(namespace, claim) -> the PersistentVolume that is bound to it. Raises VolumeError while there is none."""
-Services = Callable[[str], Awaitable[list[Object]]]
-"""Those of a namespace, as far as they are known."""
+Services = Callable[[Object], Awaitable[list[Object]]]
+"""Those of which a pod's containers are told, as far as they are known; of two of one name the last holds."""
 
 _FROM_API = {"configMap", "secret", "projected", "downwardAPI"}
 
@@ -207,7 +208,7 @@ class Volumes:
         reference = item["resourceFieldRef"]
         for container in pod["spec"]["containers"]:
             if container["name"] == reference.get("containerName"):
-                return quantities.shown(reference, container).encode()
+                return resources.shown(reference, container).encode()
         raise MissingReferenceError(f"resourceFieldRef: no container {reference.get('containerName')!r}")
 
 
@@ -225,6 +226,7 @@ def _below(path: str, sub: str, container: str) -> str:
     inside = os.path.join(path, sub)
     if not os.path.exists(inside):
         os.makedirs(inside)
+        os.chmod(inside, os.stat(path).st_mode & 0o7777)  # whoever may write to the volume may write here
     return inside
 
 
@@ -247,7 +249,7 @@ def host_path(name: str, source: Object) -> str:
 def _empty_directory(path: Path, source: Object, group: int | None) -> None:
     """A directory for anybody; with a limit of size or in memory, a file system of its own: writing more fails."""
     path.mkdir(parents=True, exist_ok=True)
-    limit = int(quantities.number(source.get("sizeLimit") or 0))
+    limit = quantities.whole(source.get("sizeLimit") or 0)
     if (limit or source.get("medium") == "Memory") and not os.path.ismount(path):
         syscalls.mount("tmpfs", str(path), "tmpfs", syscalls.MS_NOSUID, f"size={limit}" if limit else None)
     path.chmod(0o777 if group is None else 0o2777)  # containers may run as any user

@@ -9,11 +9,11 @@ import asyncio
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import structlog
 
+from kubelab import timestamps
 from kubelab.kubelet import environment, etc_files, service_links, termination
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
@@ -30,7 +30,7 @@ from kubelab.kubelet.runtime.contract import (
     Sandbox,
     SandboxError,
 )
-from kubelab.kubelet.status import Facts, is_sidecar, now, phase, pod_status
+from kubelab.kubelet.status import Facts, is_sidecar, phase, pod_status
 from kubelab.kubelet.volumes import Sources, VolumeError, Volumes
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class PodWorker:
         self._volumes = Volumes(pod, self.directory / "volumes", around.sources)
         self._ips: tuple[str, ...] = ()
         self._sandbox: Sandbox | None = None
-        self.started = (pod.get("status") or {}).get("startTime") or now()
+        self.started = (pod.get("status") or {}).get("startTime") or timestamps.now()
         self._reason = self._message = ""
         self._phase: str | None = None
         self.gone = False
@@ -80,7 +80,7 @@ class PodWorker:
 
     def _container(self, spec: Object, policy: str) -> Container:
         directory = self.directory / "containers" / spec["name"]
-        return Container(spec, self, directory, self._around.inotify, policy=policy, log_format=self.log_format)
+        return Container(spec, self, directory, self._around.inotify, policy=policy)
 
     @property
     def name(self) -> str:
@@ -169,9 +169,7 @@ class PodWorker:
         directory = self.directory / "containers" / container["name"]
         shutil.rmtree(directory / "layer" / str(attempt - 1), ignore_errors=True)
         etc = [Mount(str(self.directory / "etc" / name), f"/etc/{name}") for name in etc_files.NAMES]
-        links: dict[str, str] = {}
-        if self.pod["spec"].get("enableServiceLinks", True):
-            links = service_links.variables(await self._around.sources.services(self.pod["metadata"]["namespace"]))
+        links = service_links.variables(await self._around.sources.services(self.pod))
         variables = await environment.build(self.pod, container, config, list(self._ips), fetch, links)
         described = ContainerSpec(
             pod=self.pod,
@@ -220,7 +218,7 @@ class PodWorker:
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         if seconds is None:
             await asyncio.Event().wait()
-        begun = datetime.fromisoformat(self.started).timestamp()
+        begun = timestamps.parse(self.started).timestamp()
         await asyncio.sleep(max(0.0, begun + float(seconds) - time.time()))
 
     async def _fail_by_deadline(self, life: asyncio.Task[None]) -> None:
@@ -249,6 +247,7 @@ class PodWorker:
         if status.get("phase") not in ("Succeeded", "Failed"):
             return False
         self._phase = status["phase"]
+        self._ips = tuple(entry["ip"] for entry in status.get("podIPs") or [])
         self._reason, self._message = status.get("reason") or "", status.get("message") or ""
         return True
 

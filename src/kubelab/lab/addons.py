@@ -1,7 +1,7 @@
 """What a cluster has from its first minute on, beside what runs in its control plane: manifests.
 
-In: a lab's options. Out: objects, in the order in which they are applied. So far: runtime classes, the cluster's
-name server.
+In: a lab's options. Out: objects, in the order in which they are applied. So far: runtime classes, metrics, the
+cluster's name server.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def manifests(options: LabOptions) -> Iterator[Object]:
     """Everything for a lab of these options."""
     if options.runtime == "containerd":
         yield from _runtime_classes()
+    yield from _metrics()
     if options.dns:
         yield from _name_server(options)
 
@@ -57,6 +58,25 @@ def _runtime_classes() -> Iterator[Object]:
     """By which a pod says which of a containerd node's runtimes it wants."""
     for name in ("process", "runc"):
         yield {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name}
+
+
+def _metrics() -> Iterator[Object]:
+    """That metrics.k8s.io is served, and by whom it may be read: as metrics-server's manifests have it."""
+    group, version = "metrics.k8s.io", "v1beta1"
+    labels = {"k8s-app": "metrics-server"}
+    yield {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": f"{version}.{group}", "labels": labels},
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100},
+    }
+    into = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("admin", "edit", "view")}
+    yield {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "system:aggregated-metrics-reader", "labels": {**labels, **into}},
+        "rules": [{"apiGroups": [group], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}],
+    }
 
 
 def _name_server(options: LabOptions) -> Iterator[Object]:

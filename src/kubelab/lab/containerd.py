@@ -17,14 +17,14 @@ from pathlib import Path
 from kubelab.cri import layout, pause
 from kubelab.lab import processes
 from kubelab.lab.errors import LabError
-from kubelab.underlay import cgroups
+from kubelab.underlay import cgroups, controllers
 from kubelab.underlay.node import KUBELET_DIRECTORY, NodeSpace
 
 COMMANDS = ("containerd", "containerd-shim-runc-v2", "ctr", "runc")
 SOCKET = "containerd.sock"
 ADDRESS = f"{KUBELET_DIRECTORY}/{SOCKET}"
 GROUP = "containerd/daemon"
-"""Of containerd and its shims; runc makes each container's cgroup beside it."""
+"""Of containerd and its shims."""
 
 IMAGES = "images"
 """Below the node's /var/lib/kubelet while tars are imported."""
@@ -32,20 +32,19 @@ IMAGES = "images"
 START = 20.0
 """Seconds for the daemon to listen."""
 
-# disable_cgroup: a node's cgroups have no controllers, which runc would need for the resources that containerd sets.
 # The streaming server is for the kubelet alone, which is in the same network namespace.
-CONFIG = f"""version = 2
+_CONFIG = """version = 2
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
   "io.containerd.snapshotter.v1.zfs",
 ]
 [grpc]
-  address = "{ADDRESS}"
+  address = "{address}"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause.IMAGE}"
+  sandbox_image = "{pause}"
   restrict_oom_score_adj = true
   disable_apparmor = true
-  disable_cgroup = true
+  disable_cgroup = {unlimited}
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
@@ -64,13 +63,26 @@ _SCRIPT = f"""
 mkdir -p /var/lib/containerd /run/containerd
 mountpoint -q /var/lib/containerd || mount -t tmpfs -o mode=711 containerd /var/lib/containerd
 ln -sfn {ADDRESS} /run/containerd/containerd.sock
+exec unshare --mount --propagation unchanged sh -c "$1"
+"""
+
+# Beside cgroup v1, containerd and runc look for its hierarchies where the node has its cgroup2. So they get a mount
+# namespace of their own, all other mounts of which the node shares.
+_INSIDE = f"""
+if [ -d {controllers.INSIDE} ]; then
+  mount --make-private /sys/fs/cgroup && mount --rbind {controllers.INSIDE} /sys/fs/cgroup || exit
+  for hierarchy in /sys/fs/cgroup/*/; do
+    [ $hierarchy = /sys/fs/cgroup/unified/ ] || echo $$ > $hierarchy/cgroup.procs || exit
+  done
+fi
 exec containerd --config {KUBELET_DIRECTORY}/containerd.toml
 """
 
 
-def container_group(node: Path, identifier: str) -> Path:
-    """The cgroup of a container, below that of its node."""
-    return (node / GROUP).parent / identifier
+def container_group(node: Path, pod_uid: str, identifier: str) -> Path:
+    """The cgroup of a container, below that of its node: in its pod's; beside containerd's when there are no limits."""
+    group = node / "kubepods" / f"pod{pod_uid}" / identifier
+    return group if group.exists() else (node / GROUP).parent / identifier
 
 
 def lacks() -> str:
@@ -81,10 +93,13 @@ def lacks() -> str:
 
 def start(space: NodeSpace, log: Path) -> tuple[int, int]:
     """Starts the daemon, for the first time or again; (pid, start time). `await_ready` comes next."""
-    (space.kubelet / "containerd.toml").write_text(CONFIG)
+    # Without controllers runc fails at the limits that containerd sets even for containers that want none.
+    unlimited = "false" if controllers.lent(space.cgroup) >= controllers.LIMITS else "true"
+    config = _CONFIG.format(address=ADDRESS, pause=pause.IMAGE, unlimited=unlimited)
+    (space.kubelet / "containerd.toml").write_text(config)
     (space.kubelet / SOCKET).unlink(missing_ok=True)
     cgroups.create(space.cgroup / GROUP)
-    return processes.start(space.argv(["sh", "-c", _SCRIPT], group=GROUP), log)
+    return processes.start(space.argv(["sh", "-c", _SCRIPT, "sh", _INSIDE], group=GROUP), log)
 
 
 def await_ready(space: NodeSpace, record: tuple[int, int], log: Path) -> None:
@@ -138,8 +153,46 @@ def ctr(space: NodeSpace, *words: str) -> subprocess.CompletedProcess[str]:
 
 def images(space: NodeSpace) -> list[tuple[str, str]]:
     """(name, digest) of the node's images, without their ids and the one of sandboxes. Raises LabError."""
-    done = ctr(space, "images", "ls")
+    return [(name, digest) for name, digest in _references(space) if _tagged(name) and name != pause.IMAGE]
+
+
+def remove_image(space: NodeSpace, name: str) -> bool:
+    """Whether the node had it. Containers that run go on. Raises LabError."""
+    if name not in dict(_references(space)):
+        return False
+    _remove(space, [name])
+    prune(space)
+    return True
+
+
+def prune(space: NodeSpace) -> None:
+    """Images that lost their last name, to a newer one or by removal, go; unless a container is of them."""
+    references = _references(space)
+    named = {digest for name, digest in references if _tagged(name)}
+    lost = [name for name, digest in references if digest not in named]
+    if lost:
+        used = {line.split()[1] for line in _listed(space, "containers")}
+        held = {digest for name, digest in references if name in used}
+        _remove(space, [name for name, digest in references if name in lost and digest not in held])
+
+
+def _tagged(name: str) -> bool:
+    return "@" not in name and not name.startswith("sha256:")
+
+
+def _references(space: NodeSpace) -> list[tuple[str, str]]:
+    """(name, digest): under one image's tags, its digest and its id."""
+    rows = [line.split() for line in _listed(space, "images")]
+    return [(row[0], row[2]) for row in rows]
+
+
+def _listed(space: NodeSpace, what: str) -> list[str]:
+    done = ctr(space, what, "ls")
     if done.returncode:
-        raise LabError(f"{space.name}: containerd does not list its images: {done.stderr.strip()}")
-    rows = [line.split() for line in done.stdout.splitlines()[1:]]
-    return [(row[0], row[2]) for row in rows if not row[0].startswith("sha256:") and row[0] != pause.IMAGE]
+        raise LabError(f"{space.name}: containerd does not list its {what}: {done.stderr.strip()}")
+    return done.stdout.splitlines()[1:]
+
+
+def _remove(space: NodeSpace, names: list[str]) -> None:
+    if names and (done := ctr(space, "images", "rm", "--sync", *names)).returncode:
+        raise LabError(f"{space.name}: containerd does not remove {', '.join(names)}: {done.stderr.strip()}")

@@ -25,10 +25,14 @@ from kubelab.controllers.storage.provisioner import Provisioner
 from kubelab.controllers.upkeep.token_secrets import Issue
 from kubelab.lab.options import LabOptions
 from kubelab.logging import configure_logging
+from kubelab.metrics.api import NodeMetrics, PodMetrics, ResourceMetrics
+from kubelab.metrics.collector import Collector
 from kubelab.underlay.node import KUBELET_DIRECTORY
 
 JOB_BACKOFF = 1.0
 """Seconds before a Job's failed pod gets a successor."""
+AUTOSCALER_PERIOD = 5.0
+"""Seconds between two looks at a HorizontalPodAutoscaler."""
 PROVISIONER = "kubelab.io/local-path"
 
 
@@ -41,9 +45,16 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         service_ranges=lab.service_ranges,
         default_toleration_seconds=lab.default_toleration_seconds,
     )
+    collector = Collector(server.store, server.kubelets)
+    server.computed.add(NodeMetrics(server.store, collector))
+    server.computed.add(PodMetrics(server.store, collector))
     nodes = Path(config["data_dir"]).parent / "nodes"
     options = controller_options(
-        lab, ca=server.authority.certificate, nodes=nodes, issue_token=server.tokens.issue_legacy
+        lab,
+        ca=server.authority.certificate,
+        nodes=nodes,
+        metrics=ResourceMetrics(server.store, collector),
+        issue_token=server.tokens.issue_legacy,
     )
     controllers = ControllerManager(server.store, options)
     try:
@@ -53,7 +64,7 @@ async def serve(config: dict[str, Any], ready: int) -> None:
     try:
         os.write(ready, b"ready")
         os.close(ready)
-        task = asyncio.create_task(controllers.run())
+        task = asyncio.create_task(_run(controllers, collector))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)
@@ -63,8 +74,19 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         await server.stop()
 
 
+async def _run(controllers: ControllerManager, collector: Collector) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(controllers.run(), name="controllers")
+        tasks.create_task(collector.run(), name="metrics")
+
+
 def controller_options(
-    lab: LabOptions, *, ca: bytes, nodes: Path, issue_token: Issue | None = None
+    lab: LabOptions,
+    *,
+    ca: bytes,
+    nodes: Path,
+    metrics: ResourceMetrics | None = None,
+    issue_token: Issue | None = None,
 ) -> ControllerOptions:
     """What controllers are told of the lab. `nodes`: where the machine has the nodes' directories."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
@@ -78,6 +100,8 @@ def controller_options(
         cluster_cidrs=cidrs,
         ca=ca.decode(),
         issue_token=issue_token,
+        metrics=metrics,
+        autoscaler_period=AUTOSCALER_PERIOD,
         node_grace=lab.node_monitor_grace_period,
         job_backoff=JOB_BACKOFF,
         provisioner=Provisioner(PROVISIONER, f"{KUBELET_DIRECTORY}/local-path", wipe),

@@ -54,12 +54,27 @@ def load(paths: LabPaths, tar: Path, tag: str | None = None) -> list[str]:
         names = archives_of.normalize(tar, fresh, tag)
         for node in _nodes(state):
             containerd.import_image(paths.space(node), fresh)
+            containerd.prune(paths.space(node))
         fresh.rename(place / f"{archives_of.digest(names)}.tar")  # a later image of the same names takes its place
     except ArchiveError as error:
         raise LabError(str(error)) from error
     finally:
         fresh.unlink(missing_ok=True)
     return names
+
+
+def remove(paths: LabPaths, name: str) -> str:
+    """Takes an image from every node, and from what is kept for nodes that are added; its full name."""
+    state = _containerd_lab(paths)
+    try:
+        name = archives_of.full_name(name)
+    except ValueError as error:
+        raise LabError(str(error)) from error
+    kept = [archives_of.drop(archive, name) for archive in directory(paths).glob("*.tar") if archive.name != PAUSE]
+    had = [containerd.remove_image(paths.space(node), name) for node in _nodes(state)]
+    if not any([*kept, *had]):
+        raise LabError(f"no node has the image {name}: cilium lab image list shows what there is")
+    return name
 
 
 def listing(paths: LabPaths) -> list[LabImage]:

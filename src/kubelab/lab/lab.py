@@ -253,6 +253,11 @@ class Lab:
         with state.lock(self.name):
             return images.load(self._paths, tar, tag)
 
+    def remove_image(self, name: str) -> str:
+        """Takes an image from every node; its full name. Raises LabError, also when no node has it."""
+        with state.lock(self.name):
+            return images.remove(self._paths, name)
+
     def images(self) -> list[images.LabImage]:
         """What was loaded. Raises LabError."""
         return images.listing(self._paths)

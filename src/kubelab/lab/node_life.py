@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from kubelab import timestamps
 from kubelab.lab import drain, links, processes
 from kubelab.lab.api import ApiRefusedError, LabApi, Object, is_ready
 from kubelab.lab.errors import LabError
@@ -66,7 +67,8 @@ class NodeLife:
         return not record.stopped
 
     def start(self, name: str, progress: Progress) -> None:
-        """Boots a node that was stopped; where only the kubelet had ended, it is started and adopts what runs."""
+        """Boots a node that was stopped; where only kubelet or containerd had ended, it is started, and what runs is
+        adopted."""
         state = self.paths.require()
         record = state.node(name)
         pid = state.pids.get(f"kubelet-{name}")
@@ -75,6 +77,8 @@ class NodeLife:
             self._destroy(record)
             self._boot(record)
         elif pid is not None and processes.alive(pid):
+            if state.options.runtime == "containerd" and self.nodes.start_containerd(name):
+                return
             raise LabError(f"node {name} runs already")
         else:
             self.nodes.start_kubelet(name)
@@ -131,7 +135,7 @@ class NodeLife:
 
 def none_older_than(boot: datetime) -> Callable[[list[Object]], bool]:
     """Whether no pod is still called ready for what ran before that moment."""
-    moment = boot.strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = timestamps.seconds(boot)
 
     def check(pods: list[Object]) -> bool:
         return not any(started < moment for pod in pods if is_ready(pod) for started in _starts(pod))

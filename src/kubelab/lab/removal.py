@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kubelab.lab.errors import LabError
 from kubelab.lab.state import LabPaths
-from kubelab.underlay import cgroups, namespaces, network
+from kubelab.underlay import cgroups, controllers, namespaces, network
 
 REMOVAL = 30.0
 """Seconds for killed processes to end; on a busy machine the kernel takes its time to free what an agent had."""
@@ -22,6 +22,7 @@ def remove(paths: LabPaths) -> None:
     stuck = None
     try:
         cgroups.remove(cgroups.lab_path(paths.name), timeout=REMOVAL)
+        controllers.remove(paths.name, timeout=REMOVAL)
     except cgroups.BusyError as error:
         stuck = error  # the rest need not wait for it
     if paths.namespaces.is_dir():

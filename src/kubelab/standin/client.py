@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 
-from kubelab.standin import grpc
+from kubelab import grpc_health
 
 TIMEOUT = 3.0
 LIMIT = 1 << 20
@@ -65,37 +65,16 @@ def get(
 
 def healthy(host: str, port: int, service: str = "", timeout: float = TIMEOUT) -> bool:
     """Whether a gRPC server says that it, or one of its services, is SERVING. Raises OSError when it says nothing."""
-    name = service.encode()
-    message = b"\x0a" + bytes([len(name)]) + name if name else b""
-    headers = [(b":path", b"/grpc.health.v1.Health/Check"), (b":authority", host.encode()[:120]), (b"te", b"trailers"),
-               (b"content-type", b"application/grpc")]  # fmt: skip
-    block = b"\x83\x86" + b"".join(grpc.literal(*header) for header in headers)  # POST, http
-    request = (
-        grpc.PREFACE + grpc.frame(4, 0, 0) + grpc.frame(1, 4, 1, block)
-        + grpc.frame(0, 1, 1, b"\0" + len(message).to_bytes(4, "big") + message)
-    )  # fmt: skip
+    question = grpc_health.Question(host, service)
     sock = connect(host, port, timeout)
     try:
-        sock.sendall(request)
-        data = b""
-        while chunk := sock.recv(65536):
-            data += chunk
-            for kind, flags, stream, payload in _frames(data):
-                if stream == 1 and kind == 0 and len(payload) >= 5:
-                    return payload[5:] == b"\x08\x01"
-                if stream == 1 and ((kind == 1 and flags & 1) or kind == 3):
-                    return False
+        while question.status is None:
+            unsent, question.output = question.output, b""
+            sock.sendall(unsent)
+            question.received(sock.recv(65536))
     finally:
         sock.close()
-    raise OSError(f"{host}:{port}: the connection ended without an answer")
-
-
-def _frames(data: bytes) -> list[tuple[int, int, int, bytes]]:
-    found = []
-    while len(data) >= 9 and len(data) >= 9 + (size := int.from_bytes(data[:3], "big")):
-        found.append((data[3], data[4], int.from_bytes(data[5:9], "big") & 0x7FFFFFFF, data[9 : 9 + size]))
-        data = data[9 + size :]
-    return found
+    return question.status == grpc_health.SERVING
 
 
 def redis(host: str, port: int, *words: str) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import posix
 from _json import encode_basestring_ascii as quoted
 
+from kubelab import grpc_health
 from kubelab.standin import grpc
 
 TYPE_CHECKING = False
@@ -216,7 +217,7 @@ class Conversation:
 
     def _decide(self, more: bool) -> None:
         """What is spoken; nothing is decided as long as the first word, or the preface, is not complete."""
-        preface = grpc.PREFACE
+        preface = grpc_health.PREFACE
         if self._input.startswith(preface):
             self._http2, self._input = grpc.Http2(self._check), self._input[len(preface) :]
         elif self._input and preface.startswith(self._input) and more:

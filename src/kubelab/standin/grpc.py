@@ -8,17 +8,27 @@ Source: RFC 9113 (frames), RFC 7541 (literals without indexing), grpc/doc/health
 
 from __future__ import annotations
 
+from kubelab import grpc_health
+from kubelab.grpc_health import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    literal,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MAX_FRAME = 1 << 20
 MAX_NAME = 256
-
-_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 4, 6, 7, 8, 9
-_ACK = _END_STREAM = 1
-_END_HEADERS = 4
 
 _CHECK = (b"\x1c/grpc.health.v1.Health/Check", b'\x95bk+"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8b\xd3\x94\x9d\x7f')
 _WATCH = (b"\x1c/grpc.health.v1.Health/Watch", b"\x94bk+\"\xf3\x94t&u\xfb\x85|e\x1d\t\x9d\x8eCI'")
@@ -30,61 +40,49 @@ _SERVING, _NOT_SERVING = b"\0\0\0\0\2\x08\x01", b"\0\0\0\0\2\x08\x02"
 _STATUS_200 = b"\x88"
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def literal(name: bytes, value: bytes) -> bytes:
-    """A header that enters no table; both parts shorter than 127 bytes."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
 class Http2:
     """A connection after its preface."""
 
     def __init__(self, ask: Callable[[int, str], None] | None = None) -> None:
         """``ask`` is given the stream and the name of a service that is checked; the answer comes by `tell`."""
-        self.output = frame(_SETTINGS, 0, 0, _NO_TABLE)
+        self.output = frame(SETTINGS, 0, 0, _NO_TABLE)
         self.closing = False
         self._ask = ask
         self._bodies: dict[int, bytes] = {}
-        self._input = b""
+        self._frames = grpc_health.Frames()
         self._paths: dict[int, str] = {}  # by stream whose request has begun
         self._block = b""
 
     def received(self, data: bytes) -> None:
-        self._input += data
-        while len(self._input) >= 9 and not self.closing:
-            size = int.from_bytes(self._input[:3], "big")
-            if size > MAX_FRAME:
-                self.closing = True
-            if len(self._input) < 9 + size:
-                return
-            kind, flags = self._input[3], self._input[4]
-            stream = int.from_bytes(self._input[5:9], "big") & 0x7FFFFFFF
-            payload, self._input = self._input[9 : 9 + size], self._input[9 + size :]
-            self._frame(kind, flags, stream, payload)
+        try:
+            frames = self._frames.of(data)
+        except grpc_health.NoHealthError:
+            self.closing = True
+            return
+        for whole in frames:
+            if not self.closing:
+                self._frame(*whole)
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        if kind == _SETTINGS and not flags & _ACK:
-            self.output += frame(_SETTINGS, _ACK, 0)
-        elif kind == _PING and not flags & _ACK:
-            self.output += frame(_PING, _ACK, 0, payload)
-        elif kind == _GOAWAY:
+        if kind == SETTINGS and not flags & ACK:
+            self.output += frame(SETTINGS, ACK, 0)
+        elif kind == PING and not flags & ACK:
+            self.output += frame(PING, ACK, 0, payload)
+        elif kind == GOAWAY:
             self.closing = True
-        elif kind in (_HEADERS, _CONTINUATION):
+        elif kind in (HEADERS, CONTINUATION):
             self._block += payload
-            if flags & _END_HEADERS:
+            if flags & END_HEADERS:
                 self._paths[stream] = self._method(self._block)
                 self._block = b""
-            if kind == _HEADERS and flags & _END_STREAM:
+            if kind == HEADERS and flags & END_STREAM:
                 self._answer(stream)
-        elif kind == _DATA:
+        elif kind == DATA:
             if payload:
                 window = len(payload).to_bytes(4, "big")
-                self.output += frame(_WINDOW, 0, 0, window) + frame(_WINDOW, 0, stream, window)
+                self.output += frame(WINDOW_UPDATE, 0, 0, window) + frame(WINDOW_UPDATE, 0, stream, window)
                 self._bodies[stream] = (self._bodies.get(stream, b"") + payload)[:MAX_NAME]
-            if flags & _END_STREAM:
+            if flags & END_STREAM:
                 self._answer(stream)
 
     @staticmethod
@@ -98,7 +96,7 @@ class Http2:
         method, body = self._paths.pop(stream, ""), self._bodies.pop(stream, b"")
         if not method:
             trailers = _STATUS_200 + literal(b"content-type", b"application/grpc") + literal(b"grpc-status", b"12")
-            self.output += frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, trailers)
+            self.output += frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers)
             return
         if method == "check" and self._ask is not None and (name := _service(body)):
             self._ask(stream, name)
@@ -108,10 +106,10 @@ class Http2:
     def tell(self, stream: int, *, good: bool, last: bool = True) -> None:
         """The answer to a check."""
         head = _STATUS_200 + literal(b"content-type", b"application/grpc")
-        self.output += frame(_HEADERS, _END_HEADERS, stream, head)
-        self.output += frame(_DATA, 0, stream, _SERVING if good else _NOT_SERVING)
+        self.output += frame(HEADERS, END_HEADERS, stream, head)
+        self.output += frame(DATA, 0, stream, _SERVING if good else _NOT_SERVING)
         if last:
-            self.output += frame(_HEADERS, _END_HEADERS | _END_STREAM, stream, literal(b"grpc-status", b"0"))
+            self.output += frame(HEADERS, END_HEADERS | END_STREAM, stream, literal(b"grpc-status", b"0"))
 
 
 def _service(body: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posix
 
+from kubelab.grpc_health import NoHealthError
 from kubelab.standin import client
 from kubelab.standin.flags import Flags
 
@@ -45,6 +46,8 @@ def main(arguments: list[str]) -> NoReturn:
         serving = client.healthy(*client.split(address), flags.get("service"), timeout)
     except TimeoutError:
         end(3, f"timeout: no answer of {address} within {timeout:g} s")
+    except NoHealthError as error:
+        end(3, f"error: {error}")
     except OSError as error:
         end(2, f"error: failed to connect service {address}: {error}")
     end(0 if serving else 4, f"status: {'SERVING' if serving else 'NOT_SERVING'}")

@@ -85,6 +85,23 @@ def pin(source: str, path: Path) -> None:
         raise
 
 
+def enter_or_make(path: Path, kind: str, flag: int) -> None:
+    """The calling process enters the namespace pinned at ``path``; the first who comes makes it.
+
+    ``kind``: as /proc names it; ``flag``: its CLONE_NEW….
+    """
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if path.exists():
+            syscalls.enter(str(path), flag)
+        else:
+            syscalls.unshare(flag)
+            pin(f"/proc/self/ns/{kind}", path)
+    finally:
+        os.close(directory)
+
+
 def unpin(path: Path) -> None:
     """Undoes ``pin``; what is not there is no error."""
     with suppress(OSError):

@@ -4,9 +4,9 @@ In: names, addresses and the lab's state directory. Out: pinned namespaces whose
 root file system: everything a node writes stays in the lab.
 
 What is private to a node: /run (and /var/run), /sys with a bpffs and, at /sys/fs/cgroup, its own cgroup2 subtree as
-root, /etc/cni/net.d, /opt/cni/bin, /var/lib/cni, /var/lib/kubelet (also visible to the machine, below the lab's state),
-host name, /etc/hosts, /etc/resolv.conf, the boot's id. Shared with the machine: processes (/proc), devices (/dev),
-memory.
+root (at /run/kubelab/cgroup those of cgroup v1, too), /etc/cni/net.d, /opt/cni/bin, /var/lib/cni, /var/lib/kubelet
+(also visible to the machine, below the lab's state), host name, /etc/hosts, /etc/resolv.conf, the boot's id. Shared
+with the machine: processes (/proc), devices (/dev), memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubelab.underlay import cgroups, namespaces, network, syscalls
+from kubelab.underlay import cgroups, controllers, namespaces, network, syscalls
 from kubelab.underlay.addresses import Plan
 
 LOWER = "/run/kubelab/root"
@@ -70,9 +70,11 @@ def create(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None:
         (space.directory / part).mkdir(parents=True, exist_ok=True)
     (space.directory / "boot_id").write_text(f"{uuid.uuid4()}\n")
     cgroups.create(space.cgroup / "system")
+    controllers.create(space.lab, space.name)
 
     def body() -> None:
         cgroups.join(space.cgroup)
+        controllers.join(space.lab, space.name)
         flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWCGROUP
         syscalls.unshare(flags)
         syscalls.sethostname(space.name)
@@ -83,6 +85,7 @@ def create(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None:
         namespaces.pin(f"/proc/{child.pid}/ns/net", space.net)
         for flag, kind in (("mount", "mnt"), ("uts", "uts"), ("cgroup", "cgroup")):
             namespaces.pin(f"/proc/{child.pid}/ns/{kind}", space.pin(flag))
+    controllers.delegate(space.cgroup)
     network.configure_node(space.lab, space.name, addresses, plan)
 
 
@@ -104,6 +107,7 @@ def build_root(space: NodeSpace, addresses: tuple[str, ...], plan: Plan) -> None
     for path in ("/run/netns", "/run/lock", "/run/cilium", LOWER, KUBELET_DIRECTORY,
                  "/etc/cni/net.d", "/opt/cni/bin", "/var/lib/cni"):  # fmt: skip
         Path(root + path).mkdir(parents=True, exist_ok=True)
+    controllers.mount(root)
     syscalls.bind("/", root + LOWER, readonly=True)
     syscalls.bind(str(space.kubelet), root + KUBELET_DIRECTORY)
     _write_etc(Path(root), space.name, addresses, plan)
@@ -160,6 +164,7 @@ def boot_id(space: NodeSpace) -> str:
 def destroy(space: NodeSpace, timeout: float = 5.0) -> None:
     """Ends everything in the node and removes its pins and cgroups; what is not there is no error. Raises BusyError."""
     cgroups.remove(space.cgroup, timeout=timeout)
+    controllers.remove(space.lab, space.name, timeout=timeout)
     for flag in ("mount", "uts", "cgroup"):
         namespaces.unpin(space.pin(flag))
     namespaces.unpin(space.net)

@@ -7,13 +7,14 @@ import os
 import click
 
 from cilium.cli.cluster import status
+from cilium.cli.cluster.connectivity.command import connectivity
 from cilium.cli.cluster.lab.command import lab
 from cilium.cli.cluster.policy.commands import policy
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Cilium for a cluster: its state, its policies, and a lab to try it in."""
+    """Cilium for a cluster: its state, its policies, its connectivity, and a lab to try it in."""
 
 
 @main.command()
@@ -33,6 +34,7 @@ def run() -> None:
     main()
 
 
+main.add_command(connectivity)
 main.add_command(lab)
 main.add_command(status.status)
 main.add_command(policy)

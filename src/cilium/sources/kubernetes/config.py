@@ -68,10 +68,13 @@ def resolve(
     *,
     server: str = "",
     kubeconfig: str | Path = "",
+    context: str = "",
     service_account: Path = SERVICE_ACCOUNT,
     environ: Mapping[str, str] = os.environ,
 ) -> ClientConfig:
     """The kubeconfig if one is named, else the pod's service account; `server` overrides the URL of either.
+
+    `context`: of the kubeconfig; empty is its current one.
 
     Raises ConfigError saying what is missing.
     """
@@ -80,7 +83,7 @@ def resolve(
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigError(f"k8s-api-server: {server!r} is no URL; write https://host:port")
     config = (
-        from_kubeconfig(Path(kubeconfig))
+        from_kubeconfig(Path(kubeconfig), context)
         if kubeconfig
         else in_cluster(service_account=service_account, environ=environ, server=server)
     )
@@ -157,17 +160,19 @@ class _Kubeconfig(msgspec.Struct, rename="kebab"):
     contexts: list[_NamedContext] | None = None
 
 
-def from_kubeconfig(path: Path) -> ClientConfig:
-    """The current context of a kubeconfig file. Raises ConfigError."""
+def from_kubeconfig(path: Path, context: str = "") -> ClientConfig:
+    """A context of a kubeconfig file, without a name the current one. Raises ConfigError."""
     try:
         config = msgspec.convert(yaml.safe_load(_read(path, "kubeconfig")), _Kubeconfig)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise ConfigError(f"kubeconfig {path}: {error}") from error
-    wanted = config.current_context
+    wanted = context or config.current_context
     contexts = {entry.name: entry.context for entry in config.contexts or ()}
     if wanted not in contexts:
         known = ", ".join(sorted(contexts)) or "none"
-        raise ConfigError(f"kubeconfig {path}: no context {wanted!r} (current-context); contexts: {known}")
+        raise ConfigError(
+            f"kubeconfig {path}: no context {wanted!r}{'' if context else ' (current-context)'}; contexts: {known}"
+        )
     chosen = contexts[wanted]
     cluster = {entry.name: entry.cluster for entry in config.clusters or ()}.get(chosen.cluster)
     user = {entry.name: entry.user or _User() for entry in config.users or ()}.get(chosen.user, _User())

@@ -18,6 +18,8 @@ class ExecResult(msgspec.Struct, frozen=True):
     stderr: bytes
     error: str
     """Why it failed, in the server's words; empty for exit status 0."""
+    code: int | None = 0
+    """The exit status; None if the command has none, since it was not run to its end."""
 
 
 async def execute(client: Client, *, namespace: str, pod: str, container: str, command: list[str]) -> ExecResult:
@@ -28,11 +30,16 @@ async def execute(client: Client, *, namespace: str, pod: str, container: str, c
     async for message in client.channel(f"/api/v1/namespaces/{namespace}/pods/{pod}/exec", parameters=parameters):
         if message and message[0] in streams:
             streams[message[0]] += message[1:]
-    return ExecResult(bytes(streams[STDOUT]), bytes(streams[STDERR]), _failure(bytes(streams[OUTCOME])))
+    return ExecResult(bytes(streams[STDOUT]), bytes(streams[STDERR]), *_outcome(bytes(streams[OUTCOME])))
 
 
-def _failure(outcome: bytes) -> str:
-    if not outcome:
-        return "the server closed the stream without an outcome"
-    status = msgspec.json.decode(outcome)
-    return "" if status.get("status") == "Success" else str(status.get("message") or status)
+def _outcome(document: bytes) -> tuple[str, int | None]:
+    """What failed, and the exit status."""
+    if not document:
+        return "the server closed the stream without an outcome", None
+    status = msgspec.json.decode(document)
+    if status.get("status") == "Success":
+        return "", 0
+    causes = (status.get("details") or {}).get("causes") or []
+    code = next((cause["message"] for cause in causes if cause.get("reason") == "ExitCode"), "")
+    return str(status.get("message") or status), int(code) if code.isdecimal() else None

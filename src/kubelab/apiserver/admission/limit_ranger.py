@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from kubelab.apiserver.admission.base import Object, Plugin, Write
 from kubelab.apiserver.errors import forbidden
-from kubelab.apiserver.quantities import quantity, quantity_text
+from kubelab.quantities import quantity, quantity_text
 
 ANNOTATION = "kubernetes.io/limit-ranger"
 Amounts = dict[str, str]

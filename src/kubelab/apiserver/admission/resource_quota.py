@@ -10,7 +10,7 @@ from decimal import Decimal
 from kubelab.apiserver import quotas
 from kubelab.apiserver.admission.base import Object, Plugin, Write
 from kubelab.apiserver.errors import forbidden
-from kubelab.apiserver.quantities import quantity
+from kubelab.quantities import quantity
 
 _PLAIN = ("", "resize")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import Cause, Conflict, ServerFault
 from kubelab.apiserver.ownership import managers
 from kubelab.apiserver.ownership.managers import Identity, Managed, bare, unowned
@@ -37,7 +38,7 @@ def apply(live: Object | None, wanted: Object, node: Node | None, applier: Appli
     if live is not None and not managed.entries:
         first: Identity = ("before-first-apply", "Update", "", version)
         everything = unowned(compare({}, bare(live), node, builtin=builtin).added)
-        managed.put(first, everything, api_version=version, now=managers.timestamp())
+        managed.put(first, everything, api_version=version, now=timestamps.now())
     who: Identity = (applier.manager, "Apply", applier.subresource, "")
     last = managed.fields(who)
     try:
@@ -54,7 +55,7 @@ def apply(live: Object | None, wanted: Object, node: Node | None, applier: Appli
     touched = union(changes.added, changes.modified)
     _refuse_conflicts(live, managed, who, touched, applier, node)
     managers.give_way(managed, who, changes, touched)
-    managed.put(who, mine, api_version=version, now=managers.timestamp())
+    managed.put(who, mine, api_version=version, now=timestamps.now())
     if applier.manager == _KUBECTL and not applier.subresource:
         _follow(merged, wanted)
     managers.settle(merged, managed.result(), before)

@@ -7,12 +7,12 @@ same entry, time included.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import BadRequest
 from kubelab.apiserver.ownership.sets import Set, difference, union, without
 from kubelab.apiserver.ownership.values import Comparison, compare
@@ -158,7 +158,7 @@ def update(
         if touched:
             mine = union(difference(managed.fields(who), changes.removed), touched)
             managed.entries.pop(who, None)
-            managed.put(who, mine, api_version=version, now=timestamp())
+            managed.put(who, mine, api_version=version, now=timestamps.now())
         elif who in managed.entries:
             managed.reduce(who, changes.removed)
     settle(new, managed.result(), live)
@@ -188,10 +188,6 @@ def bare(obj: Object | None) -> Object:
         return {}
     metadata = {k: v for k, v in obj["metadata"].items() if k not in _NOBODYS}
     return {**obj, "metadata": metadata} if metadata else {k: v for k, v in obj.items() if k != "metadata"}
-
-
-def timestamp() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _entries(obj: Object) -> list[Object]:

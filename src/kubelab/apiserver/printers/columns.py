@@ -6,8 +6,10 @@ Source: Kubernetes API concepts, "Receiving resources as Tables"; durations as k
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from kubelab import timestamps
 
 Object = dict[str, Any]
 NONE, UNKNOWN = "<none>", "<unknown>"
@@ -57,13 +59,9 @@ def dig(obj: Any, path: str, default: Any = None) -> Any:
     return obj
 
 
-def parse_time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
-
-
 def age(timestamp: str | None, now: datetime) -> str:
     """The time since `timestamp` as kubectl shows ages."""
-    return duration((now - parse_time(timestamp)).total_seconds()) if timestamp else UNKNOWN
+    return duration((now - timestamps.parse(timestamp)).total_seconds()) if timestamp else UNKNOWN
 
 
 def duration(seconds: float) -> str:

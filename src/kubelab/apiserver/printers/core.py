@@ -108,9 +108,10 @@ def pod_status(pod: Object) -> str:
 
 def _init_status(pod: Object, status: Object) -> str:
     specs = dig(pod, "spec.initContainers", [])
+    sidecars = _sidecars(pod)
     for index, container in enumerate(status.get("initContainerStatuses") or []):
         state = container.get("state") or {}
-        if dig(state, "terminated.exitCode") == 0:
+        if dig(state, "terminated.exitCode") == 0 or (container.get("name") in sidecars and container.get("started")):
             continue
         if "terminated" in state:
             return _terminated(state["terminated"], "Init:")
@@ -132,13 +133,25 @@ def _condition(status: Object, kind: str) -> str:
     return next((str(c["status"]) for c in status.get("conditions") or [] if c.get("type") == kind), "Unknown")
 
 
+def _sidecars(pod: Object) -> set[str]:
+    """Init containers that go on beside the others."""
+    return {c["name"] for c in dig(pod, "spec.initContainers", []) if c.get("restartPolicy") == "Always"}
+
+
+def _lasting(pod: Object) -> list[Object]:
+    """The states of the containers, and of sidecars."""
+    init, sidecars = dig(pod, "status.initContainerStatuses", []), _sidecars(pod)
+    return [*(s for s in init if s.get("name") in sidecars), *dig(pod, "status.containerStatuses", [])]
+
+
 def _ready(pod: Object) -> str:
-    statuses = dig(pod, "status.containerStatuses", [])
-    return f"{sum(bool(s.get('ready')) for s in statuses)}/{len(dig(pod, 'spec.containers', []))}"
+    count = len(dig(pod, "spec.containers", [])) + len(_sidecars(pod))
+    return f"{sum(bool(s.get('ready')) for s in _lasting(pod))}/{count}"
 
 
 def _restarts(pod: Object, now: datetime) -> str:
-    statuses = dig(pod, "status.containerStatuses", [])
+    initialized = _condition(pod.get("status") or {}, "Initialized") != "False"
+    statuses = _lasting(pod) if initialized else dig(pod, "status.initContainerStatuses", [])
     count = sum(int(s.get("restartCount", 0)) for s in statuses)
     ends = [dig(s, "lastState.terminated.finishedAt") for s in statuses]
     latest = max((e for e in ends if e), default=None)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from kubelab import timestamps
 from kubelab.apiserver.printers import storage
 from kubelab.apiserver.printers.columns import (
     NONE,
@@ -15,7 +16,6 @@ from kubelab.apiserver.printers.columns import (
     joined,
     name_column,
     pairs,
-    parse_time,
     path_column,
 )
 from kubelab.apiserver.selectors import to_text
@@ -117,7 +117,7 @@ def _jobs() -> dict[str, tuple[Column, ...]]:
         end = dig(job, "status.completionTime")
         if not start:
             return ""
-        return duration((((parse_time(end)) if end else now) - parse_time(start)).total_seconds())
+        return duration((((timestamps.parse(end)) if end else now) - timestamps.parse(start)).total_seconds())
 
     return {
         "jobs.batch": (

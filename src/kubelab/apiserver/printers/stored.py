@@ -1,7 +1,6 @@
 """Columns of the kinds that the lab keeps and does not act upon (`builtins_stored.py`)."""
 
 from datetime import datetime
-from typing import Any
 
 from kubelab.apiserver.printers.columns import Column, Object, age_column, dig, joined, name_column, path_column
 
@@ -49,17 +48,6 @@ def _kept() -> dict[str, tuple[Column, ...]]:
             path_column("RequestedDuration", "spec.expirationSeconds"),
             Column("Condition", _request_state),
         ),
-        "horizontalpodautoscalers.autoscaling": (
-            name,
-            Column(
-                "Reference", lambda o, _: f"{dig(o, 'spec.scaleTargetRef.kind')}/{dig(o, 'spec.scaleTargetRef.name')}"
-            ),
-            Column("Targets", _targets),
-            path_column("MinPods", "spec.minReplicas", default="<unset>"),
-            path_column("MaxPods", "spec.maxReplicas", type_="integer"),
-            path_column("Replicas", "status.currentReplicas", default=0, type_="integer"),
-            aged,
-        ),
         "runtimeclasses.node.k8s.io": (name, path_column("Handler", "handler"), aged),
         "podtemplates": (
             name,
@@ -102,21 +90,3 @@ def _request_state(obj: Object, _: datetime) -> str:
     kinds = [c.get("type") for c in dig(obj, "status.conditions", [])]
     words = [w for w in ("Approved", "Denied", "Failed") if w in kinds] or ["Pending"]
     return ",".join([*words, *(["Issued"] if dig(obj, "status.certificate") else [])])
-
-
-def _reference(obj: Object, _: datetime) -> str:
-    return f"{dig(obj, 'spec.scaleTargetRef.kind')}/{dig(obj, 'spec.scaleTargetRef.name')}"
-
-
-def _targets(obj: Object, _: datetime) -> str:
-    """Nothing measures: the wanted values, with the current ones unknown."""
-    return joined(_target(metric) for metric in dig(obj, "spec.metrics", []))
-
-
-def _target(metric: Object) -> str:
-    kind = str(metric.get("type", ""))
-    source: Any = metric.get(kind[:1].lower() + kind[1:]) or {}
-    target = source.get("target") or {}
-    if target.get("averageUtilization") is not None:
-        return f"{source.get('name', 'cpu')}: <unknown>/{target['averageUtilization']}%"
-    return f"{source.get('name', kind)}: <unknown>/{target.get('averageValue') or target.get('value')}"

@@ -18,14 +18,12 @@ _REF = "#/definitions/"
 _PREFIX = "io.k8s.apimachinery.pkg."
 OBJECT_META = f"{_PREFIX}apis.meta.v1.ObjectMeta"
 LIST_META = f"{_PREFIX}apis.meta.v1.ListMeta"
+INT_OR_STRING = f"{_PREFIX}util.intstr.IntOrString"
+QUANTITY = f"{_PREFIX}api.resource.Quantity"
 # The publisher leaves the scalars with a notation of their own untyped.
 _SCALARS: dict[str, Schema] = {
-    f"{_PREFIX}util.intstr.IntOrString": {
-        "type": "string",
-        "format": "int-or-string",
-        "x-kubernetes-int-or-string": True,
-    },
-    f"{_PREFIX}api.resource.Quantity": {"type": "string", "format": "quantity", "x-kubernetes-int-or-string": True},
+    INT_OR_STRING: {"type": "string", "format": "int-or-string", "x-kubernetes-int-or-string": True},
+    QUANTITY: {"type": "string", "format": "quantity", "x-kubernetes-int-or-string": True},
 }
 
 
@@ -42,6 +40,8 @@ class Node:
     structural: bool = False
     name: str = ""
     "Of the definition that this is, if it has one."
+    entry: bool = False
+    "Of a map."
     _known: dict[str, "Node | None"] = field(default_factory=dict, repr=False, compare=False)
     "Places below that were asked for before."
 
@@ -52,7 +52,7 @@ class Node:
         place = name if name in declared else "*"
         if place not in self._known:
             found = declared[name] if name in declared else self.schema.get("additionalProperties")
-            self._known[place] = self._resolve(found) if isinstance(found, Mapping) else None
+            self._known[place] = self._resolve(found, entry=place == "*") if isinstance(found, Mapping) else None
         return self._known[place]
 
     @property
@@ -90,6 +90,11 @@ class Node:
         return bool(self.schema.get("x-kubernetes-int-or-string"))
 
     @property
+    def is_resource_amount(self) -> bool:
+        """A quantity that is an entry of a map by resources."""
+        return self.entry and self.schema.get("format") == "quantity"
+
+    @property
     def merge_key(self) -> str | None:
         key: str | None = self.extension("x-kubernetes-patch-merge-key")
         return key
@@ -110,12 +115,12 @@ class Node:
         """An `x-kubernetes-…` mark of this place: what stands beside a reference goes before what it points to."""
         return self.extra.get(name, self.schema.get(name))
 
-    def _resolve(self, schema: Schema) -> "Node":
+    def _resolve(self, schema: Schema, *, entry: bool = False) -> "Node":
         reference = schema.get("$ref")
         if isinstance(reference, str):
             name = reference.removeprefix(_REF)
-            return Node(self.definitions.get(name, {}), self.definitions, schema, name=name)
-        return Node(schema, self.definitions, structural=self.structural)
+            return Node(self.definitions.get(name, {}), self.definitions, schema, name=name, entry=entry)
+        return Node(schema, self.definitions, structural=self.structural, entry=entry)
 
 
 class Schemas:
@@ -125,7 +130,15 @@ class Schemas:
         self._names: dict[tuple[str, str, str], str] = {}
         self._custom: set[str] = set()
         self._nodes: dict[str, Node] = {}
-        for name, schema in self._definitions.items():
+        self._name(self._definitions)
+
+    def define(self, definitions: Mapping[str, Schema]) -> None:
+        """Learn kinds that are neither built in nor of a CRD."""
+        self._definitions.update(definitions)
+        self._name(definitions)
+
+    def _name(self, definitions: Mapping[str, Schema]) -> None:
+        for name, schema in definitions.items():
             for gvk in schema.get("x-kubernetes-group-version-kind", ()):
                 self._names.setdefault((gvk["group"], gvk["version"], gvk["kind"]), name)
 

@@ -1,8 +1,18 @@
 """Which strategy serves which resource."""
 
+from kubelab.apiserver.cel.rules import validator
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.schemas import Schemas
-from kubelab.apiserver.strategies import batch, cluster, configuration, networking, rbac, storage, workloads
+from kubelab.apiserver.strategies import (
+    autoscaling,
+    batch,
+    cluster,
+    configuration,
+    networking,
+    rbac,
+    storage,
+    workloads,
+)
 from kubelab.apiserver.strategies.base import Strategy
 from kubelab.apiserver.strategies.common import NamedStrategy
 from kubelab.apiserver.strategies.custom import CustomStrategy
@@ -30,6 +40,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "replicationcontrollers": workloads.ReplicationControllerStrategy,
     "jobs.batch": batch.JobStrategy,
     "cronjobs.batch": batch.CronJobStrategy,
+    "horizontalpodautoscalers.autoscaling": autoscaling.AutoscalerStrategy,
     "persistentvolumeclaims": storage.ClaimStrategy,
     "persistentvolumes": storage.VolumeStrategy,
     storage.CLASSES: storage.StorageClassStrategy,
@@ -43,7 +54,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
 
 
 class StrategyCatalog:
-    """Strategies are made anew for each write of a custom resource: its schema may have changed."""
+    """The strategy of a custom resource is made anew when its definition has changed."""
 
     def __init__(
         self,
@@ -57,8 +68,7 @@ class StrategyCatalog:
 
     def __call__(self, resource: Resource) -> Strategy:
         if resource.custom:
-            node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
-            return CustomStrategy(resource, node)
+            return self._custom(resource)
         strategy = self._known.get(resource.key)
         if strategy is None:
             node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
@@ -68,3 +78,13 @@ class StrategyCatalog:
             if isinstance(strategy, PodStrategy):
                 strategy.toleration_seconds = self._toleration_seconds
         return strategy
+
+    def _custom(self, resource: Resource) -> Strategy:
+        node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
+        known = self._known.get(resource.key)
+        if known is not None and known.node is node and known.resource is resource:
+            return known
+        made = CustomStrategy(resource, node)
+        made.rules = validator(node) if node is not None else None
+        self._known[resource.key] = made
+        return made

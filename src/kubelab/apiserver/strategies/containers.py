@@ -6,13 +6,14 @@ Source: Kubernetes API reference, Container v1.
 """
 
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object
 from kubelab.apiserver.strategies.common import duplicate, invalid_value, required, unsupported
+from kubelab.quantities import quantity
 
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
@@ -20,9 +21,6 @@ _PULL = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _PROBE_DEFAULTS = (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3))
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
-_UNITS = {"": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
-_UNITS |= {unit: Decimal(1000**power) for power, unit in enumerate("kMGTPE", start=1)}
-_UNITS |= {f"{unit}i": Decimal(1024**power) for power, unit in enumerate("KMGTPE", start=1)}
 _POSITIVE = "must be greater than 0"
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 
@@ -172,10 +170,10 @@ def resource_causes(resources: Object, path: str) -> Iterator[Cause]:
     for kind, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():
             yield from (invalid_value(f"{path}.{kind}", name, why) for why in names.qualified(name))
-            if (number := quantity(amount)) is not None and number < 0:
+            if (number := _quantity(amount)) is not None and number < 0:
                 yield invalid_value(f"{path}.{kind}[{name}]", str(amount), _NOT_NEGATIVE)
     for name, amount in requests.items():
-        asked, most = quantity(amount), quantity(limits[name]) if name in limits else None
+        asked, most = _quantity(amount), _quantity(limits[name]) if name in limits else None
         if asked is None or most is None:
             continue
         if asked > most:
@@ -186,14 +184,11 @@ def resource_causes(resources: Object, path: str) -> Iterator[Cause]:
             yield invalid_value(f"{path}.requests", str(amount), why)
 
 
-def quantity(value: Any) -> Decimal | None:
-    """`100m`, `1.5Gi`, `2e3` as a number; None for what is none (the decoder refused it)."""
-    text = str(value)
-    digits = text.rstrip("numkKMGTPEi")
-    unit = text[len(digits) :]
+def _quantity(value: Any) -> Decimal | None:
+    """None for what is none (the decoder refused it)."""
     try:
-        return Decimal(digits) * _UNITS[unit]
-    except (InvalidOperation, KeyError):
+        return quantity(value)
+    except ValueError:
         return None
 
 

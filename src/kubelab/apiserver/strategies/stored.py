@@ -1,12 +1,13 @@
 """Kinds that the lab keeps and does not act upon: their defaults, and what they must say.
 
-Source: Kubernetes API reference of autoscaling/v2, admissionregistration.k8s.io/v1, scheduling.k8s.io/v1,
+Source: Kubernetes API reference of admissionregistration.k8s.io/v1, scheduling.k8s.io/v1,
 storage.k8s.io/v1, apiregistration.k8s.io/v1, node.k8s.io/v1.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+from kubelab.apiserver.cel.checks import condition_causes, policy_causes
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object
@@ -14,46 +15,11 @@ from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, re
 from kubelab.apiserver.strategies.pods import default_pod_spec
 
 _ADMISSION = "admissionregistration.k8s.io"
-_UP = ({"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15})
-_DOWN = ({"type": "Percent", "value": 100, "periodSeconds": 15},)
 _HIGHEST_PRIORITY = 1_000_000_000
 
 
 def forbidden(field: str, why: str) -> Cause:
     return Cause(field, "FieldValueForbidden", f"Forbidden: {why}")
-
-
-class AutoscalerStrategy(NamedStrategy):
-    def default(self, obj: Object) -> None:
-        spec = obj.get("spec")
-        if not isinstance(spec, dict):
-            return
-        spec.setdefault("minReplicas", 1)
-        if not spec.get("metrics"):
-            target = {"type": "Utilization", "averageUtilization": 80}
-            spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
-        behavior = spec.get("behavior")
-        if isinstance(behavior, dict):
-            for direction, policies in (("scaleUp", _UP), ("scaleDown", _DOWN)):
-                rules = behavior.setdefault(direction, {})
-                rules.setdefault("selectPolicy", "Max")
-                if not rules.get("policies"):
-                    rules["policies"] = [dict(p) for p in policies]
-            behavior["scaleUp"].setdefault("stabilizationWindowSeconds", 0)
-
-    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
-        causes = super().validate(obj, old)
-        spec = obj.get("spec")
-        if not isinstance(spec, dict):
-            return [*causes, required("spec")]
-        low, high = spec.get("minReplicas", 1), spec.get("maxReplicas") or 0
-        if low < 1:
-            causes.append(invalid_value("spec.minReplicas", low, "must be greater than or equal to 1"))
-        if high < 1:
-            causes.append(invalid_value("spec.maxReplicas", high, "must be greater than 0"))
-        elif high < low:
-            causes.append(invalid_value("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
-        return causes
 
 
 class WebhookStrategy(NamedStrategy):
@@ -98,6 +64,11 @@ def _webhook_causes(webhook: Object, path: str) -> Iterator[Cause]:
         yield invalid_value(f"{path}.timeoutSeconds", webhook["timeoutSeconds"], why)
     if webhook["failurePolicy"] not in ("Fail", "Ignore"):
         yield unsupported(f"{path}.failurePolicy", webhook["failurePolicy"], ("Fail", "Ignore"))
+    if not set(webhook.get("admissionReviewVersions") or ()) & {"v1", "v1beta1"}:
+        shown = list(webhook.get("admissionReviewVersions") or ())
+        why = "must include at least one of v1, v1beta1"
+        yield invalid_value(f"{path}.admissionReviewVersions", shown, why)
+    yield from condition_causes(webhook.get("matchConditions"), f"{path}.matchConditions")
 
 
 class AdmissionPolicyStrategy(NamedStrategy):
@@ -114,6 +85,18 @@ class AdmissionPolicyStrategy(NamedStrategy):
             matches.setdefault("objectSelector", {})
             for rule in matches.get("resourceRules") or ():
                 rule.setdefault("scope", "*")
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes, spec = super().validate(obj, old), obj.get("spec")
+        if not isinstance(spec, dict):
+            return [*causes, required("spec")]
+        if self.resource.kind == "ValidatingAdmissionPolicy":
+            return [*causes, *policy_causes(spec)]
+        if not spec.get("policyName"):
+            causes.append(required("spec.policyName"))
+        if not spec.get("validationActions"):
+            causes.append(required("spec.validationActions"))
+        return causes
 
 
 class PriorityClassStrategy(NamedStrategy):
@@ -214,7 +197,6 @@ def _fixed(obj: Object, old: Object, fields: tuple[str, ...], why: str) -> list[
 
 
 STRATEGIES: dict[str, type[NamedStrategy]] = {
-    "horizontalpodautoscalers.autoscaling": AutoscalerStrategy,
     f"mutatingwebhookconfigurations.{_ADMISSION}": WebhookStrategy,
     f"validatingwebhookconfigurations.{_ADMISSION}": WebhookStrategy,
     f"validatingadmissionpolicies.{_ADMISSION}": AdmissionPolicyStrategy,

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import AlreadyExists, ApiError, NotFound
 from kubelab.apiserver.schedules import Schedule, parse
 from kubelab.controllers import objects
@@ -170,11 +171,11 @@ class CronJobController(Controller):
         try:
             created = await self.store.create(jobs.RESOURCE, body, namespace=body["metadata"]["namespace"])
         except AlreadyExists:
-            status["lastScheduleTime"] = objects.timestamp(due)
+            status["lastScheduleTime"] = timestamps.seconds(due)
             return  # made before this status was written
         except ApiError as error:
             await self.event(cron_job, "FailedCreate", f"Error creating job: {error}", warning=True)
             raise
         await self.event(cron_job, "SuccessfulCreate", f"Created job {created['metadata']['name']}")
         status["active"] = [*active, reference(created)]
-        status["lastScheduleTime"] = objects.timestamp(due)
+        status["lastScheduleTime"] = timestamps.seconds(due)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import ApiError, NotFound
 from kubelab.apiserver.store import Store
 from kubelab.controllers import adoption, objects
@@ -147,10 +148,10 @@ class JobController(Controller):
             self._condition(found, "Suspended", "False", "JobResumed", "Job resumed")
             await self.event(found.job, "Resumed", "Job resumed")
         if not suspended:
-            found.status.setdefault("startTime", objects.timestamp(self.now()))
+            found.status.setdefault("startTime", timestamps.seconds(self.now()))
 
     def _condition(self, found: Round, kind: str, status: str, reason: str, message: str) -> None:
-        now = objects.timestamp(self.now())
+        now = timestamps.seconds(self.now())
         new = {"type": kind, "status": status, "reason": reason, "message": message, "lastProbeTime": now}
         found.status["conditions"] = objects.with_condition(found.status.get("conditions") or (), new, self.now())
 
@@ -222,7 +223,7 @@ class JobController(Controller):
             return
         self._condition(found, "Complete" if end.success else "Failed", "True", end.reason, end.message)
         if end.success:
-            found.status["completionTime"] = objects.timestamp(self.now())
+            found.status["completionTime"] = timestamps.seconds(self.now())
             await self.event(found.job, "Completed", "Job completed")
         else:
             await self.event(found.job, end.reason, end.message, warning=True)

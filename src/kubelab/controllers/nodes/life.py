@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import NotFound
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
@@ -117,7 +118,7 @@ class NodeController(Controller):
         left = self._grace - self._silence(node)
         if left <= 0:
             node = await self._declare_silent(node)
-        taints = wanted_taints(node, objects.timestamp(self.now()))
+        taints = wanted_taints(node, timestamps.seconds(self.now()))
         if taints != ((node.get("spec") or {}).get("taints") or []):
             await self.store.patch("nodes", name, {"spec": {"taints": taints or None}})
         # A kubelet that says its node is not ready goes on reporting pods: it is overruled once and not again.

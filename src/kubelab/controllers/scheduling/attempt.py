@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.store import Store
 from kubelab.controllers.objects import Object
 from kubelab.controllers.scheduling import fit, placement, volumes
 from kubelab.controllers.scheduling.neighbours import AFFINITY, Neighbours
 from kubelab.controllers.scheduling.spread import NO_LABEL, Spread
 from kubelab.controllers.scheduling.view import ClusterView, NodeInfo
+from kubelab.quantities import quantity
 
 _TAINTS, _NODE_AFFINITY, _NEIGHBOURS, _SPREAD, _ROOM = 3, 2, 2, 2, 1
 _LEAST = {"cpu": Decimal("0.1"), "memory": Decimal(200 * 2**20)}
@@ -115,4 +115,4 @@ def explain(refusals: Sequence[Refusal], preemption: str) -> str:
     count = len(refusals)
     reasons = Counter(reason for refusal in refusals for reason in refusal.reasons)
     listed = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
-    return f"0/{count} nodes are available: {listed}. {preemption}"
+    return f"0/{count} nodes are available: {listed}. {preemption}".rstrip()

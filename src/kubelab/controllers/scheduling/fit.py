@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from kubelab.apiserver.quantities import quantity
 from kubelab.controllers.objects import Object
+from kubelab.quantities import quantity
 
 ORDINARY = ("pods", "cpu", "memory", "ephemeral-storage")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from kubelab.apiserver.quantities import quantity
 from kubelab.apiserver.selectors import from_spec
 from kubelab.controllers import objects
 from kubelab.controllers.objects import Object
 from kubelab.controllers.scheduling import placement
+from kubelab.quantities import quantity
 
 CLAIMS, VOLUMES, CLASSES = "persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"

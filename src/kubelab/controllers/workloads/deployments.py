@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 
 from kubelab.apiserver.errors import AlreadyExists
 from kubelab.apiserver.selectors import from_spec
@@ -15,6 +14,7 @@ from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
 from kubelab.controllers.workloads import rollout
+from kubelab.controllers.workloads.deployment_status import status_of
 
 RESOURCE, SETS = "deployments.apps", "replicasets.apps"
 HASH_LABEL = "pod-template-hash"
@@ -33,18 +33,37 @@ def without_hash(template: Object) -> Object:
 
 
 def inherited(deployment: Object) -> dict[str, str]:
-    """Annotations that a Deployment hands on to its newest set, and what these say about its size."""
+    """Annotations that a Deployment hands on to its newest set."""
+    return {k: v for k, v in objects.annotations_of(deployment).items() if k not in NOT_INHERITED}
+
+
+def size_annotations(deployment: Object) -> dict[str, str]:
+    """Of what size its sets are a part: they tell later whether the size has changed, and by how much."""
     wanted = deployment["spec"].get("replicas", 1)
-    return {
-        **{k: v for k, v in objects.annotations_of(deployment).items() if k not in NOT_INHERITED},
-        DESIRED: str(wanted),
-        MOST: str(wanted + rollout.budget_of(deployment["spec"]).surge),
-    }
+    return {DESIRED: str(wanted), MOST: str(wanted + rollout.budget_of(deployment["spec"]).surge)}
+
+
+def _number(obj: Object, annotation: str) -> int | None:
+    text = objects.annotations_of(obj).get(annotation, "")
+    return int(text) if text.isdecimal() else None
+
+
+def _was_resized(deployment: Object, sets: Iterable[Object]) -> bool:
+    """Whether a set that has pods has them for another size."""
+    wanted = deployment["spec"].get("replicas", 1)
+    known = (_number(entry, DESIRED) for entry in sets if entry["spec"].get("replicas", 1))
+    return any(size is not None and size != wanted for size in known)
+
+
+def _is_saturated(deployment: Object, replica_set: Object) -> bool:
+    """All that is wanted, and available, is of this set."""
+    wanted = deployment["spec"].get("replicas", 1)
+    available = (replica_set.get("status") or {}).get("availableReplicas", 0)
+    return bool(replica_set["spec"].get("replicas", 1) == wanted == available == _number(replica_set, DESIRED))
 
 
 def revision_of(obj: Object) -> int:
-    text = objects.annotations_of(obj).get(REVISION, "0")
-    return int(text) if text.isdecimal() else 0
+    return _number(obj, REVISION) or 0
 
 
 def new_set_of(deployment: Object, sets: Iterable[Object]) -> Object | None:
@@ -60,10 +79,6 @@ def replicas_of(replica_set: Object) -> rollout.Replicas:
     status = replica_set.get("status") or {}
     wanted = replica_set["spec"].get("replicas", 1)
     return rollout.Replicas(replica_set["metadata"]["name"], wanted, status.get("availableReplicas", 0))
-
-
-def _condition(kind: str, found: tuple[str, str, str], update: str | None) -> Object:
-    return {"type": kind, "status": found[0], "reason": found[1], "message": found[2], "lastUpdateTime": update}
 
 
 class DeploymentController(Controller):
@@ -97,8 +112,8 @@ class DeploymentController(Controller):
         old = sorted(
             (entry for entry in sets if new is None or objects.uid_of(entry) != objects.uid_of(new)), key=revision_of
         )
-        if deployment["spec"].get("paused") or new is None:
-            await self._scale_paused(deployment, [*old, *([new] if new else [])])
+        if deployment["spec"].get("paused") or new is None or _was_resized(deployment, sets):
+            await self._resize(deployment, new, old)
         else:
             await self._roll(deployment, new, old)
         return await self._report(deployment, new)
@@ -131,7 +146,7 @@ class DeploymentController(Controller):
         selector = copy.deepcopy(deployment["spec"]["selector"])
         selector["matchLabels"] = {**(selector.get("matchLabels") or {}), HASH_LABEL: digest}
         revision = max((revision_of(entry) for entry in sets), default=0) + 1
-        annotations = inherited(deployment) | {REVISION: str(revision)}
+        annotations = inherited(deployment) | size_annotations(deployment) | {REVISION: str(revision)}
         replica_set = {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
@@ -205,21 +220,45 @@ class DeploymentController(Controller):
         """Pods of these sets that still run, also those that are ending."""
         return sum(not objects.is_finished(pod) for entry in sets for pod in self.pods.of(entry))
 
-    async def _scale_paused(self, deployment: Object, sets: list[Object]) -> None:
-        """A paused Deployment rolls nothing out, but its newest set follows its size."""
+    async def _resize(self, deployment: Object, new: Object | None, old: list[Object]) -> None:
+        """Another size, or a pause: nothing is rolled out, but all sets together follow the size."""
+        sets, wanted = [*old, *([new] if new else [])], deployment["spec"].get("replicas", 1)
         running = [entry for entry in sets if entry["spec"].get("replicas", 1)]
-        if len(running) == 1 or (sets and not running):
-            newest = running[0] if running else sets[-1]
-            await self._scale(deployment, newest, deployment["spec"].get("replicas", 1))
+        if len(running) <= 1:
+            for entry in running or sets[-1:]:
+                await self._scale(deployment, entry, wanted)
+        elif new is not None and _is_saturated(deployment, new):
+            for entry in old:
+                await self._scale(deployment, entry, 0)
+        elif (deployment["spec"].get("strategy") or {}).get("type", "RollingUpdate") == "RollingUpdate":
+            goals = self._proportions(deployment, running)
+            for entry in running:
+                await self._scale(deployment, entry, goals[entry["metadata"]["name"]])
+
+    @staticmethod
+    def _proportions(deployment: Object, running: list[Object]) -> dict[str, int]:
+        """The larger come first; of those alike the younger when pods come, the older when they go."""
+        spec = deployment["spec"]
+        wanted, budget = spec.get("replicas", 1), rollout.budget_of(spec)
+        grows = wanted + budget.surge > sum(entry["spec"].get("replicas", 1) for entry in running)
+        by_age = sorted(running, key=lambda entry: str(entry["metadata"]["creationTimestamp"]), reverse=grows)
+        ordered = sorted(by_age, key=lambda entry: -int(entry["spec"].get("replicas", 1)))
+        shares = [
+            rollout.Share(entry["metadata"]["name"], entry["spec"].get("replicas", 1), _number(entry, MOST) or 0)
+            for entry in ordered
+        ]
+        total = (deployment.get("status") or {}).get("replicas", 0)
+        return rollout.resized(wanted, budget, shares, total=total)
 
     async def _scale(self, deployment: Object, replica_set: Object, goal: int) -> None:
         namespace, name = objects.key_of(replica_set)
-        before = replica_set["spec"].get("replicas", 1)
+        before, size = replica_set["spec"].get("replicas", 1), size_annotations(deployment)
+        if before == goal and (goal == 0 or size.items() <= objects.annotations_of(replica_set).items()):
+            return
+        patch = {"spec": {"replicas": goal}, "metadata": {"annotations": size}}
+        await self.store.patch(SETS, name, patch, namespace=namespace)
         if before == goal:
             return
-        wanted = str(deployment["spec"].get("replicas", 1))
-        patch = {"spec": {"replicas": goal}, "metadata": {"annotations": {DESIRED: wanted}}}
-        await self.store.patch(SETS, name, patch, namespace=namespace)
         message = f"Scaled {'up' if goal > before else 'down'} replica set {name} from {before} to {goal}"
         await self.event(deployment, "ScalingReplicaSet", message)
 
@@ -235,90 +274,13 @@ class DeploymentController(Controller):
             namespace, name = objects.key_of(entry)
             await self.store.delete(SETS, name, namespace=namespace, uid=objects.uid_of(entry))
 
-    # ---- status -----------------------------------------------------------------------------------------------------
-
     async def _report(self, deployment: Object, new: Object | None) -> float | None:
         namespace, name = objects.key_of(deployment)
         current = self.store.peek(RESOURCE, name, namespace=namespace)
         if current is None or objects.uid_of(current) != objects.uid_of(deployment):
             return None
-        old = current.get("status") or {}
-        status = self._counts(current, new)
-        if old.get("collisionCount"):
-            status["collisionCount"] = old["collisionCount"]
-        conditions = objects.with_condition(old.get("conditions") or (), self._available(current, status), self.now())
-        progressing, wait = self._progressing(current, status, old, new)
-        conditions = objects.with_condition(conditions, progressing, self.now())
-        found = (objects.condition(entry, "ReplicaFailure") for entry in self._sets(current))
-        failures = [entry for entry in found if entry][:1]
-        status["conditions"] = [*(entry for entry in conditions if entry["type"] != "ReplicaFailure"), *failures]
+        if new is not None:
+            new = self.store.peek(SETS, new["metadata"]["name"], namespace=namespace)
+        status, wait = status_of(current, self._sets(current), new, self.now())
         await self.write_status(current, status)
         return wait
-
-    def _counts(self, deployment: Object, new: Object | None) -> Object:
-        sets = self._sets(deployment)
-        total = {
-            field: sum((entry.get("status") or {}).get(field, 0) for entry in sets)
-            for field in ("replicas", "readyReplicas", "availableReplicas")
-        }
-        current = (
-            self.store.peek(SETS, new["metadata"]["name"], namespace=new["metadata"]["namespace"]) if new else None
-        )
-        counts = {
-            **total,
-            "updatedReplicas": ((current or {}).get("status") or {}).get("replicas", 0),
-            "unavailableReplicas": max(0, deployment["spec"].get("replicas", 1) - total["availableReplicas"]),
-        }
-        return {
-            "observedGeneration": deployment["metadata"].get("generation", 0),
-            **{field: count for field, count in counts.items() if count},
-        }
-
-    def _available(self, deployment: Object, status: Object) -> Object:
-        spec = deployment["spec"]
-        least = spec.get("replicas", 1) - rollout.budget_of(spec).unavailable
-        if status.get("availableReplicas", 0) >= least:
-            found = ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
-        else:
-            found = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-        previous = objects.condition(deployment, "Available") or {}
-        moved = previous.get("status") != found[0]
-        update = objects.timestamp(self.now()) if moved else previous.get("lastUpdateTime")
-        return _condition("Available", found, update)
-
-    def _progressing(
-        self, deployment: Object, status: Object, old: Object, new: Object | None
-    ) -> tuple[Object, float | None]:
-        """The condition, and the seconds after which a standstill becomes a failure."""
-        name = new["metadata"]["name"] if new else ""
-        previous = objects.condition(deployment, "Progressing") or {}
-        counted = ("updatedReplicas", "replicas", "readyReplicas", "availableReplicas")
-        moved = any(status.get(field, 0) != old.get(field, 0) for field in counted) or (
-            status["observedGeneration"] != old.get("observedGeneration")
-        )
-        now = self.now()
-        if deployment["spec"].get("paused"):
-            found, wait = ("Unknown", "DeploymentPaused", "Deployment is paused"), None
-        elif rollout.complete(deployment["spec"], status):
-            found = ("True", "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')
-            wait = None
-        else:
-            found, wait = self._pending(deployment, previous, moved, name)
-        same = previous.get("reason") == found[1] and previous.get("message") == found[2]
-        update = previous["lastUpdateTime"] if same and not (moved and wait) else objects.timestamp(now)
-        return _condition("Progressing", found, update), wait
-
-    def _pending(
-        self, deployment: Object, previous: Object, moved: bool, name: str
-    ) -> tuple[tuple[str, str, str], float | None]:
-        """A rollout under way: progressing until nothing moved for the deadline."""
-        deadline = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
-        since = objects.parse_time(previous.get("lastUpdateTime"))
-        under_way = ("True", "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.')
-        if moved or since is None or previous.get("reason") == "NewReplicaSetAvailable":
-            return under_way, deadline.total_seconds()
-        left = (since + deadline - self.now()).total_seconds()
-        if previous.get("reason") == "ProgressDeadlineExceeded" or left <= 0:
-            late = f'ReplicaSet "{name}" has timed out progressing.'
-            return ("False", "ProgressDeadlineExceeded", late), None
-        return under_way, left

@@ -22,6 +22,16 @@ class Replicas:
 
 
 @dataclass(frozen=True)
+class Share:
+    """One ReplicaSet that has pods: `wanted` at present, of `most` that all sets together might have had when it got
+    that size; 0: nobody knows."""
+
+    name: str
+    wanted: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Budget:
     """How far a rolling update may stray from the wanted number."""
 
@@ -75,6 +85,33 @@ def rolling(wanted: int, budget: Budget, new: Replicas, old: Sequence[Replicas])
         spare -= taken
         removable -= taken
     return goals
+
+
+def resized(wanted: int, budget: Budget, shares: Sequence[Share], *, total: int) -> dict[str, int]:
+    """Another size in the middle of a rolling update: each set gets or gives in proportion to what it has.
+
+    `shares` is in the order in which what rounding leaves is handed out; the first gets the rest. `total`: the pods
+    that the status tells of, for sets that do not say of how many they are a part.
+    """
+    allowed = wanted + budget.surge if wanted > 0 else 0
+    change = allowed - sum(share.wanted for share in shares)
+    goals, given = {}, 0
+    for part in shares:
+        most = part.most or total
+        exact = part.wanted * allowed / most if most else 0.0
+        moved = _rounded(exact) - part.wanted
+        moved = max(0, min(moved, change - given)) if change > 0 else min(0, max(moved, change - given))
+        given += moved
+        goals[part.name] = part.wanted + moved
+    if shares:
+        first = shares[0].name
+        goals[first] = max(0, goals[first] + change - given)
+    return goals
+
+
+def _rounded(number: float) -> int:
+    """Half away from zero."""
+    return int(number + 0.5)
 
 
 def complete(spec: Object, status: Object) -> bool:

@@ -19,6 +19,10 @@ LogFormat = Literal["plain", "cri"]
 """``plain``: what the container wrote. ``cri``: lines of ``TIME STREAM TAGS TEXT``, as CRI runtimes write them."""
 
 
+Notice = tuple[str, str, str]
+"""Type, reason and message of an Event."""
+
+
 class SandboxError(Exception):
     """A sandbox could not be made; nothing of it is left."""
 
@@ -31,6 +35,10 @@ class LaunchError(Exception):
 
 class ContainerConfigError(Exception):
     """What the pod wants of a container contradicts itself (CreateContainerConfigError)."""
+
+
+class CreateError(Exception):
+    """The runtime does not take what the pod wants of a container (CreateContainerError); it is tried again."""
 
 
 class ImageError(Exception):
@@ -120,8 +128,8 @@ class Running(Protocol):
         """Of the image it runs, as the pod's status shows it; empty where there are no images."""
 
     @property
-    def notice(self) -> tuple[str, str] | None:
-        """Reason and message of an Event about what was started, None for nothing to tell."""
+    def notices(self) -> tuple[Notice, ...]:
+        """What to tell of what was started."""
 
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
@@ -179,7 +187,7 @@ class Runtime(Protocol):
         """Removes what is left of pods with other uids than these."""
 
     async def start(self, spec: ContainerSpec) -> Running:
-        """Starts a container. Raises LaunchError, ImageError, ContainerConfigError."""
+        """Starts a container. Raises LaunchError, ImageError, ContainerConfigError, CreateError."""
 
     async def adopt(self, record: Object) -> Running | None:
         """The container an earlier kubelet recorded; None when it is gone and nobody knows how it ended."""

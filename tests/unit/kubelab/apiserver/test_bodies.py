@@ -138,6 +138,10 @@ def test_unknown_fields_are_listed_and_dropped_and_nulls_go():
             {"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "lots"}}}]}}},
             r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         ),
+        (
+            {"template": {"spec": {"containers": [{"resources": {"limits": {"memory": "1e"}}}]}}},
+            "unable to parse quantity's suffix",
+        ),
     ],
 )
 def test_wrong_types_are_refused_in_the_words_of_the_real_server(spec, message):
@@ -146,6 +150,16 @@ def test_wrong_types_are_refused_in_the_words_of_the_real_server(spec, message):
         Cleaner("Deployment").clean({"spec": spec}, node)
     assert caught.value.message.startswith('Deployment in version "v1" cannot be handled as a Deployment: ')
     assert caught.value.message.endswith(message)
+
+
+def test_amounts_of_resources_are_kept_in_the_canonical_form_and_other_quantities_as_written():
+    resources = {"limits": {"cpu": "0.5", "memory": "1024Mi"}, "requests": {"cpu": 0.0001, "example.com/x": 2}}
+    spec = {"containers": [{"resources": resources}], "volumes": [{"emptyDir": {"sizeLimit": "1024Mi"}}]}
+    kept = Cleaner("Pod").clean({"spec": spec}, Schemas().node("", "v1", "Pod"))["spec"]
+    assert kept["containers"][0]["resources"] == {
+        "limits": {"cpu": "500m", "memory": "1Gi"}, "requests": {"cpu": "1m", "example.com/x": "2"}
+    }  # fmt: skip
+    assert kept["volumes"] == spec["volumes"]
 
 
 def test_fields_that_stand_twice_are_told():

@@ -32,6 +32,11 @@ async def test_the_service_kubernetes_has_the_api_servers_addresses(store: Store
     slice_ = store.peek(ENDPOINT_SLICES, "kubernetes", namespace="default")
     assert slice_ is not None
     assert slice_["metadata"]["labels"]["kubernetes.io/service-name"] == "kubernetes"
+    endpoints = store.peek("endpoints", "kubernetes", namespace="default")
+    assert endpoints is not None
+    assert endpoints["subsets"] == [
+        {"addresses": [{"ip": "192.0.2.1"}], "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]}
+    ]
 
 
 async def test_a_restart_elsewhere_replaces_them_and_one_in_place_writes_nothing(store: Store) -> None:

@@ -38,6 +38,16 @@ def test_durations(seconds, text):
         ({"status": {"phase": "Pending"}}, "Pending"),
         (
             {
+                "spec": {"initContainers": [{"name": "s", "restartPolicy": "Always"}]},
+                "status": {
+                    "phase": "Running",
+                    "initContainerStatuses": [{"name": "s", "started": True, "state": {"running": {}}}],
+                },
+            },
+            "Running",  # a sidecar that has started holds up nobody
+        ),
+        (
+            {
                 "status": {
                     "phase": "Running",
                     "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
@@ -98,3 +108,39 @@ def test_printer_columns_of_a_crd():
     table = tables.render([obj, {"metadata": {"name": "v"}}], resource="widgets.demo.io", version="v1", metadata={})
     assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Size", "Ready", "Since"]
     assert [row["cells"] for row in table["rows"]] == [["w", 3, "True", None], ["v", None, "<none>", None]]
+
+
+def test_targets_of_an_autoscaler():
+    def resource(name, target, current=None):
+        spec = {"type": "Resource", "resource": {"name": name, "target": target}}
+        return spec, {"type": "Resource", "resource": {"name": name, "current": current}} if current else {"type": ""}
+
+    def external(target, current):
+        return {"type": "External", "external": {"target": target}}, {
+            "type": "External",
+            "external": {"current": current},
+        }
+
+    def shown(*pairs):
+        spec = {
+            "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+            "maxReplicas": 3,
+            "metrics": [s for s, _ in pairs],
+        }
+        obj = {"metadata": {"name": "h"}, "spec": spec, "status": {"currentMetrics": [status for _, status in pairs]}}
+        key = "horizontalpodautoscalers.autoscaling"
+        table = Tables().render([obj], resource=key, version="v2", metadata={})
+        assert table["rows"][0]["cells"][:2] == ["h", "Deployment/d"]
+        return table["rows"][0]["cells"][2]
+
+    half = {"averageUtilization": 50}
+    assert shown() == "<none>"
+    assert shown(resource("cpu", half)) == "cpu: <unknown>/50%"
+    known = resource("cpu", half, {"averageUtilization": 7, "averageValue": "7m"})
+    assert (
+        shown(known, resource("memory", {"averageValue": "1Mi"}, {"averageValue": "9"})) == "cpu: 7%/50%, memory: 9/1Mi"
+    )
+    assert shown(external({"value": "3"}, {"value": "2"}), external({"averageValue": "3"}, {"averageValue": "1"})) == (
+        "2/3, 1/3 (avg)"
+    )
+    assert shown(known, known, known, known) == "cpu: 7%/50%, cpu: 7%/50% + 2 more..."

@@ -7,7 +7,6 @@ import pytest
 
 from kubelab.apiserver import errors
 from kubelab.apiserver.strategies import services
-from kubelab.apiserver.strategies.containers import quantity
 
 Object = dict[str, Any]
 
@@ -179,15 +178,6 @@ async def test_ranges_that_are_full_are_the_servers_fault(store, monkeypatch):
     assert "the provided IP (10.97.0.1) is not in the valid range. The range of valid IPs is 10.96.0.0/16" in told
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("100m", "0.1"), ("1Ki", "1024"), ("2e3", "2000"), ("1.5G", "15e8"), (2, "2"), ("x", None)],
-)
-def test_quantities(text, value):
-    found = quantity(text)
-    assert (None if value is None else float(value)) == (None if found is None else float(found))
-
-
 async def test_kinds_that_are_kept_have_their_defaults(store):
     scaler = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3}
     key = "horizontalpodautoscalers.autoscaling"
@@ -213,3 +203,31 @@ async def test_kinds_that_are_kept_have_their_defaults(store):
     made = await store.create(key, {"metadata": {"name": "high"}, "value": 10})
     with pytest.raises(errors.Invalid, match="value: Forbidden: may not be changed in an update"):
         await store.update(key, {**made, "value": 11})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"metrics": [{"type": "Cpu"}]}, 'spec.metrics[0].type: Unsupported value: "Cpu"'),
+        ({"metrics": [{"type": "Pods"}]}, "spec.metrics[0].pods: Required value: must populate information"),
+        (
+            {"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]},
+            "must set either a target raw value or a target utilization",
+        ),
+        (
+            {"metrics": [{"type": "Resource", "resource": {
+                "name": "cpu", "target": {"type": "AverageValue", "averageValue": "0"}}}]},
+            'spec.metrics[0].resource.target.averageValue: Invalid value: "0": must be positive',
+        ),
+        ({"behavior": {"scaleUp": {"stabilizationWindowSeconds": 3601}}}, "must be less than or equal to 3600"),
+        ({"behavior": {"scaleDown": {"selectPolicy": "Most"}}}, 'scaleDown.selectPolicy: Unsupported value: "Most"'),
+        (
+            {"behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 0, "periodSeconds": 1801}]}}},
+            "spec.behavior.scaleUp.policies[0].periodSeconds: Invalid value: 1801: must be less than or equal to 1800",
+        ),
+    ],
+)  # fmt: skip
+async def test_autoscalers_say_what_they_want(store, change, words):
+    scaler = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3}
+    wrong = {"metadata": {"name": "h"}, "spec": {**scaler, **change}}
+    assert words in (await refused(store, "horizontalpodautoscalers.autoscaling", wrong)).message

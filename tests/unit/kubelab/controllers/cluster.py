@@ -85,7 +85,13 @@ class Cluster:
         pod = self.store.peek("pods", pod["metadata"]["name"], namespace=pod["metadata"]["namespace"]) or pod
         condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": now}
         addresses = [{"ip": address}, {"ip": address6}] if address else (pod.get("status") or {}).get("podIPs", [])
-        status = {**(pod.get("status") or {}), "phase": "Running", "conditions": [condition], "podIPs": addresses}
+        status = {
+            "startTime": now,
+            **(pod.get("status") or {}),
+            "phase": "Running",
+            "conditions": [condition],
+            "podIPs": addresses,
+        }
         await self.store.update("pods", {**pod, "status": status}, subresource="status")
 
     async def roll(self, rounds: int = 50) -> None:

@@ -210,3 +210,36 @@ async def test_a_key_may_rest_between_two_turns() -> None:
     assert await asyncio.wait_for(queue.get(), 5) == "a"
     assert asyncio.get_running_loop().time() - started > 0.01
     queue.close()
+
+
+async def test_api_services_are_available_when_what_they_name_is_there(cluster: Cluster) -> None:
+    kind = "apiservices.apiregistration.k8s.io"
+
+    async def promised(group: str, service: str = "") -> str:
+        spec = {"group": group, "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 100}
+        if service:
+            spec["service"] = {"namespace": "default", "name": service}
+        await cluster.store.create(kind, {"metadata": {"name": f"v1.{group}"}, "spec": spec})
+        await cluster.settle()
+        return reason(group)
+
+    def reason(group: str) -> str:
+        (condition,) = cluster.store.peek(kind, f"v1.{group}")["status"]["conditions"]
+        return str(condition["reason"])
+
+    assert await promised("own.example") == "Local"
+    assert await promised("far.example", "far") == "ServiceNotFound"
+    port = {"name": "https", "port": 443}
+    service = {"metadata": {"name": "far"}, "spec": {"ports": [port], "selector": {"app": "far"}}}
+    await cluster.store.create("services", service, namespace="default")
+    await cluster.settle()
+    assert reason("far.example") == "MissingEndpoints"
+    piece = {
+        "metadata": {"name": "far-x", "labels": {"kubernetes.io/service-name": "far"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.9"], "conditions": {"ready": True}}],
+        "ports": [port],
+    }
+    await cluster.store.create("endpointslices.discovery.k8s.io", piece, namespace="default")
+    await cluster.settle()
+    assert reason("far.example") == "FailedDiscoveryCheck"

@@ -13,7 +13,7 @@ import pytest
 from scenario.cri.images import as_docker_save
 
 from kubelab.cri import layout
-from kubelab.cri.archive import ArchiveError, digest, full_name, normalize
+from kubelab.cri.archive import ArchiveError, digest, drop, full_name, normalize, repository_of
 
 Change = Callable[[dict[str, bytes]], None]
 
@@ -73,8 +73,9 @@ def test_a_layout_is_taken_whatever_compresses_it(source: Path, tmp_path: Path, 
     rewrite(source, lambda _: None, mode)
     target = tmp_path / "target.tar"
     assert normalize(source, target) == ["docker.io/library/shop:2"]
-    entry = json.loads(members(target)["index.json"])["manifests"][0]
+    entry, exact = json.loads(members(target)["index.json"])["manifests"]
     assert entry["annotations"] == {layout.NAME_ANNOTATION: "docker.io/library/shop:2"}
+    assert exact["annotations"] == {layout.NAME_ANNOTATION: f"docker.io/library/shop@{entry['digest']}"}
     assert tarfile.is_tarfile(target)
     assert target.read_bytes()[:2] != b"\x1f\x8b"
 
@@ -136,3 +137,27 @@ def test_what_is_no_tar(tmp_path: Path) -> None:
 
 def test_a_file_name_does_not_depend_on_order() -> None:
     assert digest(["a:1", "b:1"]) == digest(["b:1", "a:1"]) != digest(["a:1"])
+
+
+@pytest.mark.parametrize("name", ["registry.test:5000/a/b:1", "registry.test:5000/a/b@sha256:" + "0" * 64])
+def test_the_repository_of_a_name(name: str) -> None:
+    assert repository_of(name) == "registry.test:5000/a/b"
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_name_is_taken_out_of_what_is_kept(source: Path, tmp_path: Path, saved: bool) -> None:
+    if saved:
+        as_docker_save(source, tmp_path / "saved.tar.gz", "shop:2")
+    archive, names = tmp_path / "kept.tar", ["docker.io/library/shop:2", "docker.io/library/shop:3"]
+    if not saved:
+        rewrite(source, lambda content: index(content, lambda raw: raw["manifests"].append(
+            {**raw["manifests"][0], "annotations": {layout.NAME_ANNOTATION: "shop:3"}})))  # fmt: skip
+    normalize(tmp_path / "saved.tar.gz" if saved else source, archive)
+    assert not drop(archive, "docker.io/library/other:1")
+    assert drop(archive, names[0])
+    if not saved:  # the second name is there, and the one by its digest
+        entries = json.loads(members(archive)["index.json"])["manifests"]
+        left = [entry["annotations"][layout.NAME_ANNOTATION] for entry in entries]
+        assert left == [names[1], f"docker.io/library/shop@{entries[0]['digest']}"]
+        assert drop(archive, names[1])
+    assert not archive.exists()

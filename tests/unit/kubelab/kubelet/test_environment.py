@@ -77,11 +77,6 @@ async def test_later_variables_see_earlier_ones() -> None:
     assert (result["B"], result["C"]) == ("12", "$(D)")
 
 
-async def test_api_server_is_named() -> None:
-    result = await variables()
-    assert (result["KUBERNETES_SERVICE_HOST"], result["KUBERNETES_SERVICE_PORT"]) == ("172.30.1.1", "6443")
-
-
 async def test_env_from_with_prefix() -> None:
     result = await variables(envFrom=[{"prefix": "P_", "configMapRef": {"name": "there"}}])
     assert result["P_key"] == "value"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from cilium.cli.cluster.lab import components, image, life, links, node, snapshots, watching
-from cilium.cli.cluster.policy_test.command import test
+from cilium.cli.cluster.lab.testing import test
 
 
 @click.group()

@@ -38,3 +38,15 @@ def list_images(name: str) -> None:
         found = Lab(name).images()
     rows = [(image.name, image.digest.removeprefix("sha256:")[:12], ", ".join(image.nodes)) for image in found]
     click.echo(columns(("IMAGE", "DIGEST", "NODES"), rows) if rows else "no image yet: cilium lab image load TAR")
+
+
+@image.command("rm")
+@name_option
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+def remove(name: str, images: tuple[str, ...]) -> None:
+    """Take images from all nodes. Containers that run go on; those that start wait until it is loaded again."""
+    from kubelab.lab.lab import Lab
+
+    with errors():
+        for wanted in images:
+            click.echo(f"removed {Lab(name).remove_image(wanted)}")

@@ -15,9 +15,9 @@ from msgspec import structs
 
 from cilium.cli.cluster.policy import explaining
 from cilium.cli.cluster.policy.agents import Agents
-from cilium.cli.cluster.policy.commands import DENIED, DIFFERENT, PASSES, print_json
 from cilium.cli.cluster.policy.ends import End, at_port, distinct, ends, labelled
 from cilium.cli.cluster.policy.explaining import Answer
+from cilium.cli.cluster.policy.outcome import DENIED, DIFFERENT, PASSES, print_json
 from cilium.cli.cluster.policy.view import View, connected, look
 from cilium.features.policy.explain.judge import explain
 from cilium.features.policy.explain.rows import PROTOCOL_NAMES, PROTOCOLS, Direction, Party, Traffic, Verdict

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
-
-PASSES, DENIED, DIFFERENT = 0, 3, 4
-"""Exit status of explain. 1: an error, 2: wrong options."""
-CHANGES = 3
-"""Exit status of diff if something would change."""
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,10 +23,6 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def kubeconfig_path(given: str | None) -> str:
     return given or os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
-
-
-def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, default=str))
 
 
 @click.group()

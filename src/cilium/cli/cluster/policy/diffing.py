@@ -16,9 +16,9 @@ import msgspec
 import yaml
 
 from cilium.cli.cluster.policy.agents import Agents
-from cilium.cli.cluster.policy.commands import CHANGES, PASSES, print_json
 from cilium.cli.cluster.policy.ends import End, of_node, pods, world
 from cilium.cli.cluster.policy.explaining import joined, painted
+from cilium.cli.cluster.policy.outcome import CHANGES, PASSES, print_json
 from cilium.cli.cluster.policy.talks import Talk, talks
 from cilium.cli.cluster.policy.view import View, connected, look
 from cilium.cli.tree import Tree

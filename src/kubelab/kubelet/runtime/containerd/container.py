@@ -18,7 +18,7 @@ from kubelab.cri.client import CriClient, CriError
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.runtime.containerd.session import StreamSession
-from kubelab.kubelet.runtime.contract import Exit, LaunchError, Session, Stats
+from kubelab.kubelet.runtime.contract import Exit, LaunchError, Notice, Session, Stats
 from kubelab.kubelet.runtime.process.processes import UNKNOWN_EXIT, readable
 
 log = structlog.get_logger(__name__)
@@ -59,8 +59,8 @@ class ContainerdContainer:
         return self._image_id
 
     @property
-    def notice(self) -> tuple[str, str] | None:
-        return None
+    def notices(self) -> tuple[Notice, ...]:
+        return ()
 
     async def wait(self) -> Exit:
         pause = _PAUSE_MIN

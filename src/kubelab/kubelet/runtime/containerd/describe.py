@@ -12,7 +12,8 @@ from typing import Any
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import expand
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, Mount
+from kubelab.kubelet.runtime.containerd.resources import resources
+from kubelab.kubelet.runtime.contract import ContainerConfigError, ContainerSpec, Mount
 
 UID = "io.kubernetes.pod.uid"
 POD, NAMESPACE, CONTAINER = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.container.name"
@@ -50,6 +51,7 @@ def sandbox_config(pod: Object, directory: Path, attempt: int) -> Any:
         labels={**(meta.get("labels") or {}), **_pod_labels(pod)},
         annotations=meta.get("annotations") or {},
         linux=cri.LinuxPodSandboxConfig(
+            cgroup_parent=cgroup(meta["uid"]),
             sysctls={entry["name"]: entry["value"] for entry in security.get("sysctls") or []},
             security_context=cri.LinuxSandboxSecurityContext(
                 namespace_options=_namespaces(spec),
@@ -62,7 +64,7 @@ def sandbox_config(pod: Object, directory: Path, attempt: int) -> Any:
 
 
 def container_config(spec: ContainerSpec, image: Any, directory: Path) -> Any:
-    """`image`: the one on the node; `directory`: the sandbox's. Raises ImageError for what may not be started."""
+    """`image`: the one on the node; `directory`: the sandbox's. Raises ContainerConfigError."""
     container, variables = spec.container, spec.environment
     return cri.ContainerConfig(
         metadata=cri.ContainerMetadata(name=container["name"], attempt=spec.attempt),
@@ -78,8 +80,16 @@ def container_config(spec: ContainerSpec, image: Any, directory: Path) -> Any:
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
-        linux=cri.LinuxContainerConfig(security_context=_security_context(spec.pod["spec"], container, image)),
+        linux=cri.LinuxContainerConfig(
+            resources=resources(spec.pod, container),
+            security_context=_security_context(spec.pod["spec"], container, image),
+        ),
     )
+
+
+def cgroup(uid: str) -> str:
+    """Of a pod, where processes have theirs, too; seen from the node's root in every hierarchy."""
+    return f"/kubepods/pod{uid}"
 
 
 def _pod_labels(pod: Object) -> dict[str, str]:
@@ -145,6 +155,9 @@ def _security_context(spec: Object, container: Object, image: Any) -> Any:
         readonly_paths=() if unmasked else READONLY,
         seccomp=_seccomp(security),
     )
+    if (profile := security.get("appArmorProfile") or {}).get("type") == "Localhost":
+        # The runtime's default is none: a lab does without AppArmor. For one by name it says so.
+        context.apparmor.CopyFrom(_profile(profile))
     if user is not None:
         context.run_as_user.value = user
     elif image.username:
@@ -162,18 +175,14 @@ def _refuse_root(security: Object, container: Object, image: Any) -> None:
     user = security.get("runAsUser")
     name = container["name"]
     if user is None and image.username:
-        raise _config_error(
+        raise ContainerConfigError(
             f"container has runAsNonRoot and image has non-numeric user ({image.username}), cannot verify user is "
             f'non-root (container: "{name}")'
         )
     if user == 0:
-        raise _config_error(f'container\'s runAsUser breaks non-root policy (container: "{name}")')
+        raise ContainerConfigError(f'container\'s runAsUser breaks non-root policy (container: "{name}")')
     if user is None and image.uid.value == 0:
-        raise _config_error(f'container has runAsNonRoot and image will run as root (container: "{name}")')
-
-
-def _config_error(text: str) -> ImageError:
-    return ImageError(text, "CreateContainerConfigError")
+        raise ContainerConfigError(f'container has runAsNonRoot and image will run as root (container: "{name}")')
 
 
 def _groups(spec: Object) -> list[int]:
@@ -183,6 +192,9 @@ def _groups(spec: Object) -> list[int]:
 
 
 def _seccomp(security: Object) -> Any:
-    profile = security.get("seccompProfile") or {"type": "Unconfined"}
-    local = f"{_SECCOMP_DIRECTORY}/{profile['localhostProfile']}" if profile["type"] == "Localhost" else ""
-    return cri.SecurityProfile(profile_type=_PROFILES[profile["type"]], localhost_ref=local)
+    return _profile(security.get("seccompProfile") or {"type": "Unconfined"}, _SECCOMP_DIRECTORY)
+
+
+def _profile(wanted: Object, directory: str = "") -> Any:
+    local = os.path.join(directory, wanted["localhostProfile"]) if wanted["type"] == "Localhost" else ""
+    return cri.SecurityProfile(profile_type=_PROFILES[wanted["type"]], localhost_ref=local)

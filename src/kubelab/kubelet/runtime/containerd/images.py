@@ -14,7 +14,7 @@ from kubelab.kubelet.runtime.contract import ImageError
 REMEDY = "images of this node are imported from files: cilium lab image load TAR"
 
 
-async def image_of(client: CriClient, container: Object) -> Any:
+async def image_of(client: CriClient, pod: Object, container: Object) -> Any:
     """The container's image. Raises ImageError.
 
     Policy Always means, where nothing can be pulled, the last one imported under the name: the one there is.
@@ -31,7 +31,9 @@ async def image_of(client: CriClient, container: Object) -> Any:
     if container.get("imagePullPolicy") == "Never":
         message = f'Container image "{name}" is not present with pull policy of Never; {REMEDY}'
         raise ImageError(message, "ErrImageNeverPull")
-    raise ImageError(f'Failed to pull image "{name}": not found; {REMEDY}')
+    secrets = ", ".join(entry["name"] for entry in pod["spec"].get("imagePullSecrets") or [])
+    unused = f" (no registry is asked: the pull secrets {secrets} are not used)" if secrets else ""
+    raise ImageError(f'Failed to pull image "{name}": not found; {REMEDY}{unused}')
 
 
 def listed(images: list[Any]) -> list[Object]:

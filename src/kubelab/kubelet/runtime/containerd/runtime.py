@@ -20,8 +20,16 @@ from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.runtime.containerd import describe
 from kubelab.kubelet.runtime.containerd.container import SCHEME, ContainerdContainer
 from kubelab.kubelet.runtime.containerd.images import image_of, listed
-from kubelab.kubelet.runtime.contract import ContainerSpec, LaunchError, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import (
+    ContainerSpec,
+    CreateError,
+    LaunchError,
+    LogFormat,
+    Sandbox,
+    SandboxError,
+)
 from kubelab.kubelet.runtime.dialing import dial
+from kubelab.underlay import cgroups, controllers
 
 log = structlog.get_logger(__name__)
 
@@ -103,10 +111,11 @@ class ContainerdRuntime:
         while True:
             try:
                 await self._discard(await self._sandboxes(pod["metadata"]["uid"]))
-                return
+                break
             except CriError as error:
                 log.warning("sandbox not removed", pod=pod["metadata"]["name"], error=str(error))
             await asyncio.sleep(RETRY)
+        remove_groups(pod["metadata"]["uid"])
 
     async def collect(self, keep: set[str]) -> None:
         """Raises CriError."""
@@ -114,6 +123,8 @@ class ContainerdRuntime:
         for found in left:
             log.info("leftover sandbox removed", pod=f"{found.metadata.namespace}/{found.metadata.name}")
         await self._discard(left)
+        for uid in {found.metadata.uid for found in left}:
+            remove_groups(uid)
 
     async def _sandboxes(self, uid: str) -> list[Any]:
         return await self._client.sandboxes({describe.UID: uid})
@@ -135,17 +146,21 @@ class ContainerdRuntime:
     # -- containers ---------------------------------------------------------------------------------------------
 
     async def start(self, spec: ContainerSpec) -> ContainerdContainer:
-        image = await image_of(self._client, spec.container)
+        image = await image_of(self._client, spec.pod, spec.container)
         directory = spec.log.parent.parent.parent  # <pod>/containers/<name>/<attempt>.log
         config = describe.container_config(spec, image, directory)
         sandbox = describe.sandbox_config(spec.pod, directory, 0)
         try:
             await self._replace(spec)
             identifier = await self._client.create(spec.sandbox.container_id, config, sandbox)
+        except CriError as error:
+            raise CreateError(str(error)) from error
+        try:
             await self._client.start(identifier)
         except CriError as error:
             raise LaunchError(str(error)) from error
-        return ContainerdContainer(self._client, identifier, image.id, tty=bool(spec.container.get("tty")))
+        reference = image.repo_digests[0] if image.repo_digests else image.id
+        return ContainerdContainer(self._client, identifier, reference, tty=bool(spec.container.get("tty")))
 
     async def _replace(self, spec: ContainerSpec) -> None:
         """What is there of the same container, from an attempt whose end nobody saw, goes."""
@@ -166,3 +181,9 @@ class ContainerdRuntime:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def remove_groups(uid: str) -> None:
+    """Those of a pod, which runc makes above its containers' and leaves."""
+    for root in (Path("/sys/fs/cgroup"), *Path(controllers.INSIDE).glob("*")):
+        cgroups.remove_if_empty(root / describe.cgroup(uid).lstrip("/"))

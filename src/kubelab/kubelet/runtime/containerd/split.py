@@ -26,7 +26,7 @@ class SplitRuntime:
     def __init__(self, config: KubeletConfig, inotify: Inotify) -> None:
         self._processes, self._containers = ProcessRuntime(config, inotify), ContainerdRuntime(config)
         self._runtimes: dict[str, Runtime] = {PROCESS: self._processes, CONTAINERD: self._containers}
-        self._pods: dict[str, str] = {}
+        self._directory = Path(config.directory) / "pods"
 
     async def open(self) -> None:
         await self._containers.open()
@@ -46,7 +46,6 @@ class SplitRuntime:
 
     async def find(self, pod: Object, directory: Path) -> Sandbox | None:
         name = _read(directory) or await choose(pod, self._containers.knows, self._processes.stands_in)
-        self._pods[pod["metadata"]["uid"]] = name
         _write(directory, name)
         return await self._runtimes[name].find(pod, directory)
 
@@ -55,7 +54,6 @@ class SplitRuntime:
 
     async def remove(self, pod: Object, sandbox: Sandbox | None) -> None:
         await self._of(pod).remove(pod, sandbox)
-        self._pods.pop(pod["metadata"]["uid"], None)
 
     async def collect(self, keep: set[str]) -> None:
         await asyncio.gather(self._processes.collect(keep), self._containers.collect(keep))
@@ -74,7 +72,7 @@ class SplitRuntime:
 
     def _of(self, pod: Object) -> Runtime:
         """A pod that never had a sandbox has left nothing with either."""
-        return self._runtimes[self._pods.get(pod["metadata"]["uid"], PROCESS)]
+        return self._runtimes[_read(self._directory / pod["metadata"]["uid"]) or PROCESS]
 
 
 def _write(directory: Path, name: str) -> None:

@@ -18,7 +18,7 @@ class Inside:
     """How to get into a container; of plain types, because the next kubelet reads it from a file."""
 
     pid: int
-    cgroup: str
+    groups: list[str]  # control groups, cgroup2's first
     environment: dict[str, str]
     cwd: str
     privileges: list[str]  # arguments of setpriv; none: those of root
@@ -29,11 +29,11 @@ class Inside:
         On a terminal it must lead a session inside: job control of a shell sees no process groups of outside.
         """
         leader = ["/usr/bin/setsid", "--ctty"] if tty else []
-        enter = ["--mount", "--net", "--pid", "--uts", f"--wdns={self.cwd}"]
-        script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
+        enter = ["--mount", "--net", "--ipc", "--pid", "--uts", f"--wdns={self.cwd}"]
+        script = 'for group in $0; do echo 0 > $group/cgroup.procs || exit; done; exec nsenter "$@"'
         identity = ["/usr/bin/setpriv", *self.privileges] if self.privileges else []
         inside = [*leader, *identity, *command]
-        return ["/bin/sh", "-c", script, self.cgroup, f"--target={self.pid}", *enter, "--", *inside]
+        return ["/bin/sh", "-c", script, " ".join(self.groups), f"--target={self.pid}", *enter, "--", *inside]
 
 
 def privileges(security: Security) -> list[str]:

@@ -11,8 +11,9 @@ import pytest
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.kubelet.runtime.containerd import describe
 from kubelab.kubelet.runtime.containerd.choice import choose
+from kubelab.kubelet.runtime.containerd.resources import resources
 from kubelab.kubelet.runtime.containerd.session import exit_code
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LaunchError, Mount, Sandbox
+from kubelab.kubelet.runtime.contract import ContainerConfigError, ContainerSpec, LaunchError, Mount, Sandbox
 from kubelab.kubelet.streaming.channels import exited, failed
 
 DIRECTORY = Path("/var/lib/kubelet/pods/u")
@@ -116,9 +117,8 @@ def test_security_of_container_over_that_of_pod_over_that_of_image() -> None:
     ],
 )
 def test_run_as_non_root(image: Any, security: dict[str, Any], words: str) -> None:
-    with pytest.raises(ImageError, match=words) as caught:
+    with pytest.raises(ContainerConfigError, match=words):
         container(image, securityContext={"runAsNonRoot": True, **security})
-    assert caught.value.reason == "CreateContainerConfigError"
     container(cri.Image(id="1", uid=cri.Int64Value(value=5)), securityContext={"runAsNonRoot": True})
 
 
@@ -128,3 +128,20 @@ def test_how_a_streamed_command_ended() -> None:
     assert exit_code(b"") == 1
     with pytest.raises(LaunchError, match="no such file"):
         exit_code(json.dumps(failed("no such file")).encode())
+
+
+@pytest.mark.parametrize(
+    ("quality", "requests", "limits", "expected"),
+    [
+        ("Guaranteed", {}, {"cpu": "500m", "memory": "64Mi"}, (512, 50000, 64 << 20, -997)),
+        ("BestEffort", {}, {}, (2, 0, 0, 1000)),
+        ("Burstable", {"cpu": "1m"}, {"cpu": "1m"}, (2, 1000, 0, 999)),
+        ("Burstable", {"cpu": "2"}, {"memory": "1G"}, (2048, 0, 10**9, 999)),
+    ],
+)
+def test_resources(quality: str, requests: dict[str, str], limits: dict[str, str], expected: tuple[int, ...]) -> None:
+    wanted = resources({"status": {"qosClass": quality}}, {"resources": {"requests": requests, "limits": limits}})
+    found = (wanted.cpu_shares, wanted.cpu_quota, wanted.memory_limit_in_bytes)
+    assert found == expected[:3]
+    # A limit of memory is a request, too: the score falls by its share of the machine's memory.
+    assert wanted.oom_score_adj == expected[3] or (quality == "Burstable" and 3 <= wanted.oom_score_adj < expected[3])

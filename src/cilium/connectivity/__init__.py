@@ -1,0 +1,5 @@
+"""What proves a cluster from outside: probes are run in its pods, and what came of them is judged.
+
+It knows Kubernetes' API and Hubble's flows. `policy_tests` holds a user's policies against a user's expectations
+(`cilium lab test`). Nothing here parses arguments or prints.
+"""
