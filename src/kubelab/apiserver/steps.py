@@ -24,7 +24,6 @@ from kubelab.apiserver.resources import Registry, Resource
 from kubelab.apiserver.strategies.base import Strategies, Strategy, plain
 from kubelab.apiserver.watch import Entry
 
-
 _STATUS = ("status", "approval")
 """Subresources that write an object's status and nothing else."""
 

@@ -57,8 +57,12 @@ class Authority:
         """The certificate that a request (PEM) asks for: its subject, key and names, for these usages of Kubernetes."""
         wanted, names = x509.load_pem_x509_csr(request), set(usages)
         extended = [usage for name, usage in _EXTENDED.items() if name in names]
-        use = _key_usage(
-            signature="digital signature" in names, encipherment="key encipherment" in names, authority=False
+        signature, encipherment = "digital signature" in names, "key encipherment" in names
+        # An extension that allows nothing would forbid the handshake, too.
+        use = (
+            _key_usage(authority=False, signature=signature, encipherment=encipherment)
+            if signature or encipherment
+            else None
         )
         builder = self._builder(wanted.subject, wanted.public_key(), timedelta(seconds=seconds), use, extended)
         try:
@@ -125,11 +129,11 @@ class Authority:
         return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
     def _builder(
-        self, subject: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta, use: x509.KeyUsage,
+        self, subject: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta, use: x509.KeyUsage | None,
         extended: Sequence[x509.ObjectIdentifier],
     ) -> x509.CertificateBuilder:  # fmt: skip
         now = datetime.now(UTC)
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._certificate.subject)
@@ -138,10 +142,10 @@ class Authority:
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(use, critical=True)
             .add_extension(x509.ExtendedKeyUsage(extended), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+        return builder if use is None else builder.add_extension(use, critical=True)
 
 
 def _common_name(name: str) -> x509.Name:
