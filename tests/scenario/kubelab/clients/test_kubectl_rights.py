@@ -68,8 +68,7 @@ def test_a_user_with_a_certificate_that_was_asked_for(space: Namespace, tmp_path
         who = space.kubectl(
             "auth", "whoami", "--client-certificate", str(tmp_path / "ann.crt"), "--client-key", str(key)
         )
-        assert re.search(r"Username +ann
-Groups +\[devs system:authenticated\]", who), who
+        assert re.search(r"Username +ann\nGroups +\[devs system:authenticated\]", who), who
     finally:
         space.kubectl("delete", "csr", name)
 
