@@ -111,7 +111,7 @@ class Container:
 
     async def run(self) -> int:
         """Until the container has ended for good; its last exit code."""
-        adopted = await self._adopt()
+        adopted = await self.adopt()
         while not self._stopping:
             if not adopted and self.state.kind != "terminated" and not await self._start():
                 continue
@@ -368,11 +368,16 @@ class Container:
         self.state = ContainerState(**record.state)  # type: ignore[arg-type]  # the same fields, from JSON
         return record
 
-    async def _adopt(self) -> bool:
-        """Takes over what an earlier kubelet started; True when there is nothing to start now."""
+    async def adopt(self) -> bool:
+        """Takes over what an earlier kubelet started; True when there is nothing to start now.
+
+        Called before anybody is told of the container: what ran before the node lost its power runs no more.
+        """
         record = self._record
         if record is None or not self.running:
             return self.state.kind == "terminated"
+        if self.process is not None:
+            return True
         self.process = await self._host.adopt(record.process) if record.process else None
         if self.process is None:
             self._ended(Exit(137, known=False), "the container ended while the kubelet was away")

@@ -231,6 +231,8 @@ class PodWorker:
     async def _live(self) -> None:
         if self._finished_earlier() or self._refused():
             return
+        for container in (*self.init, *self.containers):
+            await container.adopt()
         await self._attach()
         await self._prepare_volumes()
         self.changed()
