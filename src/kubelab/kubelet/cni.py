@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubelab.kubelet import children
 from kubelab.kubelet.config import Object
 
 INTERFACE = "eth0"
@@ -175,16 +176,13 @@ class Cni:
         command = environment["CNI_COMMAND"]
         pipe = asyncio.subprocess.PIPE
         try:
-            process = await asyncio.create_subprocess_exec(
-                binary, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
-            )
+            process = await children.start(binary, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
         except OSError as error:
             raise CniError(f"plugin {binary}: {error.strerror}") from error
         try:
             out, err = await asyncio.wait_for(process.communicate(config), TIMEOUT)
         except (TimeoutError, asyncio.CancelledError) as error:
-            process.kill()  # nothing of an ADD may be under way when its DEL comes
-            await process.wait()
+            await children.end(process)  # nothing of an ADD may be under way when its DEL comes
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise CniError(f"plugin {name} {command}: no answer within {TIMEOUT:.0f} s") from error

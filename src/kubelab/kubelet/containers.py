@@ -43,6 +43,8 @@ CONFIG_RETRY = 2.0
 HOOK_LIMIT = 600.0
 MIN_GRACE = 2.0
 IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
+LOST = 137
+"""The exit code of a container whose end nobody saw."""
 
 
 class Host(Protocol):
@@ -81,6 +83,8 @@ class Container:
         self.process: Running | None = None
         self._stopping = False
         self._killer: asyncio.Task[None] | None = None
+        self._told = asyncio.Event()  # no life goes on whose end is not recorded
+        self._told.set()
         self.settled = asyncio.Event()  # started, its startup probe and postStart hook done; or ended
         self._backoff = 0.0
         self._image_backoff = IMAGE_BACKOFF_MIN
@@ -107,7 +111,11 @@ class Container:
                 continue
             adopted = False
             if self.running:
-                await self._live()
+                self._told.clear()
+                try:
+                    await self._live()
+                finally:
+                    self._told.set()
             if self._stopping or not self._again():
                 break
             await self._wait_backoff()
@@ -115,12 +123,20 @@ class Container:
         return self.state.exit_code
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns."""
+        """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns. Returns when the end is in ``state``."""
         self._stopping = True
         self._wake.set()
         self.settled.set()
         if self.process is not None and self.running:
             await self._terminate(self.process, grace)
+            await self._told.wait()
+
+    def lost(self) -> None:
+        """The pod has ended before anybody knew how the container would."""
+        if self.state.kind != "terminated":
+            message = "The container could not be located when the pod was terminated"
+            self.state = self.state.terminated(LOST, "ContainerStatusUnknown", message)
+            self._save()
 
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
         """Runs a command inside, for exec probes and hooks."""
@@ -361,6 +377,6 @@ class Container:
             return self.state.kind == "terminated"
         self.process = await self._host.adopt(record.process) if record.process else None
         if self.process is None:
-            self._ended(Exit(137, known=False), "the container ended while the kubelet was away")
+            self._ended(Exit(LOST, known=False), "the container ended while the kubelet was away")
         log.info("container adopted", container=self.name, running=self.running)
         return True

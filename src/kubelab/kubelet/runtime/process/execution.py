@@ -7,9 +7,9 @@ output for probes.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
+from kubelab.kubelet import children
 from kubelab.kubelet.security import Security
 
 
@@ -50,7 +50,7 @@ def privileges(security: Security) -> list[str]:
 
 async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, str]:
     """Runs a command to its end; (exit code, what it said). A command that takes longer is killed: exit code 124."""
-    process = await asyncio.create_subprocess_exec(
+    process = await children.start(
         *inside.argv(command),
         env=inside.environment,
         stdin=asyncio.subprocess.DEVNULL,
@@ -60,9 +60,7 @@ async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, 
     try:
         output, _ = await asyncio.wait_for(process.communicate(), timeout)
     except (TimeoutError, asyncio.CancelledError) as error:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await children.end(process)
         if isinstance(error, asyncio.CancelledError):
             raise
         return 124, f"no result within {timeout:g} s"
