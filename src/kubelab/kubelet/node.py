@@ -62,7 +62,7 @@ def node_status(
     config: KubeletConfig, runtime: str, trouble: Sequence[str], old: Object, images: Sequence[Object] = ()
 ) -> Object:
     """The node's status; ``trouble``: what makes it not ready; ``runtime`` is named in it."""
-    capacity = {**resources.of_node(), "pods": str(MAX_PODS)}
+    pods = {"pods": str(MAX_PODS)}
     ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     if trouble:
         message = trouble[0] if len(trouble) == 1 else f"[{', '.join(trouble)}]"
@@ -78,8 +78,8 @@ def node_status(
             *({"type": "InternalIP", "address": address} for address in config.addresses),
             {"type": "Hostname", "address": config.node},
         ],
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": resources.of_node() | pods,
+        "allocatable": resources.allocatable() | pods,
         "conditions": merge_conditions(old.get("conditions") or [], conditions),
         "images": list(images[:MAX_IMAGES]),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},

@@ -18,6 +18,7 @@ from kubelab.images import layer, registry
 from kubelab.images.invocation import ProgramMissingError
 from kubelab.images.programs import standin_argv
 from kubelab.kubelet import cni, limits
+from kubelab.kubelet.admission import sysctls
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.entrypoint import UserError, identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
@@ -178,6 +179,7 @@ class ProcessRuntime:
             netns=spec.sandbox.netns,
             hostname=spec.hostname,
             ipc=None if pod["spec"].get("hostIPC") else self._shared.ipc(uid),
+            sysctls=sysctls(pod, "kernel."),
             host_pid=bool(pod["spec"].get("hostPID")),
             shm="/dev/shm" if pod["spec"].get("hostIPC") else str(self._shared.shm(uid)),
             oom_score=own_limits.score,
