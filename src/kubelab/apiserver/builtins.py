@@ -173,7 +173,7 @@ def _workloads() -> list[Resource]:
             short="hpa",
             categories=("all",),
             subresources=(status("HorizontalPodAutoscaler"),),
-            version="v2",
+            versions=("v2", "v1"),
         )
     )
     return rows

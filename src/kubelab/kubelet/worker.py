@@ -207,7 +207,7 @@ class PodWorker:
                 early.cancel()
                 if not life.cancelled():
                     life.result()
-                self.changed()
+                await self._leave_sandbox()
                 await end  # a pod that has run to its end stays until somebody deletes it
             await self._stop(life)
             await self._remove()
@@ -227,10 +227,14 @@ class PodWorker:
         await self._stop_containers(self.grace if end.grace is None else end.grace)
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
+        for container in (*self.init, *self.containers):
+            container.lost()
 
     async def _live(self) -> None:
         if self._finished_earlier() or self._refused():
             return
+        for container in (*self.init, *self.containers):
+            await container.adopt()
         await self._attach()
         await self._prepare_volumes()
         self.changed()
@@ -322,6 +326,7 @@ class PodWorker:
         await self._stop_containers(float(grace))
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
+        await self._stop_containers(0.0)  # what was being started meanwhile
 
     async def _stop_containers(self, grace: float) -> None:
         """First the containers, then the sidecars, the last to start first; all within ``grace`` seconds."""
@@ -334,6 +339,13 @@ class PodWorker:
         begun = time.monotonic()
         for container in reversed([c for c in self.init if is_sidecar(c.spec)]):
             await container.stop(max(0.0, grace - (time.monotonic() - begun)))
+
+    async def _leave_sandbox(self) -> None:
+        """Of a pod that has run to its end: its addresses may be another's, its status and its logs stay."""
+        self.changed()
+        await self._around.runtime.remove(self.pod, self._sandbox)
+        self._sandbox = None
+        self.changed()
 
     async def _remove(self) -> None:
         """Takes sandbox and files away, then tells the API that the pod is gone."""
@@ -355,7 +367,7 @@ class PodWorker:
             ips=self._ips,
             start_time=self.started,
             initialized=self._initialized,
-            sandbox=bool(self._ips),
+            sandbox=self._sandbox is not None,
             reason=self._reason,
             message=self._message,
             evicted=self._evicted,

@@ -10,6 +10,7 @@ exec closes.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -63,7 +64,19 @@ class Launch:
 
 
 async def launch(spec: Launch) -> Process:
-    """Starts the container. Raises LaunchError when any step up to exec fails."""
+    """Starts the container. Raises LaunchError when any step up to exec fails. When cancelled, it has ended."""
+    starting = asyncio.ensure_future(_launch(spec))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with suppress(LaunchError):
+            process = await starting
+            process.signal(signal.SIGKILL)
+            await process.wait()
+        raise
+
+
+async def _launch(spec: Launch) -> Process:
     for part in ("upper", "work", "root"):
         (spec.directory / part).mkdir(parents=True, exist_ok=True)
     errors, write_errors = os.pipe()
