@@ -123,4 +123,9 @@ def resource_of(crd: Object) -> Resource:
         custom=True,
         selectable=tuple(f["jsonPath"].lstrip(".") for f in storage.get("selectableFields") or ()),
         scale=scale,
+        deprecations=tuple(
+            (v["name"], v.get("deprecationWarning") or f"{spec['group']}/{v['name']} {names['kind']} is deprecated")
+            for v in spec["versions"]
+            if v.get("deprecated")
+        ),
     )
