@@ -102,11 +102,11 @@ class ContainerdRuntime:
             await asyncio.sleep(RETRY)
 
     async def create(self, pod: Object, directory: Path) -> Sandbox:
-        old = await self._sandboxes(pod["metadata"]["uid"])
-        attempt = max((found.metadata.attempt + 1 for found in old), default=0)
-        config = describe.sandbox_config(pod, directory, attempt)
         handler = pod["spec"].get("runtimeClassName") or ""  # the lab's classes are named like their handlers
         try:
+            old = await self._sandboxes(pod["metadata"]["uid"])
+            attempt = max((found.metadata.attempt + 1 for found in old), default=0)
+            config = describe.sandbox_config(pod, directory, attempt)
             await self._discard(old)  # dead ones, or they would have been found
             made = await self._sandbox(await self._client.run_sandbox(config, handler), pod)
             groups.limit_pod(pod["metadata"]["uid"], limits.of_pod(pod))
@@ -126,13 +126,16 @@ class ContainerdRuntime:
         remove_groups(pod["metadata"]["uid"])
 
     async def collect(self, keep: set[str]) -> None:
-        """Raises CriError."""
-        left = [found for found in await self._client.sandboxes({}) if found.metadata.uid not in keep]
-        for found in left:
-            log.info("leftover sandbox removed", pod=f"{found.metadata.namespace}/{found.metadata.name}")
-        await self._discard(left)
-        for uid in {found.metadata.uid for found in left}:
-            remove_groups(uid)
+        """What a containerd that is away has left is for the next time."""
+        try:
+            left = [found for found in await self._client.sandboxes({}) if found.metadata.uid not in keep]
+            for found in left:
+                log.info("leftover sandbox removed", pod=f"{found.metadata.namespace}/{found.metadata.name}")
+            await self._discard(left)
+            for uid in {found.metadata.uid for found in left}:
+                remove_groups(uid)
+        except CriError as error:
+            log.warning("leftovers not collected", error=str(error))
 
     async def _sandboxes(self, uid: str) -> list[Any]:
         return await self._client.sandboxes({describe.UID: uid})
