@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from scenario.cluster import BIN, Cluster
-from scenario.containerd.world import NS, RICH, pod, state
+from scenario.containerd.world import IMAGE, NS, RICH, pod, state
 
 from kubelab.lab import containerd
 from kubelab.lab.lab import Lab
@@ -31,14 +31,20 @@ def ready(cluster: Cluster, node: str) -> dict[str, Any]:
 
 
 def test_containers_outlive_kubelet_and_containerd(lab: Cluster, web: str) -> None:
+    lab.apply(pod("leaves", IMAGE, nodeName="node1"))
+    lab.kubectl("-n", NS, "wait", "pod/leaves", "--for=condition=Ready", "--timeout=20s")
     before = state(lab, web)
     made = Lab(lab.name)
     made.stop("containerd-node1", kill=True)
     down = lab.eventually(lambda: (entry := ready(lab, "node1"))["status"] == "False" and entry, "node1 is not ready")
     assert (down["reason"], down["message"]) == ("KubeletNotReady", "container runtime is down")
-    made.stop("kubelet-node1", kill=True)
+    lab.kubectl("-n", NS, "delete", "pod", "leaves", "--wait=false")
+    # The kubelet runs, so it is containerd that this starts.
+    lab.run(BIN / "cilium", "lab", "node", "start", "node1", "--name", lab.name)
+    lab.kubectl("-n", NS, "wait", "pod/leaves", "--for=delete", "--timeout=20s")
+    for process in ("containerd-node1", "kubelet-node1"):
+        made.stop(process, kill=True)
     made.start_kubelet("node1")  # and containerd, which it needs
-    lab.eventually(lambda: ready(lab, "node1")["status"] == "True", "node1 is ready")
     lab.eventually(lambda: lab.exec(NS, web, "echo", "here") == "here\n", "exec works again")
     assert state(lab, web) == before
     init = next(pid for pid in cgroups.members(group_of(lab, web)) if pid)

@@ -87,10 +87,13 @@ class ContainerdContainer:
         return self._exit is not None
 
     async def stop(self, grace: float) -> None:
-        try:
-            await self._client.stop(self._identifier, math.ceil(grace))
-        except CriError as error:
-            log.warning("container not stopped", container=self._identifier, error=str(error))
+        while self._exit is None:
+            try:
+                await self._client.stop(self._identifier, math.ceil(grace))
+                break
+            except CriError as error:  # of a containerd that is away, until it is back
+                log.warning("container not stopped", container=self._identifier, error=str(error))
+                await asyncio.sleep(_PAUSE_MAX)
         await self.wait()
 
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
