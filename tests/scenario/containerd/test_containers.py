@@ -11,6 +11,8 @@ from scenario.cluster import BIN, Cluster, CommandError
 from scenario.containerd.world import FOREVER, IMAGE, NS, RICH, following, pod, state, waiting
 from scenario.terminal import Step, on_terminal
 
+from kubelab.lab.lab import Lab
+
 pytestmark = pytest.mark.scenario
 
 
@@ -82,6 +84,8 @@ def test_limits_hold_and_who_breaks_them_is_killed(lab: Cluster) -> None:
     version2 = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max 2> /dev/null"
     said = lab.exec(NS, "bounded", "sh", "-c", f"{version2} || {script} || true").split()
     assert said[:2] == [str(16 << 20), "20000"]
+    rows = {(row.component, row.pod) for row in Lab(lab.name).usage(0.05)}
+    assert {("main", f"{NS}/bounded"), ("sandbox", f"{NS}/bounded")} <= rows
 
 
 def test_an_image_says_how_its_containers_run_and_end(lab: Cluster) -> None:
