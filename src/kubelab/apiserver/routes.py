@@ -26,6 +26,7 @@ from kubelab.apiserver.errors import (
     Unauthorized,
 )
 from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.health import add_health
 from kubelab.apiserver.impersonation import impersonated
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.openapi.served import add_routes as add_openapi
@@ -74,9 +75,7 @@ class Routes:
         # First: paths are tried in order, and most requests are for resources.
         router.add_route("*", "/api/{version}/{path:.+}", self._resource)
         router.add_route("*", "/apis/{group}/{version}/{path:.+}", self._resource)
-        for path in ("/healthz", "/readyz", "/livez"):
-            router.add_get(path, _healthy)
-            router.add_get(path + "/{check:.*}", _healthy)
+        add_health(router)
         router.add_get("/version", _version)
         router.add_get("/version/", _version)
         router.add_get("/", self._index)
@@ -206,10 +205,6 @@ class Routes:
 
     async def _keys(self, request: web.Request) -> web.Response:
         return json_response(self._authenticator.public_keys, content_type="application/jwk-set+json")
-
-
-async def _healthy(request: web.Request) -> web.Response:
-    return web.Response(text="ok")
 
 
 async def _version(request: web.Request) -> web.Response:
