@@ -1,8 +1,7 @@
 """Structural schemas of CRDs: defaulting and validation.
 
-Owns: what an OpenAPI v3 schema of a CRD does to an object. Comes in: an object and a schema node. Goes out: the
-object with
-defaults, or one cause per fault with the path of the field. `x-kubernetes-validations` (CEL rules) are not evaluated.
+Owns: what an OpenAPI v3 schema of a CRD does to an object. Comes in: an object and a schema node. Goes out: the object
+with defaults, or one cause per fault with the path of the field. Rules (`x-kubernetes-validations`) are `cel.rules`.
 Source: Kubernetes documentation "Extend the Kubernetes API with CustomResourceDefinitions".
 """
 
