@@ -1,7 +1,7 @@
 """Built-in kinds that a lab keeps and shows, but that nothing in it acts upon.
 
-Owns: their rows. Manifests and charts that bring them apply unchanged. Volumes of drivers are not attached. What webhooks
-and admission policies say is done in `admission`.
+Owns: their rows. Manifests and charts that bring them apply unchanged. Volumes of drivers are not attached. The rows
+of what `admission` reads are here too.
 """
 
 from kubelab.apiserver.resources import Resource, Subresource
