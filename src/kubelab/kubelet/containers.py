@@ -46,6 +46,8 @@ END_LIMIT = 5.0
 """Seconds for a runtime to tell of an end that it has brought about."""
 
 IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
+LOST = 137
+"""The exit code of a container whose end nobody saw."""
 
 
 def _duration(seconds: float) -> str:
@@ -125,7 +127,7 @@ class Container:
         return self.state.exit_code
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns."""
+        """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns. Returns when the end is in ``state``."""
         self._stopping = True
         self._wake.set()
         self.settled.set()
@@ -133,6 +135,13 @@ class Container:
             await self._terminate(self.process, grace)
             with suppress(TimeoutError):  # whoever follows the log waits for word of the end
                 await asyncio.wait_for(self._over.wait(), END_LIMIT)
+
+    def lost(self) -> None:
+        """The pod has ended before anybody knew how the container would."""
+        if self.state.kind != "terminated":
+            message = "The container could not be located when the pod was terminated"
+            self.state = self.state.terminated(LOST, "ContainerStatusUnknown", message)
+            self._save()
 
     async def execute(self, command: list[str], timeout: float) -> tuple[int, str]:
         """Runs a command inside, for exec probes and hooks."""
@@ -380,6 +389,6 @@ class Container:
             return True
         self.process = await self._host.adopt(record.process) if record.process else None
         if self.process is None:
-            self._ended(Exit(137, known=False), "the container ended while the kubelet was away")
+            self._ended(Exit(LOST, known=False), "the container ended while the kubelet was away")
         log.info("container adopted", container=self.name, running=self.running)
         return True

@@ -227,6 +227,8 @@ class PodWorker:
         await self._stop_containers(self.grace if end.grace is None else end.grace)
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
+        for container in (*self.init, *self.containers):
+            container.lost()
 
     async def _live(self) -> None:
         if self._finished_earlier() or self._refused():
