@@ -36,7 +36,7 @@ from kubelab.apiserver.responses import add_warnings, error_response, json_respo
 from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.subresources import Subresources
 from kubelab.apiserver.tokens import ISSUER
-from kubelab.apiserver.users import REQUESTER, WARNINGS, User
+from kubelab.apiserver.users import REQUESTER, WARNINGS, User, warn
 
 log = structlog.get_logger(__name__)
 
@@ -145,6 +145,9 @@ class Routes:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
         ASKED.set(target.version)
+        for version, text in target.resource.deprecated:
+            if version == target.version:
+                warn(text)
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
         if self._computed.serves(target.resource):
