@@ -115,6 +115,7 @@ class ApiServer:
             authenticator=authenticator,
             authorizer=authorizer,
             reviews=Reviews(authenticator, authorizer, rbac),
+            written=self.store.written,
         )
         self._runner: web.AppRunner | None = None
 
