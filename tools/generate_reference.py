@@ -12,12 +12,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum, IntFlag
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
@@ -50,16 +48,12 @@ def settings_page() -> str:
 
 def crds_page() -> str:
     """Every CRD with its fields. Shared schemas are described once, at the end."""
-    folder = files("cilium.api.crds")
-    documents = {
-        entry.name: yaml.safe_load(entry.read_text(encoding="utf-8"))
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    }
-    fragments: dict[str, dict[str, Any]] = documents.pop("fragments.yaml")
+    from cilium.api import crds
+
+    fragments = crds.fragments()
     lines = ["# Custom resources", "", NOTICE.format("`src/cilium/api/crds`"), ""]
     lines += ["What of a policy is parsed but not enforced yet: [Network policy](../policy.md).", ""]
-    for _, document in sorted(documents.items()):
+    for document in crds.documents():
         lines += crd_section(document["spec"])
     lines += ["## Shared types", ""]
     for name, schema in sorted(fragments.items()):

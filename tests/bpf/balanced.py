@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -147,14 +148,21 @@ class Cluster:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
 
-    def ask(self, namespace: str, protocol: str, address: str, port: int, *, size: int = 10, source: int = 0) -> Answer:
-        return self.ask_often(namespace, protocol, address, port, 1, size=size, source=source)[0]
+    def ask(self, namespace: str, protocol: str, address: str, port: int, **more: Any) -> Answer:
+        """Once; `more`: of `ask_often`."""
+        return self.ask_often(namespace, protocol, address, port, 1, **more)[0]
+
+    def is_silent(self, namespace: str, protocol: str, address: str, port: int) -> bool:
+        """Nobody answers or says why: for what a drop's event proves as well, so that it need not wait long."""
+        return self.ask(namespace, protocol, address, port, patience=0.5).error == "TIMEOUT"
 
     def ask_often(
-        self, namespace: str, protocol: str, address: str, port: int, count: int, *, size: int = 10, source: int = 0
-    ) -> list[Answer]:
+        self, namespace: str, protocol: str, address: str, port: int, count: int, *,
+        size: int = 10, source: int = 0, patience: float | None = None,
+    ) -> list[Answer]:  # fmt: skip
         fields = [protocol, address, str(port), str(size), str(source), str(count)]
-        done = execute(namespace, sys.executable, "-I", "-S", ECHO, "ask", *fields)
+        environment = os.environ | ({"ECHO_PATIENCE": str(patience)} if patience else {})
+        done = execute(namespace, sys.executable, "-I", "-S", ECHO, "ask", *fields, env=environment)
         return [Answer.read(line) for line in done.stdout.splitlines()]
 
     def drops(self, node: Node) -> list[int]:

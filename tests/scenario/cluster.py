@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kubelab.lab import Lab, LabError
 from kubelab.underlay import cgroups
 
 BIN = Path(sys.executable).parent
@@ -65,16 +66,19 @@ class Cluster:
         self.kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(manifest) for manifest in manifests))
 
     def node(self, node: str, *command: object, **options: Any) -> str:
-        return self.run(BIN / "cilium", "lab", "node", "--name", self.name, node, "--", *command, **options)
+        """As `cilium lab node` does it, without the start of another process."""
+        return self.run(*Lab(self.name).node_argv(node, [str(word) for word in command]), **options)
 
     def exec(self, namespace: str, pod: str, *command: object, **options: Any) -> str:
         return self.kubectl("-n", namespace, "exec", pod, "--", *command, **options)
 
     def agent(self, node: str) -> str:
         """The name of the agent's pod on a node."""
-        pods = self.get(
-            "-n", "kube-system", "pods", "-l", "k8s-app=cilium", "--field-selector", f"spec.nodeName={node}"
-        )
+        where = f"labelSelector=k8s-app%3Dcilium&fieldSelector=spec.nodeName%3D{node}"
+        try:
+            pods = Lab(self.name).api().get(f"/api/v1/namespaces/kube-system/pods?{where}")
+        except (LabError, OSError) as error:
+            raise CommandError(f"the agent of {node}: {error}") from error
         return str(pods["items"][0]["metadata"]["name"])
 
     def dbg(self, node: str, *command: object, **options: Any) -> str:

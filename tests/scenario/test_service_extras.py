@@ -345,6 +345,7 @@ class listener:  # noqa: N801 - reads as a verb
         self._process.communicate(timeout=20)
 
 
+@pytest.mark.parametrize("cluster", ["native"], indirect=True)  # the same in both, and agents look every 30 s only
 def test_a_node_port_that_a_process_holds(cluster: Cluster, pods: dict[str, Any]) -> None:
     """The process is named; the Service is served all the same."""
     ports = [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 31888}]

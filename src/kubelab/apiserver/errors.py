@@ -75,7 +75,11 @@ class ApiError(Exception):
             details["kind"] = self.kind
         if self.causes:
             details["causes"] = [
-                {"reason": c.reason, "message": c.message, **({"field": c.field} if c.field else {})}
+                {
+                    **({"reason": c.reason} if c.reason else {}),
+                    "message": c.message,
+                    **({"field": c.field} if c.field else {}),
+                }
                 for c in self.causes
             ]
         if self.retry_after:
@@ -205,3 +209,29 @@ def invalid(*, group: str, kind: str, name: str, causes: Sequence[Cause]) -> Inv
     subject = f"{kind}.{group}" if group else kind
     text = str(causes[0]) if len(causes) == 1 else f"[{', '.join(str(c) for c in causes)}]"
     return Invalid(f'{subject} "{name}" is invalid: {text}', group=group, kind=kind, name=name, causes=causes)
+
+
+def internal(text: str) -> InternalError:
+    """500 in the words of the real server."""
+    return InternalError(f"Internal error occurred: {text}", causes=[Cause("", "", text)])
+
+
+def of_status(status: dict[str, Any]) -> ApiError:
+    """The error that somebody else's `Status` object is."""
+
+    class StatusError(ApiError):
+        code, reason = int(status["code"]), str(status.get("reason") or "")
+
+    details = status.get("details") or {}
+    causes = [
+        Cause(str(c.get("field") or ""), str(c.get("reason") or ""), str(c.get("message") or ""))
+        for c in details.get("causes") or ()
+    ]
+    return StatusError(
+        str(status.get("message") or ""),
+        group=str(details.get("group") or ""),
+        kind=str(details.get("kind") or ""),
+        name=str(details.get("name") or ""),
+        causes=causes,
+        retry_after=int(details.get("retryAfterSeconds") or 0),
+    )

@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp import web
 
 from kubelab.apiserver.bodies import APPLY, Bodies
-from kubelab.apiserver.conversion import fields_to_stored
+from kubelab.apiserver.conversion import fields_to_stored, is_stored
+from kubelab.apiserver.custom_conversion import Conversions
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed, NotFound, too_large
 from kubelab.apiserver.options import delete_options, dry_run, field_manager, force, list_options, number
@@ -27,12 +28,15 @@ Object = dict[str, Any]
 
 
 class ResourceHandlers:
-    def __init__(self, store: Store, schemas: Schemas, renderer: Renderer, decoder: Decoder) -> None:
+    def __init__(
+        self, store: Store, schemas: Schemas, renderer: Renderer, decoder: Decoder, conversions: Conversions
+    ) -> None:
         self.decoder = decoder
         self._store = store
-        self.bodies = Bodies(schemas, decoder)
+        self.bodies = Bodies(schemas, decoder, conversions)
         self._renderer = renderer
-        self._watcher = Watcher(store, renderer)
+        self._conversions = conversions
+        self._watcher = Watcher(store, renderer, conversions)
 
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Dispatch by method. Raises MethodNotAllowed for what the resource does not offer."""
@@ -40,7 +44,7 @@ class ResourceHandlers:
             case "GET", False:
                 if request.query.get("watch") in ("true", "1"):
                     return await self._watcher.serve(request, target, negotiate(request.headers.get("Accept", "")))
-                return self.collection(request, target)
+                return await self.collection(request, target)
             case "GET", True:
                 if request.query.get("watch") in ("true", "1"):
                     return await self._watcher.serve(request, target, negotiate(request.headers.get("Accept", "")))
@@ -64,16 +68,16 @@ class ResourceHandlers:
         if wanted > self._store.version:
             raise too_large(wanted, self._store.version)
         obj = await self._store.get(target.resource.stored, target.name, namespace=target.namespace)
-        return self._answer(request, obj, target)
+        return await self._answer(request, obj, target)
 
-    def collection(self, request: web.Request, target: Target) -> web.Response:
+    async def collection(self, request: web.Request, target: Target) -> web.Response:
         options = list_options(request.query)
         options = replace(options, fields=fields_to_stored(options.fields, target))
         entries, metadata = page(
             self._store, target.resource.stored, namespace=target.namespace or None, options=options
         )
         return self._renderer.collection(
-            entries,
+            await self._conversions.entries(entries, target),
             target,
             negotiate(request.headers.get("Accept", "")),
             metadata=metadata,
@@ -91,7 +95,7 @@ class ResourceHandlers:
             manager=field_manager(request),
             dry_run=dry_run(request),
         )
-        return self._answer(request, obj, target, status=201, warnings=warnings)
+        return await self._answer(request, obj, target, status=201, warnings=warnings)
 
     async def update(self, request: web.Request, target: Target) -> web.Response:
         body, warnings = await self.bodies.read(request, target)
@@ -107,7 +111,7 @@ class ResourceHandlers:
             manager=field_manager(request),
             dry_run=dry_run(request),
         )
-        return self._answer(request, obj, target, warnings=warnings)
+        return await self._answer(request, obj, target, warnings=warnings)
 
     async def patch(self, request: web.Request, target: Target) -> web.Response:
         applies = request.content_type == APPLY
@@ -125,7 +129,7 @@ class ResourceHandlers:
             manager=field_manager(request),
             dry_run=dry_run(request),
         )
-        return self._answer(request, obj, target, warnings=warnings)
+        return await self._answer(request, obj, target, warnings=warnings)
 
     async def _apply(self, request: web.Request, target: Target, *, forced: bool) -> web.Response:
         content, warnings = await self.bodies.read_apply(request, target)
@@ -137,7 +141,7 @@ class ResourceHandlers:
             namespace=target.namespace,
             dry_run=dry_run(request),
         )
-        return self._answer(request, obj, target, status=201 if created else 200, warnings=warnings)
+        return await self._answer(request, obj, target, status=201 if created else 200, warnings=warnings)
 
     async def delete(self, request: web.Request, target: Target) -> web.Response:
         options = await delete_options(request, self.decoder)
@@ -146,7 +150,7 @@ class ResourceHandlers:
         obj = await self._store.delete(resource.stored, target.name, namespace=target.namespace, **options)
         still_there = self._store.peek(resource.stored, target.name, namespace=target.namespace)
         if still_there is not None and still_there["metadata"]["uid"] == before["metadata"]["uid"]:
-            return self._answer(request, obj, target)
+            return await self._answer(request, obj, target)
         uid = before["metadata"]["uid"]
         return json_response(success(name=target.name, group=resource.group, kind=resource.plural, uid=uid))
 
@@ -168,9 +172,10 @@ class ResourceHandlers:
             except NotFound:
                 continue  # An earlier deletion of this request took it along.
         metadata = {"resourceVersion": str(self._store.version)}
-        return self._renderer.collection(listing.entries, target, Negotiation(), metadata=metadata)
+        entries = await self._conversions.entries(listing.entries, target)
+        return self._renderer.collection(entries, target, Negotiation(), metadata=metadata)
 
-    def _answer(
+    async def _answer(
         self,
         request: web.Request,
         obj: Object,
@@ -180,7 +185,7 @@ class ResourceHandlers:
         warnings: list[str] | None = None,
     ) -> web.Response:
         return self._renderer.single(
-            obj,
+            obj if is_stored(target) else await self._conversions.shown(obj, target),
             target,
             negotiate(request.headers.get("Accept", "")),
             status=status,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from aiohttp import web
@@ -118,6 +118,27 @@ class Kubelets:
         await client.write(head)
         await relay(client, kubelet)
         return Upgraded()
+
+    async def tunnel(
+        self, endpoint: Endpoint, host: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection into the pod network: the kubelet copies bytes. Raises OSError, ApiError with the kubelet's
+        words."""
+        reader, writer = await self._connect(endpoint)
+        try:
+            lines = [f"GET /tunnel/{quote(host, safe='')}/{port} HTTP/1.1", "Host: kubelet"]
+            writer.write("\r\n".join([*lines, "Connection: Upgrade", "Upgrade: tcp", "", ""]).encode())
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            if (code := int(head.split(None, 2)[1])) != 101:
+                raise refusal(code, await _body(reader, head))
+        except asyncio.IncompleteReadError as error:
+            writer.close()
+            raise ConnectionResetError("connection reset by peer") from error
+        except BaseException:
+            writer.close()
+            raise
+        return reader, writer
 
     async def _connect(self, endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if endpoint.socket:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from kubelab.apiserver.conversion import from_stored, is_stored
+from kubelab.apiserver.conversion import is_stored
 from kubelab.apiserver.errors import ApiError
 from kubelab.apiserver.requests import Negotiation, Target
 from kubelab.apiserver.tables import Tables, partial
@@ -48,7 +48,7 @@ def success(*, name: str, group: str, kind: str, uid: str) -> Object:
 
 
 class Renderer:
-    """Objects in the form that the client wants."""
+    """Objects in the form that the client wants. They come in its version."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -70,7 +70,7 @@ class Renderer:
             )
         if negotiation.form == "PartialObjectMetadata":
             return json_response(partial(obj), status=status, warnings=warnings)
-        return json_response(from_stored(obj, target), status=status, warnings=warnings)
+        return json_response(obj, status=status, warnings=warnings)
 
     def collection(
         self,
@@ -97,9 +97,8 @@ class Renderer:
     def table(
         self, objects: Iterable[Object], target: Target, *, metadata: Object, include: str, headers: bool = True
     ) -> Object:
-        versioned = (from_stored(o, target) for o in objects)
         return self._tables.render(
-            versioned,
+            objects,
             resource=target.resource.key,
             version=target.version,
             metadata=metadata,
@@ -108,6 +107,4 @@ class Renderer:
         )
 
     def _raw(self, entry: Entry, target: Target) -> msgspec.Raw | Object:
-        if is_stored(target):
-            return msgspec.Raw(entry.raw)
-        return from_stored(entry.object, target)
+        return msgspec.Raw(entry.raw) if is_stored(target) else entry.object

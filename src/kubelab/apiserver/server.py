@@ -20,6 +20,9 @@ from aiohttp import web
 
 from kubelab.apiserver.accounts import DefaultAccounts
 from kubelab.apiserver.admission.chain import plugins
+from kubelab.apiserver.admission.conditions import Conditions
+from kubelab.apiserver.admission.policies import PolicyAdmission
+from kubelab.apiserver.admission.webhooks.dispatch import WebhookAdmission
 from kubelab.apiserver.authentication import Authenticator
 from kubelab.apiserver.authorization.chain import Chain, Masters
 from kubelab.apiserver.authorization.node import NodeAuthorizer
@@ -28,6 +31,7 @@ from kubelab.apiserver.bootstrap import create_namespaces, create_policy, publis
 from kubelab.apiserver.builtins import builtin_resources
 from kubelab.apiserver.computed import Computed
 from kubelab.apiserver.crds import CustomResources
+from kubelab.apiserver.custom_conversion import Conversions
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
@@ -47,6 +51,7 @@ from kubelab.apiserver.subresources import Subresources
 from kubelab.apiserver.tables import Tables
 from kubelab.apiserver.tls import Authority
 from kubelab.apiserver.tokens import Tokens
+from kubelab.apiserver.webhooks.client import WebhookClient
 
 Address = tuple[str, int]
 _ALWAYS_NAMED = (
@@ -93,11 +98,14 @@ class ApiServer:
         rbac = RbacAuthorizer(self.store)
         authorizer = Chain([Masters(), NodeAuthorizer(self.store), rbac])
         authenticator = Authenticator(self.tokens, self.store)
-        self.store.admission = plugins(rbac, authorizer)
+        client, conditions = WebhookClient(self.store, self.kubelets), Conditions(authorizer)
+        conversions = Conversions(self.store, self.schemas, client)
+        self.store.admission = plugins(rbac, authorizer, PolicyAdmission(self.store, conditions))
+        self.store.webhooks = WebhookAdmission(self.store, client, conversions, strategies, conditions)
         DefaultAccounts(self.store)
         renderer = Renderer(self.tables)
         self.computed = Computed(self.store, self.registry, self.schemas, self.tables, renderer)
-        handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder())
+        handlers = ResourceHandlers(self.store, self.schemas, renderer, Decoder(), conversions)
         self._routes = Routes(
             registry=self.registry,
             handlers=handlers,

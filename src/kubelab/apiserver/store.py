@@ -248,13 +248,23 @@ class Store(Steps):
         return self._finish_update(write, entry)
 
     async def review(
-        self, resource: str, name: str, obj: Object, *, namespace: str, subresource: str, operation: str, dry_run: bool
+        self,
+        resource: str,
+        name: str,
+        obj: Object,
+        *,
+        namespace: str,
+        subresource: str,
+        operation: str,
+        dry_run: bool = False,
+        old: Object | None = None,
     ) -> None:
-        """Ask admission about what is no write of the store: evictions, bindings, `exec`. `obj` is what was sent, and
-        may be changed in place. Raises ApiError for a refusal."""
+        """Ask admission about what is no write of the store: evictions, bindings, scales, `exec`. `obj` is what was
+        sent, and may be changed in place. Raises ApiError for a refusal."""
         known = self._resource(resource)
-        obj.setdefault("metadata", {}).setdefault("namespace", namespace)
-        write = Write(known, obj, None, self, subresource, operation, dry_run, name)
+        if namespace:
+            obj.setdefault("metadata", {}).setdefault("namespace", namespace)
+        write = Write(known, obj, old, self, subresource, operation, dry_run, name)
         self.admission.validate_other(write)
         if self.webhooks.concern(write):
             await self.webhooks.mutate(write)

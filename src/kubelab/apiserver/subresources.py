@@ -10,7 +10,7 @@ from aiohttp import web
 
 from kubelab import timestamps
 from kubelab.apiserver import errors, evictions, jsonpath, selectors
-from kubelab.apiserver.admission.base import CREATE
+from kubelab.apiserver.admission.base import CONNECT, CREATE, UPDATE
 from kubelab.apiserver.bodies import APPLY
 from kubelab.apiserver.decoding import decode, decode_apply
 from kubelab.apiserver.errors import BadRequest, MethodNotAllowed
@@ -32,6 +32,10 @@ Object = dict[str, Any]
 _NO_EPHEMERAL_CONTAINERS = (
     "ephemeral containers are not supported by the kubelets of this cluster: use kubectl exec, or debug a copy of the "
     "pod (kubectl debug --copy-to)"
+)
+_NO_RESIZE = (
+    "in-place resize is not supported by the kubelets of this cluster: change the template of the pod's workload, or "
+    "delete the pod and create it anew"
 )
 
 
@@ -62,11 +66,16 @@ class Subresources:
             case "log", "GET":
                 return await self._proxy.logs(request, target)
             case (("exec" | "attach"), ("GET" | "POST")):
+                await self._ask_to_connect(request, target)
                 return await self._proxy.stream(request, target)
             case "portforward", ("GET" | "POST"):
+                await self._ask_to_connect(request, target)
                 return await self._proxy.forward(request, target)
             case "proxy", _:
+                await self._ask_to_connect(request, target)
                 return await self._web_proxy.handle(request, target)
+            case "resize", _:
+                raise MethodNotAllowed(_NO_RESIZE)
             case "ephemeralcontainers", _:
                 raise MethodNotAllowed(_NO_EPHEMERAL_CONTAINERS)
         raise MethodNotAllowed("the server does not allow this method on the requested resource")
@@ -91,8 +100,10 @@ class Subresources:
                 "spec.replicas", "FieldValueInvalid", f"Invalid value: {replicas!r}: want a number, 0 or more"
             )
             raise errors.invalid(group="autoscaling", kind="Scale", name=target.name, causes=[cause])
+        sent = {**scale, "spec": {"replicas": replicas}}
+        await self._ask(request, target, sent, UPDATE, old=scale)
         change: Object = {}
-        _put(change, _scale_paths(target.resource)[0], replicas)
+        _put(change, _scale_paths(target.resource)[0], sent["spec"]["replicas"])
         if applies:
             applier = Applier(field_manager(request), force=forced, subresource="scale")
             updated, _ = await self._store.apply(
@@ -112,6 +123,36 @@ class Subresources:
         )
         return json_response(scale_of(updated, target.resource))
 
+    async def _ask_to_connect(self, request: web.Request, target: Target) -> None:
+        """Admission sees the options of a connection."""
+        known = target.resource.subresource(target.subresource)
+        options: Object = {"kind": known.kind if known else "", "apiVersion": "v1"}
+        for name, value in request.query.items():
+            if name in ("stdin", "stdout", "stderr", "tty"):
+                options[name] = value in ("true", "1")
+            elif name == "command":
+                options.setdefault(name, []).append(value)
+            elif name == "container":
+                options[name] = value
+        if target.subresource == "proxy":
+            options["path"] = target.rest
+        await self._ask(request, target, options, CONNECT)
+
+    async def _ask(
+        self, request: web.Request, target: Target, obj: Object, operation: str, *, old: Object | None = None
+    ) -> None:
+        """Admission about what is no write of the object itself. Raises ApiError."""
+        await self._store.review(
+            target.resource.key,
+            target.name,
+            obj,
+            namespace=target.namespace,
+            subresource=target.subresource,
+            operation=operation,
+            dry_run=dry_run(request),
+            old=old,
+        )
+
     async def _bind(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
         node = (body.get("target") or {}).get("name", "")
@@ -127,6 +168,7 @@ class Subresources:
 
     async def _token(self, request: web.Request, target: Target) -> web.Response:
         body = self._handlers.decoder.object(await request.read(), request.headers.get("Content-Type", ""))
+        await self._ask(request, target, body, CREATE)
         answer = answer_token_request(self._store, self._tokens, body, namespace=target.namespace, name=target.name)
         return json_response(answer, status=201)
 
@@ -136,9 +178,7 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
     if not node:
         raise BadRequest("Binding: target.name: Required value: name the node")
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"name": node}}
-    await store.review(
-        "pods", name, binding, namespace=namespace, subresource="binding", operation=CREATE, dry_run=False
-    )
+    await store.review("pods", name, binding, namespace=namespace, subresource="binding", operation=CREATE)
     pod = await store.get("pods", name, namespace=namespace)
     assigned = pod["spec"].get("nodeName")
     if assigned:

@@ -31,6 +31,8 @@ class User:
         return self.name.removeprefix(NODE_PREFIX) if NODES in self.groups and NODE_PREFIX in self.name else ""
 
 
+CONTROLLERS = User("system:kube-controller-manager", (AUTHENTICATED,))
+"""Who writes when nobody asked for it."""
 REQUESTER: ContextVar[User | None] = ContextVar("requester", default=None)
 WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 """What the answer to the present request will warn of (Warning headers)."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
-from kubelab.apiserver.conversion import fields_to_stored, from_stored, is_stored
+from kubelab.apiserver.conversion import fields_to_stored, is_stored
+from kubelab.apiserver.custom_conversion import Conversions
 from kubelab.apiserver.errors import ApiError, BadRequest, too_large
 from kubelab.apiserver.options import WatchOptions, number, watch_options
 from kubelab.apiserver.requests import Negotiation, Target
@@ -27,9 +28,10 @@ _BOOKMARK_SECONDS = 60.0
 class Watcher:
     """Serves watches of one store."""
 
-    def __init__(self, store: Store, renderer: Renderer) -> None:
+    def __init__(self, store: Store, renderer: Renderer, conversions: Conversions) -> None:
         self._store = store
         self._renderer = renderer
+        self._conversions = conversions
 
     async def serve(self, request: web.Request, target: Target, negotiation: Negotiation) -> web.StreamResponse:
         query = request.query
@@ -50,7 +52,7 @@ class Watcher:
             return response
         with watch:
             await response.prepare(request)
-            stream = _Stream(self._store, self._renderer, target, negotiation, options, query)
+            stream = _Stream(self._store, self._renderer, self._conversions, target, negotiation, options, query)
             try:
                 async with asyncio.timeout(deadline):
                     await stream.pump(watch, response)
@@ -80,6 +82,7 @@ class _Stream:
         self,
         store: Store,
         renderer: Renderer,
+        conversions: Conversions,
         target: Target,
         negotiation: Negotiation,
         options: WatchOptions,
@@ -87,6 +90,7 @@ class _Stream:
     ) -> None:
         self._store = store
         self._renderer = renderer
+        self._conversions = conversions
         self._target = target
         self._form = negotiation.form
         self._include = query.get("includeObject", "Metadata")
@@ -103,12 +107,15 @@ class _Stream:
             except TimeoutError:
                 # Everything up to the store's version was delivered: nothing was ready.
                 if self._store.version > self._sent:
-                    await response.write(self._line(self._store.bookmark(self._target.resource.stored)))
+                    bookmark = self._store.bookmark(self._target.resource.stored)
+                    for event in await self._conversions.events([bookmark], self._target):
+                        await response.write(self._line(event))
                     self._sent = self._store.version
                 continue
             if not events:
                 return
-            lines = [self._line(e) for e in events if e.type != "BOOKMARK" or self._initial_end]
+            wanted = [e for e in events if e.type != "BOOKMARK" or self._initial_end]
+            lines = [self._line(e) for e in await self._conversions.events(wanted, self._target)]
             if lines:
                 await response.write(b"".join(lines))
                 self._sent = max(self._sent, events[-1].version)
@@ -131,8 +138,6 @@ class _Stream:
             self._headers = False
         elif self._form == "PartialObjectMetadata":
             obj = partial(obj)
-        else:
-            obj = from_stored(obj, self._target)
         return msgspec.json.encode({"type": event.type, "object": obj}) + b"\n"
 
 

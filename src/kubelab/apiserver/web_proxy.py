@@ -4,14 +4,13 @@ Comes in: requests to `<name>/proxy/<path>`, where a name is `[scheme:]name[:por
 meant, streamed. The pod network is reached from a node: that node's kubelet makes the request.
 """
 
-import random
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
 
+from kubelab.apiserver.backends import backend
 from kubelab.apiserver.errors import BadRequest, NotFound, Unavailable
 from kubelab.apiserver.kubelets import Endpoint, Kubelets, unreachable
 from kubelab.apiserver.requests import Target
@@ -21,7 +20,6 @@ _HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
      "upgrade", "host", "authorization", "content-length")
 )  # fmt: skip
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +75,10 @@ class WebProxy:
     async def _service(self, namespace: str, wanted: Named) -> tuple[str, str, int]:
         """(node, address, port) of one of its ready endpoints."""
         service = await self._store.get("services", wanted.name, namespace=namespace)
-        ports = service["spec"].get("ports") or []
-        named = [p for p in ports if wanted.port in ("", p.get("name"), str(p["port"]))]
-        if not named or (not wanted.port and len(ports) > 1):
-            raise Unavailable(f'no service port {wanted.port!r} found for service "{wanted.name}"')
-        name = named[0].get("name") or ""
-        found = []
-        for piece in self._slices(namespace, wanted.name):
-            numbers = [p["port"] for p in piece.get("ports") or () if (p.get("name") or "") == name and p.get("port")]
-            for entry in piece.get("endpoints") or ():
-                ready = (entry.get("conditions") or {}).get("ready", True)
-                if ready and entry.get("nodeName") and entry.get("addresses") and numbers:
-                    found.append((entry["nodeName"], entry["addresses"][0], numbers[0]))
-        if not found:
+        found = backend(self._store, service, wanted.port)
+        if not found.node:
             raise Unavailable(f'no endpoints available for service "{wanted.name}"')
-        return random.choice(found)
-
-    def _slices(self, namespace: str, service: str) -> list[Object]:
-        label = "kubernetes.io/service-name"
-        return [
-            piece
-            for piece in self._store.peek_all("endpointslices.discovery.k8s.io", namespace=namespace)
-            if (piece["metadata"].get("labels") or {}).get(label) == service
-        ]
+        return found.node, found.host, found.port
 
     async def _send(self, request: web.Request, target: Target, endpoint: Endpoint, prefix: str) -> web.StreamResponse:
         """The request as it came, to the kubelet's `prefix` and the path behind `/proxy`."""

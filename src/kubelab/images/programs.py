@@ -26,7 +26,7 @@ STANDINS = "/usr/lib/kubelab/python/kubelab"
 INSIDE, OUTSIDE = f"{STANDINS}/standin/run.py", str(_DIRECTORY / "run.py")
 """What starts a stand-in, in containers and on the machine."""
 
-_PARTS = {"__init__", "run", "conversation", "grpc", "client", "flags"}
+_PARTS = {"__init__", "run", "conversation", "grpc", "client", "flags", "shop"}
 """Modules that are no programs."""
 
 

@@ -16,9 +16,10 @@ import structlog
 from kubelab.kubelet import runtime
 from kubelab.kubelet.client import ApiClient, ApiError
 from kubelab.kubelet.config import KubeletConfig, Object
-from kubelab.kubelet.environment import MissingReferenceError, decode
+from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.node import NodeReporter
+from kubelab.kubelet.references import References
 from kubelab.kubelet.reports import Reporter
 from kubelab.kubelet.server import KubeletServer
 from kubelab.kubelet.services import KnownServices
@@ -50,13 +51,16 @@ class Kubelet:
         self._network_changed = asyncio.Condition()
         self._reporter = Reporter(client, config.node)
         self._node = NodeReporter(client, config, self._runtime)
+        self._references = References(client, self._refresh)
         self._around = Surroundings(
             config=config,
             runtime=self._runtime,
             network_changed=self._network_changed,
             inotify=self._inotify,
             reporter=self._reporter,
-            sources=Sources(self._fetch, self._token, config, self._claimed, KnownServices(client, config).of),
+            sources=Sources(
+                self._references.fetch, self._token, config, self._claimed, KnownServices(client, config).of
+            ),
         )
         self.workers: dict[str, PodWorker] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -71,9 +75,9 @@ class Kubelet:
                 tasks.create_task(self._watch_node(), name="node as others see it")
                 tasks.create_task(self._reporter.run(), name="reports")
                 tasks.create_task(self._watch_network(), name="network")
+                tasks.create_task(self._watch_runtime(), name="runtime")
                 tasks.create_task(server.run(Path(self._config.socket)), name="server")
-                tasks.create_task(self._watch_data("configmaps"), name="configmaps")
-                tasks.create_task(self._watch_data("secrets"), name="secrets")
+                tasks.create_task(self._references.run(), name="references")
                 tasks.create_task(self._watch_pods(), name="pods")
                 tasks.create_task(self._rotate_tokens(), name="tokens")
         finally:
@@ -129,6 +133,7 @@ class Kubelet:
                 self._assign(worker.pod)
             return
         self.workers.pop(worker.uid, None)
+        self._references.keep(left.pod for left in self.workers.values())
 
     async def _collect_garbage(self, keep: set[str]) -> None:
         """Removes what an earlier kubelet left of pods that no longer exist, attachments included."""
@@ -164,30 +169,17 @@ class Kubelet:
                 for wait in waits:
                     wait.cancel()
 
+    async def _watch_runtime(self) -> None:
+        async for reason in self._runtime.health():
+            self._node.runtime(reason)
+
     # -- data of the API that pods see --------------------------------------------------------------------------
 
-    async def _watch_data(self, kind: str) -> None:
-        async for event in self._client.list_and_watch(f"/api/v1/{kind}"):
-            if event.kind != "upsert":
-                continue
-            for obj in event.objects:
-                meta = obj["metadata"]
-                for worker in list(self.workers.values()):
-                    if worker.pod["metadata"]["namespace"] == meta["namespace"]:
-                        await worker.refresh(kind, meta["name"])
-
-    async def _fetch(self, kind: str, namespace: str, name: str) -> dict[str, bytes] | None:
-        while True:
-            try:
-                obj = await self._client.get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
-                return decode({**obj, "kind": "Secret" if kind == "secrets" else "ConfigMap"})
-            except ApiError as error:
-                if error.code == 404:
-                    return None
-                log.warning("reference not fetched", kind=kind, name=name, error=str(error))
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                log.warning("reference not fetched", kind=kind, name=name, error=str(error) or repr(error))
-            await asyncio.sleep(FETCH_RETRY)
+    async def _refresh(self, kind: str, namespace: str, name: str) -> None:
+        """A ConfigMap or Secret changed."""
+        for worker in list(self.workers.values()):
+            if worker.pod["metadata"]["namespace"] == namespace:
+                await worker.refresh(kind, name)
 
     async def _rotate_tokens(self) -> None:
         while True:

@@ -1,18 +1,20 @@
-"""HTTP from the node into the pod network, for pods/proxy and services/proxy.
+"""From the node into the pod network: HTTP for pods/proxy and services/proxy, connections for webhooks.
 
-In: requests of the API server to ``/proxy/{scheme}/{host}/{port}/{path}``. Out: the answer of who listens there.
+In: requests of the API server to ``/proxy/{scheme}/{host}/{port}/{path}`` and ``/tunnel/{host}/{port}``. Out: the
+answer of who listens there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from kubelab.streaming.duplex import StreamDuplex, TakenOver, Upgraded, relay
+from kubelab.streaming.duplex import StreamDuplex, TakenOver, Upgraded, relay, switching
 
 _HOP_BY_HOP = frozenset(("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host"))
 _CONNECT_TIMEOUT = 10.0
@@ -46,6 +48,19 @@ class Pages:
                       "reason": "ServiceUnavailable", "code": 503}  # fmt: skip
             return web.json_response(status, status=503)
 
+    async def tunnel(self, request: web.Request) -> web.StreamResponse:
+        """A connection: bytes are copied both ways. 502 with the reason when nobody listens."""
+        info = request.match_info
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                reader, writer = await asyncio.open_connection(info["host"], int(info["port"]))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise web.HTTPBadGateway(text=_reason(error)) from error
+        client = TakenOver(request)
+        await client.write(switching(("Connection", "Upgrade"), ("Upgrade", "tcp")))
+        await relay(client, StreamDuplex(reader, writer))
+        return Upgraded()
+
     async def _copy(self, request: web.Request, url: str) -> web.StreamResponse:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
@@ -75,6 +90,14 @@ async def _upgrade(request: web.Request, host: str, port: int, url: str) -> web.
     await server.write("\r\n".join([*lines, "", ""]).encode())
     await relay(TakenOver(request), server)
     return Upgraded()
+
+
+def _reason(error: BaseException) -> str:
+    """As Go programs say it."""
+    if isinstance(error, TimeoutError):
+        return "i/o timeout"
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if number and number > 0 else str(error)
 
 
 def _unverified() -> ssl.SSLContext:

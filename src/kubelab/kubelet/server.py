@@ -9,6 +9,7 @@ GET or POST /portForward/{namespace}/{pod}?port
 GET /stats/summary
 GET /metrics/resource
 ANY /proxy/{scheme}/{host}/{port}/{path}    a request into the pod network
+GET /tunnel/{host}/{port}                   a connection into it (Upgrade: tcp)
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class KubeletServer:
                 web.get("/stats/summary", self._stats),
                 web.get("/metrics/resource", self._resource_metrics),
                 web.route("*", "/proxy/{scheme}/{host}/{port}{path:.*}", self._pages.handle),
+                web.get("/tunnel/{host}/{port}", self._pages.tunnel),
             ]
         )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)

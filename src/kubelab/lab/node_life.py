@@ -67,7 +67,8 @@ class NodeLife:
         return not record.stopped
 
     def start(self, name: str, progress: Progress) -> None:
-        """Boots a node that was stopped; where only the kubelet had ended, it is started and adopts what runs."""
+        """Boots a node that was stopped; where only kubelet or containerd had ended, it is started, and what runs is
+        adopted."""
         state = self.paths.require()
         record = state.node(name)
         pid = state.pids.get(f"kubelet-{name}")
@@ -76,6 +77,8 @@ class NodeLife:
             self._destroy(record)
             self._boot(record)
         elif pid is not None and processes.alive(pid):
+            if state.options.runtime == "containerd" and self.nodes.start_containerd(name):
+                return
             raise LabError(f"node {name} runs already")
         else:
             self.nodes.start_kubelet(name)

@@ -5,11 +5,9 @@ In: records of nodes in the lab's state. Out: namespaces with a kubelet inside; 
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,17 +52,18 @@ class Nodes:
         process = f"kubelet-{name}"
         self.daemons.record(process, processes.start(argv, self.daemons.log(process)))
 
-    def start_containerd(self, name: str) -> None:
-        """For the first time or after it was stopped, unless it runs; containers go on without it. Raises LabError."""
+    def start_containerd(self, name: str) -> bool:
+        """For the first time or after it was stopped; containers go on without it. False: it runs. Raises LabError."""
         process, pids = f"containerd-{name}", self.paths.require().pids
         if process in pids and processes.alive(pids[process]):
-            return
+            return False
         space, log = self.paths.space(name), self.daemons.log(process)
         record = containerd.start(space, log)
         self.daemons.record(process, record)
         containerd.await_ready(space, record, log)
         for archive in images.archives(self.paths):
             containerd.import_image(space, archive)
+        return True
 
     def argv(self, name: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` in the node's namespaces; of ``external``, the world outside, in that of
@@ -82,20 +81,20 @@ class Nodes:
     def container_argv(self, name: str, pod_uid: str, container: str, command: Sequence[str]) -> list[str]:
         """A command line that runs ``command`` as root in a running container. Raises LabError when there is none."""
         group = self._container_group(name, pod_uid, container)
-        first = next((pid for pid in cgroups.members(group) if processes.is_init(pid)), None)
+        members = cgroups.members(group)
+        first = next((pid for pid in members if processes.is_init(pid)), next(iter(members), None))
         if first is None:
             raise LabError(f"container {container} of pod {pod_uid} does not run on {name}")
         script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
-        enter = [f"--target={first}", "--mount", "--net", "--pid", "--uts", "--wdns=/", "--"]
+        enter = [f"--target={first}", "--mount", "--net", "--ipc", "--pid", "--uts", "--wdns=/", "--"]
         return ["sh", "-c", script, str(group), *enter, *command]
 
     def _container_group(self, name: str, pod_uid: str, container: str) -> Path:
         """The kubelet's, of a process; runc's, of a container of containerd, which the kubelet has recorded."""
         node_group = cgroups.node_path(self.paths.name, name)
-        record = self.paths.space(name).kubelet / "pods" / pod_uid / "containers" / container / "state.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            identifier = json.loads(record.read_text())["process"]["container"]
-            return containerd.container_group(node_group, pod_uid, identifier)
+        for identifier, found in containerd.container_names(self.paths.space(name), pod_uid).items():
+            if found == container:
+                return containerd.container_group(node_group, pod_uid, identifier)
         return node_group / "kubepods" / f"pod{pod_uid}" / container
 
     def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:

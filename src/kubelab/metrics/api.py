@@ -7,9 +7,9 @@ Source: `k8s.io/metrics` API reference; metrics-server documentation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from kubelab import timestamps
 from kubelab.apiserver.errors import NotFound, not_found
 from kubelab.apiserver.printers.columns import Column, name_column
 from kubelab.apiserver.resources import Resource
@@ -116,17 +116,15 @@ def pod_usage_of(collector: Collector, pod: Object) -> PodUsage | None:
 def _head(kind: str, obj: Object) -> Object:
     own = obj["metadata"]
     metadata = {field: own[field] for field in ("name", "namespace", "labels") if own.get(field)}
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "kind": kind,
         "apiVersion": f"{GROUP}/{VERSION}",
-        "metadata": {**metadata, "creationTimestamp": now},
+        "metadata": {**metadata, "creationTimestamp": timestamps.now()},
     }
 
 
 def _when(used: Usage | PodUsage) -> Object:
-    at = datetime.fromtimestamp(used.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"timestamp": at, "window": f"{used.window:.3f}".rstrip("0").rstrip(".") + "s"}
+    return {"timestamp": timestamps.seconds(used.at), "window": f"{used.window:.3f}".rstrip("0").rstrip(".") + "s"}
 
 
 def _usage(usage: Usage) -> Object:

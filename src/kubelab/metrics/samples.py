@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
+
+from kubelab import timestamps
 
 SHORTEST, LONGEST = 5.0, 60.0
 """Of a container that was seen once, the time since its start is the window, if it lies within these seconds."""
@@ -98,7 +99,7 @@ def _point(measured: Mapping[str, Any], at: float) -> Point:
     started = measured.get("startTime")
     return Point(
         at=at,
-        started=datetime.fromisoformat(started).timestamp() if started else 0.0,
+        started=timestamps.parse(started).timestamp() if started else 0.0,
         cpu_nanoseconds=measured["cpu"]["usageCoreNanoSeconds"],
         memory_bytes=measured["memory"]["workingSetBytes"],
     )

@@ -26,6 +26,7 @@ MAX_SHOWN = 4096
 MAX_BYTES = 64 * 1024 * 1024
 MAX_BODY = 1024 * 1024
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+STYLE = "body{font-family:Helvetica,Arial,sans-serif;color:#222;max-width:60em;margin:2em auto;padding:0 1em}"
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 
 
@@ -133,9 +134,10 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
-def page(title: str, body: str, status: str = "200 OK") -> Response:
+def page(title: str, body: str, status: str = "200 OK", style: str = STYLE) -> Response:
     """An HTML page; the body is HTML."""
-    head = f"<!DOCTYPE html>\n<html><head><title>{escape(title)}</title></head>"
+    head = f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    head += f"<style>{style}</style></head>"
     text = f"{head}\n<body><h1>{escape(title)}</h1>\n{body}</body></html>\n"
     return Response(text, status, "text/html; charset=utf-8")
 
@@ -165,13 +167,18 @@ class Conversation:
         answer: Answer = echo,
         own: str = "",
         later: Callable[[Request], None] | None = None,
+        check: Callable[[int, str], None] | None = None,
     ) -> None:
-        """With ``later`` requests go there, one at a time, and come back by ``finish``: answers may take their time."""
+        """With ``later`` requests go there, one at a time, and come back by ``finish``: answers may take their time.
+
+        With ``check`` gRPC's checks of named services go there, with their stream, and come back by ``checked``.
+        """
         self.output = b""
         self.waiting: Request | None = None
         self._later = later
         self.closing = False
         self.peer, self.port, self.own, self._identity, self._respond_to = peer, port, own, identity, answer
+        self._check = check
         self._input = b""
         self._http: bool | None = None
         self._http2: grpc.Http2 | None = None
@@ -204,11 +211,17 @@ class Conversation:
         if not data:
             self.closing = True
 
+    def checked(self, stream: int, good: bool) -> None:
+        """How a check of a service ended."""
+        assert self._http2 is not None
+        self._http2.tell(stream, good=good)
+        self.output, self._http2.output = self.output + self._http2.output, b""
+
     def _decide(self, more: bool) -> None:
         """What is spoken; nothing is decided as long as the first word, or the preface, is not complete."""
         preface = grpc_health.PREFACE
         if self._input.startswith(preface):
-            self._http2, self._input = grpc.Http2(), self._input[len(preface) :]
+            self._http2, self._input = grpc.Http2(self._check), self._input[len(preface) :]
         elif self._input and preface.startswith(self._input) and more:
             return
         else:

@@ -30,12 +30,17 @@ BACKLOG = 1024
 
 
 class Words:
-    """What is said beside HTTP: to each datagram, and to each TCP connection at once, which ends it."""
+    """What is said beside HTTP: to each datagram; to each TCP connection at once, which ends it; and whether a service
+    is well that a gRPC health check names, which may take its time.
+    """
 
     def __init__(
-        self, datagram: Callable[[bytes, tuple[str, int]], bytes] | None = None, greeting: bytes = b""
+        self,
+        datagram: Callable[[bytes, tuple[str, int]], bytes] | None = None,
+        greeting: bytes = b"",
+        check: Callable[[str], bool] | None = None,
     ) -> None:
-        self.datagram, self.greeting = datagram, greeting
+        self.datagram, self.greeting, self.check = datagram, greeting, check
 
 
 class Server:
@@ -47,6 +52,7 @@ class Server:
         """``patient``: answers wait for others, so each is made in a thread of its own."""
         self._identity, self._answer, self._patient = identity, answer, patient
         self._wake = posix.eventfd(0, posix.EFD_NONBLOCK | posix.EFD_CLOEXEC)
+        self._checked: list[tuple[int, Conversation, int, bool]] = []
         self._answered: list[tuple[int, Conversation, Response]] = []
         self._words = words or Words()
         self._poll = select.epoll()
@@ -102,7 +108,10 @@ class Server:
         sock.setblocking(False)
         own = plain_address(sock.getsockname()[0])
         client = plain_address(peer[0]), peer[1]
-        talk = Conversation(client, port, self._identity, self._answer, own, self._later(fd) if self._patient else None)
+        talk = Conversation(
+            client, port, self._identity, self._answer, own, self._later(fd) if self._patient else None,
+            self._checking(fd) if self._words.check is not None else None,
+        )  # fmt: skip
         self._connections[fd] = sock, talk
         if self._words.greeting:
             talk.output, talk.closing = self._words.greeting, True
@@ -120,9 +129,26 @@ class Server:
 
         return begin
 
+    def _checking(self, fd: int) -> Callable[[int, str], None]:
+        def work(talk: Conversation, stream: int, service: str) -> None:
+            assert self._words.check is not None
+            self._checked.append((fd, talk, stream, self._words.check(service)))
+            posix.eventfd_write(self._wake, 1)
+
+        def begin(stream: int, service: str) -> None:
+            _thread.start_new_thread(work, (self._connections[fd][1], stream, service))
+
+        return begin
+
     def _collect(self) -> None:
         """Answers that threads have made; who has gone meanwhile gets none."""
         posix.eventfd_read(self._wake)
+        while self._checked:
+            fd, talk, stream, good = self._checked.pop(0)
+            found = self._connections.get(fd)
+            if found is not None and found[1] is talk:
+                talk.checked(stream, good)
+                self._transfer(fd, *found)
         while self._answered:
             fd, talk, response = self._answered.pop(0)
             found = self._connections.get(fd)

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -85,6 +85,23 @@ def pin(source: str, path: Path) -> None:
         raise
 
 
+def enter_or_make(path: Path, kind: str, flag: int) -> None:
+    """The calling process enters the namespace pinned at ``path``; the first who comes makes it.
+
+    ``kind``: as /proc names it; ``flag``: its CLONE_NEW….
+    """
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if path.exists():
+            syscalls.enter(str(path), flag)
+        else:
+            syscalls.unshare(flag)
+            pin(f"/proc/self/ns/{kind}", path)
+    finally:
+        os.close(directory)
+
+
 def unpin(path: Path) -> None:
     """Undoes ``pin``; what is not there is no error."""
     with suppress(OSError):
@@ -111,12 +128,17 @@ def write_sysctl(key: str, value: str, *, missing_ok: bool = False) -> None:
             raise
 
 
-def create_network(path: Path) -> None:
-    """Makes a network namespace with its loopback up and pins it at ``path``. Raises ChildError, FileExistsError."""
+def create_network(path: Path, sysctls: Mapping[str, str] | None = None) -> None:
+    """Makes a network namespace with its loopback up and pins it at ``path``; ``sysctls`` by dotted name.
+
+    Raises ChildError, FileExistsError.
+    """
 
     def body() -> None:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         loopback_up()
+        for name, value in (sysctls or {}).items():
+            write_sysctl(name.replace(".", "/"), value)
         pin("/proc/self/ns/net", path)
 
     run_in_child(body)

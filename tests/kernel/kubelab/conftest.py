@@ -19,7 +19,7 @@ from kernel.kubelab.fake_api import FakeApi, certificate
 
 from kubelab.kubelet.config import KubeletConfig
 from kubelab.lab import state
-from kubelab.underlay import cgroups, namespaces, network, node
+from kubelab.underlay import cgroups, controllers, namespaces, network, node
 from kubelab.underlay.addresses import Plan, choose, machine_routes
 from kubelab.underlay.node import NodeSpace
 
@@ -54,6 +54,7 @@ class Ground:
 
     def close(self) -> None:
         cgroups.remove(cgroups.lab_path(self.name))
+        controllers.remove(self.name)
         if self.paths.namespaces.is_dir():  # a test may have taken the lab down
             for pin in self.paths.namespaces.iterdir():
                 namespaces.unpin(pin)

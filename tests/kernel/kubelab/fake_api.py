@@ -136,7 +136,7 @@ class FakeApi:
         obj = self.objects.get((collection, name))
         if request.method == "GET" and obj is None and self._is_collection(path):
             version = str(self.changes[-1][0] if self.changes else 0)
-            items = [o for (c, _), o in self.objects.items() if self._matches(path, c)]
+            items = [o for (c, n), o in self.objects.items() if self._matches(path, c) and n == _selected(request, n)]
             return web.json_response({"metadata": {"resourceVersion": version}, "items": items})
         if obj is None:
             return web.json_response({"message": f"{path} not found", "code": 404}, status=404)
@@ -161,8 +161,16 @@ class FakeApi:
         while True:
             for version, kind, collection, obj in [c for c in self.changes if c[0] > seen]:
                 seen = version
-                if self._matches(request.path, collection):
+                if self._matches(request.path, collection) and obj["metadata"]["name"] == _selected(
+                    request, obj["metadata"]["name"]
+                ):
                     await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
             async with self._changed:
                 while self.changes[-1][0] <= seen if self.changes else True:
                     await self._changed.wait()
+
+
+def _selected(request: web.Request, name: str) -> str:
+    """The name that a field selector leaves, or this one."""
+    field, _, value = request.query.get("fieldSelector", "").partition("=")
+    return value if field == "metadata.name" else name

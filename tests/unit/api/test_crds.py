@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -358,3 +359,25 @@ async def test_every_port_can_be_redirected(server: Server, port: str) -> None:
 async def test_incomplete_objects_are_refused(server: Server, text: str) -> None:
     with pytest.raises(Invalid):
         await server.create(text)
+
+
+def test_every_field_says_what_it_is() -> None:
+    missing = [path for definition in crds.load() for path in undescribed(definition)]
+    assert not missing
+
+
+def undescribed(definition: Object) -> list[str]:
+    def below(schema: Object, path: str) -> Iterator[str]:
+        if "description" not in schema:
+            yield path
+        for name, child in (schema.get("properties") or {}).items():
+            yield from below(child, f"{path}.{name}")
+        for name in ("items", "additionalProperties"):
+            inner = schema.get(name)
+            if isinstance(inner, dict):
+                yield from below({"description": "of the list", **inner}, f"{path}[]")
+
+    schema = copy.deepcopy(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+    for common in ("apiVersion", "kind", "metadata"):  # the API server describes them
+        schema["properties"].pop(common)
+    return list(below(schema, definition["spec"]["names"]["kind"]))

@@ -35,7 +35,7 @@ class Write:
 
     @property
     def namespace(self) -> str:
-        return str(self.obj["metadata"].get("namespace", ""))
+        return str(self.obj.get("metadata", {}).get("namespace", ""))
 
     @property
     def creates(self) -> bool:
@@ -49,7 +49,7 @@ class Write:
     @property
     def target(self) -> str:
         """The name of what is written, "" while it has none."""
-        return self.name or str(self.obj["metadata"].get("name", ""))
+        return self.name or str(self.obj.get("metadata", {}).get("name", ""))
 
 
 class Plugin:

@@ -1,6 +1,6 @@
 """The plugins of this server, in the order of the real one: what changes first, quotas last."""
 
-from kubelab.apiserver.admission.base import Chain
+from kubelab.apiserver.admission.base import Chain, Plugin
 from kubelab.apiserver.admission.limit_ranger import LimitRanger
 from kubelab.apiserver.admission.node_restriction import NodeRestriction
 from kubelab.apiserver.admission.pod_security import PodSecurity
@@ -13,7 +13,8 @@ from kubelab.apiserver.authorization.escalation import Escalation
 from kubelab.apiserver.authorization.rbac import RbacAuthorizer
 
 
-def plugins(rbac: RbacAuthorizer, authorizer: Authorizer) -> Chain:
+def plugins(rbac: RbacAuthorizer, authorizer: Authorizer, *policies: Plugin) -> Chain:
+    """`policies`: those of users, asked before quotas are."""
     return Chain(
         [
             LimitRanger(),
@@ -23,6 +24,7 @@ def plugins(rbac: RbacAuthorizer, authorizer: Authorizer) -> Chain:
             PriorityAdmission(),
             StorageClassAdmission(),
             Escalation(rbac, authorizer),
+            *policies,
             QuotaAdmission(),
         ]
     )

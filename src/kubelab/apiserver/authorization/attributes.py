@@ -28,6 +28,8 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    fields: str = ""
+    """The field selector of a list or watch."""
 
     @property
     def qualified(self) -> str:
@@ -73,17 +75,18 @@ def request_attributes(user: User, method: str, path: str, query: Mapping[str, s
     resource, name, subresource = (*rest[:3], "", "")[:3] if len(rest) > 1 else (rest[0], "", "")
     if not name and verb == "get":
         verb = "watch" if query.get("watch") in ("true", "1") else "list"
-        name = _selected_name(query.get("fieldSelector", ""))
+        name = selected(query.get("fieldSelector", ""), "metadata.name")
     elif not name and verb == "delete":
         verb = "deletecollection"
-    return Attributes(user, verb, group, resource, subresource, namespace, name)
+    fields = query.get("fieldSelector", "") if verb in ("list", "watch") else ""
+    return Attributes(user, verb, group, resource, subresource, namespace, name, fields=fields)
 
 
-def _selected_name(fields: str) -> str:
-    """The one object that a field selector leaves."""
+def selected(fields: str, path: str) -> str:
+    """The one value of a field that a selector leaves, "" for any."""
     for term in fields.split(","):
         key, _, value = term.replace("==", "=").partition("=")
-        if key == "metadata.name" and value:
+        if key == path and value:
             return value
     return ""
 

@@ -1,10 +1,12 @@
 """Which strategy serves which resource."""
 
+from kubelab.apiserver.cel.rules import validator
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.strategies import (
     autoscaling,
     batch,
+    certificates,
     cluster,
     configuration,
     networking,
@@ -40,6 +42,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "jobs.batch": batch.JobStrategy,
     "cronjobs.batch": batch.CronJobStrategy,
     "horizontalpodautoscalers.autoscaling": autoscaling.AutoscalerStrategy,
+    "certificatesigningrequests.certificates.k8s.io": certificates.CertificateRequestStrategy,
     "persistentvolumeclaims": storage.ClaimStrategy,
     "persistentvolumes": storage.VolumeStrategy,
     storage.CLASSES: storage.StorageClassStrategy,
@@ -53,7 +56,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
 
 
 class StrategyCatalog:
-    """Strategies are made anew for each write of a custom resource: its schema may have changed."""
+    """The strategy of a custom resource is made anew when its definition has changed."""
 
     def __init__(
         self,
@@ -67,8 +70,7 @@ class StrategyCatalog:
 
     def __call__(self, resource: Resource) -> Strategy:
         if resource.custom:
-            node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
-            return CustomStrategy(resource, node)
+            return self._custom(resource)
         strategy = self._known.get(resource.key)
         if strategy is None:
             node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
@@ -78,3 +80,13 @@ class StrategyCatalog:
             if isinstance(strategy, PodStrategy):
                 strategy.toleration_seconds = self._toleration_seconds
         return strategy
+
+    def _custom(self, resource: Resource) -> Strategy:
+        node = self._schemas.node(resource.group, resource.storage_version, resource.kind)
+        known = self._known.get(resource.key)
+        if known is not None and known.node is node and known.resource is resource:
+            return known
+        made = CustomStrategy(resource, node)
+        made.rules = validator(node) if node is not None else None
+        self._known[resource.key] = made
+        return made

@@ -1,5 +1,6 @@
 """Custom resources: pruning, defaulting and validation by the schema of their storage version."""
 
+from kubelab.apiserver.cel.rules import Validator, blocked
 from kubelab.apiserver.decoding import Cleaner
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Strategy
@@ -8,6 +9,9 @@ from kubelab.apiserver.structural import apply_defaults, validate
 
 
 class CustomStrategy(Strategy):
+    rules: Validator | None = None
+    """The validation rules of the schema, if it has any."""
+
     def default(self, obj: Object) -> None:
         if self.node is not None:
             apply_defaults(obj, self.node)
@@ -17,14 +21,22 @@ class CustomStrategy(Strategy):
         if self.node is not None:
             self._prune(obj)
             causes += validate(obj, self.node)
-        return causes
+        return self._ruled(causes, obj, old)
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
+        causes: list[Cause] = []
         status = self.node.child("status") if self.node is not None else None
-        if status is None or "status" not in obj:
-            return []
-        apply_defaults(obj["status"], status)
-        return list(validate(obj["status"], status, "status"))
+        if status is not None and "status" in obj:
+            apply_defaults(obj["status"], status)
+            causes += validate(obj["status"], status, "status")
+        return self._ruled(causes, obj, old)
+
+    def _ruled(self, causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:
+        """With what validation rules say of an object that has the right shape."""
+        if self.rules is None:
+            return causes
+        block = blocked(causes)
+        return [*causes, block] if block else [*causes, *self.rules.violations(obj, old)]
 
     def status_update(self, obj: Object, old: Object) -> Object:
         """Only the status: the metadata of custom objects does not change by this door."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from kubelab import timestamps
 from kubelab.apiserver import jsonpath
+from kubelab.apiserver.cel.rules import faults
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Reader
-from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required
+from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, unsupported
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -33,7 +34,10 @@ class DefinitionStrategy(NamedStrategy):
         if names.get("kind"):
             names.setdefault("singular", names["kind"].lower())
             names.setdefault("listKind", names["kind"] + "List")
-        spec.setdefault("conversion", {"strategy": "None"})
+        conversion = spec.setdefault("conversion", {"strategy": "None"})
+        service = ((conversion.get("webhook") or {}).get("clientConfig") or {}).get("service")
+        if isinstance(service, dict):
+            service.setdefault("port", 443)
 
     def prepare_create(self, obj: Object, store: Reader) -> None:
         obj.pop("status", None)
@@ -72,8 +76,7 @@ class DefinitionStrategy(NamedStrategy):
                     "spec.versions", len(spec["versions"]), "must have exactly one version marked as storage version"
                 )
             )
-        if (spec.get("conversion") or {}).get("strategy", "None") != "None":
-            causes.append(invalid_value("spec.conversion.strategy", "Webhook", "only None is served here"))
+        causes += _check_conversion(spec.get("conversion") or {})
         for index, version in enumerate(spec["versions"]):
             causes += _check_version(version, f"spec.versions[{index}]")
         if old is not None and is_established(old):
@@ -84,6 +87,26 @@ class DefinitionStrategy(NamedStrategy):
 
     def holds_deletion(self, obj: Object) -> bool:
         return False
+
+
+def _check_conversion(conversion: Object) -> list[Cause]:
+    path, strategy, webhook = "spec.conversion", conversion.get("strategy"), conversion.get("webhook")
+    if strategy not in ("None", "Webhook"):
+        return [unsupported(f"{path}.strategy", strategy, ("None", "Webhook"))]
+    if strategy == "None":
+        why = "Forbidden: should not be set when strategy is not set to Webhook"
+        return [Cause(f"{path}.webhook", "FieldValueForbidden", why)] if webhook else []
+    client = (webhook or {}).get("clientConfig")
+    if not client:
+        return [required(f"{path}.webhook.clientConfig", "required when strategy is set to Webhook")]
+    causes = []
+    if bool(client.get("url")) == bool(client.get("service")):
+        causes.append(required(f"{path}.webhook.clientConfig", "exactly one of url or service is required"))
+    versions = (webhook or {}).get("conversionReviewVersions") or []
+    if not {"v1", "v1beta1"} & set(versions):
+        why = "must include at least one of v1, v1beta1"
+        causes.append(invalid_value(f"{path}.webhook.conversionReviewVersions", versions, why))
+    return causes
 
 
 def _check_version(version: Object, path: str) -> list[Cause]:
@@ -114,7 +137,7 @@ def _check_version(version: Object, path: str) -> list[Cause]:
 
 def _check_schema(schema: Any, path: str) -> list[Cause]:
     """A structural schema types every node."""
-    causes: list[Cause] = []
+    causes = list(faults(schema, path))
     open_type = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
     if not schema.get("type") and not open_type:
         causes.append(required(f"{path}.type", "must not be empty for specified object fields"))

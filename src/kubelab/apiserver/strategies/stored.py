@@ -7,6 +7,7 @@ storage.k8s.io/v1, apiregistration.k8s.io/v1, node.k8s.io/v1.
 from collections.abc import Iterator
 from typing import Any
 
+from kubelab.apiserver.cel.checks import condition_causes, policy_causes
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object
@@ -63,6 +64,11 @@ def _webhook_causes(webhook: Object, path: str) -> Iterator[Cause]:
         yield invalid_value(f"{path}.timeoutSeconds", webhook["timeoutSeconds"], why)
     if webhook["failurePolicy"] not in ("Fail", "Ignore"):
         yield unsupported(f"{path}.failurePolicy", webhook["failurePolicy"], ("Fail", "Ignore"))
+    if not set(webhook.get("admissionReviewVersions") or ()) & {"v1", "v1beta1"}:
+        shown = list(webhook.get("admissionReviewVersions") or ())
+        why = "must include at least one of v1, v1beta1"
+        yield invalid_value(f"{path}.admissionReviewVersions", shown, why)
+    yield from condition_causes(webhook.get("matchConditions"), f"{path}.matchConditions")
 
 
 class AdmissionPolicyStrategy(NamedStrategy):
@@ -79,6 +85,18 @@ class AdmissionPolicyStrategy(NamedStrategy):
             matches.setdefault("objectSelector", {})
             for rule in matches.get("resourceRules") or ():
                 rule.setdefault("scope", "*")
+
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes, spec = super().validate(obj, old), obj.get("spec")
+        if not isinstance(spec, dict):
+            return [*causes, required("spec")]
+        if self.resource.kind == "ValidatingAdmissionPolicy":
+            return [*causes, *policy_causes(spec)]
+        if not spec.get("policyName"):
+            causes.append(required("spec.policyName"))
+        if not spec.get("validationActions"):
+            causes.append(required("spec.validationActions"))
+        return causes
 
 
 class PriorityClassStrategy(NamedStrategy):

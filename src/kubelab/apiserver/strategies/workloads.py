@@ -110,6 +110,20 @@ class DaemonSetStrategy(WorkloadStrategy):
         if strategy["type"] == "RollingUpdate":
             strategy["rollingUpdate"] = {"maxUnavailable": 1, "maxSurge": 0, **(strategy.get("rollingUpdate") or {})}
 
+    def validate(self, obj: Object, old: Object | None) -> list[Cause]:
+        causes = super().validate(obj, old)
+        strategy, field = (obj.get("spec") or {}).get("updateStrategy") or {}, "spec.updateStrategy"
+        if strategy.get("type") not in ("OnDelete", "RollingUpdate"):
+            return [*causes, unsupported(f"{field}.type", strategy.get("type"), ("OnDelete", "RollingUpdate"))]
+        rolling = strategy.get("rollingUpdate") or {}
+        missing, surge = (rolling.get(name) not in (0, "0", "0%", None) for name in ("maxUnavailable", "maxSurge"))
+        if strategy["type"] == "RollingUpdate" and missing and surge:
+            why = "may not be set when maxUnavailable is non-zero"
+            causes.append(invalid_value(f"{field}.rollingUpdate.maxSurge", rolling["maxSurge"], why))
+        elif strategy["type"] == "RollingUpdate" and not missing and not surge:
+            causes.append(required(f"{field}.rollingUpdate.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+        return causes
+
 
 class StatefulSetStrategy(WorkloadStrategy):
     def default_spec(self, spec: Object) -> None:
@@ -143,6 +157,11 @@ class StatefulSetStrategy(WorkloadStrategy):
             )
             causes = [cause for cause in causes if cause.field != "spec.selector"]
             causes.append(Cause("spec", "FieldValueForbidden", why))
+        strategy, field = (obj.get("spec") or {}).get("updateStrategy") or {}, "spec.updateStrategy"
+        if strategy.get("type") not in ("OnDelete", "RollingUpdate"):
+            causes.append(unsupported(f"{field}.type", strategy.get("type"), ("OnDelete", "RollingUpdate")))
+        elif (strategy.get("rollingUpdate") or {}).get("maxUnavailable") in (0, "0", "0%"):
+            causes.append(invalid_value(f"{field}.rollingUpdate.maxUnavailable", 0, "cannot be 0"))
         return causes
 
 

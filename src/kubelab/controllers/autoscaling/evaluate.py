@@ -20,11 +20,10 @@ from kubelab.controllers.autoscaling.recommend import (
     Target,
     Tolerances,
     recommend,
-    thousandths,
 )
 from kubelab.controllers.objects import Object
 from kubelab.metrics.samples import PodUsage
-from kubelab.quantities import quantity_text
+from kubelab.quantities import quantity_text, thousandths
 
 _CUSTOM = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
 _UNKNOWN: Object = {"type": ""}

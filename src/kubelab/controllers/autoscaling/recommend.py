@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from kubelab.controllers import objects
 from kubelab.controllers.objects import Object
-from kubelab.quantities import quantity
+from kubelab.quantities import thousandths
 
 INITIALIZATION = timedelta(minutes=5)
 """After its start a pod's CPU counts only while it is ready, and only if it was measured since."""
@@ -159,11 +159,6 @@ def requests_of(pods: Sequence[Object], resource: str, container: str) -> dict[s
             total += thousandths(request)
         found[name] = total
     return found
-
-
-def thousandths(text: object) -> int:
-    """A quantity, rounded up. Raises ValueError."""
-    return math.ceil(quantity(text) * 1000)
 
 
 def _ratio(used: Mapping[str, int], requests: Mapping[str, int], target: Target) -> tuple[float, int | None, int]:

@@ -115,4 +115,4 @@ def explain(refusals: Sequence[Refusal], preemption: str) -> str:
     count = len(refusals)
     reasons = Counter(reason for refusal in refusals for reason in refusal.reasons)
     listed = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
-    return f"0/{count} nodes are available: {listed}. {preemption}"
+    return f"0/{count} nodes are available: {listed}. {preemption}".rstrip()

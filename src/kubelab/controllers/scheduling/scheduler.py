@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from kubelab.apiserver.errors import NotFound
+from kubelab.apiserver.evictions import BUDGETS
 from kubelab.apiserver.resources import Resource
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.watch import Change
@@ -132,9 +133,12 @@ class Scheduler(Controller):
         self, pod: Object, trial: Attempt, infos: list[NodeInfo], refusals: Mapping[str, Refusal]
     ) -> float | None:
         listed = [refusals[info.name] for info in infos]
-        text = attempt.explain(listed, preemption.explain(pod, listed))
-        await self._park(pod, text)
-        chosen = None if self._pending_room(pod) else preemption.choose(trial, infos, refusals)
+        if self._pending_room(pod):
+            self._parked.add(objects.key_of(pod))  # its status says why
+            return None
+        budgets = [entry for entry in self.store.peek_all(BUDGETS) if entry.get("status")]
+        chosen = preemption.choose(trial, infos, refusals, budgets)
+        await self._park(pod, attempt.explain(listed, "" if chosen else preemption.explain(pod, listed)))
         if chosen is not None:
             current = self.store.peek("pods", pod["metadata"]["name"], namespace=pod["metadata"]["namespace"])
             if current is not None:

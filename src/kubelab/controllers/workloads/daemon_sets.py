@@ -14,7 +14,8 @@ from kubelab.controllers import objects
 from kubelab.controllers.controller import Controller, Key, Mapper
 from kubelab.controllers.objects import Object
 from kubelab.controllers.scheduling import placement
-from kubelab.controllers.workloads import revisions
+from kubelab.controllers.workloads import daemon_updates, revisions
+from kubelab.controllers.workloads.daemon_updates import OnNode
 from kubelab.controllers.workloads.revisions import HASH_LABEL
 
 RESOURCE = "daemonsets.apps"
@@ -119,18 +120,20 @@ class DaemonSetController(Controller):
     async def _place(self, daemon_set: Object, digest: str) -> None:
         """Missing pods come, pods on nodes that will not have them go, failed ones are replaced."""
         spec = daemon_set["spec"]["template"].get("spec") or {}
+        surges = self._budget(daemon_set).surge > 0
         pods = self._pods(daemon_set)
         for node in self.store.peek_all("nodes"):
             here = pods.pop(node["metadata"]["name"], [])
             for pod in here:
                 if objects.is_finished(pod) and not objects.is_deleting(pod):
                     await self._delete(daemon_set, pod, "FailedDaemonPod", f"Found finished daemon pod {_path(pod)}")
-            active = sorted((pod for pod in here if objects.is_active(pod)), key=_age)
-            surplus = active[1:] if stays_on(spec, node) else active
-            for pod in surplus:
+            active = self._on_node(daemon_set, here, digest)
+            every = [*active.old, *active.new]
+            too_many = daemon_updates.surplus(active, surges=surges) if stays_on(spec, node) else every
+            for pod in too_many:
                 await self._delete(daemon_set, pod, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
             ending = any(objects.is_deleting(pod) for pod in here)
-            if not active and not ending and runs_on(spec, node):
+            if not every and not ending and runs_on(spec, node):
                 await self._create(daemon_set, node["metadata"]["name"], digest)
         for node_name, orphans in pods.items():
             for pod in orphans:
@@ -164,25 +167,27 @@ class DaemonSetController(Controller):
         await self.event(daemon_set, reason, message)
 
     async def _update(self, daemon_set: Object, digest: str) -> None:
-        """Delete pods of old templates within maxUnavailable; `_place` then fills their nodes."""
-        strategy = daemon_set["spec"].get("updateStrategy") or {}
-        if strategy.get("type", "RollingUpdate") != "RollingUpdate":
+        """Replace pods of old templates within the budget; `_place` fills nodes that have none."""
+        if (daemon_set["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate") != "RollingUpdate":
             return
-        pods = {node: [pod for pod in here if objects.is_active(pod)] for node, here in self._pods(daemon_set).items()}
-        wanted = self._nodes(daemon_set)
-        limit = (strategy.get("rollingUpdate") or {}).get("maxUnavailable")
-        allowed = max(1, objects.share(limit, len(wanted), default=1, up=True))
-        unavailable = sum(
-            not any(self._available(daemon_set, pod) == 0 for pod in pods.get(node, ())) for node in wanted
-        )
-        old = [pod for here in pods.values() for pod in here if objects.labels_of(pod).get(HASH_LABEL) != digest]
-        # Replacing what does not serve costs nothing; only the others use up the budget.
-        for pod in sorted(old, key=lambda pod: (self._available(daemon_set, pod) == 0, _path(pod))):
-            serves = self._available(daemon_set, pod) == 0
-            if serves and unavailable >= allowed:
-                continue
-            unavailable += serves
+        pods = {node: self._on_node(daemon_set, here, digest) for node, here in self._pods(daemon_set).items()}
+        step = daemon_updates.step(pods, self._nodes(daemon_set), self._budget(daemon_set))
+        for pod in step.delete:
             await self._delete(daemon_set, pod, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
+        for node in step.create:
+            await self._create(daemon_set, node, digest)
+
+    def _budget(self, daemon_set: Object) -> daemon_updates.Budget:
+        rolling = (daemon_set["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate") == "RollingUpdate"
+        return daemon_updates.budget_of(daemon_set, len(self._nodes(daemon_set)) if rolling else 0)
+
+    def _on_node(self, daemon_set: Object, pods: Iterable[Object], digest: str) -> OnNode:
+        active = sorted((pod for pod in pods if objects.is_active(pod)), key=_age)
+        return OnNode(
+            old=[pod for pod in active if objects.labels_of(pod).get(HASH_LABEL) != digest],
+            new=[pod for pod in active if objects.labels_of(pod).get(HASH_LABEL) == digest],
+            available=[pod for pod in active if self._available(daemon_set, pod) == 0],
+        )
 
     def _available(self, daemon_set: Object, pod: Object) -> float | None:
         return objects.available_in(pod, daemon_set["spec"].get("minReadySeconds", 0), self.now())
@@ -192,19 +197,21 @@ class DaemonSetController(Controller):
         return [node["metadata"]["name"] for node in self.store.peek_all("nodes") if runs_on(spec, node)]
 
     async def _report(self, daemon_set: Object, digest: str) -> float | None:
+        """Of two pods on a node, as a surge makes them, the older counts."""
         wanted = set(self._nodes(daemon_set))
-        pods = {node: [pod for pod in here if objects.is_active(pod)] for node, here in self._pods(daemon_set).items()}
-        on_time = {node: here for node, here in pods.items() if here and node in wanted}
-        waits = [self._available(daemon_set, pod) for here in on_time.values() for pod in here]
-        available = sum(any(self._available(daemon_set, pod) == 0 for pod in here) for here in on_time.values())
+        active = {
+            node: [pod for pod in here if objects.is_active(pod)] for node, here in self._pods(daemon_set).items()
+        }
+        first = {node: min(here, key=_age) for node, here in active.items() if here}
+        counted = [pod for node, pod in first.items() if node in wanted]
+        waits = [self._available(daemon_set, pod) for here in active.values() for pod in here]
+        available = sum(self._available(daemon_set, pod) == 0 for pod in counted)
         status = {
-            "currentNumberScheduled": len(on_time),
-            "numberMisscheduled": sum(1 for node, here in pods.items() if here and node not in wanted),
+            "currentNumberScheduled": len(counted),
+            "numberMisscheduled": len(first) - len(counted),
             "desiredNumberScheduled": len(wanted),
-            "numberReady": sum(any(objects.is_ready(pod) for pod in here) for here in on_time.values()),
-            "updatedNumberScheduled": sum(
-                any(objects.labels_of(pod).get(HASH_LABEL) == digest for pod in here) for here in on_time.values()
-            ),
+            "numberReady": sum(objects.is_ready(pod) for pod in counted),
+            "updatedNumberScheduled": sum(objects.labels_of(pod).get(HASH_LABEL) == digest for pod in counted),
             "numberAvailable": available,
             "numberUnavailable": len(wanted) - available,
             "observedGeneration": daemon_set["metadata"].get("generation", 0),

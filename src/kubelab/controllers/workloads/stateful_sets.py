@@ -193,12 +193,21 @@ class StatefulSetController(Controller):
                 await self.store.patch(CLAIMS, name, patch, namespace=pod["metadata"]["namespace"])
 
     async def _roll(self, plan: Plan) -> None:
-        """Replace pods of an old template from the highest number down to the partition, one at a time."""
+        """Replace pods of an old template, from the highest number down to the partition."""
         strategy = plan.set["spec"].get("updateStrategy") or {}
         if strategy.get("type", "RollingUpdate") != "RollingUpdate":
             return
-        first = plan.wanted.start + (strategy.get("rollingUpdate") or {}).get("partition", 0)
-        for ordinal in sorted((number for number in plan.wanted if number >= first), reverse=True):
+        rolling = strategy.get("rollingUpdate") or {}
+        first = plan.wanted.start + rolling.get("partition", 0)
+        ordinals = sorted((number for number in plan.wanted if number >= first), reverse=True)
+        if rolling.get("maxUnavailable") is None:
+            await self._roll_one(plan, ordinals)
+        else:
+            most = objects.share(rolling["maxUnavailable"], len(plan.wanted), default=1, up=False)
+            await self._roll_some(plan, ordinals, max(1, most))
+
+    async def _roll_one(self, plan: Plan, ordinals: Iterable[int]) -> None:
+        for ordinal in ordinals:
             pod = plan.pods.get(ordinal)
             if pod is None:
                 return
@@ -206,8 +215,24 @@ class StatefulSetController(Controller):
                 if not objects.is_deleting(pod):
                     await self._delete(plan.set, pod)
                 return
-            if not self._healthy(pod) or objects.available_in(pod, plan.min_ready, self.now()) != 0:
+            if not self._serves(plan, ordinal):
                 return
+
+    async def _roll_some(self, plan: Plan, ordinals: Iterable[int], most: int) -> None:
+        """At most so many do not serve; what does not serve anyhow is replaced without asking."""
+        missing = sum(not self._serves(plan, number) for number in plan.wanted)
+        for ordinal in ordinals:
+            pod, serves = plan.pods.get(ordinal), self._serves(plan, ordinal)
+            if pod is None or objects.is_deleting(pod):
+                continue
+            outdated = stateful_pods.revision_of(pod) != plan.update["metadata"]["name"]
+            if outdated and (not serves or missing < most):
+                missing += serves
+                await self._delete(plan.set, pod)
+
+    def _serves(self, plan: Plan, ordinal: int) -> bool:
+        pod = plan.pods.get(ordinal)
+        return pod is not None and self._healthy(pod) and objects.available_in(pod, plan.min_ready, self.now()) == 0
 
     # ---- status -----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ What outlives a kubelet is the runtime's: the kubelet keeps what ``record`` retu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,6 +18,10 @@ from kubelab.kubelet.config import Object
 Propagation = Literal["None", "HostToContainer", "Bidirectional"]
 LogFormat = Literal["plain", "cri"]
 """``plain``: what the container wrote. ``cri``: lines of ``TIME STREAM TAGS TEXT``, as CRI runtimes write them."""
+
+
+Notice = tuple[str, str, str]
+"""Type, reason and message of an Event."""
 
 
 class SandboxError(Exception):
@@ -124,8 +129,8 @@ class Running(Protocol):
         """Of the image it runs, as the pod's status shows it; empty where there are no images."""
 
     @property
-    def notice(self) -> tuple[str, str] | None:
-        """Reason and message of an Event about what was started, None for nothing to tell."""
+    def notices(self) -> tuple[Notice, ...]:
+        """What to tell of what was started."""
 
     async def wait(self) -> Exit:
         """Once it has ended. May be awaited by several, and again."""
@@ -156,6 +161,9 @@ class Runtime(Protocol):
 
     async def open(self) -> None:
         """Before anything else, ``version`` too: waits for the runtime to come up."""
+
+    def health(self) -> AsyncIterator[str | None]:
+        """Each time that it changes, and once at the beginning: None, or why nothing can be started."""
 
     @property
     def version(self) -> str:

@@ -181,7 +181,7 @@ async def test_preemption_takes_the_least(cluster: Cluster) -> None:
     await cluster.store.delete("pods", "polite", namespace="default", grace_seconds=0)
     high = await pod(cluster, "high", containers=asks("1"), priority=9)
     assert high["status"]["nominatedNodeName"] == "n1"
-    assert "2 Insufficient cpu" in refusal(high)
+    assert refusal(high) == "0/2 nodes are available: 2 Insufficient cpu."
     ending = [entry["metadata"]["name"] for entry in cluster.pods() if "deletionTimestamp" in entry["metadata"]]
     assert ending == ["low"]
     await cluster.run_pods()
@@ -189,6 +189,22 @@ async def test_preemption_takes_the_least(cluster: Cluster) -> None:
     placed = cluster.store.peek("pods", "high", namespace="default") or {}
     assert placed["spec"]["nodeName"] == "n1"
     assert "nominatedNodeName" not in placed["status"]
+
+
+async def test_preemption_spares_what_a_budget_protects(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.node("n2")
+    requests = [{"name": "main", "image": "none", "resources": {"requests": {"cpu": "1500m"}}}]
+    budget = {"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "kept"}}}}
+    await cluster.store.create("poddisruptionbudgets.policy", budget, namespace="default")
+    body = {"metadata": {"name": "kept", "labels": {"app": "kept"}}, "spec": {"containers": requests, "priority": 1}}
+    await cluster.store.create("pods", {**body, "spec": {**body["spec"], "nodeName": "n1"}}, namespace="default")
+    await pod(cluster, "open", containers=requests, priority=5, nodeName="n2")
+    await cluster.roll()
+    assert (await pod(cluster, "high", containers=requests, priority=9))["status"]["nominatedNodeName"] == "n2"
+    # Another one has no choice.
+    other = await pod(cluster, "other", containers=requests, priority=9)
+    assert other["status"]["nominatedNodeName"] == "n1"
 
 
 async def test_gates_and_hopeless_pods(cluster: Cluster) -> None:

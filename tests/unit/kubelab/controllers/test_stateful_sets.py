@@ -102,6 +102,22 @@ async def test_a_rolling_update_goes_down_to_its_partition(nodes: Cluster) -> No
     assert status(nodes)["currentRevision"] == status(nodes)["updateRevision"] == now["updateRevision"]
 
 
+async def test_a_rolling_update_may_replace_several_at_once(nodes: Cluster) -> None:
+    await nodes.store.create(SETS, stateful_set("db", 5, podManagementPolicy="Parallel"))
+    await nodes.roll()
+    await set_image(nodes, "new", type="RollingUpdate", rollingUpdate={"partition": 1, "maxUnavailable": "40%"})
+    await nodes.settle()
+    ending = [pod["metadata"]["name"] for pod in nodes.pods() if "deletionTimestamp" in pod["metadata"]]
+    assert sorted(ending) == ["db-3", "db-4"]
+    for _ in range(10):
+        await nodes.settle()
+        serving = [pod for pod in nodes.pods() if (pod.get("status") or {}).get("phase") == "Running"]
+        assert sum("deletionTimestamp" not in pod["metadata"] for pod in serving) >= 3
+        await nodes.run_pods()
+    await nodes.roll()
+    assert [image_of(nodes, name) for name in names(nodes)] == ["none", *["new"] * 4]
+
+
 async def test_on_delete_waits_for_the_user(nodes: Cluster) -> None:
     await nodes.store.create(SETS, stateful_set("db", 2, updateStrategy={"type": "OnDelete"}))
     await nodes.roll()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 from unit.kubelab.controllers.cluster import Cluster, Object, deployment, template
 
 DEPLOYMENTS, SETS, DAEMONS = "deployments.apps", "replicasets.apps", "daemonsets.apps"
@@ -257,6 +258,38 @@ async def test_a_daemon_set_updates_one_node_at_a_time(cluster: Cluster) -> None
     assert {pod["spec"]["containers"][0]["image"] for pod in cluster.pods(app="agent")} == {"new"}
     assert get(cluster, DAEMONS, "agent")["status"]["updatedNumberScheduled"] == 3
     assert len(cluster.store.peek_all("controllerrevisions.apps")) == 2
+
+
+@pytest.mark.parametrize("never_ready", [False, True])
+async def test_a_daemon_set_with_a_surge_is_never_without_a_pod(cluster: Cluster, never_ready: bool) -> None:
+    nodes = ("n1", "n2", "n3")
+    for name in nodes:
+        await cluster.node(name)
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 2, "maxUnavailable": 0}}
+    await cluster.store.create(DAEMONS, daemon_set("agent", updateStrategy=strategy))
+    await cluster.roll()
+    changed = copy.deepcopy(get(cluster, DAEMONS, "agent"))
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = "new"
+    cluster.pass_time(1)
+    await cluster.store.update(DAEMONS, changed)
+    await cluster.settle()
+    assert len(cluster.pods(app="agent")) == 5
+    for _ in range(6):
+        active = [pod for pod in cluster.pods(app="agent") if "deletionTimestamp" not in pod["metadata"]]
+        running = {pod["spec"]["nodeName"] for pod in active if (pod.get("status") or {}).get("phase") == "Running"}
+        assert running == set(nodes)
+        assert len(active) <= 5
+        if not never_ready:
+            await cluster.run_pods()
+        await cluster.settle()
+    updated = get(cluster, DAEMONS, "agent")["status"].get("updatedNumberScheduled", 0)
+    assert updated == (0 if never_ready else 3)
+    if never_ready:  # the way back is free: what came beside goes
+        await cluster.store.update(DAEMONS, {**get(cluster, DAEMONS, "agent"), "spec": changed["spec"] | {
+            "template": daemon_set("agent")["spec"]["template"]}})  # fmt: skip
+        await cluster.roll()
+    images = [pod["spec"]["containers"][0]["image"] for pod in cluster.pods(app="agent")]
+    assert images == (["none"] if never_ready else ["new"]) * 3
 
 
 async def test_failed_daemon_pods_are_replaced(cluster: Cluster) -> None:

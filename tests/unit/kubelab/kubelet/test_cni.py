@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,30 @@ async def test_failures_carry_the_plugins_words(tmp_path: Path, plugins: cni.Cni
     script(tmp_path, body)
     with pytest.raises(cni.CniError, match=words):
         await plugins.add(PLACE)
+
+
+async def test_a_plugin_that_is_cancelled_ends_with_what_it_started(tmp_path: Path, plugins: cni.Cni) -> None:
+    """Its child holds its pipes, and would hold the kubelet."""
+    os.mkfifo(tmp_path / "begun")
+    script(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/begun; wait")
+    adding = asyncio.create_task(plugins.add(PLACE))
+    child = int(await asyncio.to_thread((tmp_path / "begun").read_text))
+    adding.cancel()
+    async with asyncio.timeout(4):
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+    for _ in range(400):
+        if not runs(child):
+            break
+        await asyncio.sleep(0.01)
+    assert not runs(child)
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 async def test_missing_plugin_is_named(plugins: cni.Cni) -> None:

@@ -6,13 +6,14 @@ import os
 import posix
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from unit.kubelab.standin.programs import TIMEOUT, running
 
 from kubelab.images.programs import OUTSIDE, standin_argv, standins
-from kubelab.standin import client, guestbook
+from kubelab.standin import bookinfo, client, guestbook, shop
 from kubelab.standin.conversation import Conversation, Identity, Request
 
 ZERO = {"PORT": "0"}
@@ -160,6 +161,12 @@ def test_static_pages(tmp_path: Path) -> None:
         assert server.ask("/", "POST", "x")[0] == 405
 
 
+def login(user: str) -> Sequence[tuple[str, str]]:
+    talk = Conversation(("::1", 1), 80, Identity({}))
+    request = Request(talk, "POST", "/login", "HTTP/1.1", {}, f"username={user}&passwd=".encode())
+    return bookinfo.productpage(request, "v1").headers
+
+
 def test_bookinfo_fetches() -> None:
     with running("bookinfo", ["ratings", "0"]) as ratings, running("bookinfo", ["details", "0"]) as details:
         place = {"RATINGS_HOSTNAME": "127.0.0.1", "RATINGS_SERVICE_PORT": str(ratings.port)}
@@ -174,6 +181,10 @@ def test_bookinfo_fetches() -> None:
                 text = front.ask("/productpage")[1]
                 assert "1234567890" in text
                 assert "Reviewer1" in text
+                assert '<p class="red">★★★★☆</p>' in text
+                assert f"Reviews served by: <u>{os.uname().nodename}</u>" in text
+                cookie = dict(login("jason"))["Set-Cookie"].partition(";")[0]
+                assert "jason (<a" in front.ask("/productpage", headers={"Cookie": cookie})[1]
                 details.process.kill()
                 details.process.wait()
                 assert "Error fetching product details!" in front.ask("/productpage")[1]
@@ -183,18 +194,57 @@ def test_bookinfo_fetches() -> None:
         assert "rating" not in reviews.json("/reviews/0")["reviews"][0]
 
 
-def test_online_boutique_asks_all_others() -> None:
-    with running("boutique", ["adservice"], ZERO) as service:
-        addresses = {"AD_SERVICE_ADDR": f"127.0.0.1:{service.port}"}
-        with running("boutique", ["frontend"], ZERO | addresses) as front:
-            assert front.ask("/_healthz") == (200, "ok")
-            status, text = front.ask("/")
-            assert status == 200
-            assert "<li>ad: SERVING</li>" in text
-            service.process.kill()
-            service.process.wait()
-            assert front.ask("/")[0] == 500
-            assert front.ask("/_healthz") == (200, "ok")
+def test_online_boutique_is_a_shop_of_those_that_answer() -> None:
+    with running("boutique", ["paymentservice"], ZERO) as payment:
+        behind = {"PAYMENT_SERVICE_ADDR": f"127.0.0.1:{payment.port}"}
+        with running("boutique", ["checkoutservice"], ZERO | behind) as service:
+            checkout = ("127.0.0.1", service.port)
+            addresses = {
+                "AD_SERVICE_ADDR": f"127.0.0.1:{payment.port}",
+                "CHECKOUT_SERVICE_ADDR": f"[::1]:{service.port}",
+            }
+            with running("boutique", ["frontend"], ZERO | addresses) as front:
+                assert front.ask("/_healthz") == (200, "ok")
+                status, text = front.ask("/")
+                assert (status, text.count('class="card"')) == (200, 9)
+                assert "$19.99" in text
+                assert "<b>Ad</b>" in text
+                assert client.healthy(*checkout, "hipstershop.CheckoutService")
+                assert "Your order is complete!" in front.ask("/cart/checkout", "POST", "email=a")[1]
+                payment.process.kill()
+                payment.process.wait()
+                assert client.healthy(*checkout), "itself it is well"
+                assert not client.healthy(*checkout, "hipstershop.CheckoutService")
+                status, text = front.ask("/cart/checkout", "POST", "email=a")
+                assert (status, "checkoutservice: NOT_SERVING" in text) == (500, True)
+                status, text = front.ask("/")
+                assert (status, "<b>Ad</b>" in text) == (200, False), "a page is there without an advertisement"
+
+
+def test_a_cart_is_its_customers() -> None:
+    talk = Conversation(("::1", 1), 80, Identity({}))
+    sells = shop.Shop()
+
+    def ask(method: str, target: str, body: str = "", **headers: str) -> tuple[str, str, dict[str, str]]:
+        request = Request(talk, method, target, "HTTP/1.1", headers, body.encode())
+        answer = sells.answer(request, recommend=True, advertise=False)
+        return answer.status[:3], answer.content.decode(), dict(answer.headers)
+
+    status, _, headers = ask("POST", "/cart", "product_id=6E92ZMYYFZ&quantity=2")
+    assert (status, headers["Location"]) == ("302", "/cart")
+    mine = headers["Set-Cookie"].partition(";")[0]
+    page = ask("GET", "/cart", cookie=f"{mine}; shop_currency=EUR")[1]
+    assert "Cart (2)" in page
+    assert "€15.91" in page
+    assert "€23.86" in page, "with shipping"
+    assert "You May Also Like" in page
+    assert "shopping cart is empty" in ask("GET", "/cart")[1]
+    assert ask("POST", "/cart", "product_id=nothing")[0] == "422"
+    assert ask("GET", "/product/nothing")[0] == "500"
+    assert ask("POST", "/setCurrency", "currency_code=JPY")[2]["Set-Cookie"].startswith("shop_currency=JPY")
+    assert "$26.97" in ask("POST", "/cart/checkout", cookie=mine)[1], "what was paid"
+    assert "shopping cart is empty" in ask("GET", "/cart", cookie=mine)[1]
+    assert "Max-Age=-1" in ask("GET", "/logout", cookie=mine)[2]["Set-Cookie"]
 
 
 def test_guestbook_without_redis_says_who_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

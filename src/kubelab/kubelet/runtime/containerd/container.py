@@ -18,7 +18,7 @@ from kubelab.cri.client import CriClient, CriError
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.runtime.containerd.session import StreamSession
-from kubelab.kubelet.runtime.contract import Exit, LaunchError, Session, Stats
+from kubelab.kubelet.runtime.contract import Exit, LaunchError, Notice, Session, Stats
 from kubelab.kubelet.runtime.process.processes import UNKNOWN_EXIT, readable
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,7 @@ class ContainerdContainer:
 
     def __init__(self, client: CriClient, identifier: str, image_id: str, *, tty: bool) -> None:
         self._client, self._identifier, self._image_id, self._tty = client, identifier, image_id, tty
+        self.notices: tuple[Notice, ...] = ()
         self._exit: Exit | None = None
         self._cleanup: asyncio.Task[None] | None = None
 
@@ -57,10 +58,6 @@ class ContainerdContainer:
     @property
     def image_id(self) -> str:
         return self._image_id
-
-    @property
-    def notice(self) -> tuple[str, str] | None:
-        return None
 
     async def wait(self) -> Exit:
         pause = _PAUSE_MIN

@@ -7,6 +7,7 @@ decided when the pod's sandbox is made, and kept in a file of the pod's director
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,10 +27,13 @@ class SplitRuntime:
     def __init__(self, config: KubeletConfig, inotify: Inotify) -> None:
         self._processes, self._containers = ProcessRuntime(config, inotify), ContainerdRuntime(config)
         self._runtimes: dict[str, Runtime] = {PROCESS: self._processes, CONTAINERD: self._containers}
-        self._pods: dict[str, str] = {}
+        self._directory = Path(config.directory) / "pods"
 
     async def open(self) -> None:
         await self._containers.open()
+
+    def health(self) -> AsyncIterator[str | None]:
+        return self._containers.health()
 
     @property
     def version(self) -> str:
@@ -46,7 +50,6 @@ class SplitRuntime:
 
     async def find(self, pod: Object, directory: Path) -> Sandbox | None:
         name = _read(directory) or await choose(pod, self._containers.knows, self._processes.stands_in)
-        self._pods[pod["metadata"]["uid"]] = name
         _write(directory, name)
         return await self._runtimes[name].find(pod, directory)
 
@@ -55,7 +58,6 @@ class SplitRuntime:
 
     async def remove(self, pod: Object, sandbox: Sandbox | None) -> None:
         await self._of(pod).remove(pod, sandbox)
-        self._pods.pop(pod["metadata"]["uid"], None)
 
     async def collect(self, keep: set[str]) -> None:
         await asyncio.gather(self._processes.collect(keep), self._containers.collect(keep))
@@ -74,7 +76,7 @@ class SplitRuntime:
 
     def _of(self, pod: Object) -> Runtime:
         """A pod that never had a sandbox has left nothing with either."""
-        return self._runtimes[self._pods.get(pod["metadata"]["uid"], PROCESS)]
+        return self._runtimes[_read(self._directory / pod["metadata"]["uid"]) or PROCESS]
 
 
 def _write(directory: Path, name: str) -> None:

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import Exit, Session, Stats
-from kubelab.kubelet.runtime.process import execution, sessions
+from kubelab.kubelet.runtime.contract import Exit, Notice, Session, Stats
+from kubelab.kubelet.runtime.process import execution, groups, sessions
 from kubelab.kubelet.runtime.process.execution import Inside, privileges
 from kubelab.kubelet.runtime.process.interactive import attach
 from kubelab.kubelet.runtime.process.launch import Launch
 from kubelab.kubelet.runtime.process.processes import Process
 from kubelab.underlay import cgroups
+
+OOM_KILLED = "OOMKilled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,24 +37,27 @@ class Streams:
 class ProcessContainer:
     """Implements ``contract.Running``."""
 
-    def __init__(self, process: Process, inside: Inside, streams: Streams, identity: str, inotify: Inotify) -> None:
+    def __init__(self, process: Process, inside: Inside, streams: Streams, identity: str, inotify: Inotify,
+                 killed: int = 0) -> None:  # fmt: skip
         self._process, self._inside, self._streams, self._id = process, inside, streams, identity
-        self._inotify = inotify
-        self._notice = ""
+        self._inotify, self._killed = inotify, killed
+        self.notices: tuple[Notice, ...] = ()
 
     @classmethod
-    def of(cls, process: Process, launched: Launch, inotify: Inotify) -> ProcessContainer:
+    def of(cls, process: Process, launched: Launch, inotify: Inotify, killed: int) -> ProcessContainer:
+        """``killed``: what ``groups.oom_kills`` said before it started."""
         inside = Inside(
             pid=process.pid,
-            cgroup=str(launched.cgroup),
+            groups=[str(path) for path in launched.groups],
             environment=launched.environment,
             cwd=launched.cwd,
             privileges=privileges(launched.security),
         )
         streams = Streams(log=str(launched.log), directory=str(launched.directory), tty=launched.tty)
-        made = cls(process, inside, streams, f"kubelab://{uuid.uuid4().hex}", inotify)
+        made = cls(process, inside, streams, f"kubelab://{uuid.uuid4().hex}", inotify, killed)
         replaced = launched.fallback is not None and process.executes(launched.fallback)
-        made._notice = launched.fallback_notice if replaced else launched.notice
+        if notice := launched.fallback_notice if replaced else launched.notice:
+            made.notices = (("Normal", "StandIn", notice),)
         return made
 
     @classmethod
@@ -60,7 +65,8 @@ class ProcessContainer:
         process = Process.adopt(record["inside"]["pid"], record["started"])
         if process is None:
             return None
-        return cls(process, Inside(**record["inside"]), Streams(**record["streams"]), record["id"], inotify)
+        return cls(process, Inside(**record["inside"]), Streams(**record["streams"]), record["id"], inotify,
+                   record["killed"])  # fmt: skip
 
     def record(self) -> Object:
         return {
@@ -68,6 +74,7 @@ class ProcessContainer:
             "started": self._process.started,
             "inside": asdict(self._inside),
             "streams": asdict(self._streams),
+            "killed": self._killed,
         }
 
     @property
@@ -78,16 +85,13 @@ class ProcessContainer:
     def image_id(self) -> str:
         return ""
 
-    @property
-    def notice(self) -> tuple[str, str] | None:
-        return ("StandIn", self._notice) if self._notice else None
-
     async def wait(self) -> Exit:
         code = await self._process.wait()
-        return Exit(code, self._process.exit_known)
+        starved = code != 0 and groups.oom_kills(self._groups) > self._killed
+        return Exit(code, self._process.exit_known, OOM_KILLED if starved else "")
 
     async def stop(self, grace: float) -> None:
-        # The first process of a PID namespace ignores what it does not catch: waiting for it would be in vain.
+        # Waiting for a process that ignores the signal would be in vain.
         if grace > 0 and self._process.heeds(signal.SIGTERM):
             self._process.signal(signal.SIGTERM)
             with suppress(TimeoutError):
@@ -117,9 +121,11 @@ class ProcessContainer:
         )
 
     async def stats(self) -> Stats:
-        return Stats(
-            cgroups.cpu_nanoseconds(Path(self._inside.cgroup)), cgroups.resident_bytes(Path(self._inside.cgroup))
-        )
+        return Stats(cgroups.cpu_nanoseconds(self._groups[0]), cgroups.resident_bytes(self._groups[0]))
 
     def release(self) -> None:
-        cgroups.kill(Path(self._inside.cgroup))
+        cgroups.kill(self._groups[0])
+
+    @property
+    def _groups(self) -> list[Path]:
+        return [Path(group) for group in self._inside.groups]

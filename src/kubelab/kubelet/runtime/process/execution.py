@@ -6,10 +6,9 @@ output for probes.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
+from kubelab.kubelet.answers import answer
 from kubelab.kubelet.security import Security
 
 
@@ -18,7 +17,7 @@ class Inside:
     """How to get into a container; of plain types, because the next kubelet reads it from a file."""
 
     pid: int
-    cgroup: str
+    groups: list[str]  # control groups, cgroup2's first
     environment: dict[str, str]
     cwd: str
     privileges: list[str]  # arguments of setpriv; none: those of root
@@ -29,11 +28,11 @@ class Inside:
         On a terminal it must lead a session inside: job control of a shell sees no process groups of outside.
         """
         leader = ["/usr/bin/setsid", "--ctty"] if tty else []
-        enter = ["--mount", "--net", "--pid", "--uts", f"--wdns={self.cwd}"]
-        script = 'echo 0 > "$0/cgroup.procs" && exec nsenter "$@"'
+        enter = ["--mount", "--net", "--ipc", "--pid", "--uts", f"--wdns={self.cwd}"]
+        script = 'for group in $0; do echo 0 > $group/cgroup.procs || exit; done; exec nsenter "$@"'
         identity = ["/usr/bin/setpriv", *self.privileges] if self.privileges else []
         inside = [*leader, *identity, *command]
-        return ["/bin/sh", "-c", script, self.cgroup, f"--target={self.pid}", *enter, "--", *inside]
+        return ["/bin/sh", "-c", script, " ".join(self.groups), f"--target={self.pid}", *enter, "--", *inside]
 
 
 def privileges(security: Security) -> list[str]:
@@ -50,20 +49,8 @@ def privileges(security: Security) -> list[str]:
 
 async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, str]:
     """Runs a command to its end; (exit code, what it said). A command that takes longer is killed: exit code 124."""
-    process = await asyncio.create_subprocess_exec(
-        *inside.argv(command),
-        env=inside.environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout)
-    except (TimeoutError, asyncio.CancelledError) as error:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        if isinstance(error, asyncio.CancelledError):
-            raise
+        done = await answer(inside.argv(command), inside.environment, timeout=timeout, merged=True)
+    except TimeoutError:
         return 124, f"no result within {timeout:g} s"
-    return process.returncode or 0, output.decode(errors="replace")
+    return done.code, done.out.decode(errors="replace")

@@ -3,12 +3,14 @@
 In: a frozen description. Out: the process, a child of the caller. No byte of the node's or the machine's files is
 written by the container except through its volumes.
 
-Two forks: the first enters cgroup and namespaces and makes the second a sibling (CLONE_PARENT), which is process 1 of
-the PID namespace, builds its mounts and executes the command. Errors travel through a pipe that exec closes.
+Two forks: the first enters cgroups and namespaces and makes the second a sibling (CLONE_PARENT), which is process 1 of
+the PID namespace unless that is shared, builds its mounts and executes the command. Errors travel through a pipe that
+exec closes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -22,7 +24,7 @@ from typing import NoReturn
 from kubelab.kubelet.runtime.contract import LaunchError, Mount
 from kubelab.kubelet.runtime.process.processes import Process, readable
 from kubelab.kubelet.security import Security
-from kubelab.underlay import cgroups, syscalls
+from kubelab.underlay import cgroups, namespaces, syscalls
 from kubelab.underlay.node import LOWER
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
@@ -40,12 +42,17 @@ class Launch:
     fallback: list[str] | None  # executed when argv[0] does not exist on this machine
     environment: dict[str, str]
     directory: Path  # on a tmpfs: holds the container's layer
-    cgroup: Path
+    groups: tuple[Path, ...]  # which its processes join
     log: Path
     mounts: tuple[Mount, ...] = ()
     netns: str | None = None  # None: the node's
     hostname: str | None = None  # None: the node's
+    ipc: Path | None = None  # where its namespace is, or will be, pinned; None: the node's
+    sysctls: dict[str, str] = field(default_factory=dict)  # of the IPC namespace, by dotted name
+    pids: str | None = None  # a PID namespace to enter; None: one of its own
     host_pid: bool = False
+    shm: str = "/dev/shm"
+    oom_score: int = 0
     cwd: str = "/"
     security: Security = field(default_factory=Security)
     privileged: bool = False  # sees all devices
@@ -57,10 +64,21 @@ class Launch:
 
 
 async def launch(spec: Launch) -> Process:
-    """Starts the container. Raises LaunchError when any step up to exec fails."""
+    """Starts the container. Raises LaunchError when any step up to exec fails. When cancelled, it has ended."""
+    starting = asyncio.ensure_future(_launch(spec))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with suppress(LaunchError):
+            process = await starting
+            process.signal(signal.SIGKILL)
+            await process.wait()
+        raise
+
+
+async def _launch(spec: Launch) -> Process:
     for part in ("upper", "work", "root"):
         (spec.directory / part).mkdir(parents=True, exist_ok=True)
-    cgroups.create(spec.cgroup)
     errors, write_errors = os.pipe()
     pids, write_pid = os.pipe()
     first = os.fork()
@@ -100,13 +118,20 @@ async def _read_all(fd: int) -> bytes:
 
 def _first(spec: Launch, errors: int, pids: int) -> NoReturn:
     try:
-        cgroups.join(spec.cgroup)
+        for group in spec.groups:
+            cgroups.join(group)
         if spec.netns is not None:
             syscalls.enter(spec.netns, syscalls.CLONE_NEWNET)
+        if spec.ipc is not None:
+            namespaces.enter_or_make(spec.ipc, "ipc", syscalls.CLONE_NEWIPC)
+            for name, value in spec.sysctls.items():
+                namespaces.write_sysctl(name.replace(".", "/"), value)
         flags = syscalls.CLONE_NEWNS
         if spec.hostname is not None:
             flags |= syscalls.CLONE_NEWUTS
-        if not spec.host_pid:
+        if spec.pids is not None:
+            syscalls.enter(spec.pids, syscalls.CLONE_NEWPID)
+        elif not spec.host_pid:
             flags |= syscalls.CLONE_NEWPID
         syscalls.unshare(flags)
         if spec.hostname is not None:
@@ -133,6 +158,8 @@ def _second(spec: Launch, errors: int) -> NoReturn:
         _reset_signals()
         os.umask(0o022)
         os.chdir(spec.cwd)
+        with suppress(OSError):  # to be killed later than others is a privilege
+            Path("/proc/self/oom_score_adj").write_text(str(spec.oom_score))
         _drop_privileges(spec.security)
         execute(spec)
     except BaseException as error:
@@ -165,7 +192,8 @@ def execute(spec: Launch) -> NoReturn:
 
 def build_root(spec: Launch) -> None:
     """Makes the container's mount tree and moves into it."""
-    clones = [(mount, _clone(mount)) for mount in (*devices(spec.privileged), *system_mounts(), *spec.mounts)]
+    mounts = (*devices(spec.privileged), *system_mounts(), Mount(spec.shm, "/dev/shm"), *spec.mounts)
+    clones = [(mount, _clone(mount)) for mount in mounts]
     # From here on nothing we do reaches the node; the detached copies keep their own propagation.
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     root = str(spec.directory / "root")
@@ -177,8 +205,9 @@ def build_root(spec: Launch) -> None:
     syscalls.mount("tmpfs", root + "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
     os.mkdir(root + "/run/lock", 0o1777)
     syscalls.mount("tmpfs", root + "/dev", "tmpfs", syscalls.MS_NOSUID, "mode=755")
-    os.mkdir(root + "/dev/shm")
-    syscalls.mount("shm", root + "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777,size=64m")
+    os.mkdir(root + "/dev/mqueue")
+    with suppress(OSError):  # not every kernel has them
+        syscalls.mount("mqueue", root + "/dev/mqueue", "mqueue")
     for name, target in _LINKS.items():
         os.symlink(target, f"{root}/dev/{name}")
     os.chdir(root)
@@ -197,7 +226,7 @@ def build_root(spec: Launch) -> None:
 def devices(privileged: bool) -> list[Mount]:
     """The devices of every container; those of a privileged one are all of the node's."""
     names = os.listdir("/dev") if privileged else _DEVICES
-    taken = {*_LINKS, "shm"}
+    taken = {*_LINKS, "shm", "mqueue"}
     paths = [f"/dev/{name}" for name in names if name not in taken and not os.path.islink(f"/dev/{name}")]
     return [Mount(path, path, propagation="HostToContainer") for path in paths if os.path.exists(path)]
 

@@ -84,14 +84,15 @@ class Process:
             signal.pidfd_send_signal(self._pidfd, number)
 
     def heeds(self, number: int) -> bool:
-        """Whether the process catches the signal: the first process of a PID namespace gets no default action."""
+        """Whether the signal does anything: the first process of a PID namespace gets no default action."""
         try:
-            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-                if line.startswith("SigCgt:"):
-                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+            text = Path(f"/proc/{self.pid}/status").read_text()
         except (FileNotFoundError, ProcessLookupError):
-            pass
-        return False
+            return False
+        fields = dict(line.split(":", 1) for line in text.splitlines())
+        caught, ignored = (int(fields[name], 16) >> (number - 1) & 1 for name in ("SigCgt", "SigIgn"))
+        first = len(numbers := fields["NSpid"].split()) > 1 and numbers[-1] == "1"
+        return bool(caught) or not (first or ignored)
 
     async def wait(self) -> int:
         """The exit code, once the process has ended. May be awaited by several."""

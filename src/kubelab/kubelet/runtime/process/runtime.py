@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,22 @@ import structlog
 
 from kubelab.images import layer, registry
 from kubelab.images.invocation import ProgramMissingError
-from kubelab.kubelet import cni
+from kubelab.images.programs import standin_argv
+from kubelab.kubelet import cni, limits
+from kubelab.kubelet.admission import sysctls
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.entrypoint import UserError, identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
-from kubelab.kubelet.runtime.contract import ContainerSpec, ImageError, LaunchError, LogFormat, Sandbox, SandboxError
+from kubelab.kubelet.runtime.contract import (
+    ContainerSpec,
+    ImageError,
+    LaunchError,
+    LogFormat,
+    Sandbox,
+    SandboxError,
+)
 from kubelab.kubelet.runtime.dialing import dial
-from kubelab.kubelet.runtime.process import interactive
+from kubelab.kubelet.runtime.process import groups, interactive, shared
 from kubelab.kubelet.runtime.process import sandbox as sandboxes
 from kubelab.kubelet.runtime.process.container import ProcessContainer
 from kubelab.kubelet.runtime.process.launch import Launch, launch
@@ -31,7 +41,9 @@ from kubelab.underlay.namespaces import ChildError
 
 log = structlog.get_logger(__name__)
 
-CGROUP_ROOT = Path("/sys/fs/cgroup/kubepods")
+PAUSE = ".pause"
+"""The group and the directory of the first process of a shared PID namespace: no container can be named so."""
+
 MACHINE = {
     "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -49,10 +61,14 @@ class ProcessRuntime:
         self._plugins = cni.Cni(Path(config.cni_config), Path(config.cni_bin), Path("/var/lib/cni/results"))
         self._registry = registry.load(Path(config.images) if config.images else None)
         self._layer = layer.build(Path(config.directory) / "layers", self._registry)
-        cgroups.create(CGROUP_ROOT)
+        self._shared = shared.Shared()
+        cgroups.create(groups.ROOT)
 
     async def open(self) -> None:
         """Nothing to wait for."""
+
+    async def health(self) -> AsyncIterator[str | None]:
+        yield None  # there is nothing that could be away
 
     def ready(self) -> str | None:
         return self._plugins.ready()
@@ -81,7 +97,8 @@ class ProcessRuntime:
             raise SandboxError(str(error)) from error
 
     async def remove(self, pod: Object, sandbox: Sandbox | None) -> None:
-        cgroups.remove(CGROUP_ROOT / f"pod{pod['metadata']['uid']}")
+        groups.remove(pod["metadata"]["uid"])
+        self._shared.remove(pod["metadata"]["uid"])
         if sandbox is not None and sandbox.netns is not None:
             place = sandboxes.attachment(pod, sandbox.container_id, sandbox.netns)
             await sandboxes.undo(self._plugins, place)
@@ -94,25 +111,35 @@ class ProcessRuntime:
         return all([await sandboxes.undo(self._plugins, place) for place in left if place.container_id != own])
 
     async def collect(self, keep: set[str]) -> None:
-        for uid in _uids() - keep:
-            cgroups.remove(CGROUP_ROOT / f"pod{uid}")
+        for uid in groups.pods() - keep:
+            groups.remove(uid)
+        self._shared.collect(keep)
         for place in self._plugins.cached():
             if place.uid not in keep:
                 log.info("leftover sandbox removed", pod=f"{place.namespace}/{place.pod}")
                 await sandboxes.undo(self._plugins, place)
 
     async def start(self, spec: ContainerSpec) -> ProcessContainer:
-        described = self._describe(spec)
-        if not interactive.wanted(spec.container):
-            return ProcessContainer.of(await launch(described), described, self._inotify)
-        cgroup = described.cgroup.with_name(f".{spec.container['name']}.stdio")
-        described.directory.mkdir(parents=True, exist_ok=True)
-        end = await interactive.prepare(spec.container, described.directory, spec.log, cgroup)
+        try:
+            described, lacking = self._describe(spec)
+        except OSError as error:
+            raise LaunchError(str(error)) from error
+        if spec.pod["spec"].get("shareProcessNamespace"):
+            described = replace(described, pids=await self._shared.pids(spec.pod["metadata"]["uid"], _pause(described)))
+        end = None
+        if interactive.wanted(spec.container):
+            cgroup = described.groups[0].with_name(f".{spec.container['name']}.stdio")
+            described.directory.mkdir(parents=True, exist_ok=True)
+            end = await interactive.prepare(spec.container, described.directory, spec.log, cgroup)
         try:
             described = replace(described, stdio=end)
-            return ProcessContainer.of(await launch(described), described, self._inotify)
+            killed = groups.oom_kills(described.groups)
+            started = ProcessContainer.of(await launch(described), described, self._inotify, killed)
         finally:
-            os.close(end)
+            if end is not None:
+                os.close(end)
+        started.notices += tuple(groups.not_enforced(spec.container, controller) for controller in lacking)
+        return started
 
     async def adopt(self, record: Object) -> ProcessContainer | None:
         return ProcessContainer.adopt(record, self._inotify)
@@ -123,8 +150,9 @@ class ProcessRuntime:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _describe(self, spec: ContainerSpec) -> Launch:
-        pod, container = spec.pod, spec.container
+    def _describe(self, spec: ContainerSpec) -> tuple[Launch, tuple[str, ...]]:
+        """And the controllers that it takes for its limits and that the machine does not lend. Raises OSError."""
+        pod, container, uid = spec.pod, spec.container, spec.pod["metadata"]["uid"]
         own = {**MACHINE, **spec.environment}
         try:
             wanted = invocation(container, own, self._registry, self._layer)
@@ -138,17 +166,23 @@ class ProcessRuntime:
             allowed = security(pod, container, user(context, wanted.user))
         except UserError as error:
             raise LaunchError(str(error)) from error
-        return Launch(
+        own_limits = limits.of_container(pod, container)
+        held = groups.create(uid, container["name"], own_limits, limits.of_pod(pod))
+        launched = Launch(
             argv=wanted.argv,
             fallback=wanted.fallback,
             environment=environment,
             directory=spec.directory,
-            cgroup=CGROUP_ROOT / f"pod{pod['metadata']['uid']}" / container["name"],
+            groups=held.paths,
             log=spec.log,
             mounts=spec.mounts,
             netns=spec.sandbox.netns,
             hostname=spec.hostname,
+            ipc=None if pod["spec"].get("hostIPC") else self._shared.ipc(uid),
+            sysctls=sysctls(pod, "kernel."),
             host_pid=bool(pod["spec"].get("hostPID")),
+            shm="/dev/shm" if pod["spec"].get("hostIPC") else str(self._shared.shm(uid)),
+            oom_score=own_limits.score,
             cwd=container.get("workingDir") or wanted.working_dir or "/",
             security=allowed,
             privileged=bool((container.get("securityContext") or {}).get("privileged")),
@@ -157,8 +191,16 @@ class ProcessRuntime:
             notice=wanted.notice,
             fallback_notice=wanted.fallback_notice,
         )
+        return launched, held.lacking
 
 
-def _uids() -> set[str]:
-    """Of pods that have a cgroup."""
-    return {group.name.removeprefix("pod") for group in CGROUP_ROOT.glob("pod*")}
+def _pause(container: Launch) -> Launch:
+    """The first process of the PID namespace that a pod's containers share; in its place, with nothing of theirs."""
+    group, directory = container.groups[0].with_name(PAUSE), container.directory.parents[2] / PAUSE
+    cgroups.create(group)
+    directory.mkdir(parents=True, exist_ok=True)
+    return Launch(
+        argv=standin_argv("pause"), fallback=None, environment=dict(MACHINE), directory=directory, groups=(group,),
+        log=directory / "log", netns=container.netns, hostname=container.hostname, ipc=container.ipc,
+        shm=container.shm, layer=container.layer, oom_score=-998,
+    )  # fmt: skip

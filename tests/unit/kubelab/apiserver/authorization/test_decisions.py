@@ -187,10 +187,50 @@ async def test_a_kubelet_sees_what_its_pods_refer_to(store, pod):
     assert not node.decide(asks("get", "secrets", user=other, name="s")).allowed
     assert not node.decide(asks("update", "secrets", user=mine, name="s")).allowed
     assert not node.decide(asks("create", "deployments", user=mine, group="apps")).allowed
-    assert node.decide(asks("list", "pods", user=mine)).allowed
     lease = {"group": "coordination.k8s.io", "namespace": "kube-node-lease"}
     assert node.decide(asks("update", "leases", user=mine, name="n1", **lease)).allowed
     assert not node.decide(asks("update", "leases", user=mine, name="n2", **lease)).allowed
     assert NodeAuthorizer(store).decide(secret).allowed, "a server that starts again knows the pods that are there"
     await store.delete("pods", "web", namespace="default", grace_seconds=0)
     assert not node.decide(secret).allowed
+
+
+async def test_a_kubelet_reads_single_objects_and_lists_only_what_is_its_own(store, pod):
+    node, mine = NodeAuthorizer(store), User("system:node:n1", ("system:nodes",))
+    obj = pod()
+    obj["spec"]["nodeName"] = "n1"
+    obj["spec"]["containers"][0]["envFrom"] = [{"secretRef": {"name": "s"}}]
+    ephemeral = {"ephemeral": {"volumeClaimTemplate": {"spec": {}}}}
+    obj["spec"]["volumes"] = [{"name": "v", **ephemeral}]
+    await store.create("pods", obj, namespace="default")
+
+    def decide(path, *, method="GET", **query):
+        return node.decide(request_attributes(mine, method, path, {"fieldSelector": "", **query}))
+
+    secrets = "/api/v1/namespaces/default/secrets"
+    assert decide(secrets, fieldSelector="metadata.name=s", watch="true").allowed
+    assert decide(secrets, fieldSelector="metadata.name=s").allowed
+    assert decide(secrets).reason == "No Object name found"
+    assert decide("/api/v1/secrets").reason == "can only read namespaced object of this type"
+    assert decide(f"{secrets}/s", method="DELETE").reason == "can only read resources of this type"
+    assert decide(secrets, fieldSelector="metadata.name=t").reason.startswith("no relationship found")
+
+    assert decide("/api/v1/pods", fieldSelector="spec.nodeName=n1", watch="true").allowed
+    assert decide("/api/v1/namespaces/default/pods/web").allowed
+    assert not decide("/api/v1/namespaces/default/pods/other").allowed
+    for fields in ("", "spec.nodeName=n2"):
+        refused = decide("/api/v1/pods", fieldSelector=fields)
+        assert refused.reason == "can only list/watch pods with spec.nodeName field selector"
+    assert decide("/api/v1/nodes/n1").allowed
+    assert decide("/api/v1/nodes", fieldSelector="metadata.name=n1", watch="true").allowed
+    assert decide("/api/v1/nodes").reason == "node 'n1' cannot read all nodes, only its own Node object"
+    assert decide("/api/v1/nodes/n2").reason == "node 'n1' cannot read 'n2', only its own Node object"
+
+    claim = {"metadata": {"name": "web-v"}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "pv"}}
+    claim["spec"]["resources"] = {"requests": {"storage": "1Gi"}}
+    await store.create("persistentvolumeclaims", claim, namespace="default")
+    claims = "/api/v1/namespaces/default/persistentvolumeclaims"
+    assert decide(f"{claims}/web-v").allowed
+    assert decide(claims).reason == "can only get individual resources of this type"
+    assert decide("/api/v1/persistentvolumes/pv").allowed
+    assert not decide("/api/v1/persistentvolumes/other").allowed
