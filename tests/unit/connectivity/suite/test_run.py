@@ -47,6 +47,27 @@ def test_policies_go_with_their_test_whatever_ends_it() -> None:
         assert cluster.history[-1] == "delete allow-all-egress", "in the reverse order"
 
 
+def test_an_interrupt_while_policies_go_does_not_keep_them() -> None:
+    cluster = FakeCluster()
+
+    async def hold() -> None:
+        async with enforcer(cluster).enforced(policies()):
+            pass
+
+    async def body() -> None:
+        cluster.deleting = asyncio.Event()
+        task = asyncio.create_task(hold())
+        await cluster.deleting.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=0.01)
+        cluster.may_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(body())
+    assert not cluster.objects
+
+
 def test_a_refused_policy_names_it_and_what_was_applied_goes() -> None:
     cluster = FakeCluster()
     cluster.refused = {"client-egress-to-cidrgroup-deny"}
