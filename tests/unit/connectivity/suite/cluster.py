@@ -123,6 +123,7 @@ class FakeCluster:
         if self.deleting is not None:
             self.deleting.set()
             await self.may_go.wait()
+            await asyncio.sleep(0)  # as any request, it takes a turn of the loop
         key = manifest["kind"], manifest["metadata"]["name"]
         self.history.append(f"delete {key[1]}")
         self._revision += key in self.objects and key[0] != "CiliumCIDRGroup"
