@@ -16,7 +16,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-LABS = ("tunnel", "native", "packets", "small_lab")
+LABS = ("tunnel", "native", "packets", "small_lab", "containerd_lab")
 """Those that modules share: names of fixtures, and values of the fixture `cluster`."""
 FIRST, SOON = "tunnel", "native"
 """The longest groups: one process begins with the first, while others take what is cheapest first; the second begins

@@ -131,16 +131,17 @@ def limits(schema: Mapping[str, Any]) -> str:
 
 def cli_page() -> str:
     from cilium.cli.cluster.main import main as cluster
+    from cilium.cli.dbg.health import main as health
     from cilium.cli.dbg.main import main as dbg
     from cilium.cli.hubble.main import hubble
 
     lines = ["# Command lines", "", NOTICE.format("the click commands in `src/cilium/cli`"), ""]
     lines += [
-        "`cilium` speaks with a cluster and makes labs. `cilium-dbg` and `hubble` ask the agent of the node they run",
-        "on: `kubectl -n kube-system exec ds/cilium -- cilium-dbg …`. Every command has `--help`.",
+        "`cilium` speaks with a cluster and makes labs. `cilium-dbg`, `cilium-health` and `hubble` ask the agent of",
+        "the node they run on: `kubectl -n kube-system exec ds/cilium -- cilium-dbg …`. Every command has `--help`.",
         "",
     ]
-    for name, command in (("cilium", cluster), ("cilium-dbg", dbg), ("hubble", hubble)):
+    for name, command in (("cilium", cluster), ("cilium-dbg", dbg), ("cilium-health", health), ("hubble", hubble)):
         lines += [f"## {name}", ""]
         for path, found in commands(name, command):
             lines += command_section(path, found)

@@ -19,7 +19,7 @@ ROOTS = {
     ),
     "io.k8s.api.apps.v1": "Deployment ReplicaSet StatefulSet DaemonSet ControllerRevision",
     "io.k8s.api.batch.v1": "Job CronJob",
-    "io.k8s.api.autoscaling.v1": "Scale",
+    "io.k8s.api.autoscaling.v1": "Scale HorizontalPodAutoscaler",
     "io.k8s.api.discovery.v1": "EndpointSlice",
     "io.k8s.api.networking.v1": "NetworkPolicy Ingress IngressClass IPAddress ServiceCIDR",
     "io.k8s.api.coordination.v1": "Lease",

@@ -132,7 +132,7 @@ STAGE bool sample(const struct flow *flow)
 
 	if (!flow || !settings || settings->flags & RUNTIME_EVENTS_OFF)
 		return false;
-	hash = flow_hash(flow);
+	hash = flow_hash(flow) + flow->icmp_type * 0x9e3779b1U; /* of two who ping each other by one identifier */
 	index = hash % SAMPLER_SETS;
 	set = bpf_map_lookup_elem(&cilium_sampler, &index);
 	if (!set)

@@ -130,6 +130,16 @@ def test_icmp_tells_type_and_code(datapath: Datapath, version: int) -> None:
     assert event["flags"] & EventFlags.REPLY_KNOWN
 
 
+@pytest.mark.usefixtures("one_cpu")
+def test_who_ping_each_other_by_one_identifier_are_both_seen(datapath: Datapath, version: int) -> None:
+    """The reply of one has the addresses and the identifier of the other's request."""
+    datapath.endpoint(CLIENT[version], 1000)
+    datapath.endpoint(SERVER[version], 2000, ifindex=77)
+    reply, request = echo(CLIENT[version], SERVER[version], reply=True), echo(CLIENT[version], SERVER[version])
+    told = [len(datapath.run("from_lxc", packet).events) for packet in (reply, request, reply, request)]
+    assert told == [1, 1, 0, 0]
+
+
 def test_the_stack_gets_what_has_no_route(datapath: Datapath, version: int) -> None:
     datapath.endpoint(CLIENT[version], 1000)
     (event,) = datapath.run("from_lxc", udp(CLIENT[version], WORLD[version])).events

@@ -102,6 +102,9 @@ def test_a_node_without_power_is_not_ready_and_boots_with_what_was_on_its_disk(n
 
     assert "node2 is ready" in nodes.command("node", "start", "node2")
     assert nodes.ready("node2") == "True"
+    nodes.cluster.node(
+        "node2", "cilium-dbg", "status"
+    )  # the agent of this boot is there, not only the word of the last
     assert nodes.cluster.get("node", "node2")["status"]["nodeInfo"]["bootID"] != boot
     assert nodes.cluster.node("node2", "sh", "-c", "cat /var/lib/kept; ls /run/lost 2>&1 || true").startswith("kept\n")
     nodes.cluster.kubectl("wait", "--for=condition=Ready", "pod/pinned", "--timeout=30s")

@@ -62,10 +62,7 @@ class Bodies:
     async def read_patch(self, request: web.Request) -> "Patch":
         raw, media = await request.read(), request.content_type
         if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC):
-            raise UnsupportedMediaType(
-                f"the body of the request was in an unknown format - accepted media types include: "
-                f"{JSON_PATCH}, {MERGE_PATCH}, {APPLY}; got {media!r}"
-            )
+            raise _unknown_format(JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
         return Patch(media, raw, decode(raw, "application/json"), validation(request))
 
     async def patched(self, patch: "Patch", old: Object, target: Target, warnings: list[str]) -> Object:
@@ -80,10 +77,7 @@ class Bodies:
             case _ if not target.resource.custom:
                 made = strategic_merge(old, patch.content, self.node(target))
             case _:
-                raise UnsupportedMediaType(
-                    f"the body of the request was in an unknown format - accepted media types include: "
-                    f"{JSON_PATCH}, {MERGE_PATCH}, {APPLY}"
-                )
+                raise _unknown_format(JSON_PATCH, MERGE_PATCH, APPLY)
         if not isinstance(made, dict):
             raise BadRequest("the patch leaves no object")
         cleaner = self._cleaner(target)
@@ -115,6 +109,12 @@ class Bodies:
 
     def _cleaner(self, target: Target) -> Cleaner:
         return Cleaner(target.resource.kind, target.version)
+
+
+def _unknown_format(*accepted: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+    )
 
 
 def _check_version(body: Object, target: Target) -> None:

@@ -19,6 +19,7 @@ _POD_SUBRESOURCES = (
     Subresource("log", "Pod", ("get",)),
     Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
     proxy("Pod"),
+    Subresource("resize", "Pod", READ_WRITE),
     status("Pod"),
 )
 _POD_FIELDS = (
@@ -172,7 +173,7 @@ def _workloads() -> list[Resource]:
             short="hpa",
             categories=("all",),
             subresources=(status("HorizontalPodAutoscaler"),),
-            version="v2",
+            versions=("v2", "v1"),
         )
     )
     return rows

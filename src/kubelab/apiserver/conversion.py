@@ -1,12 +1,14 @@
-"""One object under two groups.
+"""One object under two groups or versions.
 
-Owns: the two forms of an Event, which the core group and events.k8s.io name differently. The store keeps the core form.
-Comes in and goes out: objects, field selectors. Source: Kubernetes API reference, Event v1 and Event v1 events.k8s.io.
+Owns: the two forms of an Event, which the core group and events.k8s.io name differently: the store keeps the core form;
+and where the versions of a built-in kind are converted. Comes in and goes out: objects, field selectors.
+Source: Kubernetes API reference, Event v1 and Event v1 events.k8s.io.
 """
 
 import re
 from typing import Any
 
+from kubelab.apiserver import conversion_autoscaling
 from kubelab.apiserver.requests import Target
 
 Object = dict[str, Any]
@@ -24,6 +26,8 @@ _EVENTS_TO_CORE = {new: old for old, new in _CORE_TO_EVENTS.items()}
 
 def to_stored(obj: Object, target: Target) -> Object:
     """What a client sent, in the form in which it is kept."""
+    if target.resource.key == conversion_autoscaling.KEY and not is_stored(target):
+        return conversion_autoscaling.to_v2(obj)
     if not target.resource.stored_as:
         return obj
     return {**_renamed(obj, _EVENTS_TO_CORE), "apiVersion": "v1", "kind": "Event"}
@@ -31,6 +35,8 @@ def to_stored(obj: Object, target: Target) -> Object:
 
 def from_stored(obj: Object, target: Target) -> Object:
     """What is kept, as the asked group and version show it."""
+    if target.resource.key == conversion_autoscaling.KEY and not is_stored(target):
+        return conversion_autoscaling.from_v2(obj)
     if not target.resource.stored_as:
         return obj
     return {**_renamed(obj, _CORE_TO_EVENTS), "apiVersion": target.resource.api_version(target.version)}

@@ -57,7 +57,7 @@ def decode(body: bytes, content_type: str) -> Any:
             ) from error
     raise UnsupportedMediaType(
         f"the body of the request was in an unknown format - accepted media types include: "
-        f"application/json, application/yaml; got {media!r}"
+        f"application/json, application/yaml, {MEDIA_TYPE}"
     )
 
 

@@ -29,8 +29,10 @@ def identify(known: Resource, obj: Object, namespace: str) -> None:
     kind = obj.setdefault("kind", known.kind)
     group, _, version = obj.setdefault("apiVersion", known.api_version()).rpartition("/")
     if kind != known.kind or group != known.group or version not in known.versions:
+        given, place = obj["apiVersion"].rpartition("/")[2], known.group.partition(".")[0] or "core"
         raise BadRequest(
-            f"the object is a {obj['apiVersion']} {kind}, but this is the place of {known.api_version()} {known.kind}"
+            f'{kind} in version "{given}" cannot be handled as a {known.kind}: '
+            f"converting ({given}.{kind}) to ({place}.{known.kind}): unknown conversion"
         )
     # Objects are kept in one version; what is not converted is only renamed.
     obj["apiVersion"] = known.api_version()
@@ -40,10 +42,7 @@ def identify(known: Resource, obj: Object, namespace: str) -> None:
         return
     namespace = namespace or metadata.get("namespace") or ""
     if metadata.get("namespace") and metadata["namespace"] != namespace:
-        raise BadRequest(
-            f"the namespace of the provided object does not match the namespace sent on the request: "
-            f"{metadata['namespace']!r} is not {namespace!r}"
-        )
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
     if not namespace:
         raise BadRequest(f"{known.kind}: an empty namespace may not be set; name one in metadata.namespace")
     metadata["namespace"] = namespace

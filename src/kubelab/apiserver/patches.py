@@ -59,7 +59,7 @@ def json_patch(target: Any, operations: Any) -> Any:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             message = f"JSON patch operation {index} ({operation['op']} {operation['path']}): {error}"
             raise Invalid(
-                f"the server rejected our request due to an error in our request: {message}",
+                "the server rejected our request due to an error in our request",
                 causes=[Cause("patch", "FieldValueInvalid", message)],
             ) from error
     return document

@@ -6,11 +6,13 @@ header wants). Comes in: method, path, headers. Goes out: frozen values for the 
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from kubelab.apiserver.errors import NotFound
+from kubelab.apiserver.errors import NotAcceptable, NotFound
 from kubelab.apiserver.resources import Registry, Resource
 
+_UNKNOWN = "the server could not find the requested resource"
 Form = Literal["object", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"]
 
 
@@ -39,13 +41,13 @@ def parse_target(registry: Registry, *, group: str, version: str, path: str) -> 
         namespace, parts = parts[1], parts[2:]
     resource = registry.find(group, version, parts[0]) if parts else None
     if resource is None or bool(namespace) > resource.namespaced:
-        raise NotFound("the server could not find the requested resource")
+        raise NotFound(_UNKNOWN)
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 else ""
     if subresource and resource.subresource(subresource) is None:
-        raise NotFound(f"the server could not find the requested resource: {resource.plural} have no {subresource!r}")
+        raise NotFound(_UNKNOWN)
     if name and resource.namespaced and not namespace:
-        raise NotFound(f"the server could not find the requested resource: {resource.plural} live in namespaces")
+        raise NotFound(_UNKNOWN)
     return Target(resource, version, namespace, name, subresource, "/".join(parts[3:]))
 
 
@@ -57,12 +59,16 @@ class Negotiation:
     content_type: str = "application/json"
 
 
+@lru_cache(maxsize=256)
 def negotiate(accept: str) -> Negotiation:
-    """JSON in some form always works: unknown media types are passed over, the plain object is the last resort."""
+    """Unknown media types are passed over; the plain object is the last resort of who takes JSON. Raises NotAcceptable
+    for who does not."""
+    json = False
     for choice in accept.split(","):
         media, *parameters = (part.strip() for part in choice.split(";"))
         if media not in ("application/json", "*/*", "application/*", ""):
             continue
+        json = True
         options = dict(p.split("=", 1) for p in parameters if "=" in p)
         form, group, version = options.get("as"), options.get("g"), options.get("v")
         match form, group, version:
@@ -76,4 +82,6 @@ def negotiate(accept: str) -> Negotiation:
                 return Negotiation(
                     "APIGroupDiscoveryList", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
                 )
+    if not json:
+        raise NotAcceptable("only the following media types are accepted: application/json")
     return Negotiation()

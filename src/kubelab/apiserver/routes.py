@@ -26,6 +26,7 @@ from kubelab.apiserver.errors import (
     Unauthorized,
 )
 from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.health import add_health
 from kubelab.apiserver.impersonation import impersonated
 from kubelab.apiserver.openapi import OpenApi
 from kubelab.apiserver.openapi.served import add_routes as add_openapi
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/livez", "/version")
 _USER = web.RequestKey("user", User)
-_MAX_BODY = 8 * 1024 * 1024
+_MAX_BODY = 3 * 1024 * 1024
 
 
 class Routes:
@@ -69,9 +70,7 @@ class Routes:
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
         router = application.router
-        for path in ("/healthz", "/readyz", "/livez"):
-            router.add_get(path, _healthy)
-            router.add_get(path + "/{check:.*}", _healthy)
+        add_health(router)
         router.add_get("/version", _version)
         router.add_get("/version/", _version)
         router.add_get("/", self._index)
@@ -110,7 +109,7 @@ class Routes:
         except ApiError as error:
             return error_response(error)
         except web.HTTPRequestEntityTooLarge:
-            return error_response(RequestEntityTooLarge(f"the request is larger than {_MAX_BODY} bytes"))
+            return error_response(RequestEntityTooLarge(f"Request entity too large: limit is {_MAX_BODY}"))
         except web.HTTPException as error:
             return error_response(
                 NotFound("the server could not find the requested resource")
@@ -201,10 +200,6 @@ class Routes:
 
     async def _keys(self, request: web.Request) -> web.Response:
         return json_response(self._authenticator.public_keys, content_type="application/jwk-set+json")
-
-
-async def _healthy(request: web.Request) -> web.Response:
-    return web.Response(text="ok")
 
 
 async def _version(request: web.Request) -> web.Response:

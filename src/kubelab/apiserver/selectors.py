@@ -103,6 +103,9 @@ def field_text(obj: Mapping[str, Any], path: str) -> str:
 _FALSE_WHEN_ABSENT = frozenset({"spec.unschedulable", "spec.hostNetwork"})
 
 
+_OF_ALL = frozenset({"metadata.name", "metadata.namespace"})
+
+
 def parse_labels(text: str) -> LabelSelector:
     """Parse `a=b,c!=d,e in (f,g),!h`. Raises BadRequest naming the term that cannot be read."""
     return LabelSelector(tuple(_parse_term(term) for term in _split(text)))
@@ -110,7 +113,7 @@ def parse_labels(text: str) -> LabelSelector:
 
 def parse_fields(text: str, *, allowed: Iterable[str]) -> tuple[FieldTerm, ...]:
     """Parse `a.b=c,d!=e`. Raises BadRequest for a field that the resource does not offer."""
-    supported = {"metadata.name", "metadata.namespace", *allowed}
+    supported = {*_OF_ALL, *allowed}
     terms = []
     for term in filter(None, (t.strip() for t in text.split(","))):
         match = re.match(r"^([^!=]+)(==|=|!=)(.*)$", term)
@@ -120,9 +123,16 @@ def parse_fields(text: str, *, allowed: Iterable[str]) -> tuple[FieldTerm, ...]:
             )
         path, operator, value = match.groups()
         if path not in supported:
-            raise BadRequest(f"field label not supported: {path}; supported: {', '.join(sorted(supported))}")
+            raise BadRequest(_unknown_field(path, own=bool(supported - _OF_ALL)))
         terms.append(FieldTerm(path, value, operator == "!="))
     return tuple(terms)
+
+
+def _unknown_field(path: str, *, own: bool) -> str:
+    """`own`: the kind has fields of its own to select by."""
+    if own:
+        return f"field label not supported: {path}"
+    return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
 def from_spec(selector: Mapping[str, Any] | None) -> LabelSelector | None:

@@ -24,6 +24,9 @@ from kubelab.apiserver.resources import Registry, Resource
 from kubelab.apiserver.strategies.base import Strategies, Strategy, plain
 from kubelab.apiserver.watch import Entry
 
+_STATUS = ("status", "approval")
+"""Subresources that write an object's status and nothing else."""
+
 
 class Steps(Objects):
     """See the module docstring."""
@@ -105,7 +108,7 @@ class Steps(Objects):
     ) -> Write:
         old, strategy = entry.object, self._strategies(known)
         settled = obj["metadata"].get("managedFields") if manager is None else None
-        if subresource == "status":
+        if subresource in _STATUS:
             obj = strategy.status_update(obj, old)
         else:
             if subresource == "":
@@ -117,8 +120,10 @@ class Steps(Objects):
             metadata.keep(obj, old)
         if settled is not None:
             obj["metadata"]["managedFields"] = settled
-        elif manager is not None and subresource in ("", "status"):
+        elif manager is not None and subresource in ("", *_STATUS):
             self._track(known, old, obj, strategy, manager=manager, subresource=through or subresource)
+        elif manager is not None:
+            obj["metadata"]["managedFields"] = old["metadata"].get("managedFields", [])
         write = Write(known, obj, old, self, subresource, dry_run=dry_run, manager=manager or "")
         if subresource == "":
             self.admission.mutate(write)

@@ -33,6 +33,10 @@ _NO_EPHEMERAL_CONTAINERS = (
     "ephemeral containers are not supported by the kubelets of this cluster: use kubectl exec, or debug a copy of the "
     "pod (kubectl debug --copy-to)"
 )
+_NO_RESIZE = (
+    "in-place resize is not supported by the kubelets of this cluster: change the template of the pod's workload, or "
+    "delete the pod and create it anew"
+)
 
 
 class Subresources:
@@ -70,6 +74,8 @@ class Subresources:
             case "proxy", _:
                 await self._ask_to_connect(request, target)
                 return await self._web_proxy.handle(request, target)
+            case "resize", _:
+                raise MethodNotAllowed(_NO_RESIZE)
             case "ephemeralcontainers", _:
                 raise MethodNotAllowed(_NO_EPHEMERAL_CONTAINERS)
         raise MethodNotAllowed("the server does not allow this method on the requested resource")

@@ -15,9 +15,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME = timedelta(days=3650)
+_EXTENDED = {"client auth": ExtendedKeyUsageOID.CLIENT_AUTH, "server auth": ExtendedKeyUsageOID.SERVER_AUTH}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,25 @@ class Authority:
     def server(self, names: Iterable[str]) -> KeyPair:
         """A serving certificate for DNS names and IP addresses."""
         return self._issue(_common_name("kube-apiserver"), usage=ExtendedKeyUsageOID.SERVER_AUTH, alternatives=names)
+
+    def sign(self, request: bytes, usages: Iterable[str], seconds: int) -> bytes:
+        """The certificate that a request (PEM) asks for: its subject, key and names, for these usages of Kubernetes."""
+        wanted, names = x509.load_pem_x509_csr(request), set(usages)
+        extended = [usage for name, usage in _EXTENDED.items() if name in names]
+        signature, encipherment = "digital signature" in names, "key encipherment" in names
+        # An extension that allows nothing would forbid the handshake, too.
+        use = (
+            _key_usage(authority=False, signature=signature, encipherment=encipherment)
+            if signature or encipherment
+            else None
+        )
+        builder = self._builder(wanted.subject, wanted.public_key(), timedelta(seconds=seconds), use, extended)
+        try:
+            found = wanted.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            builder = builder.add_extension(found.value, critical=found.critical)
+        except x509.ExtensionNotFound:
+            pass
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def server_context(self, names: Iterable[str]) -> ssl.SSLContext:
         """A context that serves for `names` and verifies client certificates of this CA when they are shown."""
@@ -100,25 +121,31 @@ class Authority:
 
     def _issue(self, subject: x509.Name, *, usage: x509.ObjectIdentifier, alternatives: Iterable[str]) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._certificate.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + _LIFETIME)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
+        builder = self._builder(subject, key.public_key(), _LIFETIME, _key_usage(authority=False), [usage])
         names = [_general_name(n) for n in dict.fromkeys(alternatives)]
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
+
+    def _builder(
+        self, subject: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta, use: x509.KeyUsage | None,
+        extended: Sequence[x509.ObjectIdentifier],
+    ) -> x509.CertificateBuilder:  # fmt: skip
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + lifetime)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(extended), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        return builder if use is None else builder.add_extension(use, critical=True)
 
 
 def _common_name(name: str) -> x509.Name:
@@ -132,11 +159,11 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
+def _key_usage(*, authority: bool, signature: bool = True, encipherment: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True,
+        digital_signature=signature,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=encipherment,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=authority,

@@ -33,6 +33,7 @@ from kubelab.controllers.storage.binder import VolumeController
 from kubelab.controllers.storage.protection import EphemeralVolumeController, ProtectionController
 from kubelab.controllers.storage.provisioner import Provisioner
 from kubelab.controllers.upkeep.api_services import ApiServiceController
+from kubelab.controllers.upkeep.certificate_requests import CertificateRequestController, Sign
 from kubelab.controllers.upkeep.cluster_roles import ClusterRoleAggregationController
 from kubelab.controllers.upkeep.event_expiry import EventExpiryController
 from kubelab.controllers.upkeep.garbage import GarbageCollector
@@ -61,6 +62,8 @@ class ControllerOptions:
     """Makes volumes for the StorageClass `standard`; none: there is no such class."""
     ca: str = ""
     """PEM text of the API server's CA, published in every namespace."""
+    sign: Sign | None = None
+    """Signs with that CA what CertificateSigningRequests ask for; none: they stay without certificates."""
     metrics: ResourceMetrics | None = None
     """Who knows what pods use; none: HorizontalPodAutoscalers do nothing."""
     autoscaler_period: float = 15.0
@@ -91,6 +94,7 @@ class ControllerManager:
                 if options.issue_token
                 else []
             ),
+            *([CertificateRequestController(store, pods=pods, now=now, sign=options.sign)] if options.sign else []),
             ClusterRoleAggregationController(store, pods=pods, now=now),
             ApiServiceController(store, pods=pods, now=now),
             ResourceQuotaController(store, pods=pods, now=now),

@@ -6,7 +6,7 @@ In: messages of `runtime.proto`. Out: their answers; CriError with the runtime's
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 # Whoever uses this client may fork, and executes at once what it forked for: gRPC need not prepare for it.
@@ -17,6 +17,8 @@ import grpc.aio
 
 from kubelab.cri.proto import runtime_pb2 as cri
 from kubelab.cri.proto import runtime_pb2_grpc as services
+
+_State = grpc.ChannelConnectivity
 
 Message = Any
 """A message of the generated code, which has no types of its own here."""
@@ -70,6 +72,17 @@ class CriClient:
     async def version(self) -> Message:
         """Waits for the runtime to come up, for `LONG` at most."""
         return await _ask(self._runtime.Version, cri.VersionRequest(), LONG, wait=True)
+
+    async def answers(self) -> AsyncIterator[bool]:
+        """Whether somebody listens on the socket: now, and each time that it changes."""
+        said = None
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            listens = {_State.READY: True, _State.TRANSIENT_FAILURE: False}.get(state, said)
+            if listens is not None and listens is not said:
+                said = listens
+                yield listens
+            await self._channel.wait_for_state_change(state)
 
     async def conditions(self) -> dict[str, Message]:
         """RuntimeReady and NetworkReady."""

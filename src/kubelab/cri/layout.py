@@ -33,6 +33,7 @@ class Contents:
     environment: Sequence[str] = ()  # NAME=VALUE
     working_directory: str = ""
     user: str = ""
+    stop_signal: str = ""
 
 
 def architecture() -> str:
@@ -75,6 +76,7 @@ def _settings(contents: Contents) -> dict[str, object]:
         "Env": list(contents.environment),
         "WorkingDir": contents.working_directory,
         "User": contents.user,
+        "StopSignal": contents.stop_signal,
     }
     return {key: value for key, value in settings.items() if value}
 

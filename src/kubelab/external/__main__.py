@@ -1,6 +1,7 @@
-"""`python -m kubelab.external [--family 4|6]… [--http NAME=ADDRESS:PORT]… [--dns ADDRESS:PORT]… [--zone ORIGIN]`.
+"""`python -m kubelab.external [--family 4|6]… [--certificate FILE] [--http NAME=ADDRESS:PORT]… [--dns ADDRESS:PORT]…`.
 
-Without places: the addresses of these families that every lab's external namespace has. Runs until SIGTERM.
+Without places: the addresses of these families that every lab's external namespace has; with a certificate (PEM, with
+its key) the web servers speak HTTPS on port 443, too. Runs until SIGTERM.
 """
 
 from __future__ import annotations
@@ -8,23 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+import ssl
 import sys
 from collections.abc import Iterable, Sequence
 
 from kubelab.dns.listeners import BindError
+from kubelab.external.names import ORIGIN, PUBLIC_SITE, PUBLIC_ZONES, SITES
 from kubelab.external.servers import World
 from kubelab.external.zone import Zone, zone
 from kubelab.logging import configure_logging
 from kubelab.underlay.addresses import PUBLIC, WORLD, Family
 
-ORIGIN = "world.test"
 FAMILIES: tuple[Family, ...] = (4, 6)
-SITES = ("web", "api", "ns")
-"""Names of the world's addresses, in their order; the last one is the name server."""
-PUBLIC_ZONES = ("example.com", "google.com", "github.com", "cilium.io", "kubernetes.io")
-"""Domains of the real world that public manifests and tutorials ask: all their names are the first web server."""
-PUBLIC_SITE = "one.one.one.one"
-"""The name of the real world's addresses that are here."""
+HTTP, HTTPS = 80, 443
 
 
 def split(address: str) -> tuple[str, int]:
@@ -58,21 +55,33 @@ def root() -> Zone:
     return zone(".", {})
 
 
-def sites(families: Sequence[Family] = FAMILIES) -> list[tuple[str, str, int]]:
+def sites(families: Sequence[Family] = FAMILIES, port: int = HTTP) -> list[tuple[str, str, int]]:
     """(name, address, port) of the web servers that every lab has."""
-    own = [(name, WORLD[family][place], 80) for place, name in enumerate(SITES[:2]) for family in families]
-    return own + [(PUBLIC_SITE, address, 80) for family in families for address in PUBLIC[family]]
+    own = [(name, WORLD[family][place], port) for place, name in enumerate(SITES[:2]) for family in families]
+    return own + [(PUBLIC_SITE, address, port) for family in families for address in PUBLIC[family]]
 
 
-async def run(web: Sequence[tuple[str, str, int]], names: Sequence[tuple[str, int]], zones: Sequence[Zone]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BindError."""
+def context(certificate: str) -> ssl.SSLContext:
+    """To serve with a certificate and its key, in one file. Raises OSError."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(certificate)
+    return made
+
+
+async def run(
+    web: Sequence[tuple[str, str, int]],
+    names: Sequence[tuple[str, int]],
+    zones: Sequence[Zone],
+    tls: ssl.SSLContext | None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; what is on port 443 by TLS. Raises BindError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with World() as world:
         for name, address, port in web:
-            await world.web(name, address, port)
+            await world.web(name, address, port, tls if port == HTTPS else None)
         for address, port in names:
             await world.names(zones, address, port)
         await stop.wait()
@@ -81,6 +90,7 @@ async def run(web: Sequence[tuple[str, str, int]], names: Sequence[tuple[str, in
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kubelab.external", description="The world outside of a lab.")
     parser.add_argument("--family", action="append", type=int, choices=FAMILIES, dest="families")
+    parser.add_argument("--certificate", default="", metavar="FILE")
     parser.add_argument("--http", action="append", default=[], metavar="NAME=ADDRESS:PORT")
     parser.add_argument("--dns", action="append", default=[], metavar="ADDRESS:PORT")
     parser.add_argument("--zone", default=ORIGIN, metavar="ORIGIN")
@@ -92,10 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     configure_logging()
+    tls = context(arguments.certificate) if arguments.certificate else None
     if not chosen and not names:
-        chosen, names = sites(families), [(WORLD[family][-1], 53) for family in families]
+        chosen = [*sites(families), *(sites(families, HTTPS) if tls else ())]
+        names = [(WORLD[family][-1], 53) for family in families]
     try:
-        asyncio.run(run(chosen, names, [default_zone(arguments.zone, families), *public_zones(families), root()]))
+        zones = [default_zone(arguments.zone, families), *public_zones(families), root()]
+        asyncio.run(run(chosen, names, zones, tls))
     except BindError as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ In: addresses, zones. Out: open asyncio servers until `close`. HTTP is spoken by
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import cast
@@ -67,17 +68,17 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def web(self, name: str, address: str, port: int) -> int:
-        """Serve HTTP as `name`; port 0 lets the kernel choose. Returns the port. Raises BindError."""
+    async def web(self, name: str, address: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Serve HTTP as `name`, with `tls` HTTPS; port 0 lets the kernel choose. Returns the port. Raises BindError."""
         identity = Identity({b"KUBELAB_POD": name.encode(), b"KUBELAB_NODE": b"external"})
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(lambda: WebProtocol(identity), address, port, backlog=1024)
+            server = await loop.create_server(lambda: WebProtocol(identity), address, port, backlog=1024, ssl=tls)
         except OSError as error:
             raise BindError(f"HTTP on {address} port {port}: {error.strerror}") from error
         self._stack.push_async_callback(self._end, server)
         chosen = int(server.sockets[0].getsockname()[1])
-        log.info("serving HTTP", name=name, address=address, port=chosen)
+        log.info("serving HTTP" if tls is None else "serving HTTPS", name=name, address=address, port=chosen)
         return chosen
 
     async def names(self, zones: Sequence[Zone], address: str, port: int) -> int:

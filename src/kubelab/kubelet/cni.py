@@ -6,13 +6,12 @@ Source: CNI specification 1.1.0, sections 1 (configuration), 2 (execution), 3 (c
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kubelab.kubelet import children
+from kubelab.kubelet.answers import Answer, answer
 from kubelab.kubelet.config import Object
 
 INTERFACE = "eth0"
@@ -174,39 +173,33 @@ class Cni:
     async def _execute(self, binary: str, environment: dict[str, str], config: bytes) -> Object | None:
         name = os.path.basename(binary)
         command = environment["CNI_COMMAND"]
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await children.start(binary, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
+        try:  # also when cancelled: nothing of an ADD may be under way when its DEL comes
+            done = await answer([binary], environment, given=config, timeout=TIMEOUT)
+        except TimeoutError as error:
+            raise CniError(f"plugin {name} {command}: no answer within {TIMEOUT:.0f} s") from error
         except OSError as error:
             raise CniError(f"plugin {binary}: {error.strerror}") from error
-        try:
-            out, err = await asyncio.wait_for(process.communicate(config), TIMEOUT)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            await children.end(process)  # nothing of an ADD may be under way when its DEL comes
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise CniError(f"plugin {name} {command}: no answer within {TIMEOUT:.0f} s") from error
-        if process.returncode:
-            raise _failure(name, command, process.returncode, out, err)
+        if done.code:
+            raise _failure(name, command, done)
         if command != "ADD":
             return None
         try:
-            answer = json.loads(out)
+            result = json.loads(done.out)
         except ValueError as error:
-            raise CniError(f"plugin {name} {command}: result is not JSON: {out[:200]!r}") from error
-        if not isinstance(answer, dict):
-            raise CniError(f"plugin {name} {command}: result is not an object: {out[:200]!r}")
-        return answer
+            raise CniError(f"plugin {name} {command}: result is not JSON: {done.out[:200]!r}") from error
+        if not isinstance(result, dict):
+            raise CniError(f"plugin {name} {command}: result is not an object: {done.out[:200]!r}")
+        return result
 
 
-def _failure(name: str, command: str, status: int, out: bytes, err: bytes) -> CniError:
+def _failure(name: str, command: str, done: Answer) -> CniError:
     try:
-        raw = json.loads(out)
+        raw = json.loads(done.out)
         text = ": ".join(part for part in (raw.get("msg"), raw.get("details")) if part)
         return CniError(f'plugin type="{name}" failed ({command.lower()}): {text}', int(raw.get("code", 0)))
     except (ValueError, AttributeError, TypeError):
-        said = (err or out).decode(errors="replace").strip()[-500:]
-        return CniError(f'plugin type="{name}" failed ({command.lower()}): exit status {status}: {said}')
+        said = (done.err or done.out).decode(errors="replace").strip()[-500:]
+        return CniError(f'plugin type="{name}" failed ({command.lower()}): exit status {done.code}: {said}')
 
 
 def addresses(result: Object) -> list[str]:

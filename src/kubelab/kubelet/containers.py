@@ -42,9 +42,18 @@ BACKOFF_RESET = 60.0
 CONFIG_RETRY = 2.0
 HOOK_LIMIT = 600.0
 MIN_GRACE = 2.0
+END_LIMIT = 5.0
+"""Seconds for a runtime to tell of an end that it has brought about."""
+
 IMAGE_BACKOFF_MIN, IMAGE_BACKOFF_MAX = 1.0, 5.0
 LOST = 137
 """The exit code of a container whose end nobody saw."""
+
+
+def _duration(seconds: float) -> str:
+    """As Go writes one: 4s, 1m0s."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 class Host(Protocol):
@@ -83,8 +92,7 @@ class Container:
         self.process: Running | None = None
         self._stopping = False
         self._killer: asyncio.Task[None] | None = None
-        self._told = asyncio.Event()  # no life goes on whose end is not recorded
-        self._told.set()
+        self._over = asyncio.Event()  # of its last life, the end was written down
         self.settled = asyncio.Event()  # started, its startup probe and postStart hook done; or ended
         self._backoff = 0.0
         self._image_backoff = IMAGE_BACKOFF_MIN
@@ -105,17 +113,13 @@ class Container:
 
     async def run(self) -> int:
         """Until the container has ended for good; its last exit code."""
-        adopted = await self._adopt()
+        adopted = await self.adopt()
         while not self._stopping:
             if not adopted and self.state.kind != "terminated" and not await self._start():
                 continue
             adopted = False
             if self.running:
-                self._told.clear()
-                try:
-                    await self._live()
-                finally:
-                    self._told.set()
+                await self._live()
             if self._stopping or not self._again():
                 break
             await self._wait_backoff()
@@ -129,7 +133,8 @@ class Container:
         self.settled.set()
         if self.process is not None and self.running:
             await self._terminate(self.process, grace)
-            await self._told.wait()
+            with suppress(TimeoutError):  # whoever follows the log waits for word of the end
+                await asyncio.wait_for(self._over.wait(), END_LIMIT)
 
     def lost(self) -> None:
         """The pod has ended before anybody knew how the container would."""
@@ -171,6 +176,7 @@ class Container:
                              started=hooked and not probed,
                              ready=hooked and not probed and "readinessProbe" not in self.spec)  # fmt: skip
         self.settled.clear()
+        self._over.clear()
         self._save()
         present = f'Container image "{self.spec.get("image", "")}" already present on machine'
         self._host.event("Normal", "Pulled", present)
@@ -227,6 +233,7 @@ class Container:
         self._save()
         # Whoever follows the log waits for its file to change.
         self.log_path(self.attempt).open("a").close()
+        self._over.set()
         self._host.changed()
 
     def _again(self) -> bool:
@@ -238,7 +245,7 @@ class Container:
         last, delay = self.state.wire, self._backoff
         self._backoff = min(max(self._backoff * 2, BACKOFF_MIN), BACKOFF_MAX)
         self.attempt += 1
-        message = f"back-off {delay:g}s restarting failed container={self.name} pod={self._host.label}"
+        message = f"back-off {_duration(delay)} restarting failed container={self.name} pod={self._host.label}"
         self.state = ContainerState(kind="waiting", reason="CrashLoopBackOff" if delay else "ContainerCreating",
                                     message=message if delay else "", restarts=self.state.restarts + 1,
                                     container_id=self.state.container_id, last=last)  # fmt: skip
@@ -370,11 +377,16 @@ class Container:
         self.state = ContainerState(**record.state)  # type: ignore[arg-type]  # the same fields, from JSON
         return record
 
-    async def _adopt(self) -> bool:
-        """Takes over what an earlier kubelet started; True when there is nothing to start now."""
+    async def adopt(self) -> bool:
+        """Takes over what an earlier kubelet started; True when there is nothing to start now.
+
+        Called before anybody is told of the container: what ran before the node lost its power runs no more.
+        """
         record = self._record
         if record is None or not self.running:
             return self.state.kind == "terminated"
+        if self.process is not None:
+            return True
         self.process = await self._host.adopt(record.process) if record.process else None
         if self.process is None:
             self._ended(Exit(LOST, known=False), "the container ended while the kubelet was away")

@@ -16,6 +16,7 @@ NAMES = ("hosts", "hostname", "resolv.conf")
 NODE_RESOLVER = Path("/etc/resolv.conf")
 CLUSTER_DOMAIN = "cluster.local"
 MAX_NAME_SERVERS = 3
+MAX_HOST_NAME = 64  # what Linux takes
 MAX_SEARCHES, MAX_SEARCH_LENGTH = 32, 2048
 
 
@@ -73,6 +74,17 @@ def names(pod: Object) -> list[str]:
 def hostname(pod: Object) -> str:
     """What the pod's processes are told."""
     return names(pod)[0 if pod["spec"].get("setHostnameAsFQDN") else -1]
+
+
+def refusal(pod: Object) -> str:
+    """Why the pod cannot have its host name; empty when it can."""
+    name = hostname(pod)
+    if len(name) <= MAX_HOST_NAME:
+        return ""
+    return (
+        f"failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long "
+        f"({MAX_HOST_NAME} characters is the max, {len(name)} characters requested)"
+    )
 
 
 def hosts(pod: Object, ips: tuple[str, ...]) -> str:

@@ -75,6 +75,7 @@ class Kubelet:
                 tasks.create_task(self._watch_node(), name="node as others see it")
                 tasks.create_task(self._reporter.run(), name="reports")
                 tasks.create_task(self._watch_network(), name="network")
+                tasks.create_task(self._watch_runtime(), name="runtime")
                 tasks.create_task(server.run(Path(self._config.socket)), name="server")
                 tasks.create_task(self._references.run(), name="references")
                 tasks.create_task(self._watch_pods(), name="pods")
@@ -167,6 +168,10 @@ class Kubelet:
             finally:
                 for wait in waits:
                     wait.cancel()
+
+    async def _watch_runtime(self) -> None:
+        async for reason in self._runtime.health():
+            self._node.runtime(reason)
 
     # -- data of the API that pods see --------------------------------------------------------------------------
 

@@ -59,15 +59,13 @@ def node_object(config: KubeletConfig) -> Object:
 
 
 def node_status(
-    config: KubeletConfig, runtime: str, network: str | None, old: Object, images: Sequence[Object] = ()
+    config: KubeletConfig, runtime: str, trouble: Sequence[str], old: Object, images: Sequence[Object] = ()
 ) -> Object:
-    """The node's status; ``network`` is None or the reason why pods cannot be attached; ``runtime`` is named in it."""
-    capacity = {**resources.of_node(), "pods": str(MAX_PODS)}
+    """The node's status; ``trouble``: what makes it not ready; ``runtime`` is named in it."""
+    pods = {"pods": str(MAX_PODS)}
     ready = {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
-    if network is not None:
-        message = (
-            f"container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:{network}"
-        )
+    if trouble:
+        message = trouble[0] if len(trouble) == 1 else f"[{', '.join(trouble)}]"
         ready = {"status": "False", "reason": "KubeletNotReady", "message": message}
     moment = timestamps.now()
     conditions = [
@@ -80,8 +78,8 @@ def node_status(
             *({"type": "InternalIP", "address": address} for address in config.addresses),
             {"type": "Hostname", "address": config.node},
         ],
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": resources.of_node() | pods,
+        "allocatable": resources.allocatable() | pods,
         "conditions": merge_conditions(old.get("conditions") or [], conditions),
         "images": list(images[:MAX_IMAGES]),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
@@ -107,6 +105,7 @@ class NodeReporter:
         self._client, self._config, self._runtime = client, config, runtime
         self._path = f"/api/v1/nodes/{config.node}"
         self._network: str | None = "cni plugin not initialized"
+        self._down: str | None = None
         self._said: dict[str, str] = {}
         self._images: list[Object] = []
         self._wake = asyncio.Event()
@@ -117,6 +116,19 @@ class NodeReporter:
         if reason != self._network:
             self._network = reason
             self._wake.set()
+
+    def runtime(self, reason: str | None) -> None:
+        """Whether containers can be started now (None), or why not."""
+        if reason != self._down:
+            self._down = reason
+            self._wake.set()
+
+    def _trouble(self) -> list[str]:
+        network = f"NetworkReady=false reason:NetworkPluginNotReady message:{self._network}"
+        return [
+            *([self._down] if self._down else []),
+            *([f"container runtime network not ready: {network}"] if self._network is not None else []),
+        ]
 
     def seen(self, node: Object) -> None:
         """The node as the API has it: where others wrote over our conditions (it was declared silent), ours return."""
@@ -158,7 +170,8 @@ class NodeReporter:
             await self._client.patch(
                 self._path, {"metadata": {"labels": meta["labels"], "annotations": meta["annotations"]}}
             )
-        status = node_status(self._config, self._runtime.version, self._network, node.get("status") or {}, self._images)
+        old = node.get("status") or {}
+        status = node_status(self._config, self._runtime.version, self._trouble(), old, self._images)
         await self._client.patch(f"{self._path}/status", {"status": status})
         self._said = {entry["type"]: entry["status"] for entry in status["conditions"]}
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
+from urllib.parse import urljoin, urlsplit
 
 from kubelab import grpc_health
 from kubelab.kubelet.config import Object
@@ -19,6 +20,8 @@ Exec = Callable[[list[str], float], Awaitable["tuple[int, str]"]]
 EAGER_MIN, EAGER_MAX, EAGER_FOR = 0.1, 1.0, 60.0
 """Seconds: the first and the longest pause before a first success, and for how long that goes on."""
 
+MAX_REDIRECTS = 10
+_REDIRECTS = (301, 302, 303, 307, 308)
 _REPLY_LIMIT = 4096
 TIMED_OUT = 124
 
@@ -104,26 +107,48 @@ def http_url(target: Object, container: Object, ip: str) -> str:
 
 
 async def http_get(target: Object, container: Object, ip: str) -> None:
-    """One GET; any status from 200 to 399 is good. Raises ProbeFailedError, OSError."""
-    host, port = http_address(target, container, ip)
-    context = None
-    if (target.get("scheme") or "HTTP").upper() == "HTTPS":
+    """A GET, and those to which it is redirected on the same host; any last status from 200 to 399 is good.
+
+    Raises ProbeFailedError, OSError.
+    """
+    url = first = http_url(target, container, ip)
+    for _ in range(MAX_REDIRECTS + 1):
+        status, location = await _get(url, target.get("httpHeaders") or [])
+        if status not in _REDIRECTS:
+            if not 200 <= status < 400:
+                raise ProbeFailedError(f"HTTP probe failed with statuscode: {status}")
+            return
+        if location is None:
+            raise ProbeFailedError(f'Get "{url}": {status} response missing Location header')
+        url = urljoin(url, location)
+        if urlsplit(url).hostname != urlsplit(first).hostname:
+            return
+    raise ProbeFailedError(f'Get "{url}": stopped after {MAX_REDIRECTS} redirects')
+
+
+async def _get(url: str, headers: list[Object]) -> tuple[int, str | None]:
+    """The status, and where it sends one. Raises ProbeFailedError, OSError."""
+    at, context = urlsplit(url), None
+    if at.scheme == "https":
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    port = at.port or (443 if context else 80)
+    reader, writer = await asyncio.open_connection(at.hostname, port, ssl=context)
     try:
-        headers = {"host": joined(host, port), "user-agent": "kube-probe/1.34", "accept": "*/*"}
-        headers.update({header["name"].lower(): header["value"] for header in target.get("httpHeaders") or []})
-        headers["connection"] = "close"
-        path = target.get("path") or "/"
-        lines = [f"GET {path if path.startswith('/') else '/' + path} HTTP/1.1"]
-        lines += [f"{name.title()}: {value}" for name, value in headers.items()]
+        sent = {"host": joined(at.hostname or "", port), "user-agent": "kube-probe/1.34", "accept": "*/*"}
+        sent.update({header["name"].lower(): header["value"] for header in headers})
+        sent["connection"] = "close"
+        lines = [f"GET {at.path or '/'}{'?' + at.query if at.query else ''} HTTP/1.1"]
+        lines += [f"{name.title()}: {value}" for name, value in sent.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
-        status = (await reader.readline()).split()
+        status, location = (await reader.readline()).split(), None
         if len(status) < 2 or not status[1].isdigit():
-            raise ProbeFailedError(f'Get "{http_url(target, container, ip)}": malformed HTTP response')
-        if not 200 <= int(status[1]) < 400:
-            raise ProbeFailedError(f"HTTP probe failed with statuscode: {int(status[1])}")
+            raise ProbeFailedError(f'Get "{url}": malformed HTTP response')
+        while (line := (await reader.readline()).strip()) and location is None:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"location":
+                location = value.strip().decode(errors="replace")
+        return int(status[1]), location
     finally:
         writer.close()
 

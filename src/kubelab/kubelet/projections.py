@@ -6,11 +6,17 @@ In: data of ConfigMaps and Secrets, items. Out: files in a directory that holds 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import random
+import shutil
+import stat
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.environment import MissingReferenceError
+
+DATA = "..data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +47,52 @@ def select(kind: str, reference: Object, data: dict[str, bytes] | None, mode: in
 
 
 def write(directory: Path, files: dict[str, File], group: int | None) -> None:
-    """Makes the directory hold these files and no others; ``group`` may read them."""
+    """Makes the directory show these files and no others; ``group`` may read them.
+
+    All change in one step, as programs expect that watch such volumes: the files lie in a directory to which the link
+    ``..data`` points, and are links through that one.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    data = directory / DATA
     if group is not None:
         os.chown(directory, -1, group)
-    for name, file in files.items():
-        _write(directory / name, file, group)
-    wanted = {directory / name for name in files}
-    for path in directory.rglob("*"):
-        if path.is_file() and path not in wanted:
-            path.unlink(missing_ok=True)
-
-
-def _write(path: Path, file: File, group: int | None) -> None:
-    # Replaced by rename, so that a reader sees the old or the new content; the directory is what is mounted.
-    mode = file.mode if group is None else file.mode | 0o040
-    if path.exists() and path.read_bytes() == file.content and path.stat().st_mode & 0o7777 == mode:
+        files = {name: replace(file, mode=file.mode | 0o040) for name, file in files.items()}
+    if _shown(data) == files:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(file.content)
-    fresh.chmod(mode)
-    if group is not None:
-        os.chown(fresh, -1, group)
+    fresh = directory / f"..{datetime.now(UTC):%Y_%m_%d_%H_%M_%S}.{random.randrange(10**9):09}"
+    for name, file in files.items():
+        path = fresh / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+        path.chmod(file.mode)
+        if group is not None:
+            os.chown(path, -1, group)
+    fresh.mkdir(exist_ok=True)
+    _link(data, fresh.name)
+    names = {Path(name).parts[0] for name in files}
+    for name in names:
+        if not (directory / name).is_symlink():
+            _link(directory / name, f"{DATA}/{name}")
+    for path in list(directory.iterdir()):
+        if path.is_symlink() and path.name not in {DATA, *names}:
+            path.unlink()
+        elif path.name.startswith("..") and path.name not in (DATA, fresh.name):
+            shutil.rmtree(path)
+
+
+def _shown(data: Path) -> dict[str, File] | None:
+    """What the directory shows now; None before it shows anything."""
+    if not data.exists():
+        return None
+    paths = [path for path in data.resolve().rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(data.resolve())): File(path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+        for path in paths
+    }
+
+
+def _link(path: Path, target: str) -> None:
+    fresh = path.with_name("..link")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
     fresh.rename(path)

@@ -9,7 +9,11 @@ import os
 from decimal import ROUND_CEILING, Decimal
 
 from kubelab.kubelet.config import Object
-from kubelab.quantities import quantity
+from kubelab.quantities import quantity, quantity_text
+
+EPHEMERAL_STORAGE = "ephemeral-storage"
+EVICTION_MEMORY = 100 << 20
+_HUGE_PAGES = {"hugepages-1Gi": "0", "hugepages-2Mi": "0"}
 
 
 def shown(reference: Object, container: Object) -> str:
@@ -20,11 +24,17 @@ def shown(reference: Object, container: Object) -> str:
     if value is None and section == "requests":
         value = (resources.get("limits") or {}).get(resource, 0)
     if value is None:
-        value = of_node().get(resource, 0)
+        value = allocatable().get(resource, 0)
     divisor = quantity(reference.get("divisor") or 0) or Decimal(1)
     return str(int((quantity(value) / divisor).to_integral_value(ROUND_CEILING)))
 
 
 def of_node() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", "ephemeral-storage": "10Gi"}
+    return {"cpu": str(os.cpu_count() or 1), "memory": f"{memory}Ki", EPHEMERAL_STORAGE: "10Gi", **_HUGE_PAGES}
+
+
+def allocatable() -> dict[str, str]:
+    """What pods may have of it: a kubelet evicts before the last memory is used."""
+    whole = of_node()
+    return {**whole, "memory": quantity_text(quantity(whole["memory"]) - EVICTION_MEMORY, binary=True)}

@@ -61,6 +61,8 @@ def container_status(container: Object, state: ContainerState) -> Object:
     }
     if state.container_id:
         result["containerID"] = state.container_id
+    if wanted := container.get("resources"):
+        result |= {"resources": wanted, "allocatedResources": wanted.get("requests")}
     return result
 
 
@@ -102,6 +104,7 @@ class Facts:
     sandbox: bool
     reason: str = ""
     message: str = ""
+    evicted: bool = False  # by the kubelet, for what the message says
     phase: str | None = None  # overrides what the containers say
 
 
@@ -128,8 +131,12 @@ def pod_status(pod: Object, facts: Facts) -> Object:
         _condition("Ready", ready and not closed, **(unready or held)),
         _condition("ContainersReady", ready, **unready),
     ]
+    if facts.evicted:
+        why = {"reason": "TerminationByKubelet", "message": facts.message}
+        conditions.append(_condition("DisruptionTarget", True, **why))
     result: Object = {
         "phase": state,
+        "observedGeneration": pod["metadata"].get("generation"),
         "conditions": merge_conditions(list(others.values()), conditions),
         "hostIP": facts.host_ips[0],
         "hostIPs": [{"ip": ip} for ip in facts.host_ips],

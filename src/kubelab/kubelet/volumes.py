@@ -8,7 +8,6 @@ or annotations do, before a token expires.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ class Volumes:
         self._readonly = {
             volume["name"]
             for volume in pod["spec"].get("volumes") or []
-            if (volume.get("persistentVolumeClaim") or {}).get("readOnly")
+            if (volume.get("persistentVolumeClaim") or {}).get("readOnly") or _FROM_API & volume.keys()
         }
         self._renew = float("inf")
         self.ready = False
@@ -110,7 +109,7 @@ class Volumes:
         return time.time() >= self._renew
 
     async def refresh(self, pod: Object, ips: list[str]) -> None:
-        """Writes volumes from the API again, file by file, in place. Raises VolumeError, MissingReferenceError."""
+        """Writes volumes from the API again. Raises VolumeError, MissingReferenceError."""
         self._pod = pod
         self._renew = float("inf")
         for volume in self._all():
@@ -168,9 +167,9 @@ class Volumes:
         files: dict[str, File] = {}
         for source in wanted.get("sources") or []:
             files.update(await self._source(source, ips, default))
-        projections.write(path, files, self._group)
         if name == "kube-api-access" and "ca.crt" not in files:
-            shutil.copy(self._sources.config.ca, path / "ca.crt")
+            files["ca.crt"] = File(_content(self._sources.config.ca), default)
+        projections.write(path, files, self._group)
         return str(path)
 
     async def _claimed(self, volume: Object) -> str:
@@ -212,6 +211,10 @@ class Volumes:
         raise MissingReferenceError(f"resourceFieldRef: no container {reference.get('containerName')!r}")
 
 
+def _content(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 def unmount_below(directory: Path) -> None:
     """Of a pod's directory: unmounts the volumes that are file systems of their own."""
     for path in directory.glob("volumes/*"):
@@ -230,6 +233,17 @@ def _below(path: str, sub: str, container: str) -> str:
     return inside
 
 
+_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "Directory": (os.path.isdir, "a directory"),
+    "DirectoryOrCreate": (os.path.isdir, "a directory"),
+    "File": (os.path.isfile, "a file"),
+    "FileOrCreate": (os.path.isfile, "a file"),
+    "Socket": (lambda path: Path(path).is_socket(), "a socket file"),
+    "CharDevice": (lambda path: Path(path).is_char_device(), "a character device"),
+    "BlockDevice": (lambda path: Path(path).is_block_device(), "a block device"),
+}
+
+
 def host_path(name: str, source: Object) -> str:
     """Checks or makes a hostPath by its type. Raises VolumeError."""
     path, kind = str(source["path"]), source.get("type") or ""
@@ -238,19 +252,18 @@ def host_path(name: str, source: Object) -> str:
     elif kind == "FileOrCreate" and not os.path.exists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         Path(path).touch(0o644)
-    checks = {"Directory": os.path.isdir, "File": os.path.isfile, "FileOrCreate": os.path.isfile,
-              "Socket": os.path.exists, "DirectoryOrCreate": os.path.isdir}  # fmt: skip
-    if not checks.get(kind, os.path.exists)(path):
-        what = f"hostPath type check failed: {path} is not a {(kind or 'path').lower()}"
-        raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {what}')
+    good, what = _CHECKS.get(kind, (os.path.exists, "there"))
+    if not good(path):
+        why = f"hostPath type check failed: {path} is not {what}"
+        raise VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {why}')
     return path
 
 
 def _empty_directory(path: Path, source: Object, group: int | None) -> None:
-    """A directory for anybody; with a limit of size or in memory, a file system of its own: writing more fails."""
+    """A directory for anybody; in memory, a file system of its own, and writing more than its limit fails."""
     path.mkdir(parents=True, exist_ok=True)
     limit = quantities.whole(source.get("sizeLimit") or 0)
-    if (limit or source.get("medium") == "Memory") and not os.path.ismount(path):
+    if source.get("medium") == "Memory" and not os.path.ismount(path):
         syscalls.mount("tmpfs", str(path), "tmpfs", syscalls.MS_NOSUID, f"size={limit}" if limit else None)
     path.chmod(0o777 if group is None else 0o2777)  # containers may run as any user
     if group is not None:

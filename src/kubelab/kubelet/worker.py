@@ -14,9 +14,10 @@ from pathlib import Path
 import structlog
 
 from kubelab import timestamps
-from kubelab.kubelet import environment, etc_files, service_links, termination
+from kubelab.kubelet import admission, environment, etc_files, service_links, termination
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.containers import Container
+from kubelab.kubelet.endings import Ending, Places, ending
 from kubelab.kubelet.environment import MissingReferenceError
 from kubelab.kubelet.inotify import Inotify
 from kubelab.kubelet.reports import Reporter
@@ -65,6 +66,7 @@ class PodWorker:
         self._sandbox: Sandbox | None = None
         self.started = (pod.get("status") or {}).get("startTime") or timestamps.now()
         self._reason = self._message = ""
+        self._evicted = False
         self._phase: str | None = None
         self.gone = False
         self._terminating = asyncio.Event()
@@ -196,44 +198,43 @@ class PodWorker:
             self._terminating.set()
         life = asyncio.create_task(self._live(), name=f"pod {self.name}")
         end = asyncio.create_task(self._terminating.wait())
-        deadline = asyncio.create_task(self._deadline())
+        early = asyncio.create_task(self._ending())
         try:
-            await asyncio.wait({life, end, deadline}, return_when=asyncio.FIRST_COMPLETED)
-            if deadline.done() and not life.done() and not end.done():
-                await self._fail_by_deadline(life)
+            await asyncio.wait({life, end, early}, return_when=asyncio.FIRST_COMPLETED)
+            if early.done() and not life.done() and not end.done():
+                await self._fail(early.result(), life)
             if life.done():
-                deadline.cancel()
+                early.cancel()
                 if not life.cancelled():
                     life.result()
-                self.changed()
+                await self._leave_sandbox()
                 await end  # a pod that has run to its end stays until somebody deletes it
             await self._stop(life)
             await self._remove()
         finally:
-            for task in (life, end, deadline):
+            for task in (life, end, early):
                 task.cancel()
 
-    async def _deadline(self) -> None:
-        """Returns when ``activeDeadlineSeconds`` are over."""
-        seconds = self.pod["spec"].get("activeDeadlineSeconds")
-        if seconds is None:
-            await asyncio.Event().wait()
-        begun = timestamps.parse(self.started).timestamp()
-        await asyncio.sleep(max(0.0, begun + float(seconds) - time.time()))
+    async def _ending(self) -> Ending:
+        """Returns when something ends the pod before its time."""
+        volumes = {v["name"]: self.directory / "volumes" / v["name"] for v in self.pod["spec"].get("volumes") or []}
+        containers = {c.name: self.directory / "containers" / c.name for c in (*self.containers, *self.init)}
+        return await ending(self.pod, self.started, Places(volumes, containers))
 
-    async def _fail_by_deadline(self, life: asyncio.Task[None]) -> None:
-        message = "Pod was active on the node longer than the specified deadline"
-        self._phase, self._reason, self._message = "Failed", "DeadlineExceeded", message
-        self.event("Normal", "DeadlineExceeded", message)
-        await self._stop_containers(self.grace)
+    async def _fail(self, end: Ending, life: asyncio.Task[None]) -> None:
+        self._phase, self._reason, self._message, self._evicted = "Failed", end.reason, end.message, end.evicted
+        self.event(end.event, end.reason, end.message)
+        await self._stop_containers(self.grace if end.grace is None else end.grace)
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
         for container in (*self.init, *self.containers):
             container.lost()
 
     async def _live(self) -> None:
-        if self._finished_earlier():
+        if self._finished_earlier() or self._refused():
             return
+        for container in (*self.init, *self.containers):
+            await container.adopt()
         await self._attach()
         await self._prepare_volumes()
         self.changed()
@@ -253,6 +254,13 @@ class PodWorker:
         self._reason, self._message = status.get("reason") or "", status.get("message") or ""
         return True
 
+    def _refused(self) -> bool:
+        refused = admission.refusal(self.pod)
+        if refused is not None:
+            self._phase, (self._reason, self._message) = "Failed", refused
+            self.event("Warning", *refused)
+        return refused is not None
+
     async def _attach(self) -> None:
         """The sandbox, found or made, however long it takes."""
         runtime, delay = self._around.runtime, RETRY_MIN
@@ -260,6 +268,8 @@ class PodWorker:
         while self._sandbox is None:
             reason = runtime.ready()
             try:
+                if why := etc_files.refusal(self.pod):
+                    raise SandboxError(why)
                 if reason is None or self.host_network:
                     self._sandbox = await runtime.create(self.pod, self.directory)
                     break
@@ -316,6 +326,7 @@ class PodWorker:
         await self._stop_containers(float(grace))
         life.cancel()
         await asyncio.gather(life, return_exceptions=True)
+        await self._stop_containers(0.0)  # what was being started meanwhile
 
     async def _stop_containers(self, grace: float) -> None:
         """First the containers, then the sidecars, the last to start first; all within ``grace`` seconds."""
@@ -328,6 +339,13 @@ class PodWorker:
         begun = time.monotonic()
         for container in reversed([c for c in self.init if is_sidecar(c.spec)]):
             await container.stop(max(0.0, grace - (time.monotonic() - begun)))
+
+    async def _leave_sandbox(self) -> None:
+        """Of a pod that has run to its end: its addresses may be another's, its status and its logs stay."""
+        self.changed()
+        await self._around.runtime.remove(self.pod, self._sandbox)
+        self._sandbox = None
+        self.changed()
 
     async def _remove(self) -> None:
         """Takes sandbox and files away, then tells the API that the pod is gone."""
@@ -349,9 +367,10 @@ class PodWorker:
             ips=self._ips,
             start_time=self.started,
             initialized=self._initialized,
-            sandbox=bool(self._ips),
+            sandbox=self._sandbox is not None,
             reason=self._reason,
             message=self._message,
+            evicted=self._evicted,
             phase=self._phase,
         )
 

@@ -7,11 +7,13 @@ cgroup, its files on a tmpfs and its mounts in the node's mount namespace, which
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from kubelab.cri import layout, pause
@@ -83,6 +85,15 @@ def container_group(node: Path, pod_uid: str, identifier: str) -> Path:
     """The cgroup of a container, below that of its node: in its pod's; beside containerd's when there are no limits."""
     group = node / "kubepods" / f"pod{pod_uid}" / identifier
     return group if group.exists() else (node / GROUP).parent / identifier
+
+
+def container_names(space: NodeSpace, pod_uid: str) -> dict[str, str]:
+    """id -> name of a pod's containers that run in containerd, as the node's kubelet has recorded them."""
+    found = {}
+    for record in (space.kubelet / "pods" / pod_uid / "containers").glob("*/state.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found[str(json.loads(record.read_text())["process"]["container"])] = record.parent.name
+    return found
 
 
 def lacks() -> str:
@@ -166,14 +177,10 @@ def remove_image(space: NodeSpace, name: str) -> bool:
 
 
 def prune(space: NodeSpace) -> None:
-    """Images that lost their last name, to a newer one or by removal, go; unless a container is of them."""
+    """Images that lost their last name, to a newer one or by removal, go. Containers of them go on."""
     references = _references(space)
     named = {digest for name, digest in references if _tagged(name)}
-    lost = [name for name, digest in references if digest not in named]
-    if lost:
-        used = {line.split()[1] for line in _listed(space, "containers")}
-        held = {digest for name, digest in references if name in used}
-        _remove(space, [name for name, digest in references if name in lost and digest not in held])
+    _remove(space, [name for name, digest in references if digest not in named])
 
 
 def _tagged(name: str) -> bool:
@@ -182,15 +189,11 @@ def _tagged(name: str) -> bool:
 
 def _references(space: NodeSpace) -> list[tuple[str, str]]:
     """(name, digest): under one image's tags, its digest and its id."""
-    rows = [line.split() for line in _listed(space, "images")]
-    return [(row[0], row[2]) for row in rows]
-
-
-def _listed(space: NodeSpace, what: str) -> list[str]:
-    done = ctr(space, what, "ls")
+    done = ctr(space, "images", "ls")
     if done.returncode:
-        raise LabError(f"{space.name}: containerd does not list its {what}: {done.stderr.strip()}")
-    return done.stdout.splitlines()[1:]
+        raise LabError(f"{space.name}: containerd does not list its images: {done.stderr.strip()}")
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    return [(row[0], row[2]) for row in rows]
 
 
 def _remove(space: NodeSpace, names: list[str]) -> None:

@@ -22,6 +22,7 @@ from kubelab.apiserver.server import ApiServer
 from kubelab.controllers.manager import ControllerManager, ControllerOptions
 from kubelab.controllers.nodes.node_ipam import ClusterCIDR
 from kubelab.controllers.storage.provisioner import Provisioner
+from kubelab.controllers.upkeep.certificate_requests import Sign
 from kubelab.controllers.upkeep.token_secrets import Issue
 from kubelab.lab.options import LabOptions
 from kubelab.logging import configure_logging
@@ -55,6 +56,7 @@ async def serve(config: dict[str, Any], ready: int) -> None:
         nodes=nodes,
         metrics=ResourceMetrics(server.store, collector),
         issue_token=server.tokens.issue_legacy,
+        sign=server.authority.sign,
     )
     controllers = ControllerManager(server.store, options)
     try:
@@ -87,6 +89,7 @@ def controller_options(
     nodes: Path,
     metrics: ResourceMetrics | None = None,
     issue_token: Issue | None = None,
+    sign: Sign | None = None,
 ) -> ControllerOptions:
     """What controllers are told of the lab. `nodes`: where the machine has the nodes' directories."""
     cidrs = tuple(ClusterCIDR(pool, length) for pool, length in lab.pod_ranges)
@@ -100,6 +103,7 @@ def controller_options(
         cluster_cidrs=cidrs,
         ca=ca.decode(),
         issue_token=issue_token,
+        sign=sign,
         metrics=metrics,
         autoscaler_period=AUTOSCALER_PERIOD,
         node_grace=lab.node_monitor_grace_period,

@@ -58,8 +58,9 @@ class Daemons:
 
     def start_external(self) -> None:
         inside = f"--net={network.netns(self.paths.name, EXTERNAL)}"
-        families = [f"--family={family}" for family in self.paths.require().options.families]
-        self._start(EXTERNAL, ["nsenter", inside, sys.executable, "-m", "kubelab.external", *families])
+        words = [f"--family={family}" for family in self.paths.require().options.families]
+        words += [f"--certificate={self.world_certificate}"] if self.world_certificate.exists() else []
+        self._start(EXTERNAL, ["nsenter", inside, sys.executable, "-m", "kubelab.external", *words])
 
     def stop(self, process: str, *, kill: bool = False) -> bool:
         """Ends a recorded process and waits for its end; False when it did not run. Raises LabError."""
@@ -76,6 +77,11 @@ class Daemons:
 
     def record(self, name: str, record: tuple[int, int]) -> None:
         self.paths.change(lambda state: state.with_pid(name, record))
+
+    @property
+    def world_certificate(self) -> Path:
+        """With its key; of the web servers outside."""
+        return self.paths.control_plane / "pki" / "world.pem"
 
     @property
     def _control_plane_config(self) -> Path:

@@ -121,6 +121,7 @@ class Lab:
         network.create(self.name, plan)
         credentials = Credentials(paths.control_plane)
         credentials.write_admin(paths.kubeconfig, server_url(plan), cluster=f"kubelab-{self.name}")
+        credentials.write_world(self._daemons.world_certificate)
         progress("starting the control plane")
         self._daemons.configure_control_plane()
         ready = self._daemons.start_control_plane()

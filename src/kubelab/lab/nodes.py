@@ -5,11 +5,9 @@ In: records of nodes in the lab's state. Out: namespaces with a kubelet inside; 
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,10 +92,9 @@ class Nodes:
     def _container_group(self, name: str, pod_uid: str, container: str) -> Path:
         """The kubelet's, of a process; runc's, of a container of containerd, which the kubelet has recorded."""
         node_group = cgroups.node_path(self.paths.name, name)
-        record = self.paths.space(name).kubelet / "pods" / pod_uid / "containers" / container / "state.json"
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            identifier = json.loads(record.read_text())["process"]["container"]
-            return containerd.container_group(node_group, pod_uid, identifier)
+        for identifier, found in containerd.container_names(self.paths.space(name), pod_uid).items():
+            if found == container:
+                return containerd.container_group(node_group, pod_uid, identifier)
         return node_group / "kubepods" / f"pod{pod_uid}" / container
 
     def _config(self, state: LabState, record: NodeRecord) -> KubeletConfig:

@@ -1,6 +1,6 @@
-"""Certificates of a lab's clients, issued by the CA that its API server uses.
+"""Certificates of a lab's clients and of its world's web servers, issued by the CA that its API server uses.
 
-In: the control plane's data directory. Out: files for kubelets and the administrator, and the kubeconfig.
+In: the control plane's data directory. Out: files for kubelets, the administrator and the world, and the kubeconfig.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from kubelab.apiserver.tls import Authority, KeyPair
+from kubelab.external.names import certified
 
 
 class Credentials:
@@ -33,10 +34,18 @@ class Credentials:
         client = self._authority.client(f"system:node:{node}", groups=["system:nodes"])
         self._write(directory, "kubelet", client)
 
+    def write_world(self, path: Path) -> None:
+        """Certificate and key of the web servers outside, in one file."""
+        server = self._authority.server(certified())
+        _write_secret(path, server.certificate + server.key)
+
     def _write(self, directory: Path, name: str, client: KeyPair) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "ca.crt").write_bytes(self._authority.certificate)
         (directory / f"{name}.crt").write_bytes(client.certificate)
-        fd = os.open(directory / f"{name}.key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(client.key)
+        _write_secret(directory / f"{name}.key", client.key)
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)

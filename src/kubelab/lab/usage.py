@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubelab.lab import processes
+from kubelab.lab import containerd, processes
 from kubelab.lab.state import LabPaths
 from kubelab.underlay import cgroups
 
 TICKS = os.sysconf("SC_CLK_TCK")
 NANOSECONDS = 1e9
-KUBELET = "kubelet"
+KUBELET, SANDBOX = "kubelet", "sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,21 @@ def _groups(paths: LabPaths, names: dict[str, str]) -> list[_Group]:
         system = _members(place / "system")
         found.append(_Group(KUBELET, node, "", tuple(pid for pid in system if pid == kubelet)))
         found.append(_Group("system", node, "", tuple(pid for pid in system if pid != kubelet)))
-        for container in sorted((place / "kubepods").glob("pod*/*")):
-            if container.is_dir() and (pids := _members(container)):
-                uid = container.parent.name.removeprefix("pod")
-                found.append(_Group(container.name, node, names.get(uid, uid), pids))
+        for pod in sorted((place / "kubepods").glob("pod*")):
+            found += _containers(paths, node, pod, names)
         others = sorted(path for path in place.glob("*") if path.is_dir() and path.name not in ("system", "kubepods"))
         found += [_Group(path.name, node, "", _members(path)) for path in others]
     return [group for group in found if group.pids]
+
+
+def _containers(paths: LabPaths, node: str, pod: Path, names: dict[str, str]) -> Iterator[_Group]:
+    """Those of a pod; runc names its groups by ids, of which that of the sandbox is nobody's container."""
+    uid = pod.name.removeprefix("pod")
+    known = containerd.container_names(paths.space(node), uid)
+    for group in sorted(path for path in pod.glob("*") if path.is_dir()):
+        if pids := _members(group):
+            component = known.get(group.name, SANDBOX if known else group.name)
+            yield _Group(component, node, names.get(uid, uid), pids)
 
 
 def _members(path: Path) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ def served_already(place: Place) -> bool:
     address, port, protocol = place
     if address in (WORLD_V4[2], WORLD_V6[2]):
         return port == 53
-    return address in (*WORLD_V4, *WORLD_V6, *PUBLIC[4], *PUBLIC[6]) and port == 80 and protocol == "tcp"
+    return address in (*WORLD_V4, *WORLD_V6, *PUBLIC[4], *PUBLIC[6]) and port in (80, 443) and protocol == "tcp"
 
 
 @contextmanager

@@ -26,6 +26,7 @@ MAX_SHOWN = 4096
 MAX_BYTES = 64 * 1024 * 1024
 MAX_BODY = 1024 * 1024
 NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+STYLE = "body{font-family:Helvetica,Arial,sans-serif;color:#222;max-width:60em;margin:2em auto;padding:0 1em}"
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 
 
@@ -133,9 +134,10 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
-def page(title: str, body: str, status: str = "200 OK") -> Response:
+def page(title: str, body: str, status: str = "200 OK", style: str = STYLE) -> Response:
     """An HTML page; the body is HTML."""
-    head = f"<!DOCTYPE html>\n<html><head><title>{escape(title)}</title></head>"
+    head = f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    head += f"<style>{style}</style></head>"
     text = f"{head}\n<body><h1>{escape(title)}</h1>\n{body}</body></html>\n"
     return Response(text, status, "text/html; charset=utf-8")
 

@@ -2,6 +2,7 @@
 
     run.py guestbook      on port 80
 
+The page shows the messages and adds one: the key `messages` has them all, separated by commas, as in the image.
 `/guestbook.php?cmd=set&key=K&value=V` writes to the leader, `cmd=get` reads from a follower; their names are those of
 the manifests, old and new, or from the environment with GET_HOSTS_FROM=env.
 """
@@ -19,6 +20,37 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PORT = 6379
+PAGE = """<form id="form"><input id="entry" placeholder="Messages" autofocus> <button>Submit</button></form>
+<p id="problem"></p>
+<ul id="messages"></ul>
+<script>
+const all = document.getElementById("messages"), problem = document.getElementById("problem");
+let messages = [];
+async function ask(query) {
+  const answer = await fetch("guestbook.php?" + query), said = await answer.json();
+  problem.textContent = said.error || "";
+  return said;
+}
+function show() {
+  all.replaceChildren(...messages.map(text => Object.assign(document.createElement("li"), {textContent: text})));
+}
+async function load() {
+  const said = await ask("cmd=get&key=messages");
+  messages = (said.data || "").split(",").filter(text => text);
+  show();
+}
+document.getElementById("form").addEventListener("submit", async event => {
+  event.preventDefault();
+  const entry = document.getElementById("entry");
+  if (!entry.value) return;
+  messages.push(entry.value);
+  entry.value = "";
+  show();
+  await ask("cmd=set&key=messages&value=" + encodeURIComponent(messages.map(text => "," + text).join("")));
+});
+load();
+</script>
+"""
 LEADERS = ("redis-leader", "redis-master")
 FOLLOWERS = ("redis-follower", "redis-replica", "redis-slave")
 
@@ -45,9 +77,7 @@ def ask(names: tuple[str, ...], *command: str) -> str:
 def answer(request: Request) -> Response:
     values = request.parameters
     if request.path in ("/", "/index.html"):
-        return page(
-            "Guestbook", '<form><input name="entry"><a href="guestbook.php?cmd=get&amp;key=messages">/</a></form>\n'
-        )
+        return page("Guestbook", PAGE)
     if request.path != "/guestbook.php":
         return page("Not Found", "", "404 Not Found")
     key = values.get("key", "messages")

@@ -20,6 +20,9 @@ INSIDE = "/run/kubelab/cgroup"
 LIMITS = frozenset(("cpu", "memory", "pids"))
 """What containers are limited by."""
 
+_SHARES = "8192"
+"""Of CPU for all labs together. Whoever is in no group weighs 1024 alone: those that are limited must not starve."""
+
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -43,14 +46,14 @@ class Hierarchy:
 
 
 def hierarchies(proc: Path = Path("/proc")) -> list[Hierarchy]:
-    """Those that this machine has mounted."""
+    """Those that this machine has mounted so that groups can be made."""
     lines = (proc / "cgroups").read_text().splitlines()
     known = {line.split()[0] for line in lines if not line.startswith("#")}
     found: dict[str, Hierarchy] = {}
     for line in (proc / "self/mounts").read_text().splitlines():
         _, target, kind, options, *_ = line.split()
         controllers = tuple(word for word in options.split(",") if word in known or word.startswith("name="))
-        if kind == "cgroup" and controllers:
+        if kind == "cgroup" and controllers and options.startswith("rw"):
             hierarchy = Hierarchy(controllers, Path(target))
             found.setdefault(hierarchy.options, hierarchy)
     return list(found.values())
@@ -63,6 +66,8 @@ def create(lab: str, node: str) -> None:
         cgroups.create(group)
         for part in (group.parents[1], group.parent, group):
             _take_over_cpus(part)
+        with suppress(OSError):  # has it the controller of CPU?
+            (group.parents[1] / "cpu.shares").write_text(_SHARES)
 
 
 def _take_over_cpus(group: Path) -> None:

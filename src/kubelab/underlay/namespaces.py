@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -128,12 +128,17 @@ def write_sysctl(key: str, value: str, *, missing_ok: bool = False) -> None:
             raise
 
 
-def create_network(path: Path) -> None:
-    """Makes a network namespace with its loopback up and pins it at ``path``. Raises ChildError, FileExistsError."""
+def create_network(path: Path, sysctls: Mapping[str, str] | None = None) -> None:
+    """Makes a network namespace with its loopback up and pins it at ``path``; ``sysctls`` by dotted name.
+
+    Raises ChildError, FileExistsError.
+    """
 
     def body() -> None:
         syscalls.unshare(syscalls.CLONE_NEWNET)
         loopback_up()
+        for name, value in (sysctls or {}).items():
+            write_sysctl(name.replace(".", "/"), value)
         pin("/proc/self/ns/net", path)
 
     run_in_child(body)

@@ -38,7 +38,7 @@ async def test_volumes_and_environment(kubelet: KubeletUnderTest) -> None:
         {"name": "X", "value": "$(A)-$(N)-$(missing)-$$(A)"},
     ]
     script = (
-        "cd /volumes; cat config/deep/b secret/key info/labels; ls -A none; echo; echo $X $S $b;"
+        "cd /volumes; cat config/deep/b secret/key info/labels; ls none; echo; echo $X $S $b;"
         "stat -L -c %a secret/key; touch config/x || echo readonly; cat $T/token $T/namespace"
     )
     container = shell(

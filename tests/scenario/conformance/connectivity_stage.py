@@ -124,20 +124,8 @@ def host(name: str, **spec: Any) -> Manifest:
     }  # fmt: skip
 
 
-def knp(name: str, subject: dict[str, str], *types: str, **spec: Any) -> Manifest:
-    """A NetworkPolicy."""
-    return {
-        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name, "namespace": NS},
-        "spec": {"podSelector": match(**subject), "policyTypes": list(types), **spec},
-    }  # fmt: skip
-
-
 def match(**labels: str) -> dict[str, Any]:
     return {"matchLabels": labels} if labels else {}
-
-
-def one_of(key: str, *values: str) -> dict[str, Any]:
-    return {"matchExpressions": [{"key": key, "operator": "In", "values": list(values)}]}
 
 
 def port(port: str, end: int = 0, protocol: str = "TCP") -> list[dict[str, Any]]:

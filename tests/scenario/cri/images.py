@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kubelab.cri import layout
 
@@ -32,19 +33,18 @@ def machine_files(*programs: str) -> dict[str, bytes]:
     return {path.lstrip("/"): content for path, content in files.items()}
 
 
-def shell(archive: Path, name: str, command: Sequence[str], *, files: dict[str, bytes] | None = None, user: str = "",
-          environment: Sequence[str] = ()) -> None:  # fmt: skip
-    """An image with a shell, an HTTP server and curl."""
+def shell(archive: Path, name: str, command: Sequence[str], *, files: dict[str, bytes] | None = None,
+          programs: Sequence[str] = (), **more: Any) -> None:  # fmt: skip
+    """An image with a shell, an HTTP server and these programs; `more`: what else `layout.Contents` takes."""
     busybox = shutil.which("busybox")
     assert busybox is not None, "busybox is not on this machine: make setup"
     accounts = {"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n",
                 "etc/group": b"root:x:0:\nweb:x:1000:\n"}  # fmt: skip
     contents = layout.Contents(
-        files={**machine_files("busybox", "curl"), **accounts, **(files or {})},
+        files={**machine_files("busybox", *programs), **accounts, **(files or {})},
         links={f"applets/{applet}": busybox for applet in APPLETS},
         command=command,
-        user=user,
-        environment=["PATH=/applets:/usr/bin:/bin", *environment],
+        **{**more, "environment": ["PATH=/applets:/usr/bin:/bin", *more.get("environment", ())]},
     )
     layout.write(contents, name, archive)
 
@@ -61,6 +61,33 @@ def as_docker_save(source: Path, archive: Path, name: str) -> None:
     files["manifest.json"] = json.dumps([entry]).encode()
     with tarfile.open(archive, "w:gz") as tar:
         for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+def as_index(source: Path, archive: Path, name: str) -> None:
+    """The image as one of several platforms, of which the others are not in the tar, as buildx and skopeo write it."""
+    with tarfile.open(source) as tar:
+        content = {member.name: tar.extractfile(member).read() for member in tar if member.isreg()}  # type: ignore[union-attr]  # regular files have content
+    ours = json.loads(content["index.json"])["manifests"][0]
+    entries = [
+        {"mediaType": ours["mediaType"], "digest": f"sha256:{'1' * 64}", "size": 500,
+         "platform": {"os": "linux", "architecture": "s390x"}},
+        {key: ours[key] for key in ("mediaType", "digest", "size")}
+        | {"platform": {"os": "linux", "architecture": layout.architecture()}},
+        {"mediaType": ours["mediaType"], "digest": f"sha256:{'2' * 64}", "size": 500,
+         "platform": {"os": "unknown", "architecture": "unknown"}},
+    ]  # fmt: skip
+    kind = "application/vnd.oci.image.index.v1+json"
+    inner = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).encode()
+    digest = hashlib.sha256(inner).hexdigest()
+    outer = {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(inner),
+             "annotations": {layout.REF_ANNOTATION: name}}  # fmt: skip
+    content |= {f"blobs/sha256/{digest}": inner,
+                "index.json": json.dumps({"schemaVersion": 2, "manifests": [outer]}).encode()}  # fmt: skip
+    with tarfile.open(archive, "w") as tar:
+        for path, data in content.items():
             member = tarfile.TarInfo(path)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))

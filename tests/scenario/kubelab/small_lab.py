@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
-import pty
-import select
 import shutil
 import ssl
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from scenario.terminal import Step, on_terminal
 
 from kubelab.lab import Lab
 from kubelab.lab.options import LabOptions
@@ -130,29 +126,10 @@ class Namespace:
         return answer
 
     def on_terminal(
-        self, *words: str, script: Sequence[tuple[str, str]], program: str = KUBECTL, timeout: float = 20
+        self, *words: str, script: Sequence[Step], program: str = KUBECTL, timeout: float = 20
     ) -> tuple[str, int]:
         """kubectl on a terminal of 31 x 97: waits for what is seen, types what follows. (screen, exit code)"""
-        pid, fd = pty.fork()
-        if pid == 0:
-            os.execve(program, [program, "-n", self.name, *words], self.lab.environment)
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 97, 0, 0))
-        screen, rest, deadline = b"", list(script), time.monotonic() + timeout
-        try:
-            while time.monotonic() < deadline:
-                if not select.select([fd], [], [], 0.5)[0]:
-                    continue
-                try:
-                    screen += os.read(fd, 65536)
-                except OSError:
-                    return screen.decode(errors="replace"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                if rest and rest[0][0].encode() in screen:
-                    os.write(fd, rest.pop(0)[1].encode())
-        finally:
-            os.close(fd)
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        raise AssertionError(f"kubectl {words} did not end; the screen: {screen.decode(errors='replace')}")
+        return on_terminal([program, "-n", self.name, *words], self.lab.environment, script, timeout)
 
 
 def old_kubectl(directory: Path) -> str | None:

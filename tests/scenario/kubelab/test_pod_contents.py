@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,6 +72,10 @@ OBJECTS: list[Object] = [
         securityContext={"runAsUser": 1234, "runAsGroup": 2345, "fsGroup": 3456, "supplementalGroups": [4567],
                          "runAsNonRoot": True}),
     pod("root", container={}),
+    {**pod("talks", container={"command": ["sh", "-c", "seq -f 'line %g' 10; exec sleep 10000"]}, initContainers=[
+        {"name": "first", "image": "test", "command": ["echo", "one"]},
+        {"name": "side", "image": "test", "command": ["sh", "-c", "echo aside; exec sleep 10000"],
+         "restartPolicy": "Always"}]), "metadata": {"name": "talks", "labels": {"app": "talks"}}},
     pod("named", container={}, hostname="me", subdomain="friends",
         hostAliases=[{"ip": "192.0.2.7", "hostnames": ["seven.test", "seven"]}]),
 ]  # fmt: skip
@@ -155,3 +160,24 @@ def test_names(here: Namespace) -> None:
     hosts = [line.split() for line in inside(here, "named", "cat /etc/hosts").splitlines()]
     assert ["192.0.2.7", "seven.test", "seven"] in hosts
     assert [here.status("named")["podIP"], full, "me"] in hosts
+
+
+def test_log_flags(here: Namespace) -> None:
+    """What of a log is shown: lines, bytes, since when, whose, with which marks."""
+
+    def logs(*words: str) -> list[str]:
+        return here.kubectl("logs", *words).splitlines()
+
+    assert logs("talks", "-c", "c", "--tail=2") == ["line 9", "line 10"]
+    assert here.kubectl("logs", "talks", "-c", "c", "--limit-bytes=10") == "line 1\nlin"
+    moment, line = logs("talks", "-c", "c", "--timestamps", "--tail=1")[0].split(" ", 1)
+    assert line == "line 10"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", moment)
+    assert len(logs("talks", "-c", "c", f"--since-time={moment[:19]}Z")) == 10
+    assert logs("talks", "-c", "c", "--since-time=2999-01-01T00:00:00Z") == []
+    assert len(logs("talks", "-c", "c", "--since=1h")) == 10
+    marked = logs("-l", "app=talks", "--all-containers", "--prefix", "--tail=1")
+    assert sorted(marked) == ["[pod/talks/c] line 10", "[pod/talks/first] one", "[pod/talks/side] aside"]
+    assert 'previous terminated container "c" in pod "talks" not found' in here.kubectl(
+        "logs", "talks", "-c", "c", "--previous", check=False
+    )

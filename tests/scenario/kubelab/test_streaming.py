@@ -161,6 +161,8 @@ def test_refusals_in_the_words_of_a_real_cluster(here: Namespace) -> None:
     here.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/done", "--timeout=20s")
     assert "cannot exec into a container in a completed pod" in here.kubectl("exec", "done", "--", "true", check=False)
     assert "ephemeral containers are not supported" in here.kubectl("debug", "web", "--image=x", check=False)
+    resize = ("patch", "pod", "web", "--subresource=resize", "-p", '{"spec": {"containers": []}}')
+    assert "in-place resize is not supported" in here.kubectl(*resize, check=False)
     assert 'pods "nobody" not found' in here.kubectl("exec", "nobody", "--", "true", check=False)
     assert "container x is not valid for pod web" in here.kubectl("exec", "web", "-c", "x", "--", "true", check=False)
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,14 @@ from kubelab.lab import Lab
 from kubelab.lab.options import LabOptions
 
 pytestmark = pytest.mark.scenario
+TICK = {
+    "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick", "namespace": "default"},
+    "spec": {
+        "schedule": "* * * * *", "timeZone": "Asia/Kolkata", "concurrencyPolicy": "Forbid",
+        "jobTemplate": {"metadata": {"labels": {"by": "tick"}}, "spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox", "command": ["date"]}]}}}},
+    },
+}  # fmt: skip
 SLEEP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
 
@@ -28,6 +37,7 @@ def lab() -> Iterator[Lab]:
         made.up(LabOptions(nodes=2))
         install_plugin(made)
         made.wait_ready()
+        made.api().apply([TICK])  # its minute passes while the tests run
         yield made
     finally:
         made.down()
@@ -129,7 +139,9 @@ def test_stateful_sets_keep_names_and_volumes(kubectl: Kubectl, lab: Lab) -> Non
 
 
 def test_daemon_sets_and_deployments_roll_back(kubectl: Kubectl) -> None:
-    agent, web = workload("DaemonSet", "agent", None), workload("Deployment", "web", strategy={"type": "Recreate"})
+    surge = {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    agent = workload("DaemonSet", "agent", None, updateStrategy=surge)
+    web = workload("Deployment", "web", strategy={"type": "Recreate"})
     kubectl("apply", "-f", "-", stdin=[agent, web])
     for name in ("daemonset/agent", "deployment/web"):
         kubectl("rollout", "status", name, "--timeout=30s")
@@ -213,6 +225,31 @@ def test_drains_ask_budgets(kubectl: Kubectl, lab: Lab) -> None:
     kubectl("wait", "--for=condition=Ready", "pod/stuck", "--timeout=30s")
 
 
+def test_the_more_important_make_others_go(kubectl: Kubectl) -> None:
+    whole = int(kubectl.get("node", "node1")["status"]["allocatable"]["memory"].removesuffix("Ki"))
+    large = {"resources": {"requests": {"memory": f"{whole * 6 // 10}Ki"}}}  # one per node
+    kubectl("create", "priorityclass", "vip", "--value=1000")
+    try:
+        kubectl("apply", "-f", "-", stdin=[workload("Deployment", "low", pod={"containers": [container(**large)]})])
+        kubectl("rollout", "status", "deployment/low", "--timeout=30s")
+        spec = {"priorityClassName": "vip", "containers": [container(**large)]}
+        kubectl(
+            "apply", "-f", "-", stdin=[{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "high"}, "spec": spec}]
+        )
+        kubectl("wait", "--for=condition=Ready", "pod/high", "--timeout=30s")
+        high = kubectl.get("pod", "high")
+        (told,) = kubectl.get("events", "--field-selector", "reason=Preempted")["items"]
+        assert told["message"] == f"Preempted by pod {high['metadata']['uid']} on node {high['spec']['nodeName']}"
+        waiting = [pod for pod in kubectl.get("pods", "-l", "app=low")["items"] if not pod["spec"].get("nodeName")]
+        assert len(waiting) == 1
+        described = kubectl("describe", "pod", waiting[0]["metadata"]["name"])
+        assert "0/2 nodes are available: 2 Insufficient memory. no new claims to deallocate, preemption: " in described
+        kubectl("delete", "pod", "high")
+        kubectl("rollout", "status", "deployment/low", "--timeout=30s")
+    finally:
+        kubectl("delete", "priorityclass", "vip")
+
+
 def test_pods_leave_a_node_that_falls_silent(kubectl: Kubectl, lab: Lab) -> None:
     brief = [{"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
              for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")]  # fmt: skip
@@ -239,3 +276,28 @@ def test_pods_leave_a_node_that_falls_silent(kubectl: Kubectl, lab: Lab) -> None
         lab.start_kubelet("node2")
     kubectl("wait", "--for=condition=Ready", "node/node2", f"pod/{agent['metadata']['name']}", "--timeout=30s")
     kubectl.eventually("the old pod is gone", lambda: len(kubectl.get("pods", "-l", "app=web")["items"]) == 1)
+
+
+def test_a_cron_job_fires_when_its_minute_comes(kubectl: Kubectl) -> None:
+    """The last test: `tick` was there before the others."""
+
+    def jobs() -> list[Any]:
+        found: list[Any] = kubectl.get("jobs", "-n", "default", "-l", "by=tick")["items"]
+        return found
+
+    kubectl.eventually("a job of the minute", jobs, timeout=70)
+    (first, *_) = jobs()
+    meta = first["metadata"]
+    due = datetime.fromisoformat(meta["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"])
+    assert due.utcoffset() == timedelta(hours=5, minutes=30)
+    assert meta["name"] == f"tick-{int(due.timestamp()) // 60}"
+    assert due.second == 0
+    assert 0 <= (datetime.fromisoformat(meta["creationTimestamp"]) - due).total_seconds() < 10
+    kubectl("wait", "-n", "default", "--for=condition=complete", f"job/{meta['name']}", "--timeout=30s")
+    tick = kubectl.get("cronjob", "-n", "default", "tick")
+    assert "lastSuccessfulTime" in tick["status"]
+    events = kubectl("get", "events", "-n", "default", "--field-selector", "involvedObject.name=tick")
+    assert f"Created job {meta['name']}" in events
+    assert "Asia/Kolkata" in kubectl("get", "cronjobs", "-n", "default")
+    kubectl("delete", "cronjob", "-n", "default", "tick")
+    kubectl("wait", "-n", "default", "--for=delete", f"job/{meta['name']}", "--timeout=30s")

@@ -100,8 +100,16 @@ def _state(pod: dict[str, Any]) -> str:
     states = (pod.get("status") or {}).get("containerStatuses") or []
     restarts = sum(int(state.get("restartCount", 0)) for state in states)
     text = str((pod.get("status") or {}).get("phase", "Unknown"))
-    text += "" if states and all(state.get("ready") for state in states) else ", not ready"
+    text += "" if states and all(state.get("ready") for state in states) and not _silent(pod) else ", not ready"
     return f"{text}, {restarts} restart(s)" if restarts else text
+
+
+def _silent(pod: dict[str, Any]) -> bool:
+    """Whether its containers were ready when its node was last heard of, and it is taken for not ready since."""
+    status = pod.get("status") or {}
+    states, conditions = status.get("containerStatuses") or [], status.get("conditions") or []
+    unready = any(entry["type"] == "Ready" and entry["status"] != "True" for entry in conditions)
+    return unready and bool(states) and all(state.get("ready") for state in states)
 
 
 def _problems(name: str, owner: dict[str, Any] | None, pods: list[dict[str, Any]]) -> list[str]:
@@ -114,12 +122,15 @@ def _problems(name: str, owner: dict[str, Any] | None, pods: list[dict[str, Any]
                 waiting = (state.get("state") or {}).get("waiting") or {}
                 reason = " ".join(filter(None, (waiting.get("reason"), waiting.get("message")))) or "not ready"
                 found.append(f"{name}: {pod['metadata']['name']}: {reason}")
+        if _silent(pod):
+            node = pod["spec"].get("nodeName", "")
+            found.append(f"{name}: {pod['metadata']['name']}: node {node} is not ready, nobody hears of it")
     return found
 
 
 async def _agent_errors(client: Client, namespace: str, agents: list[dict[str, Any]]) -> list[str]:
     """What each running agent says of itself."""
-    running = [pod for pod in agents if (pod.get("status") or {}).get("phase") == "Running"]
+    running = [pod for pod in agents if (pod.get("status") or {}).get("phase") == "Running" and not _silent(pod)]
     answers = await asyncio.gather(*(_ask(client, namespace, pod["metadata"]["name"]) for pod in running))
     return [
         f"cilium: {pod['metadata']['name']} on {pod['spec'].get('nodeName', '')}: {error}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal
 
 from cilium.connectivity.suite.actors import Labels, Pod, family_of
@@ -84,8 +85,8 @@ def retrying(options: Options) -> tuple[str, ...]:
 
 def ping(address: str, options: Options) -> tuple[str, ...]:
     words = ["ping", "-c", "1", *(["-6"] if family_of(address) == 6 else [])]
-    for flag, seconds in (("-W", options.connect_timeout), ("-w", options.request_timeout)):
-        words += [flag, f"{seconds:g}"] if seconds else []
+    if options.connect_timeout:  # -w is in whole seconds; it makes ping ask again, as TCP does
+        words += ["-W", f"{options.connect_timeout:g}", "-w", str(ceil(options.connect_timeout))]
     return (*words, address)
 
 

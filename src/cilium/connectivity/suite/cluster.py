@@ -118,7 +118,7 @@ async def until(missing: Callable[[], Awaitable[str]], seconds: float, what: str
     while True:
         try:
             lacking = await missing()
-        except (ApiError, Unreachable) as error:
+        except (SuiteError, ApiError, Unreachable) as error:
             lacking = str(error)
         if not lacking:
             return

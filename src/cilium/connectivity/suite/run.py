@@ -50,7 +50,7 @@ async def run(client: Client, options: Options, tell: Tell) -> list[TestResult]:
     parts = [part for test, skipped in zip(tests, reasons, strict=True) if not skipped for part in test.scenarios]
     ccnp = any(part.scenario == "ccnp-client-to-client" for part in parts)
     actors = await Stage(cluster, options, bare, tell).build(features, ccnp=ccnp)
-    runner = _Runner(cluster, options, features, actors, await _hubble(cluster, options, actors, tell), tell)
+    runner = Runner(cluster, options, features, actors, await _hubble(cluster, options, actors, tell), tell)
     tell(Note("🏃", f"Running {len(tests)} tests ..."))
     results = []
     for number, (test, skipped) in enumerate(zip(tests, reasons, strict=True), 1):
@@ -92,7 +92,7 @@ async def _hubble(cluster: Cluster, options: Options, actors: Actors, tell: Tell
         return None
 
 
-class _Runner:
+class Runner:
     """Runs tests, one after the other."""
 
     def __init__(
@@ -109,7 +109,7 @@ class _Runner:
         started = time.monotonic()
         self._tell(Started(test.name, result.number, result.total))
         options = self._options
-        policies = manifests(test, options.namespace, options.outside, _networks(self._actors))
+        policies = manifests(test, options.namespace, options.outside, networks(self._actors))
         try:
             async with self._enforcer.enforced(policies):
                 await self._ask(test, self._planned(test, result), result)
@@ -152,7 +152,7 @@ class _Runner:
         return ran
 
 
-def _networks(actors: Actors) -> dict[int, str]:
+def networks(actors: Actors) -> dict[int, str]:
     """By family, the smallest network with all nodes in it."""
     found: dict[int, str] = {}
     for family in actors.families:

@@ -6,7 +6,7 @@ cilium-cli/connectivity/check/wait.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from cilium.connectivity.suite import actors as cast
@@ -17,6 +17,8 @@ from cilium.connectivity.suite.features import Features
 from cilium.connectivity.suite.manifests import CCNP_NAMESPACES, HTTP_PORT, ccnp_objects, objects
 from cilium.connectivity.suite.options import Options
 
+SETTLED = 30.0
+"""Seconds until what is deployed is known everywhere."""
 RESERVED = 255
 """Identities up to here are not those of pods' labels."""
 _SHOWN = {"Namespace": "namespace", "Service": "service", "Deployment": "deployment", "DaemonSet": "daemonset"}
@@ -96,18 +98,10 @@ class Stage:
         await until(missing, self._options.patience, f"{_SHOWN[item['kind']]} {_key(item)}")
 
     async def _settle(self, found: Actors) -> None:
-        """Identities, names and Services are known where they are asked for."""
-        patience = self._options.patience
+        """Identities, names and Services are known where they are asked for. What is not in time is told: a policy that
+        somebody else has put there may stand in the way, and the tests say more of it."""
         pods = (*found.clients, *found.echoes, *found.ccnp)
-        self._say("⌛", "Waiting for Cilium endpoints of pods...")
-        await until(lambda: everywhere(map(self._endpoint, pods)), patience, "CiliumEndpoints")
-        self._say("⌛", "Waiting for names to be resolved in pods...")
-        asked = [(pod, name, server) for pod in found.clients for name, server in _names(found)]
-        await until(lambda: everywhere(self._resolved(*one) for one in asked), patience, "names in pods")
-        self._say("⌛", "Waiting for Services in agents and at node ports...")
-        await until(
-            lambda: everywhere(self._served(agent, found.services) for agent in found.agents), patience, "Services"
-        )
+        lookups = [(pod, name, server) for pod in found.clients for name, server in _names(found)]
         ports = [
             (address, service.node_port)
             for service in found.services
@@ -115,7 +109,22 @@ class Stage:
             for kind, address in node.addresses
             if kind == "InternalIP" and cast.family_of(address) in service.addresses
         ]  # fmt: skip
-        await until(lambda: everywhere(self._open(found.clients[0], *one) for one in ports), patience, "node ports")
+        waits: list[tuple[str, Callable[[], Iterable[Awaitable[str]]]]] = [
+            ("Cilium endpoints of pods", lambda: map(self._endpoint, pods)),
+            ("names in pods", lambda: (self._resolved(*one) for one in lookups)),
+            ("Services in agents", lambda: (self._served(agent, found.services) for agent in found.agents)),
+            ("pods in the ipcaches of agents", lambda: (self._cached(agent, pods) for agent in found.agents)),
+            ("node ports", lambda: (self._open(found.clients[0], *one) for one in ports)),
+        ]
+        for what, calls in waits:
+            await self._within(what, calls)
+
+    async def _within(self, what: str, calls: Callable[[], Iterable[Awaitable[str]]]) -> None:
+        self._say("⌛", f"Waiting for {what}...")
+        try:
+            await until(lambda: everywhere(calls()), SETTLED, what)
+        except SuiteError as error:
+            self._say("⚠️ ", str(error))
 
     async def _endpoint(self, pod: Pod) -> str:
         path = f"/apis/cilium.io/v2/namespaces/{pod.namespace}/ciliumendpoints"
@@ -139,6 +148,18 @@ class Stage:
             for service in services
             for address in service.addresses.values()
             if (address, HTTP_PORT) not in backends
+        )
+        return next(lacking, "")
+
+    async def _cached(self, agent: Pod, pods: Iterable[Pod]) -> str:
+        """`IDENTITY KEY ENDPOINT` of each address."""
+        rows = await self._cluster.document(agent, ("cilium", "bpf", "ipcache", "list", "-o", "json"))
+        known = {network.partition("/")[0]: int(entry[0].split()[0]) for network, entry in rows.items()}
+        lacking = (
+            f"{agent}: {address} of {pod} is not known"
+            for pod in pods
+            for address in pod.addresses.values()
+            if known.get(address, 0) <= RESERVED
         )
         return next(lacking, "")
 

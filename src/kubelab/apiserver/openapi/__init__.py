@@ -15,9 +15,10 @@ import msgspec
 
 from kubelab.apiserver.openapi import forms, gnostic
 from kubelab.apiserver.openapi.descriptions import Descriptions
+from kubelab.apiserver.openapi.lists import list_definition, list_name
 from kubelab.apiserver.openapi.operations import paths_of
 from kubelab.apiserver.resources import Registry, Resource
-from kubelab.apiserver.schemas import Schemas, custom_name
+from kubelab.apiserver.schemas import Schema, Schemas, custom_name
 
 Object = dict[str, Any]
 _INFO = {"title": "Kubernetes", "version": "v1.37.0-kubelab"}
@@ -83,7 +84,7 @@ class OpenApi:
             for version in resource.versions:
                 paths.update(paths_of(resource, version, forms.V2 + self._definition(resource, version)))
         described = self._descriptions.described
-        definitions = {name: forms.v2(name, described(name, schema)) for name, schema in self._schemas.items()}
+        definitions = {name: forms.v2(name, described(name, schema)) for name, schema in self._known().items()}
         return {"swagger": "2.0", "info": _INFO, "paths": paths, "definitions": definitions}
 
     def _make_v3(self, served: Iterable[Resource], version: str) -> bytes:
@@ -92,19 +93,28 @@ class OpenApi:
         for resource in served:
             name = self._definition(resource, version)
             paths.update(paths_of(resource, version, forms.V3 + name))
-            names.add(name)
+            names |= {name, list_name(name)}
         schemas = self._reachable(names)
         document = {"openapi": "3.0.0", "info": _INFO, "paths": paths, "components": {"schemas": schemas}}
         return msgspec.json.encode(document)
 
     def _reachable(self, names: set[str]) -> Object:
-        known = dict(self._schemas.items())
+        known = self._known()
         waiting, found = list(names), {}
         while waiting:
             name = waiting.pop()
             if name not in found and name in known:
                 found[name] = forms.v3(name, self._descriptions.described(name, known[name]), waiting)
         return dict(sorted(found.items()))
+
+    def _known(self) -> dict[str, Schema]:
+        """All definitions, with those of lists."""
+        known = dict(self._schemas.items())
+        for resource in self._registry:
+            for version in resource.versions:
+                if "list" in resource.verbs and (name := self._definition(resource, version)):
+                    known[list_name(name)] = list_definition(resource, version, name)
+        return known
 
     def _definition(self, resource: Resource, version: str) -> str:
         if resource.custom:

@@ -51,6 +51,13 @@ def _nodes_and_pods() -> dict[str, tuple[Column, ...]]:
     }
 
 
+def _quota(obj: Object, *, limits: bool) -> str:
+    """What is used of what there may be: of limits, or of everything else."""
+    hard, used = dig(obj, "status.hard", {}), dig(obj, "status.used", {})
+    chosen = sorted(name for name in hard if name.startswith("limits.") is limits)
+    return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in chosen)
+
+
 def _rest() -> dict[str, tuple[Column, ...]]:
     name, aged = name_column(), age_column()
     return {
@@ -68,6 +75,12 @@ def _rest() -> dict[str, tuple[Column, ...]]:
         "configmaps": (
             name,
             Column("Data", lambda o, _: len(o.get("data") or {}) + len(o.get("binaryData") or {}), type="integer"),
+            aged,
+        ),
+        "resourcequotas": (
+            name,
+            Column("Request", lambda o, _: _quota(o, limits=False)),
+            Column("Limit", lambda o, _: _quota(o, limits=True)),
             aged,
         ),
         "secrets": (

@@ -6,6 +6,7 @@ from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.strategies import (
     autoscaling,
     batch,
+    certificates,
     cluster,
     configuration,
     networking,
@@ -41,6 +42,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "jobs.batch": batch.JobStrategy,
     "cronjobs.batch": batch.CronJobStrategy,
     "horizontalpodautoscalers.autoscaling": autoscaling.AutoscalerStrategy,
+    "certificatesigningrequests.certificates.k8s.io": certificates.CertificateRequestStrategy,
     "persistentvolumeclaims": storage.ClaimStrategy,
     "persistentvolumes": storage.VolumeStrategy,
     storage.CLASSES: storage.StorageClassStrategy,

@@ -108,7 +108,6 @@ def _frozen(spec: Object) -> Object:
     for kind in ("containers", "initContainers"):
         for container in frozen.get(kind) or ():
             container.pop("image", None)
-            container.pop("resources", None)
     return frozen
 
 

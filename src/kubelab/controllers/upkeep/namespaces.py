@@ -19,6 +19,32 @@ from kubelab.controllers.objects import Object
 FINALIZER = "kubernetes"
 LAST = ("events",)
 """Deleted in the same pass, but never waited for: the deletions themselves make new ones."""
+_UNTROUBLED = (
+    (
+        "NamespaceDeletionDiscoveryFailure",
+        "False",
+        "ResourcesDiscovered",
+        "All resources successfully discovered",
+    ),
+    (
+        "NamespaceDeletionGroupVersionParsingFailure",
+        "False",
+        "ParsedGroupVersions",
+        "All legacy kube types successfully parsed",
+    ),
+    (
+        "NamespaceDeletionContentFailure",
+        "False",
+        "ContentDeleted",
+        "All content successfully deleted, may be waiting on finalization",
+    ),
+)
+_NOT_HELD = (
+    "NamespaceFinalizersRemaining",
+    "False",
+    "ContentHasNoFinalizers",
+    "All content-preserving finalizers finished",
+)
 
 
 class NamespaceController(Controller):
@@ -67,35 +93,25 @@ class NamespaceController(Controller):
                     continue
             left = self.store.peek(resource.key, name, namespace=namespace)
             if left is not None and resource.key not in LAST:
-                remaining[resource.key] += 1
+                remaining[f"{resource.plural}.{resource.group}"] += 1
                 finalizers.update(left["metadata"].get("finalizers") or ())
 
     async def _report(self, namespace: Object, remaining: Counter[str], finalizers: Counter[str]) -> None:
-        left = ", ".join(f"{resource} has {count} resource instances" for resource, count in sorted(remaining.items()))
+        left = ", ".join(f"{name} has {count} resource instances" for name, count in sorted(remaining.items()))
         held = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(finalizers.items()))
+        waits = f"Some content in the namespace has finalizers remaining: {held}"
         findings = [
-            ("NamespaceContentRemaining", "SomeResourcesRemain", f"Some resources are remaining: {left}", True),
-            (
-                "NamespaceFinalizersRemaining",
-                "SomeFinalizersRemain",
-                f"Some finalizers are remaining: {held}",
-                bool(held),
-            ),
+            *_UNTROUBLED,
+            ("NamespaceContentRemaining", "True", "SomeResourcesRemain", f"Some resources are remaining: {left}"),
+            ("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", waits) if held else _NOT_HELD,
         ]
         current = self.store.peek("namespaces", namespace["metadata"]["name"])
         if current is None:
             return
         status = current.get("status") or {}
         conditions = list(status.get("conditions") or ())
-        for kind, reason, message, present in findings:
-            new = {"type": kind, "status": "True", "reason": reason, "message": message}
-            if not present:
-                new = {
-                    "type": kind,
-                    "status": "False",
-                    "reason": "ContentHasNoFinalizers",
-                    "message": "nothing is held",
-                }
+        for kind, state, reason, message in findings:
+            new = {"type": kind, "status": state, "reason": reason, "message": message}
             conditions = objects.with_condition(conditions, new, self.now())
         if conditions != status.get("conditions"):
             changed = {**current, "status": {**status, "phase": "Terminating", "conditions": conditions}}

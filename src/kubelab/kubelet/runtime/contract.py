@@ -8,6 +8,7 @@ What outlives a kubelet is the runtime's: the kubelet keeps what ``record`` retu
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -160,6 +161,9 @@ class Runtime(Protocol):
 
     async def open(self) -> None:
         """Before anything else, ``version`` too: waits for the runtime to come up."""
+
+    def health(self) -> AsyncIterator[str | None]:
+        """Each time that it changes, and once at the beginning: None, or why nothing can be started."""
 
     @property
     def version(self) -> str:

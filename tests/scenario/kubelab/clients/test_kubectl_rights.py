@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,28 @@ spec:
       terminationGracePeriodSeconds: 1
       containers: [{name: c, image: test, command: [sh, -c, "echo up; exec sleep 10000"]}]
 """
+
+
+def test_a_user_with_a_certificate_that_was_asked_for(space: Namespace, tmp_path: Path) -> None:
+    key, pem = tmp_path / "ann.key", tmp_path / "ann.csr"
+    words = ["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann/O=devs"]
+    subprocess.run([*words, "-keyout", key, "-out", pem], check=True, capture_output=True)
+    name = f"{space.name}-ann"
+    request = {"request": base64.b64encode(pem.read_bytes()).decode(), "usages": ["client auth"],
+               "signerName": "kubernetes.io/kube-apiserver-client", "expirationSeconds": 3600}  # fmt: skip
+    space.apply({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+                 "metadata": {"name": name}, "spec": request})  # fmt: skip
+    try:
+        assert "kubernetes-admin" in space.kubectl("get", "csr", name)
+        assert "approved" in space.kubectl("certificate", "approve", name)
+        space.kubectl("wait", "--for=jsonpath={.status.certificate}", f"csr/{name}", "--timeout=10s")
+        (tmp_path / "ann.crt").write_bytes(base64.b64decode(space.get("csr", name)["status"]["certificate"]))
+        who = space.kubectl(
+            "auth", "whoami", "--client-certificate", str(tmp_path / "ann.crt"), "--client-key", str(key)
+        )
+        assert re.search(r"Username +ann\nGroups +\[devs system:authenticated\]", who), who
+    finally:
+        space.kubectl("delete", "csr", name)
 
 
 def test_auth_commands(space: Namespace) -> None:
@@ -112,6 +137,11 @@ def test_an_old_kubectl(space: Namespace, tmp_path: Path) -> None:
     def old(*words: str, stdin: str = "") -> str:
         return space.kubectl(*words, stdin=stdin.encode(), program=program)
 
+    # It judges by itself, with what OpenAPI v2 says in protobuf.
+    for wrong, message in (("replica: 1", 'unknown field "replica"'), ("replicas: one", 'expected "integer"')):
+        with pytest.raises(AssertionError, match=f"error validating .*{message}"):
+            old("apply", "-f", "-", stdin=WEB.replace("replicas: 3", wrong))
+    assert "RESOURCE: template <Object>" in old("explain", "deployment.spec.template")
     old("apply", "-f", "-", stdin=WEB.replace("replicas: 3", "replicas: 1"))
     old("rollout", "status", "deploy/web", "--timeout=30s")
     assert "web" in old("get", "deploy,rs,pods")

@@ -101,6 +101,15 @@ async def test_what_is_not_ready_is_named(cluster: Cluster, cluster_is: dict[str
     assert expected in answer.output
 
 
+async def test_an_agent_whose_node_is_silent_is_not_asked(cluster: Cluster) -> None:
+    agent = pod("cilium-1", {"k8s-app": "cilium"})
+    agent["status"] |= {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    await cluster.install(wanted=1, ready=0, agent=agent)
+    answer = await cluster.status()
+    assert "cilium-1     n1     Running, not ready" in answer.output
+    assert answer.output.splitlines()[-1] == "cilium: cilium-1: node n1 is not ready, nobody hears of it"
+
+
 async def test_nothing_is_installed(cluster: Cluster) -> None:
     answer = await cluster.status("--wait", "--wait-duration", "0.01")
     assert answer.exit_code == 1

@@ -136,8 +136,10 @@ async def test_a_pod_spec_is_fixed_but_for_its_images(store, pod):
     image = {"spec": {"containers": [{"name": "main", "image": "busybox:2", "imagePullPolicy": "IfNotPresent"}]}}
     changed = await store.patch("pods", "web", image, namespace="default")
     assert changed["spec"]["containers"][0]["image"] == "busybox:2"
-    with pytest.raises(errors.Invalid, match="pod updates may not change fields"):
-        await store.patch("pods", "web", {"spec": {"hostNetwork": True}}, namespace="default")
+    more = {"name": "main", "resources": {"limits": {"cpu": "2"}}}
+    for change in ({"hostNetwork": True}, {"containers": [{**image["spec"]["containers"][0], **more}]}):
+        with pytest.raises(errors.Invalid, match="pod updates may not change fields"):
+            await store.patch("pods", "web", {"spec": change}, namespace="default")
 
 
 async def test_a_workloads_selector_matches_its_template_and_is_fixed(store):

@@ -9,6 +9,18 @@ from unit.kubelab.apiserver.wire import CONFIG_MAPS, MERGE, body, context, make,
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
 
 
+async def test_health_says_each_check_when_it_is_asked_to(server, tmp_path):
+    connector = aiohttp.TCPConnector(ssl=context(server, tmp_path, known=False))
+    async with aiohttp.ClientSession(server.url, connector=connector) as stranger:
+        async with stranger.get("/readyz?verbose&exclude=log") as answer:
+            lines = (await answer.text()).splitlines()
+        assert lines[:2] == ["[+]ping ok", "[+]log excluded: ok"]
+        assert lines[-1] == "readyz check passed"
+        for path, status in (("/livez/ping", 200), ("/livez/", 200), ("/livez/nosuch", 404)):
+            async with stranger.get(path) as answer:
+                assert answer.status == status, path
+
+
 async def test_strangers_see_health_and_version_only(server, tmp_path):
     connector = aiohttp.TCPConnector(ssl=context(server, tmp_path, known=False))
     async with aiohttp.ClientSession(server.url, connector=connector) as stranger:
@@ -19,6 +31,19 @@ async def test_strangers_see_health_and_version_only(server, tmp_path):
         assert refused["kind"] == "Status"
         assert refused["reason"] == "Unauthorized"
         await body(stranger, "GET", "/openapi/v2", status=401)
+
+
+async def test_what_was_read_can_be_written_to_a_subresource_and_again(http):
+    """`kubectl replace --raw .../finalize` and `kubectl certificate approve` send back all that they were given."""
+    name = "/api/v1/namespaces/stuck"
+    made = await body(http, "POST", "/api/v1/namespaces", json={"metadata": {"name": "stuck"}}, status=201)
+    assert made["metadata"]["managedFields"]
+    final = {**made, "spec": {"finalizers": ["example.com/mine", "kubernetes"]}}
+    after = await body(http, "PUT", f"{name}/finalize", json=final)
+    assert after["spec"] == final["spec"]
+    patch = {"metadata": {"labels": {"a": "b"}}}
+    patched = await body(http, "PATCH", name, json=patch, headers=MERGE)
+    assert (patched["metadata"]["labels"]["a"], patched["spec"]) == ("b", final["spec"])
 
 
 async def test_both_families_are_served(server, tmp_path):

@@ -69,8 +69,9 @@ def test_json_patch(operation, expected):
     ],
 )
 def test_json_patch_that_does_not_fit_names_the_operation(operation):
-    with pytest.raises(Invalid, match="JSON patch operation 1"):
+    with pytest.raises(Invalid, match="the server rejected our request due to an error in our request") as refused:
         json_patch({"list": ["a"]}, [{"op": "test", "path": "/list/0", "value": "a"}, operation])
+    assert refused.value.causes[0].message.startswith("JSON patch operation 1")
 
 
 def test_strategic_merge_by_key_adds_changes_and_removes(deployment_node):

@@ -46,8 +46,10 @@ async def test_a_namespace_goes_after_its_content(cluster: Cluster) -> None:
         entry["type"]: entry["message"]
         for entry in (cluster.store.peek("namespaces", "shop") or {})["status"]["conditions"]
     }
-    assert conditions["NamespaceContentRemaining"].endswith("configmaps has 1 resource instances")
-    assert "example.com/hold" in conditions["NamespaceFinalizersRemaining"]
+    held_by = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances"
+    assert conditions["NamespaceContentRemaining"].endswith("configmaps. has 1 resource instances")
+    assert conditions["NamespaceFinalizersRemaining"] == held_by
+    assert conditions["NamespaceDeletionDiscoveryFailure"] == "All resources successfully discovered"
     await cluster.store.patch("configmaps", "held", {"metadata": {"finalizers": None}}, namespace="shop")
     await cluster.roll()
     assert cluster.store.peek("namespaces", "shop") is None

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from kubelab.dns.listeners import BindError
 from kubelab.dns.records import addresses
-from kubelab.external.__main__ import PUBLIC_ZONES, default_zone, public_zones, root, split
+from kubelab.external.__main__ import default_zone, public_zones, root, split
+from kubelab.external.names import PUBLIC_ZONES
 from kubelab.external.servers import World, respond
 from kubelab.external.zone import Zone, zone
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kubelab.kubelet.config import KubeletConfig
-from kubelab.kubelet.etc_files import hosts, parse, resolver
+from kubelab.kubelet.etc_files import hosts, parse, refusal, resolver
 
 NODE = "nameserver 192.0.2.1\ndomain old.test\nsearch node.test .\noptions edns0\noptions timeout:1\n"
 CLUSTER = "search shop.svc.cluster.local svc.cluster.local cluster.local node.test\nnameserver 10.96.0.10\n"
@@ -60,3 +60,13 @@ def test_hosts(subdomain: str, names: str) -> None:
 
 def test_an_empty_file() -> None:
     assert parse("# nothing\n").text() == ""
+
+
+def test_a_full_name_that_linux_does_not_take_is_refused() -> None:
+    spec = {"subdomain": "db", "setHostnameAsFQDN": True}
+    meta = {"name": "p" * 40, "namespace": "shop"}
+    full = f"{'p' * 40}.db.shop.svc.cluster.local"
+    assert f"FQDN {full} is too long (64 characters is the max, 66 characters requested)" in refusal(
+        {"metadata": meta, "spec": spec}
+    )
+    assert refusal({"metadata": meta, "spec": {"subdomain": "db"}}) == ""

@@ -85,8 +85,11 @@ async def refuse(*_: object) -> tuple[int, str]:
 async def test_attempts_against_real_sockets() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if line := await reader.readline():  # a TCP probe asks nothing
-            code = {b"/ok": 204, b"/moved": 302}.get(line.split()[1], 500)
-            writer.write(b"HTTP/1.1 %d X\r\nServer: x\r\n\r\nbroken" % code)
+            path = line.split()[1]
+            code = {b"/ok?a=b": 204, b"/moved": 302, b"/away": 307, b"/lost": 301, b"/bad": 500}.get(path, 302)
+            to = {b"/moved": b"ok?a=b", b"/away": b"http://192.0.2.1/bad", b"/to-bad": b"/bad", b"/round": b"/round"}
+            moved = b"Location: %s\r\n" % to[path] if path in to else b""
+            writer.write(b"HTTP/1.1 %d X\r\nServer: x\r\n%s\r\nbroken" % (code, moved))
             await writer.drain()
         writer.close()
 
@@ -94,10 +97,14 @@ async def test_attempts_against_real_sockets() -> None:
     port = server.sockets[0].getsockname()[1]
     container = {"name": "c"}
     async with server:
-        for path in ("/ok", "moved"):
+        for path in ("/ok?a=b", "moved", "/away"):
             await probes.attempt({"httpGet": {"path": path, "port": port}}, container, "127.0.0.1", refuse)
-        with pytest.raises(probes.ProbeFailedError, match=r"statuscode: 500$"):
-            await probes.attempt({"httpGet": {"path": "/bad", "port": port}}, container, "127.0.0.1", refuse)
+        for path, words in (
+            ("/bad", "statuscode: 500$"), ("/to-bad", "statuscode: 500$"),
+            ("/round", "/round.: stopped after 10 redirects$"), ("/lost", "301 response missing Location header$"),
+        ):  # fmt: skip
+            with pytest.raises(probes.ProbeFailedError, match=words):
+                await probes.attempt({"httpGet": {"path": path, "port": port}}, container, "127.0.0.1", refuse)
         await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)
     with pytest.raises(probes.ProbeFailedError, match=r"dial tcp 127.0.0.1:\d+: connect: connection refused"):
         await probes.attempt({"tcpSocket": {"port": port}}, container, "127.0.0.1", refuse)

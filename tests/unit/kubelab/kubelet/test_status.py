@@ -53,7 +53,10 @@ def conditions(pod: dict[str, Any], known: Facts) -> dict[str, str]:
 
 
 def test_readiness_gates_hold_the_pod_back() -> None:
-    pod: dict[str, Any] = {"spec": {"containers": [{"name": "c"}], "readinessGates": [{"conditionType": "x/y"}]}}
+    pod: dict[str, Any] = {
+        "metadata": {"generation": 2},
+        "spec": {"containers": [{"name": "c"}], "readinessGates": [{"conditionType": "x/y"}]},
+    }
     assert conditions(pod, facts(RUNNING))["Ready"] == "False"
     assert conditions(pod, facts(RUNNING))["ContainersReady"] == "True"
     pod["status"] = {"conditions": [{"type": "x/y", "status": "True"}]}

@@ -6,13 +6,14 @@ import os
 import posix
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from unit.kubelab.standin.programs import TIMEOUT, running
 
 from kubelab.images.programs import OUTSIDE, standin_argv, standins
-from kubelab.standin import client, guestbook, shop
+from kubelab.standin import bookinfo, client, guestbook, shop
 from kubelab.standin.conversation import Conversation, Identity, Request
 
 ZERO = {"PORT": "0"}
@@ -160,6 +161,12 @@ def test_static_pages(tmp_path: Path) -> None:
         assert server.ask("/", "POST", "x")[0] == 405
 
 
+def login(user: str) -> Sequence[tuple[str, str]]:
+    talk = Conversation(("::1", 1), 80, Identity({}))
+    request = Request(talk, "POST", "/login", "HTTP/1.1", {}, f"username={user}&passwd=".encode())
+    return bookinfo.productpage(request, "v1").headers
+
+
 def test_bookinfo_fetches() -> None:
     with running("bookinfo", ["ratings", "0"]) as ratings, running("bookinfo", ["details", "0"]) as details:
         place = {"RATINGS_HOSTNAME": "127.0.0.1", "RATINGS_SERVICE_PORT": str(ratings.port)}
@@ -174,6 +181,10 @@ def test_bookinfo_fetches() -> None:
                 text = front.ask("/productpage")[1]
                 assert "1234567890" in text
                 assert "Reviewer1" in text
+                assert '<p class="red">★★★★☆</p>' in text
+                assert f"Reviews served by: <u>{os.uname().nodename}</u>" in text
+                cookie = dict(login("jason"))["Set-Cookie"].partition(";")[0]
+                assert "jason (<a" in front.ask("/productpage", headers={"Cookie": cookie})[1]
                 details.process.kill()
                 details.process.wait()
                 assert "Error fetching product details!" in front.ask("/productpage")[1]

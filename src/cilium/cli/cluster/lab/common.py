@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -45,9 +46,14 @@ def complete_component(ctx: click.Context, param: click.Parameter, incomplete: s
     return [process for process in found.pids if process.startswith(incomplete)] if found is not None else []
 
 
+NAME_VARIABLE = "CILIUM_LAB"
+"""The lab that a shell is about: `cilium lab env` exports it."""
+DEFAULT_NAME = "lab"
+
 name_option = click.option(
-    "--name", default="lab", show_default=True, help="Name of the lab.", shell_complete=complete_lab
-)
+    "--name", default=DEFAULT_NAME, show_default=True, envvar=NAME_VARIABLE, show_envvar=True,
+    help="Name of the lab.", shell_complete=complete_lab,
+)  # fmt: skip
 
 
 @contextmanager
@@ -73,7 +79,8 @@ def named_option() -> str:
     """What other commands are given to mean the lab of this one: nothing for the one that is meant anyway."""
     context = click.get_current_context(silent=True)
     name = (context.params.get("name") or context.obj) if context is not None else None
-    return f" --name {name}" if name not in (None, "lab") else ""
+    meant = os.environ.get(NAME_VARIABLE, DEFAULT_NAME)
+    return f" --name {name}" if name not in (None, meant) else ""
 
 
 def progress_since(started: float) -> Callable[[str], None]:

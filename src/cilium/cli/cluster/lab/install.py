@@ -31,7 +31,7 @@ LAB_VALUES: dict[str, Any] = {
 overrides it."""
 AGENT_SELECTOR = "labelSelector=k8s-app%3Dcilium"
 MAX_RESTARTS = 3
-"""So often an agent may end before it was ready: what is wrong then does not heal by waiting."""
+"""So often an agent may end while it is waited for: what is wrong then does not heal by waiting."""
 
 
 def bring_up(lab: Lab, settings: Settings, options: LabOptions) -> None:
@@ -122,10 +122,12 @@ def wait_for_cilium(lab: Lab, progress: Callable[[str], None], nodes: Collection
     progress("waiting for the Cilium agents")
     api = lab.api()
     wanted = set(nodes) or {node.name for node in lab.status().nodes if not node.stopped}
+    earlier: dict[str, int] = {}  # restarts of each agent that were before, by losses of power for instance
 
     def ready(items: list[dict[str, Any]]) -> bool:
         for item in items:
-            if item["spec"].get("nodeName") in wanted and not is_ready(item) and _restarts(item) >= MAX_RESTARTS:
+            restarts = _restarts(item) - earlier.setdefault(item["metadata"]["uid"], _restarts(item))
+            if item["spec"].get("nodeName") in wanted and not is_ready(item) and restarts >= MAX_RESTARTS:
                 raise LabError(f"the agent on {item['spec']['nodeName']} ends at its start: {_last_words(api, item)}")
         return wanted <= {item["spec"].get("nodeName") for item in items if is_ready(item)}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cilium.cli.cluster.lab.common import errors, name_option, named_option, progress_since
+from cilium.cli.cluster.lab.common import NAME_VARIABLE, errors, name_option, named_option, progress_since
 from cilium.cli.cluster.lab.install import load_settings, start, wait_for_cilium
 from cilium.cli.columns import columns
 
@@ -168,11 +168,11 @@ def _kubelet(node: NodeState) -> str:
 @click.command()
 @name_option
 def env(name: str) -> None:
-    """Print exports for a shell: KUBECONFIG, and PATH with kubectl."""
+    """Print exports for a shell: KUBECONFIG, PATH with kubectl, and the lab's name for `cilium lab`."""
     from kubelab.lab.lab import Lab
 
     with errors():
-        for variable, value in Lab(name).env().items():
+        for variable, value in {**Lab(name).env(), NAME_VARIABLE: name}.items():
             click.echo(f"export {variable}={shlex.quote(value)}")
 
 

@@ -125,7 +125,7 @@ class WebhookAdmission:
         try:
             made = json_patch(seen, answer.patch)
         except ApiError as error:
-            raise internal(error.message) from error
+            raise internal(error.causes[0].message if error.causes else error.message) from error
         stores = write.subresource in ("", "status") and write.verb != CONNECT
         if stores and write.resource.custom:
             made = (await self._conversions.convert(write.resource, [made], write.resource.storage_version))[0]

@@ -33,6 +33,7 @@ class ContainerdContainer:
 
     def __init__(self, client: CriClient, identifier: str, image_id: str, *, tty: bool) -> None:
         self._client, self._identifier, self._image_id, self._tty = client, identifier, image_id, tty
+        self.notices: tuple[Notice, ...] = ()
         self._exit: Exit | None = None
         self._cleanup: asyncio.Task[None] | None = None
 
@@ -57,10 +58,6 @@ class ContainerdContainer:
     @property
     def image_id(self) -> str:
         return self._image_id
-
-    @property
-    def notices(self) -> tuple[Notice, ...]:
-        return ()
 
     async def wait(self) -> Exit:
         pause = _PAUSE_MIN

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import structlog
 
 from kubelab.cri.client import CriClient, CriError
 from kubelab.cri.proto import runtime_pb2 as cri
-from kubelab.kubelet import cni
+from kubelab.kubelet import cni, limits
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.runtime.containerd import describe
 from kubelab.kubelet.runtime.containerd.container import SCHEME, ContainerdContainer
@@ -29,6 +30,7 @@ from kubelab.kubelet.runtime.contract import (
     SandboxError,
 )
 from kubelab.kubelet.runtime.dialing import dial
+from kubelab.kubelet.runtime.process import groups
 from kubelab.underlay import cgroups, controllers
 
 log = structlog.get_logger(__name__)
@@ -58,6 +60,10 @@ class ContainerdRuntime:
                 await asyncio.sleep(RETRY)
         self._version = f"{SCHEME}://{answer.runtime_version.partition('~')[0]}"
         log.info("runtime found", name=answer.runtime_name, version=answer.runtime_version)
+
+    async def health(self) -> AsyncIterator[str | None]:
+        async for answers in self._client.answers():
+            yield None if answers else "container runtime is down"
 
     @property
     def version(self) -> str:
@@ -102,8 +108,10 @@ class ContainerdRuntime:
         handler = pod["spec"].get("runtimeClassName") or ""  # the lab's classes are named like their handlers
         try:
             await self._discard(old)  # dead ones, or they would have been found
-            return await self._sandbox(await self._client.run_sandbox(config, handler), pod)
-        except CriError as error:
+            made = await self._sandbox(await self._client.run_sandbox(config, handler), pod)
+            groups.limit_pod(pod["metadata"]["uid"], limits.of_pod(pod))
+            return made
+        except (CriError, OSError) as error:
             raise SandboxError(str(error)) from error
 
     async def remove(self, pod: Object, sandbox: Sandbox | None) -> None:
@@ -160,7 +168,10 @@ class ContainerdRuntime:
         except CriError as error:
             raise LaunchError(str(error)) from error
         reference = image.repo_digests[0] if image.repo_digests else image.id
-        return ContainerdContainer(self._client, identifier, reference, tty=bool(spec.container.get("tty")))
+        made = ContainerdContainer(self._client, identifier, reference, tty=bool(spec.container.get("tty")))
+        lacking = limits.of_container(spec.pod, spec.container).controllers - controllers.lent(Path("/sys/fs/cgroup"))
+        made.notices = tuple(groups.not_enforced(spec.container, controller) for controller in sorted(lacking))
+        return made
 
     async def _replace(self, spec: ContainerSpec) -> None:
         """What is there of the same container, from an attempt whose end nobody saw, goes."""

@@ -7,6 +7,7 @@ decided when the pod's sandbox is made, and kept in a file of the pod's director
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,9 @@ class SplitRuntime:
 
     async def open(self) -> None:
         await self._containers.open()
+
+    def health(self) -> AsyncIterator[str | None]:
+        return self._containers.health()
 
     @property
     def version(self) -> str:

@@ -6,10 +6,9 @@ output for probes.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
-from kubelab.kubelet import children
+from kubelab.kubelet.answers import answer
 from kubelab.kubelet.security import Security
 
 
@@ -50,18 +49,8 @@ def privileges(security: Security) -> list[str]:
 
 async def run(inside: Inside, command: list[str], timeout: float) -> tuple[int, str]:
     """Runs a command to its end; (exit code, what it said). A command that takes longer is killed: exit code 124."""
-    process = await children.start(
-        *inside.argv(command),
-        env=inside.environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout)
-    except (TimeoutError, asyncio.CancelledError) as error:
-        await children.end(process)
-        if isinstance(error, asyncio.CancelledError):
-            raise
+        done = await answer(inside.argv(command), inside.environment, timeout=timeout, merged=True)
+    except TimeoutError:
         return 124, f"no result within {timeout:g} s"
-    return process.returncode or 0, output.decode(errors="replace")
+    return done.code, done.out.decode(errors="replace")

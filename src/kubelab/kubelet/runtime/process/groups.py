@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubelab.kubelet.config import Object
 from kubelab.kubelet.limits import PERIOD, Limits
+from kubelab.kubelet.runtime.contract import Notice
 from kubelab.underlay import cgroups, controllers
 
 ROOT = Path("/sys/fs/cgroup/kubepods")
@@ -46,6 +48,23 @@ def create(uid: str, container: str, own: Limits, pod: Limits, *, root: Path = R
         elif limited:
             lacking.append(controller)
     return Groups(tuple(paths), tuple(lacking))
+
+
+def not_enforced(container: Object, controller: str) -> Notice:
+    """Of a limit for which the machine lends nothing."""
+    said = f"limits of {controller} of container {container['name']} do nothing: this machine lends no {controller} "
+    return "Warning", "LimitsNotEnforced", said + "controller to its labs"
+
+
+def limit_pod(uid: str, limits: Limits, *, root: Path = ROOT, first: Path = Path(controllers.INSIDE)) -> None:
+    """Of a pod whose groups another runtime has made. Raises OSError when a limit is refused."""
+    second = root / f"pod{uid}"
+    for controller in limits.controllers:
+        old = first / controller / root.name / f"pod{uid}"
+        if (second / f"{controller}.max").exists():
+            _write2(second, controller, limits)
+        elif old.is_dir():
+            _write1(old, controller, limits)
 
 
 def _enable(group: Path) -> set[str]:

@@ -48,6 +48,7 @@ class Launch:
     netns: str | None = None  # None: the node's
     hostname: str | None = None  # None: the node's
     ipc: Path | None = None  # where its namespace is, or will be, pinned; None: the node's
+    sysctls: dict[str, str] = field(default_factory=dict)  # of the IPC namespace, by dotted name
     pids: str | None = None  # a PID namespace to enter; None: one of its own
     host_pid: bool = False
     shm: str = "/dev/shm"
@@ -63,8 +64,8 @@ class Launch:
 
 
 async def launch(spec: Launch) -> Process:
-    """Starts the container. Raises LaunchError when any step up to exec fails. Cancelled, it leaves no process."""
-    starting = asyncio.create_task(_launch(spec))
+    """Starts the container. Raises LaunchError when any step up to exec fails. When cancelled, it has ended."""
+    starting = asyncio.ensure_future(_launch(spec))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -123,6 +124,8 @@ def _first(spec: Launch, errors: int, pids: int) -> NoReturn:
             syscalls.enter(spec.netns, syscalls.CLONE_NEWNET)
         if spec.ipc is not None:
             namespaces.enter_or_make(spec.ipc, "ipc", syscalls.CLONE_NEWIPC)
+            for name, value in spec.sysctls.items():
+                namespaces.write_sysctl(name.replace(".", "/"), value)
         flags = syscalls.CLONE_NEWNS
         if spec.hostname is not None:
             flags |= syscalls.CLONE_NEWUTS

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from kubelab.images import layer, registry
 from kubelab.images.invocation import ProgramMissingError
 from kubelab.images.programs import standin_argv
 from kubelab.kubelet import cni, limits
+from kubelab.kubelet.admission import sysctls
 from kubelab.kubelet.config import KubeletConfig, Object
 from kubelab.kubelet.entrypoint import UserError, identity, invocation, user
 from kubelab.kubelet.inotify import Inotify
@@ -25,7 +27,6 @@ from kubelab.kubelet.runtime.contract import (
     ImageError,
     LaunchError,
     LogFormat,
-    Notice,
     Sandbox,
     SandboxError,
 )
@@ -65,6 +66,9 @@ class ProcessRuntime:
 
     async def open(self) -> None:
         """Nothing to wait for."""
+
+    async def health(self) -> AsyncIterator[str | None]:
+        yield None  # there is nothing that could be away
 
     def ready(self) -> str | None:
         return self._plugins.ready()
@@ -134,7 +138,7 @@ class ProcessRuntime:
         finally:
             if end is not None:
                 os.close(end)
-        started.notices += tuple(_not_enforced(spec.container, controller) for controller in lacking)
+        started.notices += tuple(groups.not_enforced(spec.container, controller) for controller in lacking)
         return started
 
     async def adopt(self, record: Object) -> ProcessContainer | None:
@@ -175,6 +179,7 @@ class ProcessRuntime:
             netns=spec.sandbox.netns,
             hostname=spec.hostname,
             ipc=None if pod["spec"].get("hostIPC") else self._shared.ipc(uid),
+            sysctls=sysctls(pod, "kernel."),
             host_pid=bool(pod["spec"].get("hostPID")),
             shm="/dev/shm" if pod["spec"].get("hostIPC") else str(self._shared.shm(uid)),
             oom_score=own_limits.score,
@@ -199,8 +204,3 @@ def _pause(container: Launch) -> Launch:
         log=directory / "log", netns=container.netns, hostname=container.hostname, ipc=container.ipc,
         shm=container.shm, layer=container.layer, oom_score=-998,
     )  # fmt: skip
-
-
-def _not_enforced(container: Object, controller: str) -> Notice:
-    said = f"limits of {controller} of container {container['name']} do nothing: this machine lends no {controller} "
-    return "Warning", "LimitsNotEnforced", said + "controller to its labs"

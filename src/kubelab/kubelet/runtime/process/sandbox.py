@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from kubelab.kubelet import cni
+from kubelab.kubelet.admission import sysctls
 from kubelab.kubelet.config import Object
 from kubelab.kubelet.runtime.contract import Sandbox
 from kubelab.underlay import namespaces
@@ -58,7 +59,7 @@ async def create(pod: Object, plugins: cni.Cni, record: Path) -> Sandbox:
     """A fresh namespace, attached. Raises CniError; nothing is left then."""
     container_id = uuid.uuid4().hex
     netns = NETNS_DIRECTORY / f"cni-{uuid.UUID(container_id)}"
-    namespaces.create_network(netns)
+    namespaces.create_network(netns, sysctls(pod, "net."))
     place = attachment(pod, container_id, str(netns))
     try:
         result = await plugins.add(place)

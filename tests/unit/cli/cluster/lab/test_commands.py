@@ -82,6 +82,14 @@ def test_what_is_said_of_a_lab_that_does_not_run(blue: None, words: list[str], s
     assert said in CliRunner().invoke(main, ["lab", *words]).output
 
 
+def test_a_shell_is_about_the_lab_that_its_variable_names(blue: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CILIUM_LAB", "blue")
+    assert "(cilium lab start)" in CliRunner().invoke(main, ["lab", "status"]).output
+    assert "node1, node2, external" in CliRunner().invoke(main, ["lab", "node", "nosuch", "--", "ls"]).output
+    assert "lab lab is not up" in CliRunner().invoke(main, ["lab", "env", "--name", "lab"]).output
+    assert "export CILIUM_LAB=blue" in CliRunner().invoke(main, ["lab", "env"]).output
+
+
 def test_an_api_server_that_does_not_answer_is_said_with_the_way_out(
     blue: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from cilium.cli.cluster.lab.common import errors
-from cilium.cli.cluster.lab.install import error_in, install, load_settings, refuse_overlaps
+from cilium.cli.cluster.lab.install import error_in, install, load_settings, refuse_overlaps, wait_for_cilium
 from cilium.cli.cluster.main import main
 from cilium.settings import Settings, SettingsError, from_values
 from kubelab.lab.errors import LabError
@@ -110,3 +110,34 @@ def test_a_lab_that_is_not_up(command: str) -> None:
 )  # fmt: skip
 def test_the_last_error_of_an_agent_that_ended(log: str, said: str) -> None:
     assert error_in(log) == said
+
+
+class WaitingLab:
+    """A lab whose agent is seen as often as there are numbers: how often it has been restarted, and -1: it is ready."""
+
+    def __init__(self, *restarts: int) -> None:
+        self._restarts = restarts
+
+    def api(self) -> WaitingLab:
+        return self
+
+    def get(self, path: str) -> dict[str, Any]:
+        return {"message": 'level=error event=failed error="no memory"'}
+
+    def wait(self, path: str, ready: Any, timeout: float, what: str) -> None:
+        for count in self._restarts:
+            conditions = [{"type": "Ready", "status": "True" if count < 0 else "False"}]
+            status = {"conditions": conditions, "containerStatuses": [{"restartCount": abs(count)}]}
+            meta = {"name": "cilium-1", "namespace": "kube-system", "uid": "1"}
+            if ready([{"metadata": meta, "spec": {"nodeName": "node1"}, "status": status}]):
+                return
+        raise AssertionError("the agent was not ready")
+
+    def wait_ready(self, nodes: Any) -> None:
+        assert nodes == {"node1"}
+
+
+def test_restarts_before_are_no_reason_to_give_up() -> None:
+    wait_for_cilium(WaitingLab(7, 8, 9, -9), lambda _: None, {"node1"})  # type: ignore[arg-type]  # what it asks
+    with pytest.raises(LabError, match="the agent on node1 ends at its start: no memory"):
+        wait_for_cilium(WaitingLab(7, 8, 9, 10, -10), lambda _: None, {"node1"})  # type: ignore[arg-type]  # likewise

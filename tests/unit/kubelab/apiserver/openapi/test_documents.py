@@ -34,6 +34,10 @@ async def test_v3_refers_and_describes(http):
     assert schemas[QUANTITY]["oneOf"] == [{"type": "string"}, {"type": "number"}]
     assert schemas["io.k8s.apimachinery.pkg.apis.meta.v1.Time"]["format"] == "date-time"
     assert "io.k8s.api.rbac.v1.Role" not in schemas
+    listed = schemas["io.k8s.api.apps.v1.DeploymentList"]
+    assert listed["properties"]["items"]["items"] == {"$ref": "#/components/schemas/io.k8s.api.apps.v1.Deployment"}
+    assert listed["x-kubernetes-group-version-kind"] == [{"group": "apps", "version": "v1", "kind": "DeploymentList"}]
+    assert "CamelCase" in listed["properties"]["kind"]["description"]
 
 
 async def test_v2_has_the_same_with_its_own_words(http):
