@@ -116,6 +116,7 @@ class ApiServer:
             authenticator=authenticator,
             authorizer=authorizer,
             reviews=Reviews(authenticator, authorizer, rbac),
+            written=self.store.written,
         )
         self._runner: web.AppRunner | None = None
         self._keeper = Keeper(self.store, self._publish)
