@@ -23,11 +23,12 @@ from kubelab.dns.plugins.cache import Cache
 from kubelab.dns.plugins.forward import Forward
 from kubelab.dns.plugins.kubernetes import Kubernetes
 from kubelab.dns.plugins.operations import Bind, Errors, Health, Log, Loop, Prometheus, Ready, Reload
+from kubelab.dns.plugins.rewrite import Rewrite
 from kubelab.dns.wire import Query, Response, encode
 
 PLUGINS: tuple[type[Plugin], ...] = (
-    Reload, Bind, Ready, Health, Prometheus, Errors, Log, Local, Any, LoadBalance, Cache, Template, Hosts, Kubernetes,
-    Loop, Forward, Whoami,
+    Reload, Bind, Ready, Health, Prometheus, Errors, Log, Local, Any, LoadBalance, Cache, Rewrite, Template, Hosts,
+    Kubernetes, Loop, Forward, Whoami,
 )  # fmt: skip
 """In the order of CoreDNS's plugin.cfg: in which a Corefile names them does not matter."""
 _KNOWN = {plugin.name: plugin for plugin in PLUGINS}
@@ -163,7 +164,7 @@ def _plugins(block: ServerBlock, context: Context) -> tuple[Plugin, ...]:
         if kind is None:
             known = ", ".join(sorted(_KNOWN))
             raise CorefileError(directive.line, f"Unknown directive '{directive.name}': there are {known}")
-        if kind in found and kind not in (Template, Forward):
+        if kind in found and kind not in (Template, Forward, Rewrite):
             raise directive.error("this plugin can only be used once per Server Block")
         found.setdefault(kind, []).append(directive)
     made = [kind(directive, context) for kind in PLUGINS for directive in found.get(kind, ())]

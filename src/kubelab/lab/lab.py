@@ -19,7 +19,7 @@ from kubelab.images import registry
 from kubelab.lab import addons, containerd, images, links, state, usage
 from kubelab.lab.api import LabApi, Object, is_ready
 from kubelab.lab.daemons import API_PORT, CONTROL_PLANE, EXTERNAL, Daemons, server_url
-from kubelab.lab.errors import LabError
+from kubelab.lab.errors import LabError, remedy
 from kubelab.lab.node_life import NodeLife
 from kubelab.lab.nodes import Nodes
 from kubelab.lab.options import LabOptions
@@ -230,7 +230,7 @@ class Lab:
                 raise LabError(f"{process}: lab {self.name} has {', '.join(state.pids)}")
             for node in (record.name for record in state.nodes if record.stopped):
                 if process in node_processes(node):
-                    self._nodes.argv(node, [])  # says that the node is stopped
+                    raise LabError(f"node {node} is stopped: {remedy(self.name, f'node start {node}')}")
             chosen = [name for name in dead if process in ("", name)]
             for name in chosen:
                 self._start_daemon(name)

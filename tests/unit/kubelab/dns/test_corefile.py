@@ -66,7 +66,7 @@ def test_blocks_zones_ports_and_snippets() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (". {\n  rewrite name a b\n}", r"Corefile:2 - .*Unknown directive 'rewrite': there are any, bind"),
+        (". {\n  autopath a\n}", r"Corefile:2 - .*Unknown directive 'autopath': there are any, bind"),
         (". {\n  errors\n", "Corefile:1 - .*never closed"),
         (".\nerrors", "Corefile:1 - .*'{' expected after ."),
         (". {\n errors\n errors\n}", "Corefile:3 - .*plugin/errors: .*only be used once"),

@@ -65,14 +65,19 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (ConnectionError, TimeoutError) as error:
-        option = named_option()
-        raise click.ClickException(
-            f"the lab's API server does not answer ({error.strerror or error}): cilium lab logs control-plane{option}; "
-            f"cilium lab start{option} if it does not run (cilium lab status{option})"
-        ) from None
+        raise click.ClickException(unanswered(error)) from None
     except (LabError, SettingsError) as error:
         notes = "\n".join(getattr(error, "__notes__", []))
         raise click.ClickException(f"{error}\n{notes}".rstrip()) from None
+
+
+def unanswered(error: OSError) -> str:
+    """That the API server was asked in vain, and what helps."""
+    option = named_option()
+    return (
+        f"the lab's API server does not answer ({error.strerror or error}): cilium lab logs control-plane{option}; "
+        f"cilium lab start{option} if it does not run (cilium lab status{option})"
+    )
 
 
 def named_option() -> str:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from cilium.cli.cluster.lab.common import unanswered
+
 if TYPE_CHECKING:
     from cilium.connectivity.policy_tests.load import Test
     from cilium.connectivity.policy_tests.report import StepResult
@@ -70,6 +72,8 @@ def test(
         _notes(loaded)
         with _terminated(), _lab(name, nodes, values or loaded.values, keep) as lab:
             _run(loaded, lab, options, results, verbose)
+    except (ConnectionError, TimeoutError) as error:
+        wrong = unanswered(error)
     except (WrongTestError, LabError, SettingsError, OSError) as error:
         wrong = "\n".join([str(error), *getattr(error, "__notes__", [])])
     if junit is not None:

@@ -102,6 +102,10 @@ def test_an_api_server_that_does_not_answer_is_said_with_the_way_out(
         assert answer.exit_code == 1
         assert "the lab's API server does not answer (Connection refused)" in answer.output
         assert "cilium lab start --name blue" in answer.output
+    shop = Path(__file__).parents[5] / "examples" / "policy-tests" / "shop"
+    answer = CliRunner().invoke(main, ["lab", "test", str(shop), "--lab", "blue"])
+    assert answer.exit_code == 2
+    assert "cilium lab start --name blue" in answer.output
 
 
 def test_costs_are_summed_by_component() -> None:
