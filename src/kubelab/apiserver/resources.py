@@ -53,8 +53,8 @@ class Resource:
     'CRDs only: paths of wanted replicas, observed replicas and (or "") the selector.'
     several: bool = False
     "CRDs only: there are other versions than the one that is stored, and objects may have been stored in them."
-    deprecated: tuple[tuple[str, str], ...] = ()
-    "CRDs only: versions that are going, and what who asks for them is told."
+    deprecations: tuple[tuple[str, str], ...] = ()
+    "Versions that should not be used any more, each with the warning that every answer bears."
 
     @property
     def key(self) -> str:

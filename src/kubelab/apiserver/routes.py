@@ -145,9 +145,8 @@ class Routes:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
         ASKED.set(target.version)
-        for version, text in target.resource.deprecated:
-            if version == target.version:
-                warn(text)
+        if warning := dict(target.resource.deprecations).get(target.version):
+            warn(warning)
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
         if self._computed.serves(target.resource):
