@@ -366,6 +366,7 @@ async def test_rules_between_fields_are_told_in_their_words(server: Server) -> N
     rule = policy.get("spec") or policy["specs"][0]
     rule.pop("endpointSelector", None)
     rule["nodeSelector"] = {}
+    policy["metadata"]["name"] = "nodes"
     with pytest.raises(Invalid, match="nodeSelector selects nodes, which only a CiliumClusterwideNetworkPolicy may do"):
         await server.create(yaml.safe_dump(policy))
 
