@@ -50,8 +50,9 @@ def fields_to_stored(selector: str, target: Target) -> str:
 
 
 def is_stored(target: Target) -> bool:
-    """Whether the stored JSON is what the client wants to see."""
-    return not target.resource.stored_as and target.version == target.resource.storage_version
+    """Whether the stored JSON is what the client wants to see, whatever the object."""
+    resource = target.resource
+    return not resource.stored_as and not resource.several and target.version == resource.storage_version
 
 
 def _renamed(obj: Object, names: dict[str, str]) -> Object:

@@ -123,6 +123,7 @@ def resource_of(crd: Object) -> Resource:
         custom=True,
         selectable=tuple(f["jsonPath"].lstrip(".") for f in storage.get("selectableFields") or ()),
         scale=scale,
+        several=len(spec["versions"]) > 1,
         deprecations=tuple(
             (v["name"], v.get("deprecationWarning") or _deprecation(v["name"], spec))
             for v in spec["versions"]

@@ -64,6 +64,8 @@ class Conversions:
         resource = target.resource
         if not resource.custom:
             return to_stored(obj, target)
+        if target.version == resource.storage_version:
+            return obj
         sent = {**obj, "apiVersion": resource.api_version(target.version), "kind": obj.get("kind", resource.kind)}
         sent["metadata"] = sent.get("metadata") or {}
         if node is not None and not partial:
@@ -75,26 +77,30 @@ class Conversions:
         return (await self.convert(resource, [sent], resource.storage_version, defaults=not partial))[0]
 
     async def entries(self, entries: Sequence[Entry], target: Target) -> Sequence[Entry]:
+        """What became another object has no JSON yet."""
         if is_stored(target) or not entries:
             return entries
-        if not target.resource.custom:
-            return [replace(entry, object=from_stored(entry.object, target)) for entry in entries]
-        objects = await self.convert(target.resource, [entry.object for entry in entries], target.version)
-        return [replace(entry, object=obj) for entry, obj in zip(entries, objects, strict=True)]
+        objects = await self._converted([entry.object for entry in entries], target)
+        return [
+            entry if obj is entry.object else replace(entry, object=obj, raw=b"")
+            for entry, obj in zip(entries, objects, strict=True)
+        ]
 
     async def events(self, events: Sequence[Event], target: Target) -> Sequence[Event]:
         if is_stored(target) or not events:
             return events
-        named = [event for event in events if event.type != "BOOKMARK"]
+        version = target.resource.api_version(target.version)
+        made = iter(await self._converted([event.object for event in events if event.type != "BOOKMARK"], target))
+        shown = []
+        for event in events:
+            obj = {**event.object, "apiVersion": version} if event.type == "BOOKMARK" else next(made)
+            shown.append(event if obj is event.object else replace(event, object=obj, raw=b""))
+        return shown
+
+    async def _converted(self, objects: list[Object], target: Target) -> list[Object]:
         if target.resource.custom:
-            objects = await self.convert(target.resource, [event.object for event in named], target.version)
-        else:
-            objects = [from_stored(event.object, target) for event in named]
-        made, version = iter(objects), target.resource.api_version(target.version)
-        return [
-            replace(event, object={**event.object, "apiVersion": version} if event.type == "BOOKMARK" else next(made))
-            for event in events
-        ]
+            return await self.convert(target.resource, objects, target.version)
+        return [from_stored(obj, target) for obj in objects]
 
     # ---- one CRD ---------------------------------------------------------------------------------------------------
 

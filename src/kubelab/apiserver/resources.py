@@ -51,6 +51,8 @@ class Resource:
     "Key of the resource whose objects these are in another form (`conversion.py`): events.k8s.io."
     scale: tuple[str, str, str] | None = None
     'CRDs only: paths of wanted replicas, observed replicas and (or "") the selector.'
+    several: bool = False
+    "CRDs only: there are other versions than the one that is stored, and objects may have been stored in them."
     deprecations: tuple[tuple[str, str], ...] = ()
     "Versions that should not be used any more, each with the warning that every answer bears."
 

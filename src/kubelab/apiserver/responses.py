@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from kubelab.apiserver.conversion import is_stored
 from kubelab.apiserver.errors import ApiError
 from kubelab.apiserver.requests import Negotiation, Target
 from kubelab.apiserver.tables import Tables, partial
@@ -92,7 +91,7 @@ class Renderer:
                 items: list[Any] = [partial(e.object) for e in entries]
                 kind, version = "PartialObjectMetadataList", "meta.k8s.io/v1"
             case _:
-                items = [self._raw(e, target) for e in entries]
+                items = [msgspec.Raw(e.raw) if e.raw else e.object for e in entries]
                 kind, version = resource.list_kind, resource.api_version(target.version)
         return json_response({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items})
 
@@ -107,6 +106,3 @@ class Renderer:
             include=include,
             headers=headers,
         )
-
-    def _raw(self, entry: Entry, target: Target) -> msgspec.Raw | Object:
-        return msgspec.Raw(entry.raw) if is_stored(target) else entry.object

@@ -124,7 +124,8 @@ class Steps(Objects):
             self._track(known, old, obj, strategy, manager=manager, subresource=through or subresource)
         elif manager is not None:
             obj["metadata"]["managedFields"] = old["metadata"].get("managedFields", [])
-        write = Write(known, obj, old, self, subresource, dry_run=dry_run, manager=manager or "")
+        asked = subresource == "binding" or through not in ("", "status")
+        write = Write(known, obj, old, self, subresource, dry_run=dry_run, manager=manager or "", asked=asked)
         if subresource == "":
             self.admission.mutate(write)
         return write

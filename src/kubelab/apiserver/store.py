@@ -309,7 +309,7 @@ class Store(Steps):
                 dry_run=dry_run,
                 through=through,
             )
-            if through not in ("", "status") or not self.webhooks.concern(write):
+            if write.asked or not self.webhooks.concern(write):
                 self._settle_update(write)
             else:
                 await self._review(write, self._settle_update)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
-from kubelab.apiserver.conversion import fields_to_stored, is_stored
+from kubelab.apiserver.conversion import fields_to_stored
 from kubelab.apiserver.custom_conversion import Conversions
 from kubelab.apiserver.errors import ApiError, BadRequest, too_large
 from kubelab.apiserver.options import WatchOptions, number, watch_options
@@ -121,7 +121,7 @@ class _Stream:
                 self._sent = max(self._sent, events[-1].version)
 
     def _line(self, event: Event) -> bytes:
-        if self._form == "object" and event.raw and is_stored(self._target):
+        if self._form == "object" and event.raw:
             return b'{"type":"' + event.type.encode() + b'","object":' + event.raw + b"}\n"
         obj = event.object
         if self._form == "Table":

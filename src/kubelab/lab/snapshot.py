@@ -26,6 +26,11 @@ FIRST = (
     "PersistentVolumeClaim", "Service",
 )  # fmt: skip
 """Kinds that others need."""
+LAST = (
+    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+)  # fmt: skip
+"""Kinds that could refuse the others: those who are asked are pods that do not run yet."""
 _SERVERS = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink")
 _PROVISIONED_BY, _PROVISIONER = "pv.kubernetes.io/provisioned-by", "volume.kubernetes.io/storage-provisioner"
 BINDING = (
@@ -63,8 +68,9 @@ def in_order(objects: Iterable[Object]) -> list[Object]:
     def depth(obj: Object) -> int:
         return max((1 + depth(by_uid[uid]) for uid in _owners(obj) if uid in by_uid), default=0)
 
-    ranks = {kind: rank for rank, kind in enumerate(FIRST)}
-    return sorted(rows, key=lambda obj: (ranks.get(obj["kind"], len(FIRST)), depth(obj), obj["kind"], name_of(obj)))
+    ranks = {kind: rank - len(FIRST) for rank, kind in enumerate(FIRST)}
+    ranks |= {kind: rank for rank, kind in enumerate(LAST, start=1)}
+    return sorted(rows, key=lambda obj: (ranks.get(obj["kind"], 0), depth(obj), obj["kind"], name_of(obj)))
 
 
 def cleaned(obj: Object) -> Object:

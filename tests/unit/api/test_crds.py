@@ -361,6 +361,16 @@ async def test_incomplete_objects_are_refused(server: Server, text: str) -> None
         await server.create(text)
 
 
+async def test_rules_between_fields_are_told_in_their_words(server: Server) -> None:
+    policy = yaml.safe_load(FRONTEND)
+    rule = policy.get("spec") or policy["specs"][0]
+    rule.pop("endpointSelector", None)
+    rule["nodeSelector"] = {}
+    policy["metadata"]["name"] = "nodes"
+    with pytest.raises(Invalid, match="nodeSelector selects nodes, which only a CiliumClusterwideNetworkPolicy may do"):
+        await server.create(yaml.safe_dump(policy))
+
+
 def test_every_field_says_what_it_is() -> None:
     missing = [path for definition in crds.load() for path in undescribed(definition)]
     assert not missing

@@ -32,6 +32,8 @@ class Write:
     name: str = ""
     "Of the object that a subresource belongs to; else the object's own."
     manager: str = ""
+    asked: bool = False
+    "Users' webhooks and policies were asked about it as something else: as a binding, as a scale."
 
     @property
     def namespace(self) -> str:

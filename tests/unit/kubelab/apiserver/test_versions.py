@@ -66,6 +66,23 @@ async def test_without_conversion_fields_are_as_the_version_has_them(server, htt
     )
 
 
+async def test_objects_outlive_the_version_in_which_they_were_stored(server, http, converted):
+    await body(http, "POST", NEW, status=201, json={"metadata": {"name": "a"}, "spec": {"host": "h", "port": "1"}})
+    crd = await server.store.get(CRDS, "hosts.demo.io")
+    old, new = crd["spec"]["versions"]
+    turned = {"versions": [{**old, "storage": True}, {**new, "storage": False}]}
+    crd = await server.store.patch(CRDS, "hosts.demo.io", {"spec": turned})
+    assert crd["status"]["storedVersions"] == ["v1", "v1beta1"]
+    await body(http, "POST", OLD, status=201, json={"metadata": {"name": "b"}, "spec": {"address": "i:2"}})
+    listed = await body(http, "GET", OLD)
+    assert {item["apiVersion"] for item in listed["items"]} == {"demo.io/v1beta1"}
+    assert [item["spec"] for item in listed["items"]] == [{"address": "h:1"}, {"address": "i:2"}]
+    assert (await body(http, "GET", f"{NEW}/a"))["spec"]["host"] == "h"
+    patched = await body(http, "PATCH", f"{OLD}/a", json={"spec": {"note": "n"}}, headers=MERGE)
+    assert patched["spec"] == {"address": "h:1", "note": "n"}
+    assert server.store.peek("hosts.demo.io", "a", namespace="default")["apiVersion"] == "demo.io/v1beta1"
+
+
 async def test_who_asks_for_a_version_that_is_going_is_told(server, http):
     crd = definition()
     crd["spec"]["versions"][0]["deprecated"] = True

@@ -67,8 +67,9 @@ def test_objects_are_left_out_by_name() -> None:
 
 def test_owners_and_what_others_need_come_first() -> None:
     rows = [obj("Deployment", "d"), obj("ConfigMap", "child", owner="uid-parent"), obj("ConfigMap", "parent"),
-            obj("CustomResourceDefinition", "crd"), obj("Namespace", "ns")]  # fmt: skip
-    assert [row["metadata"]["name"] for row in in_order(rows)] == ["crd", "ns", "parent", "child", "d"]
+            obj("CustomResourceDefinition", "crd"), obj("MutatingWebhookConfiguration", "hook"),
+            obj("Namespace", "ns"), obj("StatefulSet", "s")]  # fmt: skip
+    assert [row["metadata"]["name"] for row in in_order(rows)] == ["crd", "ns", "parent", "child", "d", "s", "hook"]
 
 
 def test_a_pod_loses_its_place_and_its_token() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubelab.apiserver.admission.base import UPDATE, Write
+from kubelab.apiserver.admission.base import Write
 from kubelab.apiserver.errors import not_found
 from kubelab.apiserver.requests import ASKED
 from kubelab.apiserver.selectors import LabelSelector, from_spec
@@ -90,9 +90,7 @@ class Match:
 
     def version(self, write: Write) -> str | None:
         """The version of the resource in which the write matches. Raises NotFound for a namespace that is gone."""
-        if write.subresource == "binding" and write.verb == UPDATE:
-            return None  # That a pod gets a node was asked about as the creation of a binding.
-        if not self._selects(write):
+        if write.asked or not self._selects(write):
             return None
         asked = asked_version(write)
         if any(rule.matches(write, asked) for rule in self.excluded):

@@ -1,7 +1,7 @@
 """ValidatingAdmissionPolicies: what they see, what their bindings make of it, what is said."""
 
 import pytest
-from unit.kubelab.apiserver.wire import CONFIG_MAPS, body
+from unit.kubelab.apiserver.wire import CONFIG_MAPS, MERGE, body
 
 from kubelab.apiserver.admission.policies import BINDINGS, POLICIES
 
@@ -106,3 +106,25 @@ async def test_match_conditions_and_malformed_policies(server, http, policy):
     assert refused["details"]["causes"][0]["field"] == "spec.validations[0].expression"
     await server.store.delete(BINDINGS, "b")
     await write(http, "x1")
+
+
+async def test_a_scale_is_judged_as_a_scale(server, http, policy, pod):
+    scales = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["deployments/scale"],
+    }
+    await policy({"expression": "object.kind == 'Scale' && object.spec.replicas < 3"}, rules=[scales])
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+    await server.store.create("deployments.apps", {"metadata": {"name": "d"}, "spec": spec}, namespace="default")
+    path = "/apis/apps/v1/namespaces/default/deployments/d"
+    await body(http, "PATCH", f"{path}/scale", json={"spec": {"replicas": 2}}, headers=MERGE)
+    await body(http, "PATCH", f"{path}/scale", status=422, json={"spec": {"replicas": 3}}, headers=MERGE)
+    await body(http, "PATCH", path, json={"spec": {"replicas": 4}}, headers=MERGE)
+    whole = {**scales, "resources": ["deployments"]}
+    constraints = {"resourceRules": [whole]}
+    await server.store.patch(POLICIES, "p", {"spec": {"matchConstraints": constraints}})
+    await body(http, "PATCH", f"{path}/scale", json={"spec": {"replicas": 5}}, headers=MERGE)
+    await body(http, "PATCH", path, status=422, json={"spec": {"replicas": 6}}, headers=MERGE)
