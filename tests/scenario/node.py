@@ -109,9 +109,11 @@ class LabNode:
             self.lab.start_kubelet(self.name)
 
     def forget_back_off(self) -> None:
-        """A kubelet that starts anew starts a container that died often without waiting."""
+        """A kubelet that starts anew starts a container that died often without waiting. Until it has the agent."""
         with self.without_kubelet():
             pass
+        asked = ("kube-system", self.cluster.agent(self.name), "true")
+        self.cluster.eventually(lambda: self.cluster.exec(*asked) == "", "the new kubelet has the agent")
 
     @contextmanager
     def without_agent(self) -> Iterator[None]:

@@ -80,6 +80,11 @@ def write(directory: Path, files: dict[str, File], group: int | None) -> None:
             shutil.rmtree(path)
 
 
+def shows(directory: Path) -> bool:
+    """Whether it was written."""
+    return (directory / DATA).exists()
+
+
 def _shown(data: Path) -> dict[str, File] | None:
     """What the directory shows now; None before it shows anything."""
     if not data.exists():

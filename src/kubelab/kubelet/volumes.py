@@ -66,9 +66,16 @@ class Volumes:
         self._renew = float("inf")
         self.ready = False
 
-    async def prepare(self, ips: list[str]) -> None:
-        """Makes all volumes. Raises VolumeError in the words of a kubelet's event, OSError."""
+    async def prepare(self, ips: list[str], *, keep: bool = False) -> None:
+        """Makes all volumes. Raises VolumeError in the words of a kubelet's event, OSError.
+
+        ``keep``: what an earlier kubelet wrote from the API will do until ``refresh``: nothing waits for the API.
+        """
         for volume in self._all():
+            directory = self._directory / volume["name"]
+            if keep and _FROM_API & volume.keys() and projections.shows(directory):
+                self._paths[volume["name"]] = str(directory)
+                continue
             try:
                 self._paths[volume["name"]] = await self._make(volume, ips)
             except MissingReferenceError as error:

@@ -212,7 +212,7 @@ class PodWorker:
             await self._stop(life)
             await self._remove()
         finally:
-            for task in (life, end, early):
+            for task in (life, end, early, *([self._refreshing] if self._refreshing else [])):
                 task.cancel()
 
     async def _ending(self) -> Ending:
@@ -297,7 +297,10 @@ class PodWorker:
         delay = RETRY_MIN
         while True:
             try:
-                await self._volumes.prepare(list(self._ips))
+                runs = any(container.running for container in (*self.init, *self.containers))
+                await self._volumes.prepare(list(self._ips), keep=runs)
+                if runs:
+                    self._refreshing = asyncio.create_task(self._refresh())
                 return
             except (VolumeError, OSError) as error:
                 self.event("Warning", "FailedMount", str(error))

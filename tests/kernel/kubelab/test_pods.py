@@ -139,8 +139,13 @@ async def test_kubelet_restart_adopts_running_pods_and_removes_deleted_ones(kube
     assert (
         kubelet.status("stays")["containerStatuses"][0]["containerID"] == before["containerStatuses"][0]["containerID"]
     )
-    calls = [call.split()[0] for call in (await kubelet.ground.sh("cat /run/ptp.calls")).splitlines()]
-    assert calls == ["ADD", "ADD", "ADD", "DEL"]
+
+    async def left() -> bool:
+        """What was deleted meanwhile, and what has ended."""
+        calls = [call.split()[0] for call in (await kubelet.ground.sh("cat /run/ptp.calls")).splitlines()]
+        return calls == ["ADD", "ADD", "ADD", "DEL", "DEL"]
+
+    await eventually(left)
     await kubelet.api.delete("stays", grace=0)
     await kubelet.api.until(lambda: kubelet.api.get_pod("stays") is None)
 
