@@ -72,6 +72,7 @@ WALL: dict[str, Any] = {
     "apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "wall", "namespace": NAMESPACE},
     "spec": {
         "endpointSelector": {"matchLabels": {"name": "echo-same-node"}},
+        "enableDefaultDeny": {"ingress": False},
         "ingressDeny": [
             {
                 "fromEndpoints": [{"matchLabels": {"name": "client2"}}],

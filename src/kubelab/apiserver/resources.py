@@ -26,8 +26,8 @@ class Subresource:
 class Resource:
     """One resource in all the versions it is served in.
 
-    `key` ("pods", "deployments.apps") names it everywhere in the store. Objects are kept in `storage_version` and get
-    the asked apiVersion on the way out; there is no conversion beyond that.
+    `key` ("pods", "deployments.apps") names it everywhere in the store. Objects are kept in `storage_version`; other
+    versions are what `custom_conversion` makes of them.
     """
 
     group: str

@@ -57,6 +57,7 @@ class Routes:
         authenticator: Authenticator,
         authorizer: Chain,
         reviews: Reviews,
+        written: Callable[[], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._handlers = handlers
@@ -66,10 +67,14 @@ class Routes:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._reviews = reviews
+        self._written = written
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
         router = application.router
+        # First: paths are tried in order, and most requests are for resources.
+        router.add_route("*", "/api/{version}/{path:.+}", self._resource)
+        router.add_route("*", "/apis/{group}/{version}/{path:.+}", self._resource)
         add_health(router)
         router.add_get("/version", _version)
         router.add_get("/version/", _version)
@@ -85,8 +90,6 @@ class Routes:
         router.add_get("/apis/{group}/", self._group)
         for path in ("/api/{version}", "/api/{version}/", "/apis/{group}/{version}", "/apis/{group}/{version}/"):
             router.add_get(path, self._resources)
-        router.add_route("*", "/api/{version}/{path:.+}", self._resource)
-        router.add_route("*", "/apis/{group}/{version}/{path:.+}", self._resource)
         return application
 
     @web.middleware
@@ -98,7 +101,9 @@ class Routes:
             if request.path.startswith(_OPEN_PATHS):
                 return await handler(request)
             request[_USER] = self._admit(request)
-            return await _on_behalf_of(request, handler)
+            response = await _on_behalf_of(request, handler)
+            await self._written()
+            return response
         except Unauthorized as error:
             # Why it is refused is nobody's business but the server's.
             log.info("not authenticated", method=request.method, path=request.path, why=error.message)

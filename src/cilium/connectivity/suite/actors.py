@@ -65,7 +65,7 @@ class Actors:
     nodes: tuple[Node, ...]
     agents: tuple[Pod, ...]
     ccnp: tuple[Pod, ...] = ()
-    families: tuple[int, ...] = field(default=(4, 6))
+    families: tuple[int, ...] = (4, 6)
 
     def behind(self, service: Service) -> tuple[Pod, ...]:
         return tuple(pod for pod in self.echoes if has(pod.labels, service.selector))

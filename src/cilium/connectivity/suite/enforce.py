@@ -7,7 +7,7 @@ are asked to wait until they have all. Source: cilium-cli/connectivity/check/pol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 from cilium.connectivity.suite.actors import Object, Pod
@@ -35,7 +35,7 @@ class Enforcer:
                 await self._wait(before, applied)
             yield
         finally:
-            await asyncio.shield(self._remove(applied))
+            await _surely(self._remove(applied))
 
     async def _create(self, manifest: Object, applied: list[Object]) -> None:
         """One that an earlier run left behind is exchanged."""
@@ -87,6 +87,16 @@ class Enforcer:
             if condition.get("type") == "Valid" and condition.get("status") == "False":
                 return f"{_name(manifest)} is not valid: {condition.get('message', '')}"
         return ""
+
+
+async def _surely(work: Coroutine[None, None, None]) -> None:
+    """To its end, also when its caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _name(manifest: Object) -> str:

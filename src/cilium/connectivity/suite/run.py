@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+from cilium.connectivity.flows import Flow
 from cilium.connectivity.suite.action import Action
 from cilium.connectivity.suite.actors import Actors, family_of
-from cilium.connectivity.suite.cluster import Cluster, Ran, SuiteError
+from cilium.connectivity.suite.cluster import POLL, Cluster, Ran, SuiteError
 from cilium.connectivity.suite.enforce import Enforcer
 from cilium.connectivity.suite.events import Asked, Note, ScenarioSkipped, Started, Tell, TestResult
-from cilium.connectivity.suite.expect import expected
+from cilium.connectivity.suite.expect import Expected, expected
 from cilium.connectivity.suite.features import Features, detect, single_node
-from cilium.connectivity.suite.hubble import Hubble, of_action
+from cilium.connectivity.suite.hubble import Hubble, lacking, of_action
 from cilium.connectivity.suite.judge import judge
 from cilium.connectivity.suite.manifests import CCNP_NAMESPACES
 from cilium.connectivity.suite.options import Filter, FlowValidation, Options
@@ -30,6 +31,8 @@ from cilium.sources.kubernetes.errors import ApiError, Unreachable
 
 PARALLEL = 16
 """Commands that run at the same time; they wait for answers, most of the time."""
+LATE = 3.0
+"""Seconds in which an agent has told of all packets."""
 _NEEDS = {"pod-to-hostport": "host-port"}
 """Features that scenarios need."""
 
@@ -140,10 +143,31 @@ class Runner:
             return
         begin = time.time()
         done = await asyncio.gather(*map(self._run, actions))
-        flows = await self._hubble.since(begin) if self._hubble is not None else None
-        for action, ran in zip(actions, done, strict=True):
-            own = None if flows is None else of_action(action, flows)
-            result.results.append(judge(action, expected(test, action), ran, own, self._options.flows))
+        wanted = [expected(test, action) for action in actions]
+        seen = await self._seen(begin, actions, wanted)
+        for action, ran, should, flows in zip(actions, done, wanted, seen, strict=True):
+            result.results.append(judge(action, should, ran, flows, self._options.flows))
+
+    async def _seen(
+        self, begin: float, actions: Sequence[Action], wanted: Sequence[Expected]
+    ) -> Sequence[list[Flow] | None]:
+        """The flows of each action; asked again for a while if some lack something, since an agent may be late."""
+        nothing = [None] * len(actions)
+        deadline = time.monotonic() + LATE
+        while self._hubble is not None:
+            try:
+                flows = await self._hubble.since(begin)
+            except SuiteError as error:
+                if self._options.flows is FlowValidation.STRICT:
+                    raise
+                self._tell(Note("⚠️ ", f"flows are not validated: {error}"))
+                return nothing
+            found = [of_action(action, flows) for action in actions]
+            rows = zip(actions, wanted, found, strict=True)
+            if time.monotonic() >= deadline or not any(a.watched and lacking(should, own) for a, should, own in rows):
+                return found
+            await asyncio.sleep(POLL)
+        return nothing
 
     async def _run(self, action: Action) -> Ran:
         async with self._turns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -92,7 +93,10 @@ def flow(action: Action, **changes: Any) -> dict[str, Any]:
 
 
 class FakeCluster:
-    """`answer`: what a command in a pod gives. Policies are enforced at once, unless they are `refused`."""
+    """`answer`: what a command in a pod gives. Policies are enforced at once, unless they are `refused` or `late`.
+
+    With `deleting`, which tells of the first deletion, nothing goes before it `may_go`.
+    """
 
     def __init__(self, answer: Callable[[Pod, Sequence[str]], Ran] = lambda pod, command: Ran(0, "", "")) -> None:
         self.answer = answer
@@ -100,6 +104,8 @@ class FakeCluster:
         self.refused: set[str] = set()
         self.late: set[str] = set()
         self.history: list[str] = []
+        self.deleting: asyncio.Event | None = None
+        self.may_go = asyncio.Event()
         self._revision = 1
 
     async def create(self, manifest: Object) -> bool:
@@ -114,6 +120,10 @@ class FakeCluster:
         return True
 
     async def delete(self, manifest: Object) -> bool:
+        if self.deleting is not None:
+            self.deleting.set()
+            await self.may_go.wait()
+            await asyncio.sleep(0)  # as any request, it takes a turn of the loop
         key = manifest["kind"], manifest["metadata"]["name"]
         self.history.append(f"delete {key[1]}")
         self._revision += key in self.objects and key[0] != "CiliumCIDRGroup"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from unit.connectivity.suite.cluster import ACTORS, AGENTS, OPTIONS, FakeCluster, row
+from unit.connectivity.suite.cluster import ACTORS, AGENTS, OPTIONS, FakeCluster, actions, flow, row
 
 from cilium.connectivity.suite.actors import Pod
 from cilium.connectivity.suite.cluster import Ran, SuiteError
 from cilium.connectivity.suite.enforce import Enforcer
-from cilium.connectivity.suite.events import Event, Outcome, ScenarioSkipped, TestResult
+from cilium.connectivity.suite.events import Event, Note, Outcome, ScenarioSkipped, TestResult
 from cilium.connectivity.suite.features import Features, read
-from cilium.connectivity.suite.options import OUTSIDE, Filter
+from cilium.connectivity.suite.options import OUTSIDE, Filter, FlowValidation
 from cilium.connectivity.suite.run import Runner, networks, reason
 from cilium.connectivity.suite.table import manifests
 
@@ -45,6 +45,27 @@ def test_policies_go_with_their_test_whatever_ends_it() -> None:
             assert error is not None
         assert not cluster.objects
         assert cluster.history[-1] == "delete allow-all-egress", "in the reverse order"
+
+
+def test_an_interrupt_while_policies_go_does_not_keep_them() -> None:
+    cluster = FakeCluster()
+
+    async def hold() -> None:
+        async with enforcer(cluster).enforced(policies()):
+            pass
+
+    async def body() -> None:
+        cluster.deleting = asyncio.Event()
+        task = asyncio.create_task(hold())
+        await cluster.deleting.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=0.01)
+        cluster.may_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(body())
+    assert not cluster.objects
 
 
 def test_a_refused_policy_names_it_and_what_was_applied_goes() -> None:
@@ -111,6 +132,42 @@ def test_a_test_passes_or_fails_by_its_actions() -> None:
         return Ran(28 if pod.name == "client" else 0, "", "")
 
     assert played("echo-ingress", FakeCluster(only_client))[0].outcome is Outcome.PASSED
+
+
+class LateHubble:
+    """Tells of the packets the second time it is asked; `broken`: never."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.asked, self.broken = 0, broken
+
+    async def since(self, moment: float) -> list[dict[str, object]]:
+        self.asked += 1
+        if self.broken:
+            raise SuiteError("agent: hubble observe: no such socket")
+        seen = {"verdict": "FORWARDED", "drop_reason_desc": "", "traffic_direction": "EGRESS"}
+        return [flow(action, **seen) for action in actions("pod-to-pod")] if self.asked > 1 else []
+
+
+def validated(hubble: LateHubble, validation: FlowValidation) -> tuple[TestResult, list[Event]]:
+    told: list[Event] = []
+    runner = Runner(curl_says(0), replace(OPTIONS, flows=validation), FEATURES, ACTORS, hubble, told.append)
+    result = TestResult(name="client-egress", number=1, total=1)
+    asyncio.run(runner.run(row("client-egress"), result))
+    return result, told
+
+
+def test_flows_may_be_late() -> None:
+    hubble = LateHubble()
+    result, _ = validated(hubble, FlowValidation.STRICT)
+    assert (result.outcome, hubble.asked) == (Outcome.PASSED, 2)
+
+
+def test_a_hubble_that_breaks_is_told_and_fails_only_strict_runs() -> None:
+    warned, told = validated(LateHubble(broken=True), FlowValidation.WARNING)
+    assert warned.outcome is Outcome.PASSED
+    assert any("no such socket" in event.text for event in told if isinstance(event, Note))
+    failed, _ = validated(LateHubble(broken=True), FlowValidation.STRICT)
+    assert failed.problems == ["agent: hubble observe: no such socket"]
 
 
 def test_a_test_that_cannot_be_set_up_fails_and_says_why() -> None:

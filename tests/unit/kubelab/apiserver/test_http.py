@@ -48,6 +48,15 @@ async def test_what_was_read_can_be_written_to_a_subresource_and_again(http):
     assert (patched["metadata"]["labels"]["a"], patched["spec"]) == ("b", final["spec"])
 
 
+async def test_the_service_kubernetes_is_there_again_when_it_was_deleted(http):
+    services = "/api/v1/namespaces/default/services"
+    before = await body(http, "GET", f"{services}/kubernetes")
+    await body(http, "DELETE", f"{services}/kubernetes")
+    after = await body(http, "GET", f"{services}/kubernetes")
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
 async def test_both_families_are_served(server, tmp_path):
     host, port = server.addresses[1]
     connector = aiohttp.TCPConnector(ssl=context(server, tmp_path))
@@ -109,7 +118,7 @@ async def test_versions_that_should_not_be_used_any_more_warn(http, server):
     spec = {"group": "demo.io", "scope": "Cluster", "names": names, "versions": versions}
     await server.store.create(CRDS, {"metadata": {"name": "widgets.demo.io"}, "spec": spec})
     for version, warning in (
-        ("v1", None), ("v1beta1", '299 - "demo.io/v1beta1 Widget is deprecated"'), ("v1alpha1", '299 - "use v1"')
+        ("v1", None), ("v1beta1", '299 - "demo.io/v1beta1 Widget is deprecated; use demo.io/v1 Widget"'), ("v1alpha1", '299 - "use v1"')
     ):  # fmt: skip
         async with http.get(f"/apis/demo.io/{version}/widgets") as response:
             assert response.headers.get("Warning") == warning

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import dns.flags
 import dns.message
@@ -20,12 +22,14 @@ from dns.rdatatype import RdataType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubelab.apiserver.tls import Authority
 from kubelab.dns.listeners import BindError
 from kubelab.dns.records import addresses
-from kubelab.external.__main__ import default_zone, public_zones, root, split
+from kubelab.external.__main__ import context, default_zone, public_zones, root, split
 from kubelab.external.names import PUBLIC_ZONES
 from kubelab.external.servers import World, respond
 from kubelab.external.zone import Zone, zone
+from kubelab.lab.pki import Credentials
 
 HEADER = struct.Struct("!6H")
 
@@ -195,6 +199,21 @@ async def test_servers_answer_in_both_families(address: str) -> None:
             await world.web("again", address, port)
         data = await over_udp(address, names, query("web.world.test").to_wire())
         assert dns.message.from_wire(data).rcode() == Rcode.NOERROR
+
+
+async def test_the_web_speaks_tls_with_a_certificate_of_the_lab(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "pki")
+    Credentials(tmp_path).write_world(tmp_path / "world.pem")
+    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+    async with World() as world:
+        port = await world.web("web", "127.0.0.1", 0, context(str(tmp_path / "world.pem")))
+        for name in ("one.one.one.one", "web.world.test", "docs.cilium.io", "203.0.113.10", "2606:4700:4700::1111"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname=name)
+            writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            async with asyncio.timeout(5):
+                assert b"200 OK" in await reader.readline()
+            writer.close()
+    assert (tmp_path / "world.pem").stat().st_mode & 0o777 == 0o600
 
 
 async def over_udp(address: str, port: int, data: bytes) -> bytes:

@@ -71,6 +71,14 @@ def test_a_broken_kubeconfig_says_where(tmp_path: Path, changes: dict[str, objec
         from_kubeconfig(kubeconfig(tmp_path, **changes))
 
 
+def test_a_context_is_chosen_by_name(tmp_path: Path) -> None:
+    contexts = [{"name": name, "context": {"cluster": "k", "user": "u"}} for name in ("c", "d")]
+    path = kubeconfig(tmp_path, **{"contexts": contexts, "current-context": "none"})
+    assert resolve(kubeconfig=path, context="d").server == from_kubeconfig(path, "c").server
+    with pytest.raises(ConfigError, match="no context 'e'; contexts: c, d"):
+        resolve(kubeconfig=path, context="e")
+
+
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*nothing"):
         from_kubeconfig(tmp_path / "nothing")
