@@ -295,8 +295,10 @@ def test_a_cron_job_fires_when_its_minute_comes(kubectl: Kubectl) -> None:
     assert due.second == 0
     assert 0 <= (datetime.fromisoformat(meta["creationTimestamp"]) - due).total_seconds() < 10
     kubectl("wait", "-n", "default", "--for=condition=complete", f"job/{meta['name']}", "--timeout=30s")
-    tick = kubectl.get("cronjob", "-n", "default", "tick")
-    assert "lastSuccessfulTime" in tick["status"]
+    kubectl.eventually(
+        "its success is told",
+        lambda: "lastSuccessfulTime" in kubectl.get("cronjob", "-n", "default", "tick")["status"],
+    )
     events = kubectl("get", "events", "-n", "default", "--field-selector", "involvedObject.name=tick")
     assert f"Created job {meta['name']}" in events
     assert "Asia/Kolkata" in kubectl("get", "cronjobs", "-n", "default")

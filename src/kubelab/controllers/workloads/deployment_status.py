@@ -46,6 +46,7 @@ def _counts(deployment: Object, sets: Sequence[Object], new: Object | None) -> O
     }
     return {
         "observedGeneration": deployment["metadata"].get("generation", 0),
+        "terminatingReplicas": sum((entry.get("status") or {}).get("terminatingReplicas", 0) for entry in sets),
         **{field: count for field, count in counts.items() if count},
     }
 

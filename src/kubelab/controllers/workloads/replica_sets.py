@@ -101,9 +101,13 @@ class ReplicaSetController(Controller):
 
     async def _report(self, replica_set: Object, failure: ApiError | None) -> float | None:
         """Write the status; afterwards a failure of scaling is raised, so that it is retried."""
-        pods = [pod for pod in self.pods.of(replica_set) if objects.is_active(pod)]
+        every = self.pods.of(replica_set)
+        pods = [pod for pod in every if objects.is_active(pod)]
         old = replica_set.get("status") or {}
         status, wait = status_of(replica_set, pods, self.now(), old)
+        if self.kind == "ReplicaSet":
+            ending = (pod for pod in every if objects.is_deleting(pod) and not objects.is_finished(pod))
+            status["terminatingReplicas"] = sum(1 for _ in ending)
         kept = [entry for entry in old.get("conditions") or () if entry["type"] != "ReplicaFailure"]
         if failure is not None:
             new = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": str(failure)}

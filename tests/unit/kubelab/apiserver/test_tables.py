@@ -144,3 +144,10 @@ def test_targets_of_an_autoscaler():
         "2/3, 1/3 (avg)"
     )
     assert shown(known, known, known, known) == "cpu: 7%/50%, cpu: 7%/50% + 2 more..."
+
+
+def test_quotas_show_what_is_used():
+    hard, used = {"pods": "2", "limits.cpu": "4", "requests.cpu": "1"}, {"pods": "1", "limits.cpu": "500m"}
+    obj = {"metadata": {"name": "q"}, "status": {"hard": hard, "used": used}}
+    table = Tables().render([obj], resource="resourcequotas", version="v1", metadata={})
+    assert table["rows"][0]["cells"][:3] == ["q", "pods: 1/2, requests.cpu: 0/1", "limits.cpu: 500m/4"]

@@ -143,6 +143,17 @@ async def test_paused_deployments_scale_but_do_not_roll(cluster: Cluster) -> Non
     assert {pod["spec"]["containers"][0]["image"] for pod in cluster.pods(app="web")} == {"new"}
 
 
+async def test_pods_that_end_are_counted_until_they_are_gone(cluster: Cluster) -> None:
+    await cluster.node("n1")
+    await cluster.store.create(DEPLOYMENTS, deployment("web", 3))
+    await cluster.roll()
+    await cluster.store.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 1}}, namespace="default")
+    await cluster.settle()
+    assert get(cluster, DEPLOYMENTS, "web")["status"]["terminatingReplicas"] == 2
+    await cluster.roll()
+    assert get(cluster, DEPLOYMENTS, "web")["status"]["terminatingReplicas"] == 0
+
+
 async def test_a_size_that_changes_during_a_rollout_is_shared(cluster: Cluster) -> None:
     """The example of Kubernetes' documentation, "Proportional scaling"."""
     for number in range(9):

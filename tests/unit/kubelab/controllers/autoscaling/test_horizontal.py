@@ -9,6 +9,7 @@ import pytest
 from unit.kubelab.controllers.cluster import Cluster, deployment, template
 
 from kubelab.apiserver.errors import NotFound
+from kubelab.apiserver.resources import Resource, Subresource
 from kubelab.metrics.samples import PodUsage, Usage
 
 AUTOSCALERS = "horizontalpodautoscalers.autoscaling"
@@ -233,6 +234,25 @@ async def test_whatever_has_a_scale_is_scaled(scaling: Scaling, kind: str, resou
     await scaling.measures(100)
     assert (scaling.store.peek(resource, "db", namespace="default") or {})["spec"]["replicas"] == 4
     assert scaling.replicas == 2
+
+
+async def test_custom_resources_are_scaled_at_the_paths_of_their_definition(scaling: Scaling) -> None:
+    scale = Subresource("scale", "Scale", ("get", "patch", "update"), group="autoscaling", version="v1")
+    paths = (".spec.size.pods", ".status.pods", ".status.selector")
+    scaling.store.registry.add(
+        Resource(
+            "demo.io", ("v1",), "shops", "Shop", "shop", True, "v1", subresources=(scale,), custom=True, scale=paths
+        )
+    )
+    shop = {"metadata": {"name": "s"}, "spec": {"size": {"pods": 2}}, "status": {"pods": 2, "selector": "app=web"}}
+    await scaling.store.create("shops.demo.io", shop, namespace="default")
+    await scaling.autoscale("s", scaleTargetRef={"apiVersion": "demo.io/v1", "kind": "Shop", "name": "s"})
+    await scaling.measures(100)
+    assert (scaling.store.peek("shops.demo.io", "s", namespace="default") or {})["spec"] == {"size": {"pods": 4}}
+    await scaling.store.patch("shops.demo.io", "s", {"status": {"selector": None}}, namespace="default")
+    await scaling.measures(100)
+    told = ("False", "InvalidSelector", "the HPA target's scale is missing a selector")
+    assert scaling.condition("ScalingActive", "s") == told
 
 
 async def test_its_own_status_is_no_reason_to_look_again(scaling: Scaling) -> None:
