@@ -18,8 +18,9 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 LABS = ("tunnel", "native", "packets", "small_lab", "containerd_lab")
 """Those that modules share: names of fixtures, and values of the fixture `cluster`."""
-FIRST = "tunnel"
-"""The longest group: one process begins with it, while another takes what is cheapest first."""
+FIRST, SOON = "tunnel", "native"
+"""The longest groups: one process begins with the first, while others take what is cheapest first; the second begins
+before all other scenarios."""
 FILE = "groups"
 
 
@@ -31,13 +32,19 @@ def configure(config: pytest.Config) -> None:
 
 
 def prepare(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a process that runs some of the tests: the longest group to the front, and word of all groups."""
+    """In a process that runs some of the tests: brings the groups into order, and gives word of them."""
     if path := getattr(config, "workerinput", {}).get(FILE):
         groups = {item.nodeid: group(item) for item in items}
-        items.sort(key=lambda item: groups[item.nodeid] != FIRST)
+        items.sort(key=lambda item: _rank(item, groups[item.nodeid]))
         written = Path(f"{path}.{os.getpid()}")
         written.write_text(json.dumps(groups))
         written.replace(path)
+
+
+def _rank(item: pytest.Item, name: str) -> int:
+    if name in (FIRST, SOON):
+        return (FIRST, SOON).index(name) * 2
+    return 3 if "scenario" in item.path.parts else 1
 
 
 def group(item: pytest.Item) -> str:

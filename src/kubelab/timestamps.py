@@ -13,7 +13,7 @@ def now() -> str:
 
 def seconds(moment: datetime | float) -> str:
     """A `Time`."""
-    return f"{_utc(moment):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{_utc(moment).isoformat()[:19]}Z"
 
 
 def micros(moment: datetime | float | None = None) -> str:

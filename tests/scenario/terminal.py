@@ -23,8 +23,8 @@ def on_terminal(
     """Runs a program on a terminal of 31 x 97 until it ends. (screen, exit code)"""
     pid, fd = pty.fork()
     if pid == 0:
+        _resize(0, ROWS, COLUMNS)
         os.execve(argv[0], list(argv), environment)
-    _resize(fd, ROWS, COLUMNS)
     screen, seen, rest, deadline = b"", 0, list(script), time.monotonic() + timeout
     try:
         while time.monotonic() < deadline:

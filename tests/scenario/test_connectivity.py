@@ -41,7 +41,7 @@ def test_pod_to_pod_icmp(cluster: Cluster, pods: dict[str, Any], target: str, ve
 @pytest.mark.parametrize("target", ["near", "far"])
 def test_pod_to_pod_udp(cluster: Cluster, pods: dict[str, Any], target: str, version: int) -> None:
     ip = addresses(pods[target])[version]
-    script = f"echo hello | nc -{version} -u -w 1 {ip} 5353"
+    script = f"echo hello | nc -{version} -u -W 1 -w 2 {ip} 5353"
     assert target in cluster.exec("connectivity", "client", "sh", "-c", script)
 
 

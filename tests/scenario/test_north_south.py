@@ -85,7 +85,7 @@ def visit(cluster: Cluster, ip: str, port: int, count: int = 1) -> list[dict[str
 
 
 def ask_datagram(cluster: Cluster, ip: str, port: int, version: int) -> str:
-    return cluster.node("external", "sh", "-c", f"echo hello | nc -{version} -u -w 1 {ip} {port}")
+    return cluster.node("external", "sh", "-c", f"echo hello | nc -{version} -u -W 1 -w 2 {ip} {port}")
 
 
 def reached(answers: list[dict[str, Any]]) -> set[str]:

@@ -121,7 +121,7 @@ def test_a_host_port_is_reached_at_every_address_of_its_node(
     assert who(cluster.node("external", *curl(here, 18080))) == front, "the world"
     for place in ("client", "other"):
         assert "curl: (7)" in asks(cluster, place, there, 18080), "other nodes have their own ports"
-    script = f"echo hello | nc -{version} -u -w 1 {here} 18053"
+    script = f"echo hello | nc -{version} -u -W 1 -w 2 {here} 18053"
     assert '"received": "hello' in cluster.exec(NS, "other", "sh", "-c", script)
     assert '"received": "hello' in cluster.node("external", "sh", "-c", script)
 

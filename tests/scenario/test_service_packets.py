@@ -70,7 +70,7 @@ def test_the_translation_is_in_the_packets(packets: Cluster, pods: dict[str, Any
 
 @both
 def test_datagrams(packets: Cluster, pods: dict[str, Any], version: int) -> None:
-    script = f"echo hello | nc -{version} -u -w 1 {vip(packets, 'far', version)} 53"
+    script = f"echo hello | nc -{version} -u -W 1 -w 2 {vip(packets, 'far', version)} 53"
     assert '"received": "hello' in packets.exec(NS, "client", "sh", "-c", script)
 
 

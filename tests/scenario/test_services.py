@@ -89,7 +89,7 @@ def test_pod_reaches_every_backend_over_tcp(cluster: Cluster, pods: dict[str, An
 @pytest.mark.parametrize("version", VERSIONS)
 def test_pod_reaches_a_backend_over_udp(cluster: Cluster, pods: dict[str, Any], version: int) -> None:
     vip = vips(cluster, "web")[version]
-    answer = cluster.exec(NS, "client", "sh", "-c", f"echo hello | nc -{version} -u -w 1 {vip} 53")
+    answer = cluster.exec(NS, "client", "sh", "-c", f"echo hello | nc -{version} -u -W 1 -w 2 {vip} 53")
     assert '"received": "hello' in answer
 
 
@@ -105,7 +105,7 @@ def test_backend_reaches_itself_through_its_service(cluster: Cluster, pods: dict
 def test_the_node_itself_reaches_a_service(cluster: Cluster, pods: dict[str, Any], version: int) -> None:
     vip = vips(cluster, "web")[version]
     assert '"pod": "web' in cluster.node("node1", *curl(vip, 80))
-    script = f"echo hello | nc -{version} -u -w 1 {vip} 53"
+    script = f"echo hello | nc -{version} -u -W 1 -w 2 {vip} 53"
     assert '"received": "hello' in cluster.node("node1", "sh", "-c", script)
 
 

@@ -5,6 +5,7 @@ header. Goes out: a `User`, or Unauthorized. What the user may do is decided in 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from kubelab.apiserver.errors import Unauthorized
@@ -31,7 +32,7 @@ class Authenticator:
     def authenticate(self, *, certificate: Mapping[str, Any] | None, authorization: str) -> User:
         """Raises Unauthorized for anonymous requests and for tokens that are no good (any more)."""
         if certificate:
-            return _certificate_user(certificate)
+            return _certificate_user(certificate.get("subject", ()))
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized("Unauthorized")
@@ -79,9 +80,10 @@ def _extra(claims: ServiceAccountClaims) -> tuple[tuple[str, tuple[str, ...]], .
     return tuple(extra)
 
 
-def _certificate_user(certificate: Mapping[str, Any]) -> User:
+@lru_cache(maxsize=1024)
+def _certificate_user(subject: tuple[tuple[tuple[str, str], ...], ...]) -> User:
     """CN is the user, every O a group (the form of `SSLObject.getpeercert`)."""
-    pairs: Sequence[tuple[str, str]] = [pair for rdn in certificate.get("subject", ()) for pair in rdn]
+    pairs: Sequence[tuple[str, str]] = [pair for rdn in subject for pair in rdn]
     name = next((value for key, value in pairs if key == "commonName"), "")
     if not name:
         raise Unauthorized("the client certificate has no common name")

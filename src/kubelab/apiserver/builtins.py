@@ -8,6 +8,7 @@ from kubelab.apiserver.builtins_stored import stored_kinds
 from kubelab.apiserver.resources import Resource, Subresource
 from kubelab.apiserver.rows import READ_WRITE, proxy, row, status
 
+_ENDPOINTS = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 _SCALE = Subresource("scale", "Scale", READ_WRITE, group="autoscaling", version="v1")
 
 _POD_SUBRESOURCES = (
@@ -88,7 +89,7 @@ def _core() -> list[Resource]:
 
 def _core_rest() -> list[Resource]:
     return [
-        row("", "endpoints", "Endpoints", short="ep"),
+        row("", "endpoints", "Endpoints", short="ep", deprecated=_ENDPOINTS),
         row("", "configmaps", "ConfigMap", short="cm"),
         row("", "secrets", "Secret", selectable=("type",)),
         row(

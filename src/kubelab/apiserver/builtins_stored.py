@@ -1,7 +1,7 @@
 """Built-in kinds that a lab keeps and shows, but that nothing in it acts upon.
 
-Owns: their rows. Manifests and charts that bring them apply unchanged. Webhooks and admission policies are not called,
-volumes of drivers are not attached.
+Owns: their rows. Manifests and charts that bring them apply unchanged. Volumes of drivers are not attached. The rows
+of what `admission` reads are here too.
 """
 
 from kubelab.apiserver.resources import Resource, Subresource

@@ -8,7 +8,7 @@ of them (finalizers) is gone.
 import copy
 from typing import Any
 
-from kubelab.apiserver.resources import Registry, Resource, Subresource
+from kubelab.apiserver.resources import Registry, Resource, Subresource, version_priority
 from kubelab.apiserver.schemas import Schemas
 from kubelab.apiserver.store import Store
 from kubelab.apiserver.strategies.definitions import CLEANUP, CRDS, is_established
@@ -123,4 +123,18 @@ def resource_of(crd: Object) -> Resource:
         custom=True,
         selectable=tuple(f["jsonPath"].lstrip(".") for f in storage.get("selectableFields") or ()),
         scale=scale,
+        deprecations=tuple(
+            (v["name"], v.get("deprecationWarning") or _deprecation(v["name"], spec))
+            for v in spec["versions"]
+            if v.get("deprecated")
+        ),
     )
+
+
+def _deprecation(version: str, spec: Object) -> str:
+    """Names the best of the versions that stay."""
+    group, kind = spec["group"], spec["names"]["kind"]
+    kept = [v["name"] for v in spec["versions"] if v.get("served") and not v.get("deprecated")]
+    better = [name for name in sorted(kept, key=version_priority) if version_priority(name) < version_priority(version)]
+    instead = f"; use {group}/{better[0]} {kind}" if better else ""
+    return f"{group}/{version} {kind} is deprecated{instead}"

@@ -27,6 +27,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+Trace = tuple[Any, Node, str | int] | None
+"""How a value was reached: what leads to what holds it, that, and its key or index there."""
+
+
 class Decoder:
     """Request bodies of every encoding that is accepted."""
 
@@ -149,39 +153,36 @@ class Cleaner:
     def clean(self, value: Any, node: Node | None, *, keep_empty: bool = False) -> Any:
         """A copy without unknown fields and nulls. Raises BadRequest for a wrong type."""
         self._keep_empty = keep_empty
-        return self._clean(value, node, "", ("", ""))
+        return self._clean(value, node, None)
 
-    def _clean(self, value: Any, node: Node | None, path: str, place: tuple[str, str]) -> Any:
-        """`place`: the innermost struct, and the path as Go tells it, without indices."""
+    def _clean(self, value: Any, node: Node | None, trace: Trace) -> Any:
         if node is None or not node.schema or isinstance(value, msgspec.Raw):
             return value
         if self._check_types and not node.structural:
             # Custom objects are judged by their schema as a whole, with a cause per fault.
-            self._check_type(value, node, place)
+            self._check_type(value, node, trace)
         if isinstance(value, dict):
-            return self._clean_object(value, node, path, place)
+            return self._clean_object(value, node, trace)
         if isinstance(value, list) and node.items is not None:
             items = node.items
-            return [self._clean(v, items, f"{path}[{i}]", place) for i, v in enumerate(value)]
+            return [self._clean(child, items, (trace, node, index)) for index, child in enumerate(value)]
         if node.is_resource_amount and not isinstance(value, bool):
             return _amount(value)
         return value
 
-    def _clean_object(self, value: Object, node: Node, path: str, place: tuple[str, str]) -> Object:
+    def _clean_object(self, value: Object, node: Node, trace: Trace) -> Object:
         cleaned: Object = {}
-        embedded = bool(node.schema.get("x-kubernetes-embedded-resource"))
-        struct, trail = node.name.rpartition(".")[2] or place[0], place[1]
         for name, child in value.items():
             below = node.child(name)
-            where = f"{path}.{name}" if path else name
-            if below is None and node.closed and not (embedded and name in ("apiVersion", "kind", "metadata")):
-                self.unknown.append(where)
-            elif child is not None or below is None or below.schema.get("nullable"):
-                inner = place if node.is_map and trail else (struct, f"{trail}.{name}".lstrip("."))
-                cleaned[name] = self._clean(child, below, where, inner) if child is not None else None
+            if below is None and node.closed and not (node.embedded and name in ("apiVersion", "kind", "metadata")):
+                self.unknown.append(_path((trace, node, name)))
+            elif child is not None:
+                cleaned[name] = self._clean(child, below, (trace, node, name)) if below is not None else child
+            elif below is None or below.schema.get("nullable"):
+                cleaned[name] = None
         return cleaned
 
-    def _check_type(self, value: Any, node: Node, place: tuple[str, str]) -> None:
+    def _check_type(self, value: Any, node: Node, trace: Trace) -> None:
         if node.int_or_string:
             good = isinstance(value, int | str | float) and not isinstance(value, bool)
             if good and node.schema.get("format") == "quantity" and (why := quantities.fault(value)):
@@ -194,11 +195,34 @@ class Cleaner:
             if wanted == "integer" and isinstance(value, float):
                 good = value.is_integer()
         if not good:
-            struct, trail = place
-            what = f"Go struct field {struct}.{trail}" if trail else "Go value"
+            struct, fields = _place(trace)
+            what = f"Go struct field {struct}.{fields}" if fields else "Go value"
             raise BadRequest(
                 f"{self.complaint}json: cannot unmarshal {_json_type(value)} into {what} of type {_go(node)}"
             )
+
+
+def _steps(trace: Trace) -> list[tuple[Node, str | int]]:
+    found: list[tuple[Node, str | int]] = []
+    while trace is not None:
+        trace, node, key = trace
+        found.append((node, key))
+    return found[::-1]
+
+
+def _path(trace: Trace) -> str:
+    """`spec.containers[0].image`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for _, key in _steps(trace)).lstrip(".")
+
+
+def _place(trace: Trace) -> tuple[str, str]:
+    """The innermost struct, and the path as Go tells it: without indices, and without the keys of maps."""
+    struct, place, fields = "", "", ""
+    for node, key in _steps(trace):
+        struct = node.name.rpartition(".")[2] or place
+        if not isinstance(key, int) and not (node.is_map and fields):
+            place, fields = struct, f"{fields}.{key}".lstrip(".")
+    return place, fields
 
 
 def _amount(value: Any) -> Any:

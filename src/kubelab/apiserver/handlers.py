@@ -184,10 +184,12 @@ class ResourceHandlers:
         status: int = 200,
         warnings: list[str] | None = None,
     ) -> web.Response:
+        stored = is_stored(target)
         return self._renderer.single(
-            obj if is_stored(target) else await self._conversions.shown(obj, target),
+            obj if stored else await self._conversions.shown(obj, target),
             target,
             negotiate(request.headers.get("Accept", "")),
+            encoded=self._store.encoded(target.resource.key, obj) if stored else None,
             status=status,
             warnings=warnings or (),
             include=request.query.get("includeObject", "Metadata"),

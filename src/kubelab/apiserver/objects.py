@@ -13,7 +13,7 @@ import msgspec
 from kubelab.apiserver import errors, selectors
 from kubelab.apiserver.errors import NotFound
 from kubelab.apiserver.ownership import managers
-from kubelab.apiserver.persistence import Database, StoredObject
+from kubelab.apiserver.persistence import Database
 from kubelab.apiserver.resources import Registry, Resource
 from kubelab.apiserver.selectors import Selector
 from kubelab.apiserver.strategies.base import Object
@@ -61,6 +61,12 @@ class Objects:
 
     async def get(self, resource: str, name: str, *, namespace: str = "") -> Object:
         return self.entry(resource, name, namespace=namespace).object
+
+    def encoded(self, resource: str, obj: Object) -> bytes | None:
+        """The JSON of an object that is the stored one; None for any other (dry runs, what was just removed)."""
+        own = obj["metadata"]
+        entry = self._objects.get(resource, {}).get((own.get("namespace", ""), own.get("name", "")))
+        return entry.raw if entry is not None and entry.object is obj else None
 
     def entry(self, resource: str, name: str, *, namespace: str = "") -> Entry:
         """The stored version with its JSON. Raises NotFound."""
@@ -135,7 +141,7 @@ class Objects:
         own["resourceVersion"] = str(version)
         entry = Entry(obj, msgspec.json.encode(obj), version)
         namespace, name = own.get("namespace", ""), own["name"]
-        self._database.put(StoredObject(known.key, namespace, name, version, entry.raw))
+        self._database.put(known.key, namespace, name, version, entry.raw)
         self._version = version
         self._objects.setdefault(known.key, {})[(namespace, name)] = entry
         self._publish(known, Change(change, namespace, entry, previous))
@@ -177,6 +183,10 @@ class Objects:
     def watchers(self, resource: str) -> Sequence[Watch]:
         """The open watches of a resource."""
         return self._channel(resource).watches
+
+    async def written(self) -> None:
+        """Waits until what was committed is on disk. Raises RuntimeError when it cannot be."""
+        await self._database.written()
 
     def close_watches(self) -> None:
         for channel in self._channels.values():

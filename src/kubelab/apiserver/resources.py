@@ -26,8 +26,8 @@ class Subresource:
 class Resource:
     """One resource in all the versions it is served in.
 
-    `key` ("pods", "deployments.apps") names it everywhere in the store. Objects are kept in `storage_version` and get
-    the asked apiVersion on the way out; there is no conversion beyond that.
+    `key` ("pods", "deployments.apps") names it everywhere in the store. Objects are kept in `storage_version`; other
+    versions are what `custom_conversion` makes of them.
     """
 
     group: str
@@ -51,6 +51,8 @@ class Resource:
     "Key of the resource whose objects these are in another form (`conversion.py`): events.k8s.io."
     scale: tuple[str, str, str] | None = None
     'CRDs only: paths of wanted replicas, observed replicas and (or "") the selector.'
+    deprecations: tuple[tuple[str, str], ...] = ()
+    "Versions that should not be used any more, each with the warning that every answer bears."
 
     @property
     def key(self) -> str:

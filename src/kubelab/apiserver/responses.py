@@ -59,10 +59,12 @@ class Renderer:
         target: Target,
         negotiation: Negotiation,
         *,
+        encoded: bytes | None = None,
         status: int = 200,
         warnings: Iterable[str] = (),
         include: str = "Metadata",
     ) -> web.Response:
+        """`encoded`: the object's JSON, where it is there already."""
         if negotiation.form == "Table":
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return json_response(
@@ -70,7 +72,7 @@ class Renderer:
             )
         if negotiation.form == "PartialObjectMetadata":
             return json_response(partial(obj), status=status, warnings=warnings)
-        return json_response(obj, status=status, warnings=warnings)
+        return json_response(obj if encoded is None else msgspec.Raw(encoded), status=status, warnings=warnings)
 
     def collection(
         self,

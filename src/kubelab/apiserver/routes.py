@@ -36,7 +36,7 @@ from kubelab.apiserver.responses import add_warnings, error_response, json_respo
 from kubelab.apiserver.reviews import Reviews
 from kubelab.apiserver.subresources import Subresources
 from kubelab.apiserver.tokens import ISSUER
-from kubelab.apiserver.users import REQUESTER, WARNINGS, User
+from kubelab.apiserver.users import REQUESTER, WARNINGS, User, warn
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,7 @@ class Routes:
         authenticator: Authenticator,
         authorizer: Chain,
         reviews: Reviews,
+        written: Callable[[], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._handlers = handlers
@@ -66,10 +67,14 @@ class Routes:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._reviews = reviews
+        self._written = written
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
         router = application.router
+        # First: paths are tried in order, and most requests are for resources.
+        router.add_route("*", "/api/{version}/{path:.+}", self._resource)
+        router.add_route("*", "/apis/{group}/{version}/{path:.+}", self._resource)
         add_health(router)
         router.add_get("/version", _version)
         router.add_get("/version/", _version)
@@ -85,8 +90,6 @@ class Routes:
         router.add_get("/apis/{group}/", self._group)
         for path in ("/api/{version}", "/api/{version}/", "/apis/{group}/{version}", "/apis/{group}/{version}/"):
             router.add_get(path, self._resources)
-        router.add_route("*", "/api/{version}/{path:.+}", self._resource)
-        router.add_route("*", "/apis/{group}/{version}/{path:.+}", self._resource)
         return application
 
     @web.middleware
@@ -98,7 +101,9 @@ class Routes:
             if request.path.startswith(_OPEN_PATHS):
                 return await handler(request)
             request[_USER] = self._admit(request)
-            return await _on_behalf_of(request, handler)
+            response = await _on_behalf_of(request, handler)
+            await self._written()
+            return response
         except Unauthorized as error:
             # Why it is refused is nobody's business but the server's.
             log.info("not authenticated", method=request.method, path=request.path, why=error.message)
@@ -140,6 +145,8 @@ class Routes:
         info = request.match_info
         target = parse_target(self._registry, group=info.get("group", ""), version=info["version"], path=info["path"])
         ASKED.set(target.version)
+        if warning := dict(target.resource.deprecations).get(target.version):
+            warn(warning)
         if target.resource.verbs == ("create",):
             return await self._review(request, target)
         if self._computed.serves(target.resource):

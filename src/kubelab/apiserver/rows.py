@@ -34,6 +34,7 @@ def row(
     verbs: tuple[str, ...] = ALL_VERBS,
     versions: tuple[str, ...] = ("v1",),
     stored_as: str = "",
+    deprecated: str = "",
 ) -> Resource:
     return Resource(
         group=group,
@@ -50,4 +51,5 @@ def row(
         selectable=selectable,
         verbs=verbs,
         stored_as=stored_as,
+        deprecations=((versions[0], deprecated),) if deprecated else (),
     )

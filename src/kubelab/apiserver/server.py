@@ -34,6 +34,7 @@ from kubelab.apiserver.crds import CustomResources
 from kubelab.apiserver.custom_conversion import Conversions
 from kubelab.apiserver.decoding import Decoder
 from kubelab.apiserver.handlers import ResourceHandlers
+from kubelab.apiserver.keeper import Keeper
 from kubelab.apiserver.kubeconfig import kubeconfig, write_kubeconfig
 from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.openapi import OpenApi
@@ -115,8 +116,11 @@ class ApiServer:
             authenticator=authenticator,
             authorizer=authorizer,
             reviews=Reviews(authenticator, authorizer, rbac),
+            written=self.store.written,
         )
         self._runner: web.AppRunner | None = None
+        self._keeper = Keeper(self.store, self._publish)
+        self._keeping: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -145,17 +149,25 @@ class ApiServer:
                     f"cannot listen on {host} port {port}: {error.strerror}; end what listens there, or bind elsewhere"
                 ) from error
             self.addresses.append((host, listener.getsockname()[1]))
-        await publish_addresses(self.store, self.addresses)
+        await self._publish()
+        self._keeping = asyncio.create_task(self._keeper.run(), name="keeper")
         log.info("API server ready", addresses=[f"{h} {p}" for h, p in self.addresses], version=self.store.version)
 
     async def stop(self) -> None:
         """End watches first, so that connections can close, then the listeners, then the file."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         self.store.close_watches()
         await self.kubelets.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
         self.store.close()
+
+    async def _publish(self) -> None:
+        """Where the API server is, for who is in the cluster."""
+        await create_namespaces(self.store, self._ranges)
+        await publish_addresses(self.store, self.addresses)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -1,14 +1,13 @@
 """Structural schemas of CRDs: defaulting and validation.
 
-Owns: what an OpenAPI v3 schema of a CRD does to an object. Comes in: an object and a schema node. Goes out: the
-object with
-defaults, or one cause per fault with the path of the field. `x-kubernetes-validations` (CEL rules) are not evaluated.
+Owns: what an OpenAPI v3 schema of a CRD does to an object. Comes in: an object and a schema node. Goes out: the object
+with defaults, or one cause per fault with the path of the field. Rules (`x-kubernetes-validations`) are `cel.rules`.
 Source: Kubernetes documentation "Extend the Kubernetes API with CustomResourceDefinitions".
 """
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from kubelab import timestamps
 from kubelab.apiserver.copies import clone
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.schemas import Node
+from kubelab.apiserver.users import warn
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda v: isinstance(v, str),
@@ -83,6 +83,24 @@ def validate(value: Any, node: Node, path: str = "") -> Iterator[Cause]:
         case dict():
             yield from _object(value, node, path)
     yield from _junctors(value, node, path)
+
+
+def changed_only(causes: Iterable[Cause], obj: Any, old: Any) -> Iterator[Cause]:
+    """Ratcheting: what was wrong before and did not change is let be, with a warning. A list changes as a whole."""
+    for cause in causes:
+        place = cause.field.partition("[")[0]
+        if cause.reason == "FieldValueRequired":
+            place = place.rpartition(".")[0]  # It is the object around that is not as it should be.
+        if old is not None and place and _at(obj, place) == _at(old, place):
+            warn(str(cause))
+        else:
+            yield cause
+
+
+def _at(value: Any, path: str) -> Any:
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _string(value: str, schema: Any, path: str) -> Iterator[Cause]:

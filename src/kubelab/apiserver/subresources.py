@@ -191,9 +191,7 @@ async def bind_pod(store: Store, namespace: str, name: str, *, node: str) -> Obj
     others = [c for c in pod.get("status", {}).get("conditions", []) if c.get("type") != "PodScheduled"]
     bound = {**pod, "spec": {**pod["spec"], "nodeName": node}}
     bound["status"] = {**pod.get("status", {}), "conditions": [*others, condition]}
-    return await store.patch(
-        "pods", name, lambda _: bound, namespace=namespace, subresource="binding", through="binding"
-    )
+    return await store.patch("pods", name, lambda _: bound, namespace=namespace, subresource="binding")
 
 
 def scale_of(obj: Object, resource: Resource) -> Object:

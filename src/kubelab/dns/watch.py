@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -23,6 +24,15 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 BACKOFF_MIN, BACKOFF_MAX = 0.1, 5.0
 WATCH = 300
 """Seconds after which the server ends a watch and it is resumed."""
+
+
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A server that is gone without a word (its node, or the link to it) is noticed within half a minute."""
 
 
 class RefusedError(Exception):
@@ -54,6 +64,9 @@ class ApiServer:
         context = ssl.create_default_context(cafile=str(self.account / "ca.crt"))
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=30, context=context)
         connection.connect()
+        assert connection.sock is not None
+        for level, name, value in KEEPALIVE:
+            connection.sock.setsockopt(level, name, value)
         return connection
 
     def headers(self) -> dict[str, str]:

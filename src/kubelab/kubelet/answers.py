@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+MOST = 1 << 20
+"""Bytes of each stream that are kept: who says more, for as long as it may run, is read and not remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``code`` is negative for a signal."""
+    """``code`` is negative for a signal. ``out`` and ``err`` end after ``MOST`` bytes."""
 
     code: int
     out: bytes
@@ -64,7 +67,8 @@ class _Talk(asyncio.SubprocessProtocol):
         """It has exited, and nobody holds its pipes any more."""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self.said[fd] += data
+        said = self.said[fd]
+        said += data[: MOST - len(said)]
 
     def process_exited(self) -> None:
         self.exited.set()

@@ -222,7 +222,10 @@ class Container:
             self.state = replace(self.state, hooked=True)
             self._save()
             self._ready_now()
-        await self._probe()
+        try:
+            await self._probe()
+        except Exception:  # of our own: the container goes on, unwatched, and somebody should know
+            log.exception("probes ended", pod=self._host.label, container=self.name)
 
     def _ended(self, end: Exit, message: str) -> None:
         reason = end.reason if end.known else "ContainerStatusUnknown"

@@ -36,7 +36,7 @@ async def run(handler: Object, container: Object, ip: str, execute: Exec, timeou
                 raise HookError("invalid handler: want exec, httpGet or sleep")
     except TimeoutError:
         raise HookError(f"no end within {timeout:g} s") from None
-    except ProbeFailedError as error:
+    except (ProbeFailedError, *probes.UNUSABLE) as error:
         raise HookError(str(error)) from error
     except OSError as error:
         raise HookError(os.strerror(error.errno) if error.errno else str(error)) from error

@@ -24,6 +24,8 @@ MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REPLY_LIMIT = 4096
 TIMED_OUT = 124
+UNUSABLE = (ValueError, OverflowError)
+"""What asyncio and urllib raise for hosts and ports that cannot be, and for a line of an answer that does not end."""
 
 
 class ProbeFailedError(Exception):
@@ -57,6 +59,8 @@ async def attempt(probe: Object, container: Object, ip: str, execute: Exec) -> N
             raise _no_grpc(probe, ip, timeout) from None
         late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         raise ProbeFailedError(where + (late if "httpGet" in probe else "i/o timeout")) from None
+    except UNUSABLE as error:
+        raise ProbeFailedError(f"{where}{error}") from error
     except OSError as error:
         if "grpc" in probe:  # a gRPC client tries to connect until its time is over
             raise _no_grpc(probe, ip, timeout) from error
@@ -109,7 +113,7 @@ def http_url(target: Object, container: Object, ip: str) -> str:
 async def http_get(target: Object, container: Object, ip: str) -> None:
     """A GET, and those to which it is redirected on the same host; any last status from 200 to 399 is good.
 
-    Raises ProbeFailedError, OSError.
+    Raises ProbeFailedError, OSError, one of `UNUSABLE`.
     """
     url = first = http_url(target, container, ip)
     for _ in range(MAX_REDIRECTS + 1):
@@ -127,7 +131,7 @@ async def http_get(target: Object, container: Object, ip: str) -> None:
 
 
 async def _get(url: str, headers: list[Object]) -> tuple[int, str | None]:
-    """The status, and where it sends one. Raises ProbeFailedError, OSError."""
+    """The status, and where it sends one. Raises ProbeFailedError, OSError, one of `UNUSABLE`."""
     at, context = urlsplit(url), None
     if at.scheme == "https":
         context = ssl.create_default_context()

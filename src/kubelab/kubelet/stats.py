@@ -6,7 +6,6 @@ In: the workers of a kubelet. Out: one object; CPU as nanoseconds since the star
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ class Summaries:
 
     def _whole(self) -> Object:
         """The node: everything in its cgroup, the kubelet too."""
-        stamp, now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), time.monotonic()
+        stamp, now = timestamps.now(), time.monotonic()
         spent, memory = cgroups.cpu_nanoseconds(ROOT), cgroups.resident_bytes(ROOT)
         then, before = self._whole_last or (now, spent)
         self._whole_last = now, spent

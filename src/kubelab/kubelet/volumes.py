@@ -109,12 +109,21 @@ class Volumes:
         return time.time() >= self._renew
 
     async def refresh(self, pod: Object, ips: list[str]) -> None:
-        """Writes volumes from the API again. Raises VolumeError, MissingReferenceError."""
+        """Writes volumes from the API again, each that can be. Raises VolumeError, MissingReferenceError for one that
+        could not; what it shows stays, and tokens are asked for again."""
         self._pod = pod
+        failed, renew = None, self._renew
         self._renew = float("inf")
         for volume in self._all():
             if _FROM_API & volume.keys():
-                await self._make(volume, ips)
+                try:
+                    await self._make(volume, ips)
+                except (VolumeError, MissingReferenceError, OSError) as error:
+                    failed = error
+                    if "projected" in volume:  # its token, perhaps
+                        self._renew = min(self._renew, renew)
+        if failed is not None:
+            raise failed
 
     def remove(self) -> None:
         """Before the pod's directory goes."""
@@ -223,13 +232,17 @@ def unmount_below(directory: Path) -> None:
 
 
 def _below(path: str, sub: str, container: str) -> str:
-    """A path inside a volume. Raises VolumeError for one that leads out of it."""
-    if os.path.isabs(sub) or ".." in Path(sub).parts:
-        raise VolumeError(f'failed to prepare subPath for volumeMount of container "{container}": {sub!r} leaves it')
-    inside = os.path.join(path, sub)
-    if not os.path.exists(inside):
-        os.makedirs(inside)
-        os.chmod(inside, os.stat(path).st_mode & 0o7777)  # whoever may write to the volume may write here
+    """A path inside a volume. Raises VolumeError for one that leads out of it, by a link too, or cannot be made."""
+    failed = f'failed to prepare subPath for volumeMount of container "{container}": '
+    inside = os.path.realpath(os.path.join(path, sub))
+    if os.path.isabs(sub) or ".." in Path(sub).parts or not Path(inside).is_relative_to(os.path.realpath(path)):
+        raise VolumeError(f"{failed}{sub!r} leaves it")
+    try:
+        if not os.path.exists(inside):
+            os.makedirs(inside)
+            os.chmod(inside, os.stat(path).st_mode & 0o7777)  # whoever may write to the volume may write here
+    except OSError as error:
+        raise VolumeError(f"{failed}{sub!r}: {error.strerror}") from error
     return inside
 
 

@@ -25,8 +25,13 @@ def last(paths: Mapping[str, Path], tail: int | None, since: datetime | None = N
     for name, path in paths.items():
         if path.exists():
             with path.open(errors="replace") as stream:
-                for line in deque(_from(stream, since), maxlen=tail):
-                    yield name, line.rstrip("\n")
+                yield from _lines(name, stream, tail, since)
+
+
+def _lines(name: str, stream: TextIO, tail: int | None, since: datetime | None) -> Iterator[tuple[str, str]]:
+    """What is there now; the stream stands behind it."""
+    for line in deque(_from(stream, since), maxlen=tail):
+        yield name, line.rstrip("\n")
 
 
 def _from(lines: Iterable[str], since: datetime | None) -> Iterator[str]:
@@ -39,15 +44,14 @@ def _from(lines: Iterable[str], since: datetime | None) -> Iterator[str]:
 
 
 def follow(paths: Mapping[str, Path], tail: int | None, since: datetime | None = None) -> Iterator[tuple[str, str]]:
-    """The same, and then what is written, for as long as somebody asks. A file that comes later is read in full."""
-    yield from last(paths, tail, since)
+    """The same, and then what is written, for as long as the files are there. One that comes later is read in full."""
     with ExitStack() as stack:
         streams: dict[str, TextIO] = {}
         parts: dict[str, str] = {}
         for name, path in paths.items():
             if path.exists():
                 streams[name] = stack.enter_context(path.open(errors="replace"))
-                streams[name].seek(0, 2)
+                yield from _lines(name, streams[name], tail, since)
         while True:
             idle = True
             for name, path in paths.items():
@@ -57,5 +61,7 @@ def follow(paths: Mapping[str, Path], tail: int | None, since: datetime | None =
                     idle = False
                     *lines, parts[name] = (parts.get(name, "") + text).split("\n")
                     yield from ((name, line) for line in lines)
+            if idle and not any(path.exists() for path in paths.values()):
+                return  # the lab was taken down
             if idle:
                 time.sleep(POLL)

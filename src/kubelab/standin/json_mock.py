@@ -3,7 +3,7 @@
     run.py json-mock      on PORT (80)
 
 `/public` and `/private` hold one entry each, more come by POST; `/client-ip` tells the client's address as a socket
-of both families names it; `/auth-header-required` answers 401 without `Authorization: Bearer 123456`; `/headers`
+of both families names it, `/hostname` the pod; `/auth-header-required` answers 401 without `Authorization: Bearer 123456`; `/headers`
 tells what was sent. What does not exist is 404 with an empty object.
 """
 
@@ -45,6 +45,8 @@ class Store:
         if path.startswith("/client-ip"):
             address = request.talk.peer[0]
             return _json({"client-ip": address if ":" in address else f"::ffff:{address}"})
+        if path.startswith("/hostname"):
+            return _json({"hostname": posix.uname().nodename})
         if path == "/headers":
             return _json({"headers": request.headers})
         if path == "/":

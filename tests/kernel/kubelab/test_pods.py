@@ -28,7 +28,8 @@ async def test_host_network_pod_runs_without_a_plugin(kubelet: KubeletUnderTest)
 
 
 async def test_pod_gets_its_addresses_from_the_plugin(kubelet: KubeletUnderTest) -> None:
-    await kubelet.api.pod("a", "node1", {"containers": [shell("hostname; cat /etc/hosts; exec sleep 1000")]})
+    container = shell("hostname; cat /etc/hosts; exec sleep 1000", resources={"limits": {"memory": "64Mi"}})
+    await kubelet.api.pod("a", "node1", {"containers": [container], "shareProcessNamespace": True})
     await kubelet.api.until(lambda: kubelet.api.events("NetworkNotReady"))
     await kubelet.ground.install_plugin()
     status = await kubelet.until_ready("a")
@@ -41,6 +42,7 @@ async def test_pod_gets_its_addresses_from_the_plugin(kubelet: KubeletUnderTest)
     await kubelet.api.delete("a")
     await kubelet.api.until(lambda: kubelet.api.get_pod("a") is None)
     left = "/run/netns/* /var/lib/cni/results/* /var/lib/kubelet/pods/* /sys/fs/cgroup/kubepods/pod*"
+    left += " /run/kubelab/pods/* /run/kubelab/cgroup/*/kubepods/pod*"
     assert await kubelet.ground.sh(f"ls -d {left} 2>/dev/null || true") == ""
     calls = (await kubelet.ground.sh("cat /run/ptp.calls")).splitlines()
     assert [call.split()[0] for call in calls] == ["ADD", "DEL"]

@@ -35,17 +35,22 @@ def test_exec_logs_and_port_forward(lab: Cluster, web: str) -> None:
             forward.terminate()
 
 
+def sized(rows: int, columns: int) -> str:
+    """What is typed to wait for this size; it is seen when typed, too, so not spelled like what is waited for."""
+    return f"until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.1; done; echo ha''s {rows}\n"
+
+
 def test_terminals(lab: Cluster, web: str) -> None:
     """exec and attach: size, its change, exit codes, Ctrl-C; input and its end."""
 
     def kubectl(*words: str, script: Sequence[Step]) -> tuple[str, int]:
         return on_terminal([str(BIN / "kubectl"), "-n", NS, *words], lab.environment, script)
 
-    resized = [("# ", "stty size\n"), ("31 97", (50, 120)), ("# ", "stty size\n"), ("50 120", "exit 5\n")]
+    resized: list[Step] = [("# ", sized(31, 97)), ("has 31", (50, 120)), ("# ", sized(50, 120)), ("has 50", "exit 5\n")]
     screen, code = kubectl("exec", "-it", web, "--", "sh", script=resized)
     assert (code, "exit code 5" in screen) == (5, True)
-    stopped = [("go", "\x03"), ("# ", "exit\n")]
-    assert kubectl("exec", "-it", web, "--", "sh", "-i", "-c", "echo go; sleep 60", script=stopped[:1])[1] == 130
+    waits = ("exec", "-it", web, "--", "sh", "-c", "echo go; exec sleep 60")
+    assert kubectl(*waits, script=[("go", "\x03")])[1] == 130
 
     reads = "echo reads; while read line; do echo got $line; done; echo end; exit 3"
     lab.apply(
@@ -54,11 +59,11 @@ def test_terminals(lab: Cluster, web: str) -> None:
             restartPolicy="Never"),
     )  # fmt: skip
     lab.kubectl("-n", NS, "wait", "pod/shell", "pod/reader", "--for=condition=Ready", "--timeout=20s")
-    attached = [("", "\nstty size\n"), ("31 97", (50, 120)), ("# ", "stty size\n"), ("50 120", "exit 4\n")]
+    attached = [("", "\n" + sized(31, 97)), *resized[1:]]
     kubectl("attach", "-it", "shell", script=attached)
     assert "got one\ngot two\nend" in lab.kubectl("-n", NS, "attach", "-i", "reader", stdin="one\ntwo\n")
     assert lab.kubectl("-n", NS, "logs", "reader") == "reads\ngot one\ngot two\nend\n"
-    for name, expected in (("shell", 4), ("reader", 3)):
+    for name, expected in (("shell", 5), ("reader", 3)):
         ended = lab.eventually(lambda name=name: state(lab, name)["state"].get("terminated"), f"{name} ends")
         assert ended["exitCode"] == expected
 

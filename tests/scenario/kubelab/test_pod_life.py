@@ -90,7 +90,7 @@ PODS = [
     pod("message", shell("printf why > /tmp/why; exit 1", terminationMessagePath="/tmp/why"), policy="Never"),
     pod("from-log", shell("echo first; echo last words; exit 1",
                           terminationMessagePolicy="FallbackToLogsOnError"), policy="Never"),
-    pod("late", shell(PATIENT), activeDeadlineSeconds=4),
+    pod("late", shell(PATIENT), activeDeadlineSeconds=12),
     pod("non-root", shell(FOREVER), securityContext={"runAsNonRoot": True}),
     pod("needs-map", shell("echo $WANTED; exec sleep 10000", env=[
         {"name": "WANTED", "valueFrom": {"configMapKeyRef": {"name": "late-map", "key": "word"}}}])),

@@ -8,7 +8,9 @@
     storage_class     claims without a class get the default one
     pod_security      Pod Security Standards by the labels of namespaces
     node_restriction  kubelets write their own node and their own pods
+    policies          ValidatingAdmissionPolicies of users, by `conditions`: CEL expressions about a write
     resource_quota    counts and sums of a namespace
+    webhooks          who is asked over the network, between the plugins that change and those that refuse
 
 Namespaces that end, and the 300 seconds of patience that pods have with nodes that do not answer, are in the store and
 in the strategy of pods: they need no plugin.

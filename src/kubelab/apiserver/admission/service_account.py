@@ -5,7 +5,7 @@ token, CA and namespace; Forbidden when the account is missing.
 Source: Kubernetes documentation "Managing Service Accounts", "ServiceAccount admission controller".
 """
 
-import secrets
+import random
 from collections.abc import Iterator
 
 from kubelab.apiserver.accounts import DEFAULT
@@ -62,7 +62,7 @@ def _mount_token(spec: Object) -> None:
     ]
     if not lacking:
         return
-    name = "kube-api-access-" + "".join(secrets.choice(_LETTERS) for _ in range(5))
+    name = "kube-api-access-" + "".join(random.choices(_LETTERS, k=5))
     spec["volumes"] = [*(spec.get("volumes") or ()), {"name": name, "projected": _sources()}]
     for container in lacking:
         mount = {"name": name, "readOnly": True, "mountPath": TOKEN_PATH}

@@ -14,7 +14,7 @@ import msgspec
 
 from kubelab import timestamps
 from kubelab.apiserver.errors import BadRequest
-from kubelab.apiserver.ownership.sets import Set, difference, union, without
+from kubelab.apiserver.ownership.sets import SELF, Set, difference, union
 from kubelab.apiserver.ownership.values import Comparison, compare
 from kubelab.apiserver.schemas import Node
 
@@ -27,7 +27,7 @@ ANCIENT = "ancient-changes"
 _NOBODYS = frozenset(
     ("name", "namespace", "uid", "generation", "managedFields", "resourceVersion", "creationTimestamp", "selfLink")
 )
-_UNOWNED = tuple(("f:metadata", f"f:{name}") for name in _NOBODYS)
+_UNOWNED = frozenset(f"f:{name}" for name in _NOBODYS)
 
 
 @lru_cache(maxsize=8192)
@@ -72,10 +72,12 @@ def identity(entry: Object) -> Identity:
 def unowned(fields: Set) -> Set:
     """`fields` without what belongs to the server and not to any manager."""
     left = {k: v for k, v in fields.items() if k not in ("f:apiVersion", "f:kind")}
-    for path in _UNOWNED:
-        left = without(left, path)
-    if "f:metadata" in left and not left["f:metadata"].keys() - {"."}:
-        del left["f:metadata"]
+    if "f:metadata" in left:
+        owned = {name: node for name, node in left["f:metadata"].items() if name not in _UNOWNED}
+        if owned.keys() - {SELF}:
+            left["f:metadata"] = owned
+        else:
+            del left["f:metadata"]
     return left
 
 
@@ -211,13 +213,17 @@ def _asked(asked: Any, live: list[Object]) -> list[Object]:
         raise BadRequest("metadata.managedFields: want a list of entries")
     known = {identity(e): e for e in live}
     entries = []
-    for entry in map(_compacted, asked):
+    for given in asked:
+        same = known.get(identity(given))
+        if same is not None and given.get("fieldsV1") is same["fieldsV1"]:
+            entries.append(same)
+            continue
+        entry = _compacted(given)
         fields = entry.get("fieldsV1")
         if entry.get("operation") not in ("Apply", "Update") or not isinstance(fields, msgspec.Raw):
             return live
         if not _well_formed(decode(entry)) or not all(isinstance(part, str) for part in identity(entry)):
             return live
-        same = known.get(identity(entry))
         unchanged = same is not None and bytes(same["fieldsV1"]) == bytes(fields)
         entries.append(same if same is not None and unchanged else entry)
     return entries

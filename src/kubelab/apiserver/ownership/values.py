@@ -177,14 +177,19 @@ def _descend(element: str, was: Any, value: Any, node: Node | None, found: Compa
 def _whole(value: Any, node: Node | None, element: str, *, builtin: bool) -> Set:
     """A value that one side has and the other lacks: itself and everything below."""
     if not isinstance(value, dict | list):
-        return {}
-    fields = {e: _whole(v, _below(e, node), e, builtin=builtin) for e, v in (_parts(value, node) or {}).items()}
+        return _LEAF
+    parts = _parts(value, node) or {}
+    fields = {
+        e: _whole(v, _below(e, node), e, builtin=builtin) if isinstance(v, dict | list) else _LEAF
+        for e, v in parts.items()
+    }
     if fields and not (builtin and element[2:] in _ALWAYS_THERE):
         fields[SELF] = {}
     return fields
 
 
 _ABSENT = object()
+_LEAF: Set = {}
 
 
 # ---- merge and prune -------------------------------------------------------------------------------------------------

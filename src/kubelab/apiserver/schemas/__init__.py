@@ -8,6 +8,7 @@ defaulting, validation and strategic merge; definitions for the OpenAPI document
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -27,7 +28,7 @@ _SCALARS: dict[str, Schema] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """A schema with the definitions that its references point to. `extra` stands beside a `$ref`.
 
@@ -47,7 +48,7 @@ class Node:
 
     def child(self, name: str) -> "Node | None":
         """The node of property `name`, or of any property of a map; None when there is none."""
-        declared: Mapping[str, Schema] = self.schema.get("properties") or {}
+        declared = self.properties
         # All entries of a map are one place.
         place = name if name in declared else "*"
         if place not in self._known:
@@ -62,17 +63,21 @@ class Node:
             self._known["[]"] = self._resolve(found) if isinstance(found, Mapping) else None
         return self._known["[]"]
 
-    @property
+    @cached_property
     def properties(self) -> Mapping[str, Schema]:
-        found: Mapping[str, Schema] = self.schema.get("properties", {})
+        found: Mapping[str, Schema] = self.schema.get("properties") or {}
         return found
 
-    @property
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        return tuple(self.schema.get("required", ()))
+
+    @cached_property
     def is_map(self) -> bool:
         """Its fields are entries, whose names no schema declares."""
         return not self.properties
 
-    @property
+    @cached_property
     def closed(self) -> bool:
         """Only declared properties are known here; others are pruned."""
         return (
@@ -81,25 +86,30 @@ class Node:
             and not self.schema.get("x-kubernetes-preserve-unknown-fields")
         )
 
-    @property
+    @cached_property
     def type(self) -> str:
         return str(self.schema.get("type", ""))
 
-    @property
+    @cached_property
     def int_or_string(self) -> bool:
         return bool(self.schema.get("x-kubernetes-int-or-string"))
 
-    @property
+    @cached_property
+    def embedded(self) -> bool:
+        """A whole object inside of another."""
+        return bool(self.schema.get("x-kubernetes-embedded-resource"))
+
+    @cached_property
     def is_resource_amount(self) -> bool:
         """A quantity that is an entry of a map by resources."""
         return self.entry and self.schema.get("format") == "quantity"
 
-    @property
+    @cached_property
     def merge_key(self) -> str | None:
         key: str | None = self.extension("x-kubernetes-patch-merge-key")
         return key
 
-    @property
+    @cached_property
     def merges(self) -> bool:
         return "merge" in (self.extension("x-kubernetes-patch-strategy") or "").split(",")
 

@@ -14,6 +14,7 @@ from kubelab.apiserver.strategies import (
     storage,
     workloads,
 )
+from kubelab.apiserver.strategies.admission import STRATEGIES as ADMISSION
 from kubelab.apiserver.strategies.base import Strategy
 from kubelab.apiserver.strategies.common import NamedStrategy
 from kubelab.apiserver.strategies.custom import CustomStrategy
@@ -51,6 +52,7 @@ _BUILTIN: dict[str, type[NamedStrategy]] = {
     "networkpolicies.networking.k8s.io": networking.NetworkPolicyStrategy,
     "ingresses.networking.k8s.io": networking.IngressStrategy,
     CRDS: DefinitionStrategy,
+    **ADMISSION,
     **STORED,
 }
 

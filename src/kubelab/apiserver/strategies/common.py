@@ -104,23 +104,29 @@ def label_causes(labels: Any, field: str) -> Iterator[Cause]:
 
 def missing_fields(value: Any, node: Node, path: str) -> list[Cause]:
     """One cause per absent required field of a built-in schema. Status is the controllers' and not judged."""
-    causes: list[Cause] = []
-    if isinstance(value, dict):
-        absent = [name for name in node.schema.get("required", ()) if value.get(name) is None]
-        causes += [required(f"{path}.{name}" if path else name) for name in absent]
-        for name, child in value.items():
-            if not path and name in ("status", "metadata"):
-                continue
-            if not isinstance(child, dict | list):
-                continue
-            below = node.child(name)
-            if below is not None:
-                causes += missing_fields(child, below, f"{path}.{name}" if path else name)
-    elif isinstance(value, list) and node.items is not None:
-        for index, child in enumerate(value):
-            if isinstance(child, dict | list):
-                causes += missing_fields(child, node.items, f"{path}[{index}]")
-    return causes
+    return [required(f"{path}{place}".lstrip(".")) for place in _absent(value, node, root=not path)]
+
+
+def _absent(value: Any, node: Node, *, root: bool = False) -> list[str]:
+    """Where required fields are missing below `value`: `.name`, `.ports[0].port`."""
+    if isinstance(value, list):
+        items = node.items
+        if items is None:
+            return []
+        return [
+            f"[{index}]{place}"
+            for index, child in enumerate(value)
+            if isinstance(child, dict | list)
+            for place in _absent(child, items)
+        ]
+    found = [f".{name}" for name in node.required if value.get(name) is None] if node.required else []
+    for name, child in value.items():
+        if not isinstance(child, dict | list) or (root and name in ("status", "metadata")):
+            continue
+        below = node.child(name)
+        if below is not None:
+            found += [f".{name}{place}" for place in _absent(child, below)]
+    return found
 
 
 def selector_causes(selector: Any, field: str) -> Iterator[Cause]:

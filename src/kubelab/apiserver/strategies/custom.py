@@ -5,7 +5,7 @@ from kubelab.apiserver.decoding import Cleaner
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies.base import Object, Strategy
 from kubelab.apiserver.strategies.common import metadata_causes
-from kubelab.apiserver.structural import apply_defaults, validate
+from kubelab.apiserver.structural import apply_defaults, changed_only, validate
 
 
 class CustomStrategy(Strategy):
@@ -20,7 +20,7 @@ class CustomStrategy(Strategy):
         causes = list(metadata_causes(obj["metadata"], self.resource))
         if self.node is not None:
             self._prune(obj)
-            causes += validate(obj, self.node)
+            causes += changed_only(validate(obj, self.node), obj, old)
         return self._ruled(causes, obj, old)
 
     def validate_status(self, obj: Object, old: Object) -> list[Cause]:
@@ -28,7 +28,7 @@ class CustomStrategy(Strategy):
         status = self.node.child("status") if self.node is not None else None
         if status is not None and "status" in obj:
             apply_defaults(obj["status"], status)
-            causes += validate(obj["status"], status, "status")
+            causes += changed_only(validate(obj["status"], status, "status"), obj, old)
         return self._ruled(causes, obj, old)
 
     def _ruled(self, causes: list[Cause], obj: Object, old: Object | None) -> list[Cause]:

@@ -21,6 +21,12 @@ SERVICE_RANGES: ServiceRanges = (ipaddress.IPv4Network("10.96.0.0/16"), ipaddres
 NODE_PORTS = range(30000, 32768)
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
+_CHOICES = {
+    "ipFamilyPolicy": _POLICIES,
+    "externalTrafficPolicy": ("Cluster", "Local"),
+    "internalTrafficPolicy": ("Cluster", "Local"),
+    "trafficDistribution": ("PreferClose", "PreferSameNode", "PreferSameZone"),
+}
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _OUT_OF_RANGE = "provided port is not in the valid range. The range of valid ports is 30000-32767"
 _NO_PORT = "failed to allocate a nodePort: range is full"
@@ -120,8 +126,9 @@ def _spec_causes(spec: Object) -> Iterator[Cause]:
         yield invalid_value("spec.healthCheckNodePort", spec["healthCheckNodePort"], reason)
     if spec.get("sessionAffinity") not in ("None", "ClientIP"):
         yield unsupported("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
-    if spec.get("ipFamilyPolicy") is not None and spec["ipFamilyPolicy"] not in _POLICIES:
-        yield unsupported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], _POLICIES)
+    for field, known in _CHOICES.items():
+        if spec.get(field) is not None and spec[field] not in known:
+            yield unsupported(f"spec.{field}", spec[field], known)
     if spec.get("clusterIP") == "None" and kind in ("NodePort", "LoadBalancer"):
         yield invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services")
     seen: set[Any] = set()

@@ -48,7 +48,17 @@ def endpoint(backend: Backend, service: Object, zones: Mapping[str, str]) -> Obj
         found["hostname"] = backend.hostname
     if zones.get(backend.node):
         found["zone"] = zones[backend.node]
+    if backend.ready and (hints := _hints(backend, service["spec"].get("trafficDistribution"), found.get("zone"))):
+        found["hints"] = hints
     return found
+
+
+def _hints(backend: Backend, wish: str | None, zone: str | None) -> Object:
+    """For whom the endpoint is near, if the Service wishes that traffic stays near."""
+    near = {"forZones": [{"name": zone}]} if zone else {}
+    if wish == "PreferSameNode":
+        return {"forNodes": [{"name": backend.node}], **near}
+    return near if wish in ("PreferSameZone", "PreferClose") else {}
 
 
 def slice_ports(backend: Backend) -> list[Object]:

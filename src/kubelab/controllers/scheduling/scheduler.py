@@ -182,6 +182,8 @@ class Scheduler(Controller):
             conditions = objects.with_condition(status.get("conditions") or (), scheduled, now)
             return {**old, "spec": {**old["spec"], "nodeName": node}, "status": {**status, "conditions": conditions}}
 
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"name": node}}
+        await self.store.review("pods", name, binding, namespace=namespace, subresource="binding", operation="CREATE")
         try:
             await self.store.patch("pods", name, bound, namespace=namespace, subresource="binding")
         except NotFound:

@@ -105,6 +105,22 @@ async def test_a_served_crd_can_change_its_schema(served, widget_crd):
     assert created["spec"]["size"] == 50
 
 
+async def test_what_a_narrower_schema_forbids_may_stay_as_it_is(served, widget_crd):
+    made = await served.create(WIDGETS, widget(size=9, free={"a": 1}), namespace="default")
+    narrower = copy.deepcopy(widget_crd)
+    spec = narrower["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    spec["properties"]["size"]["maximum"] = 5
+    spec["required"] = ["size", "port"]
+    await served.update(CRDS, {**await served.get(CRDS, WIDGETS), "spec": narrower["spec"]})
+    labelled = {**made, "metadata": {**made["metadata"], "labels": {"a": "b"}}}
+    made = await served.update(WIDGETS, labelled)
+    assert made["metadata"]["labels"] == {"a": "b"}
+    with pytest.raises(errors.Invalid, match=r"spec\.size: Invalid value: 8"):
+        await served.update(WIDGETS, {**made, "spec": {**made["spec"], "size": 8}})
+    with pytest.raises(errors.Invalid, match=r"spec\.port: Required value"):
+        await served.update(WIDGETS, {**made, "spec": {**made["spec"], "mode": "b"}})
+
+
 async def test_names_already_in_use_are_not_accepted(served, widget_crd):
     other = copy.deepcopy(widget_crd)
     other["metadata"]["name"] = "gadgets.demo.io"

@@ -6,6 +6,8 @@ import aiohttp
 import pytest
 from unit.kubelab.apiserver.wire import CONFIG_MAPS, MERGE, body, context, make, read_events
 
+from kubelab.apiserver.strategies.definitions import CRDS
+
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
 
 
@@ -44,6 +46,15 @@ async def test_what_was_read_can_be_written_to_a_subresource_and_again(http):
     patch = {"metadata": {"labels": {"a": "b"}}}
     patched = await body(http, "PATCH", name, json=patch, headers=MERGE)
     assert (patched["metadata"]["labels"]["a"], patched["spec"]) == ("b", final["spec"])
+
+
+async def test_the_service_kubernetes_is_there_again_when_it_was_deleted(http):
+    services = "/api/v1/namespaces/default/services"
+    before = await body(http, "GET", f"{services}/kubernetes")
+    await body(http, "DELETE", f"{services}/kubernetes")
+    after = await body(http, "GET", f"{services}/kubernetes")
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
 
 
 async def test_both_families_are_served(server, tmp_path):
@@ -90,6 +101,27 @@ async def test_unknown_fields_warn_or_refuse_as_asked(http):
     async with http.post(CONFIG_MAPS + "?fieldValidation=Warn", json=wrong) as response:
         assert response.status == 201
         assert response.headers["Warning"] == '299 - "unknown field \\"dat\\""'
+
+
+async def test_versions_that_should_not_be_used_any_more_warn(http, server):
+    async with http.get("/api/v1/namespaces/default/endpoints") as response:
+        expected = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+        assert response.headers["Warning"] == f'299 - "{expected}"'
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    versions = [
+        {"name": "v1", "served": True, "storage": True, "schema": schema},
+        {"name": "v1beta1", "served": True, "storage": False, "schema": schema, "deprecated": True},
+        {"name": "v1alpha1", "served": True, "storage": False, "schema": schema, "deprecated": True,
+         "deprecationWarning": "use v1"},
+    ]  # fmt: skip
+    names = {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"}
+    spec = {"group": "demo.io", "scope": "Cluster", "names": names, "versions": versions}
+    await server.store.create(CRDS, {"metadata": {"name": "widgets.demo.io"}, "spec": spec})
+    for version, warning in (
+        ("v1", None), ("v1beta1", '299 - "demo.io/v1beta1 Widget is deprecated; use demo.io/v1 Widget"'), ("v1alpha1", '299 - "use v1"')
+    ):  # fmt: skip
+        async with http.get(f"/apis/demo.io/{version}/widgets") as response:
+            assert response.headers.get("Warning") == warning
 
 
 async def test_collections_are_deleted_by_selector(http):

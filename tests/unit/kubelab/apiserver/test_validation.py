@@ -166,6 +166,13 @@ async def test_keys_of_config_maps(store):
     assert "duplicate of key present in binaryData" in (await refused(store, "configmaps", both)).message
 
 
+@pytest.mark.parametrize("field", ["externalTrafficPolicy", "internalTrafficPolicy", "trafficDistribution"])
+async def test_services_choose_from_what_there_is(store, field):
+    spec = {"type": "NodePort", "ports": [{"port": 80}], field: "Nearby"}
+    error = await refused(store, "services", {"metadata": {"name": "a"}, "spec": spec})
+    assert [(c.field, c.reason) for c in error.causes] == [(f"spec.{field}", "FieldValueNotSupported")]
+
+
 async def test_ranges_that_are_full_are_the_servers_fault(store, monkeypatch):
     monkeypatch.setattr(services, "NODE_PORTS", range(30000, 30001))
     spec = {"type": "NodePort", "ports": [{"port": 80}]}

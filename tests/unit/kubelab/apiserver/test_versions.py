@@ -66,6 +66,21 @@ async def test_without_conversion_fields_are_as_the_version_has_them(server, htt
     )
 
 
+async def test_who_asks_for_a_version_that_is_going_is_told(server, http):
+    crd = definition()
+    crd["spec"]["versions"][0]["deprecated"] = True
+    await server.store.create(CRDS, crd)
+    async with http.get(OLD) as response:
+        assert response.headers["Warning"] == '299 - "demo.io/v1beta1 Host is deprecated; use demo.io/v1 Host"'
+    async with http.get(NEW) as response:
+        assert "Warning" not in response.headers
+    crd = await server.store.get(CRDS, "hosts.demo.io")
+    own = {"versions": [{**crd["spec"]["versions"][0], "deprecationWarning": "move on"}, crd["spec"]["versions"][1]]}
+    await server.store.patch(CRDS, "hosts.demo.io", {"spec": own})
+    async with http.get(OLD) as response:
+        assert response.headers["Warning"] == '299 - "move on"'
+
+
 async def test_a_webhook_converts_what_is_written_read_and_watched(server, http, converted):
     await body(http, "POST", OLD, status=201, json={"metadata": {"name": "a"}, "spec": {"address": "h:80"}})
     new = await body(http, "GET", f"{NEW}/a")

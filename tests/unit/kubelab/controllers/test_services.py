@@ -43,6 +43,34 @@ async def test_slices_follow_pods_in_both_families(cluster: Cluster) -> None:
     assert found["IPv4"]["metadata"]["ownerReferences"][0]["kind"] == "Service"
 
 
+async def test_traffic_that_shall_stay_near_has_hints(cluster: Cluster) -> None:
+    for name, zone in (("n1", "east"), ("n2", "")):
+        await cluster.node(name)
+        labels = {"topology.kubernetes.io/zone": zone} if zone else {}
+        await cluster.store.patch("nodes", name, {"metadata": {"labels": labels}})
+    await cluster.store.create("services", service("web", trafficDistribution="PreferClose"))
+    await cluster.store.create("deployments.apps", deployment("web", 2))
+    await cluster.roll()
+
+    def hints() -> dict[str, Any]:
+        return {one["nodeName"]: one.get("hints") for one in slices(cluster)["IPv4"]["endpoints"]}
+
+    async def wishes(what: str | None) -> None:
+        await cluster.store.patch("services", "web", {"spec": {"trafficDistribution": what}}, namespace="default")
+        await cluster.settle()
+
+    east = {"forZones": [{"name": "east"}]}
+    assert hints() == {"n1": east, "n2": None}
+    await wishes("PreferSameNode")
+    assert hints() == {"n1": {"forNodes": [{"name": "n1"}], **east}, "n2": {"forNodes": [{"name": "n2"}]}}
+    (away,) = [pod for pod in cluster.pods(app="web") if pod["spec"]["nodeName"] == "n2"]
+    await cluster.ready(away, False)
+    await cluster.settle()
+    assert hints()["n2"] is None
+    await wishes(None)
+    assert hints() == {"n1": None, "n2": None}
+
+
 async def test_readiness_termination_and_deletion(cluster: Cluster) -> None:
     await cluster.node("n1")
     await cluster.store.create("services", service("web"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubelab.kubelet.answers import answer
+from kubelab.kubelet.answers import MOST, answer
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -24,6 +24,11 @@ async def test_what_it_says_and_how_it_ends() -> None:
     done = await shell("echo one; echo two >&2; kill -9 $$", merged=True)
     assert (done.code, done.out, done.err) == (-9, b"one\ntwo\n", b"")
     assert (await shell("cat")).out == b""
+
+
+async def test_who_says_too_much_is_heard_out_and_cut_short() -> None:
+    done = await shell(f"head -c {3 * MOST} /dev/zero; exit 4")
+    assert (done.code, len(done.out)) == (4, MOST)
 
 
 async def test_what_is_no_program_is_refused() -> None:

@@ -42,9 +42,8 @@ async def test_too_much_local_storage_evicts(
     for name in ("m", "d"):  # these may
         (tmp_path / name / "f").write_bytes(b"x" * (2 << 20))
     places = Places({"v": tmp_path / "v", "m": tmp_path / "m"}, {"c": tmp_path / "c", "d": tmp_path / "d"})
+    assert endings.overflow(*endings.limited(pod()), places) == ""
     waiting = asyncio.create_task(ending(pod(), timestamps.now(), places))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
     (tmp_path / place / "deep" / "f").write_bytes(b"x" * size)
     assert await asyncio.wait_for(waiting, 5) == Ending("Evicted", words, "Warning", 1.0, evicted=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from kubelab.kubelet import probes
+from kubelab.kubelet import lifecycle, probes
 
 
 async def verdicts(results: list[bool], **probe: object) -> list[tuple[bool, int]]:
@@ -137,3 +137,32 @@ async def test_grpc_health_of_a_real_server() -> None:
         await server.stop(None)
     with pytest.raises(probes.ProbeFailedError, match="timeout: failed to connect service"):
         await probes.attempt({"grpc": {"port": port}}, {"name": "c"}, "127.0.0.1", refuse)
+
+
+async def answering(text: bytes) -> asyncio.Server:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.readline()
+            writer.write(text)
+            await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "port"), [(b"x" * 200_000, 0), (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:99999/\r\n\r\n", 0),
+                       (b"", 99999)]
+)  # fmt: skip
+async def test_an_answer_that_makes_no_sense_is_a_failure(said: bytes, port: int) -> None:
+    """Of a probe, which goes on; and of a hook, after which the pod goes."""
+    async with await answering(said) as server:
+        target = {"port": port or server.sockets[0].getsockname()[1]}
+        with pytest.raises(probes.ProbeFailedError):
+            await probes.attempt({"httpGet": target}, {"name": "c"}, "127.0.0.1", no_exec)
+        with pytest.raises(lifecycle.HookError):
+            await lifecycle.run({"httpGet": target}, {"name": "c"}, "127.0.0.1", no_exec, 5)
+
+
+async def no_exec(command: list[str], timeout: float) -> tuple[int, str]:
+    raise AssertionError("nobody executes anything")

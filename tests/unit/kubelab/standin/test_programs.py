@@ -27,6 +27,7 @@ def test_json_mock(address: str) -> None:
         assert mock.json("/private/1") == {"id": 1, "body": "secret information"}
         wanted = "::ffff:127.0.0.1" if address == "127.0.0.1" else address
         assert mock.json("/client-ip", address=address) == {"client-ip": wanted}
+        assert mock.json("/hostname") == {"hostname": os.uname().nodename}
         assert mock.ask("/auth-header-required")[0] == 401
         assert mock.ask("/auth-header-required", headers={"Authorization": "Bearer 123456"})[0] == 200
         assert mock.json("/headers", headers={"X-Very-Secret-Token": "42"})["headers"]["x-very-secret-token"] == "42"

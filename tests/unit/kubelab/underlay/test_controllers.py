@@ -25,6 +25,7 @@ def test_hierarchies_are_known_by_their_controllers_or_their_name(tmp_path: Path
         "cgroup /sys/fs/cgroup/systemd cgroup rw,nosuid,xattr,name=systemd 0 0",
         "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,cpu,cpuacct 0 0",
         "cgroup /mnt/again cgroup rw,cpu,cpuacct 0 0",
+        "cgroup /sys/fs/cgroup/memory cgroup ro,memory 0 0",
         "cgroup /sys/fs/cgroup/memory cgroup ro,nosuid,memory 0 0",
         "tmpfs /sys/fs/cgroup tmpfs ro,mode=755 0 0",
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubelab.apiserver.admission.base import Write
+from kubelab.apiserver.admission.base import UPDATE, Write
 from kubelab.apiserver.errors import not_found
 from kubelab.apiserver.requests import ASKED
 from kubelab.apiserver.selectors import LabelSelector, from_spec
@@ -82,7 +82,7 @@ class Match:
         )
 
     def concerns(self, write: Write) -> bool:
-        """Whether a write of such a resource can match."""
+        """Whether a write of such a resource can match, whatever is written, and how."""
         resource = write.resource
         if resource.group == _EXEMPT:
             return False
@@ -90,6 +90,8 @@ class Match:
 
     def version(self, write: Write) -> str | None:
         """The version of the resource in which the write matches. Raises NotFound for a namespace that is gone."""
+        if write.subresource == "binding" and write.verb == UPDATE:
+            return None  # That a pod gets a node was asked about as the creation of a binding.
         if not self._selects(write):
             return None
         asked = asked_version(write)

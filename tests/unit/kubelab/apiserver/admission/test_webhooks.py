@@ -10,6 +10,7 @@ from unit.kubelab.apiserver.webhook import allow, configuration, deny, label, pa
 from unit.kubelab.apiserver.wire import CONFIG_MAPS, MERGE, body, context
 
 from kubelab.apiserver.server import ApiServer
+from kubelab.apiserver.subresources import bind_pod
 
 MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
@@ -122,6 +123,10 @@ async def test_subresources_that_store_nothing_are_asked_about_as_what_they_are(
     template = {"metadata": {"labels": {"a": "b"}}, "spec": pod["spec"]}
     deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
     await store.create("deployments.apps", deployment, namespace="default")
+    everything = rules("*/*", operations=("UPDATE",))
+    await install(server, "Mutating", {"clientConfig": webhook.at("/m", allow), "rules": everything})
+    await bind_pod(store, "default", "p", node="n1")
+    assert webhook.seen["/m"] == []
     both = [
         *rules("pods/eviction", "pods/exec", "pods/binding", operations=("CREATE", "CONNECT")),
         *rules("deployments/scale", group="apps", operations=("UPDATE",)),
@@ -130,13 +135,13 @@ async def test_subresources_that_store_nothing_are_asked_about_as_what_they_are(
     base = "/api/v1/namespaces/default/pods/p"
     await body(http, "POST", f"{base}/eviction", status=400, json={"metadata": {"name": "p"}})
     await body(http, "POST", f"{base}/exec?command=ls&command=-l&stdin=true", status=400)
-    await body(http, "POST", f"{base}/binding", status=400, json={"target": {"name": "n1"}})
+    await body(http, "POST", f"{base}/binding", status=400, json={"target": {"name": "n2"}})
     scale = "/apis/apps/v1/namespaces/default/deployments/d/scale"
     await body(http, "PATCH", scale, status=400, json={"spec": {"replicas": 3}}, headers=MERGE)
     eviction, execution, binding, scaling = webhook.seen["/v"]
     assert eviction["kind"] == {"group": "policy", "version": "v1", "kind": "Eviction"}
     assert (execution["operation"], execution["object"]["command"], execution["name"]) == ("CONNECT", ["ls", "-l"], "p")
-    assert binding["object"]["target"] == {"name": "n1"}
+    assert binding["object"]["target"] == {"name": "n2"}
     assert scaling["kind"] == {"group": "autoscaling", "version": "v1", "kind": "Scale"}
     assert (scaling["object"]["spec"], scaling["oldObject"]["spec"]) == ({"replicas": 3}, {"replicas": 1})
     assert (await store.get("deployments.apps", "d", namespace="default"))["spec"]["replicas"] == 1

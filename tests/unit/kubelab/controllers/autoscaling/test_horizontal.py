@@ -218,6 +218,23 @@ async def test_what_it_points_to_must_be_there_and_of_one_autoscaler(scaling: Sc
     assert scaling.replicas == 4
 
 
+@pytest.mark.parametrize(
+    ("kind", "resource", "version"),
+    [("ReplicationController", "replicationcontrollers", "v1"), ("StatefulSet", "statefulsets.apps", "apps/v1")],
+)
+async def test_whatever_has_a_scale_is_scaled(scaling: Scaling, kind: str, resource: str, version: str) -> None:
+    pods = template(app="db")
+    pods["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}}
+    selector = {"app": "db"} if kind == "ReplicationController" else {"matchLabels": {"app": "db"}}
+    more = {"serviceName": "db", "podManagementPolicy": "Parallel"} if kind == "StatefulSet" else {}
+    spec = {"replicas": 2, "selector": selector, "template": pods, **more}
+    await scaling.store.create(resource, {"metadata": {"name": "db"}, "spec": spec}, namespace="default")
+    await scaling.autoscale("db", scaleTargetRef={"apiVersion": version, "kind": kind, "name": "db"})
+    await scaling.measures(100)
+    assert (scaling.store.peek(resource, "db", namespace="default") or {})["spec"]["replicas"] == 4
+    assert scaling.replicas == 2
+
+
 async def test_its_own_status_is_no_reason_to_look_again(scaling: Scaling) -> None:
     scaling.measured.served = False
     await scaling.autoscale()
