@@ -87,11 +87,12 @@ def pod_to_local_nodeport(actors: Actors, options: Options, part: Part) -> Itera
 def pod_to_host(actors: Actors, options: Options, part: Part) -> Iterator[Action]:
     for source in _clients(actors, part):
         for node in _managed(actors):
+            labels = {"where": "own" if node.name == source.node else "other"}
             for kind, address in node.addresses:
                 family = family_of(address)
-                if family not in _common(actors, source):
+                if family not in _common(actors, source) or not has(labels, part.target):
                     continue
-                target = Peer(name=node.name, address=address, labels={"node": node.name})
+                target = Peer(name=node.name, address=address, labels=labels)
                 yield Action(
                     scenario="pod-to-host", name=f"ping-ipv{family}-{_ADDRESS_TYPES.get(kind, kind)}", source=source,
                     target=target, family=family, command=ping(address, options),

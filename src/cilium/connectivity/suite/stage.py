@@ -35,8 +35,8 @@ class Stage:
         options = self._options
         wanted = list(objects(options.namespace, options.images, single_node=options.single_node))
         wanted += list(ccnp_objects(options.images)) if ccnp else []
-        if options.force_deploy:
-            await self.remove([item for item in wanted if item["kind"] == "Namespace"])
+        namespaces = [item["metadata"]["name"] for item in wanted if item["kind"] == "Namespace"]
+        await (self.remove(namespaces) if options.force_deploy else self._ended(namespaces, only_going=True))
         for item in wanted:
             if await self._cluster.create(item) and item["kind"] in _SHOWN:
                 self._say("✨", f"Deploying {_SHOWN[item['kind']]} {_key(item)}...")
@@ -48,15 +48,20 @@ class Stage:
         await self._settle(found)
         return found
 
-    async def remove(self, namespaces: Sequence[Object]) -> None:
+    async def remove(self, namespaces: Sequence[str]) -> None:
         """Namespaces, and all that is in them."""
-        for item in namespaces:
-            if await self._cluster.delete(item):
-                self._say("🔥", f"Deleting namespace {item['metadata']['name']}...")
+        for name in namespaces:
+            if await self._cluster.delete({"kind": "Namespace", "metadata": {"name": name}}):
+                self._say("🔥", f"Deleting namespace {name}...")
+        await self._ended(namespaces)
+
+    async def _ended(self, namespaces: Sequence[str], *, only_going: bool = False) -> None:
+        """`only_going`: of those that somebody has deleted; nothing can be made in them any more."""
 
         async def left() -> str:
-            found = [await self._cluster.find("Namespace", item["metadata"]["name"]) for item in namespaces]
-            return ", ".join(one["metadata"]["name"] for one in found if one)
+            found = [one for name in namespaces if (one := await self._cluster.find("Namespace", name))]
+            kept = [one["metadata"] for one in found if not only_going or "deletionTimestamp" in one["metadata"]]
+            return ", ".join(metadata["name"] for metadata in kept)
 
         await until(left, self._options.patience, "the end of namespaces")
 
