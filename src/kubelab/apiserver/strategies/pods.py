@@ -23,6 +23,7 @@ from kubelab.apiserver.strategies.containers import (
     default_requests,
     host_port_causes,
 )
+from kubelab.apiserver.strategies.volumes import volume_causes
 
 _POLICIES = ("Always", "OnFailure", "Never")
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -229,7 +230,7 @@ def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cau
         yield required(f"{path}.containers")
     volumes: set[str] = set()
     for index, volume in enumerate(spec.get("volumes") or ()):
-        yield from _volume_causes(volume, f"{path}.volumes[{index}]", volumes)
+        yield from volume_causes(volume, f"{path}.volumes[{index}]", volumes)
     volumes.update(claims)
     known: set[str] = set()
     for kind in _CONTAINER_LISTS:
@@ -241,20 +242,6 @@ def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cau
             known.add(name)
             yield from container_causes(container, where, volumes, host_network=bool(spec.get("hostNetwork")))
     yield from host_port_causes(spec.get("containers"), f"{path}.containers")
-
-
-def _volume_causes(volume: Object, path: str, known: set[str]) -> Iterator[Cause]:
-    name = volume.get("name") or ""
-    if name in known:
-        yield duplicate(f"{path}.name", name)
-    elif name:
-        yield from (invalid_value(f"{path}.name", name, why) for why in names.label(name))
-    known.add(name)
-    kinds = [kind for kind in volume if kind != "name"]
-    for kind in kinds[1:]:
-        yield Cause(f"{path}.{kind}", "FieldValueForbidden", "Forbidden: may not specify more than 1 volume type")
-    if isinstance(volume.get("hostPath"), dict) and ".." in str(volume["hostPath"].get("path", "")).split("/"):
-        yield invalid_value(f"{path}.hostPath.path", volume["hostPath"]["path"], "must not contain '..'")
 
 
 def update_causes(spec: Object, old: Object) -> Iterator[Cause]:

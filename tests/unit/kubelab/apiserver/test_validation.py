@@ -71,6 +71,30 @@ async def test_containers(store, container, field, message):
     assert message in told[f"spec.containers[0].{field}"]
 
 
+def _item(kind, **more):
+    return lambda path: {kind: {**more, "items": [{"key": "k", "path": path}]}}
+
+
+def _projected(source):
+    return lambda path: {"projected": {"sources": [source(path)]}}
+
+
+SHOWN = [
+    (_item("configMap", name="c"), "configMap.items[0]"),
+    (_item("secret", secretName="c"), "secret.items[0]"),
+    (_projected(_item("secret", name="c")), "projected.sources[0].secret.items[0]"),
+    (
+        _projected(lambda path: {"serviceAccountToken": {"path": path}}),
+        "projected.sources[0].serviceAccountToken",
+    ),
+    (
+        lambda path: {"downwardAPI": {"items": [{"path": path, "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        "downwardAPI.items[0]",
+    ),
+]
+"""Volumes that show a file of that path, and the field that says so."""
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "message"),
     [
@@ -79,6 +103,17 @@ async def test_containers(store, container, field, message):
             {"volumes": [{"name": "v", "emptyDir": {}, "configMap": {"name": "c"}}]},
             "spec.volumes[0].configMap",
             "Forbidden: may not specify more than 1 volume type",
+        ),
+        *(
+            ({"volumes": [{"name": "v", **volume(path)}]}, f"spec.volumes[0].{field}.path", why)
+            for volume, field in SHOWN
+            for path, why in (
+                ("../../etc/passwd", "must not contain '..'"),
+                ("a/../../b", "must not contain '..'"),
+                ("/etc/passwd", "must be a relative path"),
+                ("..data", "must not start with '..'"),
+                ("", "Required value"),
+            )
         ),
         ({"nodeSelector": {"a b": "c"}}, "spec.nodeSelector", "name part must consist of alphanumeric characters"),
         (
