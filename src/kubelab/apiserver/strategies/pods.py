@@ -15,6 +15,7 @@ from kubelab.apiserver.strategies.common import (
     qualified_name,
     required,
     same_content,
+    selector_causes,
     unsupported,
 )
 from kubelab.apiserver.strategies.containers import (
@@ -32,6 +33,7 @@ _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreach
 _DEFAULT_GRACE = 30
 _LARGEST = 2**31 - 1
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_REQUIRED, _PREFERRED = (f"{how}DuringSchedulingIgnoredDuringExecution" for how in ("required", "preferred"))
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _GIVEN = ("nodeName", "priority", "preemptionPolicy")
 """What the server gave the pod: an update may leave it out."""
@@ -180,7 +182,7 @@ def qos_class(spec: Object) -> str:
 
 def pod_spec_causes(spec: Object, path: str, *, claims: Iterable[str] = ()) -> list[Cause]:
     """`claims`: volumes that pods of a template get besides its own."""
-    causes = list(_list_causes(spec, path, claims))
+    causes = [*_list_causes(spec, path, claims), *_neighbour_causes(spec, path)]
     if spec.get("restartPolicy") not in _POLICIES:
         causes.append(unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), _POLICIES))
     if spec.get("dnsPolicy") not in _DNS_POLICIES:
@@ -223,6 +225,22 @@ def _toleration_causes(tolerations: Any, path: str) -> Iterator[Cause]:
         if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
             why = "effect must be 'NoExecute' when `tolerationSeconds` is set"
             yield invalid_value(f"{where}.effect", toleration.get("effect") or "", why)
+
+
+def _neighbour_causes(spec: Object, path: str) -> Iterator[Cause]:
+    """Selectors of pods, near which or far from which this one wants to be."""
+    terms = [
+        (term, f"topologySpreadConstraints[{i}]") for i, term in enumerate(spec.get("topologySpreadConstraints") or ())
+    ]
+    for kind in ("podAffinity", "podAntiAffinity"):
+        wanted = (spec.get("affinity") or {}).get(kind) or {}
+        for i, term in enumerate(wanted.get(_REQUIRED) or ()):
+            terms.append((term, f"affinity.{kind}.{_REQUIRED}[{i}]"))
+        for i, weighted in enumerate(wanted.get(_PREFERRED) or ()):
+            terms.append((weighted.get("podAffinityTerm") or {}, f"affinity.{kind}.{_PREFERRED}[{i}].podAffinityTerm"))
+    for term, where in terms:
+        for field in ("labelSelector", "namespaceSelector"):
+            yield from selector_causes(term.get(field), f"{path}.{where}.{field}")
 
 
 def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cause]:
