@@ -90,7 +90,8 @@ class Container:
         self.state = ContainerState()
         self.attempt = 0
         self.process: Running | None = None
-        self._stopping = False
+        self._stopping, self._grace = False, 0.0
+        self._lives = False  # somebody waits for the end of ``process``
         self._killer: asyncio.Task[None] | None = None
         self._over = asyncio.Event()  # of its last life, the end was written down
         self.settled = asyncio.Event()  # started, its startup probe and postStart hook done; or ended
@@ -128,13 +129,17 @@ class Container:
 
     async def stop(self, grace: float) -> None:
         """SIGTERM, then SIGKILL after ``grace`` seconds; ``run`` returns. Returns when the end is in ``state``."""
-        self._stopping = True
+        self._stopping, self._grace = True, grace
         self._wake.set()
         self.settled.set()
-        if self.process is not None and self.running:
-            await self._terminate(self.process, grace)
+        if (process := self.process) is not None and self.running:
+            await self._terminate(process, grace)
             with suppress(TimeoutError):  # whoever follows the log waits for word of the end
-                await asyncio.wait_for(self._over.wait(), END_LIMIT)
+                async with asyncio.timeout(END_LIMIT):
+                    if self._lives:
+                        await self._over.wait()
+                    else:
+                        self._ended(await process.wait(), "")
 
     def lost(self) -> None:
         """The pod has ended before anybody knew how the container would."""
@@ -196,9 +201,13 @@ class Container:
             asyncio.create_task(self._watch_over(self.process)),
             asyncio.create_task(keep(self.log_path(self.attempt), self._inotify)),
         ]
+        if self._stopping:  # while it was started: nobody has told it
+            self._kill(self.process, self._grace)
+        self._lives = True
         try:
             end = await self.process.wait()
         finally:
+            self._lives = False
             for task in (*tasks, *([self._killer] if self._killer else [])):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

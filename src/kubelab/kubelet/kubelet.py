@@ -129,8 +129,9 @@ class Kubelet:
             worker.event("Warning", "FailedSync", "internal error, see the kubelet's log")
             await asyncio.sleep(WORKER_RETRY)
             self.workers.pop(worker.uid, None)
-            if not worker.gone:
-                self._assign(worker.pod)
+            self._assign(worker.pod)
+            if worker.gone:  # what is left of it still has to go
+                self.workers[worker.uid].vanished()
             return
         self.workers.pop(worker.uid, None)
         self._references.keep(left.pod for left in self.workers.values())

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import aiohttp
 import msgspec
 import structlog
 
-from kubelab.apiserver.errors import ApiError
 from kubelab.apiserver.kubelets import Kubelets
 from kubelab.apiserver.store import Store
 from kubelab.metrics.samples import PodKey, PodUsage, Sample, Usage, pod_usage, sample_of, usage_of
@@ -90,15 +88,7 @@ class Collector:
             async with asyncio.timeout(PATIENCE), session.get(endpoint.url("/stats/summary", [])) as answer:
                 answer.raise_for_status()
                 return sample_of(msgspec.json.decode(await answer.read()), self._clock())
-        except (
-            ApiError,
-            aiohttp.ClientError,
-            OSError,
-            TimeoutError,
-            msgspec.DecodeError,
-            KeyError,
-            TypeError,
-        ) as error:
+        except Exception as error:  # whatever is wrong with one of them, all others are measured
             if node not in self._failing:
                 log.info("no metrics of a node", node=node, why=f"{type(error).__name__}: {error}")
             return None

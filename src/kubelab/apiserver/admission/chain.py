@@ -1,6 +1,7 @@
 """The plugins of this server, in the order of the real one: what changes first, quotas last."""
 
 from kubelab.apiserver.admission.base import Chain, Plugin
+from kubelab.apiserver.admission.certificate_subject import CertificateSubjectRestriction
 from kubelab.apiserver.admission.limit_ranger import LimitRanger
 from kubelab.apiserver.admission.node_restriction import NodeRestriction
 from kubelab.apiserver.admission.pod_security import PodSecurity
@@ -24,6 +25,7 @@ def plugins(rbac: RbacAuthorizer, authorizer: Authorizer, *policies: Plugin) -> 
             PriorityAdmission(),
             StorageClassAdmission(),
             Escalation(rbac, authorizer),
+            CertificateSubjectRestriction(),
             *policies,
             QuotaAdmission(),
         ]

@@ -9,7 +9,7 @@ from kubelab.apiserver.cel.checks import condition_causes, policy_causes
 from kubelab.apiserver.errors import Cause
 from kubelab.apiserver.strategies import names
 from kubelab.apiserver.strategies.base import Object
-from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, unsupported
+from kubelab.apiserver.strategies.common import NamedStrategy, invalid_value, required, selector_causes, unsupported
 
 _GROUP = "admissionregistration.k8s.io"
 
@@ -60,7 +60,14 @@ def _webhook_causes(webhook: Object, path: str) -> Iterator[Cause]:
         shown = list(webhook.get("admissionReviewVersions") or ())
         why = "must include at least one of v1, v1beta1"
         yield invalid_value(f"{path}.admissionReviewVersions", shown, why)
+    yield from _match_causes(webhook, path)
     yield from condition_causes(webhook.get("matchConditions"), f"{path}.matchConditions")
+
+
+def _match_causes(matches: Object | None, path: str) -> Iterator[Cause]:
+    """Of a webhook, of what a policy or a binding matches."""
+    for field in ("namespaceSelector", "objectSelector"):
+        yield from selector_causes((matches or {}).get(field), f"{path}.{field}")
 
 
 class AdmissionPolicyStrategy(NamedStrategy):
@@ -83,7 +90,10 @@ class AdmissionPolicyStrategy(NamedStrategy):
         if not isinstance(spec, dict):
             return [*causes, required("spec")]
         if self.resource.kind == "ValidatingAdmissionPolicy":
-            return [*causes, *policy_causes(spec)]
+            constraints = _match_causes(spec.get("matchConstraints"), "spec.matchConstraints")
+            return [*causes, *constraints, *policy_causes(spec)]
+        causes += _match_causes(spec.get("matchResources"), "spec.matchResources")
+        causes += selector_causes((spec.get("paramRef") or {}).get("selector"), "spec.paramRef.selector")
         if not spec.get("policyName"):
             causes.append(required("spec.policyName"))
         if not spec.get("validationActions"):

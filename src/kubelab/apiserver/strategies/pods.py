@@ -15,6 +15,7 @@ from kubelab.apiserver.strategies.common import (
     qualified_name,
     required,
     same_content,
+    selector_causes,
     unsupported,
 )
 from kubelab.apiserver.strategies.containers import (
@@ -23,6 +24,7 @@ from kubelab.apiserver.strategies.containers import (
     default_requests,
     host_port_causes,
 )
+from kubelab.apiserver.strategies.volumes import volume_causes
 
 _POLICIES = ("Always", "OnFailure", "Never")
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -31,6 +33,7 @@ _NODE_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreach
 _DEFAULT_GRACE = 30
 _LARGEST = 2**31 - 1
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_REQUIRED, _PREFERRED = (f"{how}DuringSchedulingIgnoredDuringExecution" for how in ("required", "preferred"))
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _GIVEN = ("nodeName", "priority", "preemptionPolicy")
 """What the server gave the pod: an update may leave it out."""
@@ -179,7 +182,7 @@ def qos_class(spec: Object) -> str:
 
 def pod_spec_causes(spec: Object, path: str, *, claims: Iterable[str] = ()) -> list[Cause]:
     """`claims`: volumes that pods of a template get besides its own."""
-    causes = list(_list_causes(spec, path, claims))
+    causes = [*_list_causes(spec, path, claims), *_neighbour_causes(spec, path)]
     if spec.get("restartPolicy") not in _POLICIES:
         causes.append(unsupported(f"{path}.restartPolicy", spec.get("restartPolicy"), _POLICIES))
     if spec.get("dnsPolicy") not in _DNS_POLICIES:
@@ -224,12 +227,28 @@ def _toleration_causes(tolerations: Any, path: str) -> Iterator[Cause]:
             yield invalid_value(f"{where}.effect", toleration.get("effect") or "", why)
 
 
+def _neighbour_causes(spec: Object, path: str) -> Iterator[Cause]:
+    """Selectors of pods, near which or far from which this one wants to be."""
+    terms = [
+        (term, f"topologySpreadConstraints[{i}]") for i, term in enumerate(spec.get("topologySpreadConstraints") or ())
+    ]
+    for kind in ("podAffinity", "podAntiAffinity"):
+        wanted = (spec.get("affinity") or {}).get(kind) or {}
+        for i, term in enumerate(wanted.get(_REQUIRED) or ()):
+            terms.append((term, f"affinity.{kind}.{_REQUIRED}[{i}]"))
+        for i, weighted in enumerate(wanted.get(_PREFERRED) or ()):
+            terms.append((weighted.get("podAffinityTerm") or {}, f"affinity.{kind}.{_PREFERRED}[{i}].podAffinityTerm"))
+    for term, where in terms:
+        for field in ("labelSelector", "namespaceSelector"):
+            yield from selector_causes(term.get(field), f"{path}.{where}.{field}")
+
+
 def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cause]:
     if not spec.get("containers"):
         yield required(f"{path}.containers")
     volumes: set[str] = set()
     for index, volume in enumerate(spec.get("volumes") or ()):
-        yield from _volume_causes(volume, f"{path}.volumes[{index}]", volumes)
+        yield from volume_causes(volume, f"{path}.volumes[{index}]", volumes)
     volumes.update(claims)
     known: set[str] = set()
     for kind in _CONTAINER_LISTS:
@@ -241,20 +260,6 @@ def _list_causes(spec: Object, path: str, claims: Iterable[str]) -> Iterator[Cau
             known.add(name)
             yield from container_causes(container, where, volumes, host_network=bool(spec.get("hostNetwork")))
     yield from host_port_causes(spec.get("containers"), f"{path}.containers")
-
-
-def _volume_causes(volume: Object, path: str, known: set[str]) -> Iterator[Cause]:
-    name = volume.get("name") or ""
-    if name in known:
-        yield duplicate(f"{path}.name", name)
-    elif name:
-        yield from (invalid_value(f"{path}.name", name, why) for why in names.label(name))
-    known.add(name)
-    kinds = [kind for kind in volume if kind != "name"]
-    for kind in kinds[1:]:
-        yield Cause(f"{path}.{kind}", "FieldValueForbidden", "Forbidden: may not specify more than 1 volume type")
-    if isinstance(volume.get("hostPath"), dict) and ".." in str(volume["hostPath"].get("path", "")).split("/"):
-        yield invalid_value(f"{path}.hostPath.path", volume["hostPath"]["path"], "must not contain '..'")
 
 
 def update_causes(spec: Object, old: Object) -> Iterator[Cause]:

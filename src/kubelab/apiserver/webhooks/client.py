@@ -79,7 +79,7 @@ class WebhookClient:
             raise _failed(place, target, _NETWORK_TIMEOUT) from error
         except ApiError as error:
             raise _failed(place, target, error.message) from error
-        except (OSError, ValueError, h11.RemoteProtocolError) as error:
+        except (OSError, ValueError, h11.ProtocolError) as error:
             raise _failed(place, target, _words(place, error)) from error
         return _content(answer)
 

@@ -89,9 +89,13 @@ def _problem(spec: Object, request: x509.CertificateSigningRequest) -> str:
         return f"invalid usages: {needed!r} and of {', '.join(sorted(_KEYS))} what is needed"
     if spec["signerName"] not in _OF_KUBELETS:
         return ""
-    names = {attribute.oid: str(attribute.value) for attribute in request.subject}
-    if names.get(NameOID.ORGANIZATION_NAME) != "system:nodes":
+    # Each organization is a group of the user, so one more would be one too many.
+    if _subject(request, NameOID.ORGANIZATION_NAME) != ["system:nodes"]:
         return "subject organization is not system:nodes"
-    if not names.get(NameOID.COMMON_NAME, "").startswith("system:node:"):
+    if not "".join(_subject(request, NameOID.COMMON_NAME)).startswith("system:node:"):
         return "subject common name does not begin with system:node:"
     return ""
+
+
+def _subject(request: x509.CertificateSigningRequest, kind: x509.ObjectIdentifier) -> list[str]:
+    return [str(attribute.value) for attribute in request.subject.get_attributes_for_oid(kind)]

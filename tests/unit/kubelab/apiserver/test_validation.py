@@ -71,6 +71,56 @@ async def test_containers(store, container, field, message):
     assert message in told[f"spec.containers[0].{field}"]
 
 
+NO_SELECTOR = {"matchExpressions": [{"key": "a", "operator": "Like"}]}
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+NEAR = {"labelSelector": NO_SELECTOR, "topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+WRONG = "labelSelector.matchExpressions[0].operator"
+
+
+async def test_selectors_that_nobody_can_read_are_not_kept(store):
+    """What reads them when they are committed, or when a server starts, would end there."""
+    webhook = {"name": "a.test.test", "clientConfig": {"url": "https://x/"}, "sideEffects": "None",
+               "admissionReviewVersions": ["v1"], "rules": []}  # fmt: skip
+    policy = {"matchConstraints": {"objectSelector": NO_SELECTOR}, "validations": [{"expression": "true"}]}
+    binding = {"policyName": "p", "validationActions": ["Deny"]}
+    for kind, place, body in (
+        ("validatingwebhookconfigurations", "webhooks[0].namespaceSelector",
+         {"webhooks": [{**webhook, "namespaceSelector": NO_SELECTOR}]}),
+        ("validatingadmissionpolicies", "spec.matchConstraints.objectSelector", {"spec": policy}),
+        ("validatingadmissionpolicybindings", "spec.matchResources.namespaceSelector",
+         {"spec": {**binding, "matchResources": {"namespaceSelector": NO_SELECTOR}}}),
+        ("validatingadmissionpolicybindings", "spec.paramRef.selector",
+         {"spec": {**binding, "paramRef": {"selector": NO_SELECTOR, "parameterNotFoundAction": "Deny"}}}),
+    ):  # fmt: skip
+        with pytest.raises(errors.Invalid) as caught:
+            await store.create(f"{kind}.admissionregistration.k8s.io", {"metadata": {"name": "p"}, **body})
+        assert f"{place}.matchExpressions[0].operator" in [cause.field for cause in caught.value.causes]
+
+
+def _item(kind, **more):
+    return lambda path: {kind: {**more, "items": [{"key": "k", "path": path}]}}
+
+
+def _projected(source):
+    return lambda path: {"projected": {"sources": [source(path)]}}
+
+
+SHOWN = [
+    (_item("configMap", name="c"), "configMap.items[0]"),
+    (_item("secret", secretName="c"), "secret.items[0]"),
+    (_projected(_item("secret", name="c")), "projected.sources[0].secret.items[0]"),
+    (
+        _projected(lambda path: {"serviceAccountToken": {"path": path}}),
+        "projected.sources[0].serviceAccountToken",
+    ),
+    (
+        lambda path: {"downwardAPI": {"items": [{"path": path, "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        "downwardAPI.items[0]",
+    ),
+]
+"""Volumes that show a file of that path, and the field that says so."""
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "message"),
     [
@@ -80,12 +130,32 @@ async def test_containers(store, container, field, message):
             "spec.volumes[0].configMap",
             "Forbidden: may not specify more than 1 volume type",
         ),
+        *(
+            ({"volumes": [{"name": "v", **volume(path)}]}, f"spec.volumes[0].{field}.path", why)
+            for volume, field in SHOWN
+            for path, why in (
+                ("../../etc/passwd", "must not contain '..'"),
+                ("a/../../b", "must not contain '..'"),
+                ("/etc/passwd", "must be a relative path"),
+                ("..data", "must not start with '..'"),
+                ("", "Required value"),
+            )
+        ),
         ({"nodeSelector": {"a b": "c"}}, "spec.nodeSelector", "name part must consist of alphanumeric characters"),
         (
             {"tolerations": [{"operator": "Equal"}]},
             "spec.tolerations[0].operator",
             "operator must be Exists when",
         ),
+        *(
+            (
+                {"affinity": {kind: {REQUIRED: [NEAR]}}},
+                f"spec.affinity.{kind}.{REQUIRED}[0].{WRONG}",
+                "Unsupported value",
+            )
+            for kind in ("podAffinity", "podAntiAffinity")
+        ),
+        ({"topologySpreadConstraints": [NEAR]}, f"spec.topologySpreadConstraints[0].{WRONG}", "Unsupported value"),
         ({"dnsPolicy": "None"}, "spec.dnsConfig.nameservers", "must provide at least one DNS nameserver"),
         ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds", "must be between 1 and 2147483647, inclusive"),
     ],

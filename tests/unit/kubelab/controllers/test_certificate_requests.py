@@ -22,10 +22,12 @@ from kubelab.controllers.upkeep.certificate_requests import REQUESTS
 CLIENT, KUBELET = "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet"
 
 
-def request(name: str, signer: str = CLIENT, **more: Any) -> dict[str, Any]:
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "devs"), x509.NameAttribute(NameOID.COMMON_NAME, name)]
-    )
+def request(
+    name: str, signer: str = CLIENT, *, groups: tuple[str, ...] = ("devs",), common: str = "", **more: Any
+) -> dict[str, Any]:
+    """`common`: the name in the subject, where it is not that of the object."""
+    organizations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    subject = x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, common or name)])
     key = ec.generate_private_key(ec.SECP256R1())
     pem = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     text = base64.b64encode(pem.public_bytes(serialization.Encoding.PEM)).decode()
@@ -67,6 +69,13 @@ async def test_who_is_approved_gets_a_certificate_for_what_was_asked(cluster: Cl
     assert list(extended) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     changed = {**cluster.store.peek(REQUESTS, "ann"), "spec": request("eve")["spec"]}
     assert (await cluster.store.update(REQUESTS, changed))["spec"] == made["spec"], "what was asked for stays"
+
+
+async def test_a_kubelets_certificate_is_of_no_other_group(cluster: Cluster) -> None:
+    for name, groups in (("node", ("system:nodes",)), ("more", ("system:masters", "system:nodes"))):
+        await cluster.store.create(REQUESTS, request(name, KUBELET, groups=groups, common="system:node:n1"))
+    assert "certificate" in await decide(cluster, "node", "Approved")
+    assert "certificate" not in await decide(cluster, "more", "Approved")
 
 
 async def test_no_certificate_for_what_is_denied_or_not_the_signers(cluster: Cluster) -> None:

@@ -31,6 +31,7 @@ class Kubelet:
 
     def __init__(self) -> None:
         self.now, self.spent, self.asked, self.away = 1000.0, 1.0, 0, False
+        self.node: dict[str, Any] = {}
 
     def clock(self) -> float:
         return self.now
@@ -44,7 +45,7 @@ class Kubelet:
             raise web.HTTPServiceUnavailable
         used = {"cpu": {"usageCoreNanoSeconds": int(self.spent * 1e9)}, "memory": {"workingSetBytes": 2048 * 1024}}
         pod = {"podRef": {"namespace": "default", "name": "web"}, "containers": [{"name": "c", **used}]}
-        return web.json_response({"node": used, "pods": [pod]})
+        return web.json_response({"node": {**used, **self.node}, "pods": [pod]})
 
 
 @pytest.fixture
@@ -121,6 +122,28 @@ async def test_nobody_knows_what_does_not_run_or_does_not_answer(
     assert refused["message"] == 'podmetrics.metrics.k8s.io "default/web" not found'
     assert len((await body(http, "GET", NODES))["items"]) == 1
     kubelet.away = True
+    kubelet.passes(FRESHNESS + 5, spent=1)
+    assert (await body(http, "GET", NODES))["items"] == []
+
+
+async def test_a_node_that_is_nowhere_keeps_nobody_from_measuring_the_others(
+    server: ApiServer, http: aiohttp.ClientSession, kubelet: Kubelet
+) -> None:
+    """Whoever writes Nodes must not end the collector, and with it the control plane."""
+    addresses = [{"type": "InternalIP", "address": "a..b"}]
+    status = {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}
+    await server.store.create("nodes", {"metadata": {"name": "n0"}})
+    await server.store.patch("nodes", "n0", {"status": status}, subresource="status")
+    for _ in range(2):
+        kubelet.passes(FRESHNESS + 5, spent=1)
+        found = await body(http, "GET", NODES)
+    assert [item["metadata"]["name"] for item in found["items"]] == ["n1"]
+
+
+async def test_a_summary_that_makes_no_sense_is_none(
+    server: ApiServer, http: aiohttp.ClientSession, kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubelet, "node", {"startTime": "yesterday"})
     kubelet.passes(FRESHNESS + 5, spent=1)
     assert (await body(http, "GET", NODES))["items"] == []
 

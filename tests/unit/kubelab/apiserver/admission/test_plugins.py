@@ -1,6 +1,12 @@
 """What admission makes of writes, and what it refuses: the plugins in a store, as the server puts them there."""
 
+import base64
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from kubelab.apiserver.accounts import DefaultAccounts
 from kubelab.apiserver.admission.chain import plugins
@@ -11,6 +17,7 @@ from kubelab.apiserver.errors import Forbidden, TooManyRequests
 from kubelab.apiserver.evictions import BUDGETS, evict
 from kubelab.apiserver.users import REQUESTER, WARNINGS, User
 
+KEY = ec.generate_private_key(ec.SECP256R1())
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
@@ -172,6 +179,23 @@ async def test_storage_classes(server_store):
         "persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": spec}, namespace="default"
     )
     assert claim["spec"]["storageClassName"] == "fast"
+
+
+async def test_no_certificate_makes_a_master(server_store):
+    def request(name, signer, *groups):
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups])
+        signed = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(KEY, hashes.SHA256())
+        text = base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
+        spec = {"request": text, "signerName": signer, "usages": ["client auth"]}
+        return {"metadata": {"name": name}, "spec": spec}
+
+    requests, signer = "certificatesigningrequests.certificates.k8s.io", "kubernetes.io/kube-apiserver-client"
+    await server_store.create(requests, request("ann", signer, "devs"))
+    await server_store.create(requests, request("others", "example.com/mine", "system:masters"))
+    with pytest.raises(Forbidden) as refused:
+        await server_store.create(requests, request("eve", signer, "devs", "system:masters"))
+    why = f"use of {signer} signer with system:masters group is not allowed"
+    assert refused.value.message == f'{requests} "eve" is forbidden: {why}'
 
 
 async def test_evictions_ask_the_budget(server_store, pod):

@@ -191,6 +191,10 @@ async def test_what_cannot_be_asked_fails_the_write_or_is_ignored(server, http, 
     localhost = {**found, "url": f"https://localhost:{webhook.port}/v"}
     assert "x509: certificate is not valid for any names, but wanted to match localhost" in await failing(localhost)
 
+    nowhere = {**found, "url": f"https://127.0.0.1:{webhook.port}/a b"}
+    assert (await failing(nowhere)).endswith("Illegal target characters")
+    assert await failing(nowhere, status=201, failurePolicy="Ignore") == ""
+
     webhook.at("/v", lambda _: web.Response(status=404))
     assert await failing(found) == f"{called}the server could not find the requested resource"
     webhook.at("/v", lambda _: web.Response(status=500, text="boom"))
