@@ -3,8 +3,8 @@
     run.py json-mock      on PORT (80)
 
 `/public` and `/private` hold one entry each, more come by POST; `/client-ip` tells the client's address as a socket
-of both families names it, `/hostname` the pod; `/auth-header-required` answers 401 without `Authorization: Bearer 123456`; `/headers`
-tells what was sent. What does not exist is 404 with an empty object.
+of both families names it, `/hostname` the pod; `/auth-header-required` answers 401 without
+`Authorization: Bearer 123456`; `/headers` tells what was sent. What does not exist is 404 with an empty object.
 """
 
 from __future__ import annotations

@@ -118,8 +118,10 @@ async def test_versions_that_should_not_be_used_any_more_warn(http, server):
     spec = {"group": "demo.io", "scope": "Cluster", "names": names, "versions": versions}
     await server.store.create(CRDS, {"metadata": {"name": "widgets.demo.io"}, "spec": spec})
     for version, warning in (
-        ("v1", None), ("v1beta1", '299 - "demo.io/v1beta1 Widget is deprecated; use demo.io/v1 Widget"'), ("v1alpha1", '299 - "use v1"')
-    ):  # fmt: skip
+        ("v1", None),
+        ("v1beta1", '299 - "demo.io/v1beta1 Widget is deprecated; use demo.io/v1 Widget"'),
+        ("v1alpha1", '299 - "use v1"'),
+    ):
         async with http.get(f"/apis/demo.io/{version}/widgets") as response:
             assert response.headers.get("Warning") == warning
 
