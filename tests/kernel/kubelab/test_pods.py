@@ -140,12 +140,14 @@ async def test_kubelet_restart_adopts_running_pods_and_removes_deleted_ones(kube
         kubelet.status("stays")["containerStatuses"][0]["containerID"] == before["containerStatuses"][0]["containerID"]
     )
 
-    async def left() -> bool:
-        """What was deleted meanwhile, and what has ended."""
-        calls = [call.split()[0] for call in (await kubelet.ground.sh("cat /run/ptp.calls")).splitlines()]
-        return calls == ["ADD", "ADD", "ADD", "DEL", "DEL"]
+    async def detached() -> list[str]:
+        calls = (await kubelet.ground.sh("cat /run/ptp.calls")).splitlines()
+        return sorted(call.split("K8S_POD_NAME=")[1].split(";")[0] for call in calls if call.startswith("DEL"))
 
-    await eventually(left)
+    async def both_gone() -> bool:
+        return await detached() == ["ends", "goes"]
+
+    await eventually(both_gone)
     await kubelet.api.delete("stays", grace=0)
     await kubelet.api.until(lambda: kubelet.api.get_pod("stays") is None)
 
