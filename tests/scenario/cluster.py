@@ -60,7 +60,8 @@ class Cluster:
         return self.run(BIN / "kubectl", *words, **options)
 
     def get(self, *words: object) -> Any:
-        return json.loads(self.kubectl("get", *words, "-o", "json"))
+        text = self.kubectl("get", *words, "-o", "json")
+        return json.loads(text[text.index("{") :])  # behind what the server warns of
 
     def apply(self, *manifests: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", stdin="\n---\n".join(json.dumps(manifest) for manifest in manifests))
