@@ -61,17 +61,6 @@ STAGE int judge(struct flow *flow, __u32 side)
 	return reason;
 }
 
-/* Whether the peer might open what this packet may be an answer to. */
-STAGE int reverse_allowed(const struct flow *flow)
-{
-	struct opening opening = {};
-
-	if (!flow)
-		return false;
-	opening_of(&opening, flow, CT_SERVER);
-	return !policy_verdict(&opening);
-}
-
 /* Policies of the node itself judge neither ICMP errors (who reports "too big" must reach it, and it must reach others) nor
  * how it refuses. */
 static __always_inline void spare_node(struct local_end *end)
@@ -99,7 +88,7 @@ static __always_inline int admit_new(struct flow *flow, const struct ct_key *key
 	reason = judge(flow, side);
 	if (reason || refuses)
 		return reason;
-	if (unlikely(ct_may_answer(flow)) && !reverse_allowed(flow)) {
+	if (unlikely(ct_may_answer(flow))) {
 		count_rules(flow->egress_cookie, flow->ingress_cookie, 1, flow->length);
 		flow->report = sample(flow);
 		return 0;

@@ -93,7 +93,7 @@ static __always_inline bool ct_settled(const struct flow *flow)
 }
 
 /* A datagram that may answer one from before a policy: it comes from the lower port, and an end is adopting. As the first
- * of a connection it would let the peer in. */
+ * of a connection it would let the peer in, now or when the peer may not open it any more: it passes and opens nothing. */
 static __always_inline bool ct_may_answer(const struct flow *flow)
 {
 	return (flow->from.flags | flow->to.flags) & ENDPOINT_ADOPTING && flow->protocol != IPPROTO_TCP &&

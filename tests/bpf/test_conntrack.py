@@ -126,6 +126,22 @@ def test_a_datagram_that_may_be_an_answer_from_before_a_policy_opens_nothing(dat
     assert datapath.run("from_lxc", udp(pair.client, pair.server, 53, 40001)).verdict == REDIRECT
 
 
+@pytest.mark.parametrize("version", FAMILIES)
+def test_an_answer_from_before_a_policy_does_not_turn_its_connection_round(datapath: Datapath, version: int) -> None:
+    """The peer may open it today; when it may not any more, it must not pass as the one who answers."""
+    pair = Pair(datapath, version)
+    datapath.endpoint(pair.client, 1000, id=11)
+    datapath.endpoint(pair.server, 2000, id=22, ingress_policy=INGRESS, flags=EndpointFlags.ADOPTING)
+    question, answer = udp(pair.client, pair.server), udp(pair.server, pair.client, 53, 40000)
+    assert datapath.run("from_lxc", answer).verdict == REDIRECT
+    assert datapath.run("from_lxc", question).verdict == REDIRECT
+    assert pair.entry()["client_identity"] == 1000
+    assert datapath.run("from_lxc", answer).verdict == REDIRECT
+    datapath.drop_rows("cilium_policy")
+    pair.change_policies()
+    assert datapath.run("from_lxc", question).drop == DropReason.POLICY_DENIED
+
+
 def test_another_identity_is_judged_even_if_nobody_said_that_something_changed(pair: Pair) -> None:
     pair.ask()
     pair.datapath.write_endpoint(pair.client, 1001, id=11, egress_policy=EGRESS)

@@ -113,7 +113,7 @@ class Agents:
         self._wait(there, what)
 
     def await_labels(self, labels: Mapping[str, str]) -> None:
-        """Returns when every node knows each address by an identity with its label (`k8s:app=web`)."""
+        """Returns when every node knows each address by an identity with its label (`k8s:app=web`), its kernel too."""
 
         def there() -> bool:
             for asker in self.askers.values():
@@ -121,7 +121,7 @@ class Agents:
                 known = {row["id"]: row["labels"] for row in asker.get("/v1/identity") or ()}
                 if not all(label in known.get(rows.get(address), ()) for address, label in labels.items()):
                     return False
-            return True
+            return all(map(_written, self.askers.values()))
 
         self._wait(there, labels)
 
@@ -131,6 +131,12 @@ class Agents:
         while not there():
             assert time.monotonic() < deadline, f"not on every node: {what}"
             time.sleep(0.01)
+
+
+def _written(asker: Asker) -> bool:
+    """Whether what the agent says of addresses and endpoints is in its kernel's maps."""
+    statuses = [asker.get(f"/v1/statedb/{table}-status") for table in ("ipcache", "endpoint-map")]
+    return all(rows is not None and all(row["kind"] == "Done" for row in rows) for rows in statuses)
 
 
 def policy_key(manifest: Manifest) -> str:
