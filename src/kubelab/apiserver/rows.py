@@ -12,10 +12,6 @@ def status(kind: str) -> Subresource:
     return Subresource("status", kind, READ_WRITE)
 
 
-def _proxy(kind: str) -> Subresource:
-    return Subresource("proxy", f"{kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
-
-
 def proxy(kind: str) -> Subresource:
     return Subresource("proxy", f"{kind}ProxyOptions", ("create", "delete", "get", "patch", "update"))
 

@@ -2,8 +2,8 @@
 
 In: manifests as people have them. Out: the same objects with pods of stand-ins: labels, annotations, service account,
 host network and declared ports stay; commands, volumes, probes, init containers and where to run go, since no policy
-asks for them and the images are not here. Kinds that no policy asks for are left out. The lab has no controller for
-StatefulSets, Jobs and CronJobs: their pods take their place.
+asks for them and the images are not here. Kinds that no policy asks for are left out. Pods take the place of
+StatefulSets, Jobs and CronJobs: a test wants them all at once, whatever their order or schedule.
 """
 
 from __future__ import annotations
